@@ -1,0 +1,113 @@
+"""Packed image data sets: one npz a data set, and the pools of classes a training draws from.
+
+A newcomer would get wrong: a pack holds *all* classes unrotated in canonical (sorted) order; which of them
+are meta-training depends on the training's seed, so the split is made when a pack is loaded, not when it
+is written. Rotated classes exist in meta-training only (PAPER: the authors' code adds them after splitting).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from firstorder.errors import UserError
+from firstorder.files import replacing
+from firstorder.settings import DatasetSettings
+
+Images = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Pack:
+    """A data set: `images` uint8 [classes, images, channels, height, width] and a name a class, sorted.
+
+    Pixel values run from 0 to `scale`; networks see `images / scale`.
+    """
+
+    images: Images
+    class_names: tuple[str, ...]
+    scale: int
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the content: names, shape, scale and pixels in canonical order."""
+        sha = hashlib.sha256()
+        sha.update("\n".join(self.class_names).encode())
+        sha.update(repr((self.images.shape, self.scale)).encode())
+        sha.update(np.ascontiguousarray(self.images).tobytes())
+        return sha.hexdigest()
+
+
+@dataclass(frozen=True)
+class Pools:
+    """The classes of one seed: uint8 [classes, images, channels, height, width] for each phase."""
+
+    meta_train: Images
+    meta_test: Images
+    scale: int
+
+
+def write_pack(path: Path, pack: Pack) -> None:
+    """Write a pack (the same bytes for the same content); its digest travels inside."""
+    if list(pack.class_names) != sorted(set(pack.class_names)):
+        raise ValueError("class names must be sorted and distinct")
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez_compressed(
+            file,
+            images=pack.images,
+            class_names=np.array(pack.class_names),
+            scale=np.array(pack.scale),
+            digest=np.array(pack.digest()),
+        )
+
+
+def read_pack(path: Path) -> tuple[Pack, str]:
+    """Read a pack and its content digest, checked.
+
+    Raises UserError when the file is missing, not a pack, or its content does not match its digest.
+    """
+    again = f"delete it and make it again with: firstorder pack {path.stem}"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            pack = Pack(arrays["images"], tuple(arrays["class_names"].tolist()), int(arrays["scale"]))
+            claimed = str(arrays["digest"])
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such packed data set; make it with: firstorder pack {path.stem}") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: not a whole packed data set ({error}); {again}") from None
+    found = pack.digest()
+    if found != claimed:
+        raise UserError(f"{path}: content digest is {found[:16]}..., the file claims {claimed[:16]}...; {again}")
+    return pack, found
+
+
+def split_classes(classes: int, meta_train_classes: int, seed: int) -> tuple[list[int], list[int]]:
+    """Split class indices into meta-training and meta-test as the authors' code does for this seed.
+
+    They call `random.seed(seed)` and shuffle the sorted list of characters, so with the same order of
+    characters these are the very characters they tested on (PAPER.md 4.2).
+    """
+    order = list(range(classes))
+    random.Random(seed).shuffle(order)
+    return order[:meta_train_classes], order[meta_train_classes:]
+
+
+def make_pools(pack: Pack, settings: DatasetSettings, seed: int) -> Pools:
+    """Split a pack's classes by seed and add the rotated classes to meta-training.
+
+    Rotations are counter-clockwise. Raises UserError when the pack has too few classes.
+    """
+    classes = len(pack.class_names)
+    if classes <= settings.meta_train_classes:
+        raise UserError(
+            f"meta_train_classes is {settings.meta_train_classes}, but the packed data set has {classes} classes; "
+            "lower it in params.yaml"
+        )
+    train, test = split_classes(classes, settings.meta_train_classes, seed)
+    turns = [np.rot90(pack.images[train], k=degrees // 90, axes=(-2, -1)) for degrees in settings.rotations]
+    return Pools(np.concatenate(turns), pack.images[test], pack.scale)

@@ -1,0 +1,144 @@
+"""What crosses from computing to reporting: small text records of cells and learning curves.
+
+A cell's record keeps the histogram of correct answers per task, which is a sufficient statistic: every
+interval can be computed anew without a model. It holds nothing that differs between two runs of the same
+computation; time, machine and versions go into a `seed-<n>.run.json` beside it. No torch.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from firstorder.errors import UserError
+from firstorder.files import replacing
+from firstorder.settings import RECORD, Mode, Project, digest
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellRecord:
+    """One cell, one seed. Accuracy is a fraction; `correct_histogram[c]` counts the tasks with `c` right."""
+
+    algorithm: str
+    dataset: str
+    way: int
+    shot: int
+    mode: Mode
+    seed: int
+    settings: dict[str, Any]
+    settings_digest: str
+    data_digest: str
+    training_digest: str
+    checkpoint_digest: str
+    numerics_version: int
+    precision: str
+    tasks: int
+    correct_histogram: tuple[int, ...]
+    schema: int = SCHEMA
+
+    @property
+    def evaluation(self) -> str:
+        """Name of the evaluation that made it: algorithm/dataset-Nway/Kshot."""
+        return f"{self.algorithm}/{self.dataset}-{self.way}way/{self.shot}shot"
+
+    @property
+    def column(self) -> str:
+        """Column of a table that it belongs to: dataset-Nway/Kshot."""
+        return f"{self.dataset}-{self.way}way/{self.shot}shot"
+
+    def to_json(self) -> str:
+        """Return the record as text, the same bytes for the same content."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, indent=1, allow_nan=False) + "\n"
+
+
+
+def read_record(path: Path) -> CellRecord:
+    """Read one record and check that it holds together.
+
+    Raises UserError, naming the file, when it is not JSON, lacks or adds a key, was made under another
+    schema, its histogram does not add up to its tasks, or its settings do not match their digest.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such record; compute it with: make cell CELL=... SEED=...") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise _broken(path, f"not valid JSON ({error})") from None
+    if not isinstance(values, dict) or values.get("schema") != SCHEMA:
+        found = values.get("schema") if isinstance(values, dict) else values
+        raise _broken(path, f"expected schema {SCHEMA}, found {found!r}")
+    expected = {f.name for f in dataclasses.fields(CellRecord)}
+    if set(values) != expected:
+        raise _broken(path, f"keys missing or unknown: {', '.join(sorted(expected ^ set(values)))}")
+    record = CellRecord(**{**values, "correct_histogram": tuple(values["correct_histogram"])})
+    if len(record.correct_histogram) != record.way + 1 or sum(record.correct_histogram) != record.tasks:
+        raise _broken(path, f"correct_histogram must have {record.way + 1} counts that add up to {record.tasks} tasks")
+    if digest(record.settings) != record.settings_digest:
+        raise _broken(path, f"settings_digest is {record.settings_digest}, its settings give {digest(record.settings)}")
+    return record
+
+
+def read_records(root: Path, project: Project) -> list[CellRecord]:
+    """Read all records below `root` that `project` lists, in its order; what is not there is left out."""
+    records = []
+    for evaluation, mode, seed in project.cells():
+        path = root / RECORD.format(evaluation=evaluation, mode=mode, seed=seed)
+        if path.exists():
+            record = read_record(path)
+            if (record.evaluation, record.mode, record.seed) != (evaluation, mode, seed):
+                raise _broken(path, f"it is the record of {record.evaluation}/{record.mode}, seed {record.seed}")
+            records.append(record)
+    return records
+
+
+def first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str | None:
+    """Name the first setting in which two resolved settings differ, with both values; None if they agree."""
+    for key in sorted(set(old) | set(new)):
+        ours, theirs = old.get(key, "absent"), new.get(key, "absent")
+        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+            inner = first_difference(ours, theirs, f"{prefix}{key}.")
+            if inner:
+                return inner
+        elif json.dumps(ours) != json.dumps(theirs):
+            return f"{prefix}{key}: {json.dumps(ours)} -> {json.dumps(theirs)}"
+    return None
+
+
+def stale_records(records: Iterable[CellRecord], project: Project) -> list[tuple[CellRecord, str]]:
+    """List the records made with other settings than the project's, each with the first difference."""
+    stale = []
+    for record in records:
+        wanted = json.loads(json.dumps(project.settings_of_evaluation(record.evaluation)))
+        difference = first_difference(record.settings, wanted)
+        if difference:
+            stale.append((record, difference))
+    return stale
+
+
+def write_record(root: Path, record: CellRecord, run: Mapping[str, Any]) -> Path:
+    """Write a record, and how it was made in `seed-<n>.run.json` beside it; return the record's path."""
+    path = root / RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)
+    with replacing(path.with_suffix(".run.json")) as part:
+        part.write_text(json.dumps(run, sort_keys=True, indent=1) + "\n", encoding="utf-8")
+    with replacing(path) as part:
+        part.write_text(record.to_json(), encoding="utf-8")
+    return path
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a small CSV in one go: the old file stays until the new one is whole."""
+    with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def _broken(path: Path, why: str) -> UserError:
+    return UserError(f"{path}: {why}; restore it (git checkout -- {path}) or delete it and compute the cell again")
