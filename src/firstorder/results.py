@@ -58,7 +58,6 @@ class CellRecord:
         return json.dumps(dataclasses.asdict(self), sort_keys=True, indent=1, allow_nan=False) + "\n"
 
 
-
 def read_record(path: Path) -> CellRecord:
     """Read one record and check that it holds together.
 
@@ -125,11 +124,16 @@ def stale_records(records: Iterable[CellRecord], project: Project) -> list[tuple
 def write_record(root: Path, record: CellRecord, run: Mapping[str, Any]) -> Path:
     """Write a record, and how it was made in `seed-<n>.run.json` beside it; return the record's path."""
     path = root / RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)
-    with replacing(path.with_suffix(".run.json")) as part:
-        part.write_text(json.dumps(run, sort_keys=True, indent=1) + "\n", encoding="utf-8")
+    write_run(path, run)
     with replacing(path) as part:
         part.write_text(record.to_json(), encoding="utf-8")
     return path
+
+
+def write_run(path: Path, run: Mapping[str, Any]) -> None:
+    """Write how the file `path` was made (time, machine, versions) beside it, as `<name>.run.json`."""
+    with replacing(path.with_suffix(".run.json")) as part:
+        part.write_text(json.dumps(run, sort_keys=True, indent=1) + "\n", encoding="utf-8")
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -1,0 +1,225 @@
+"""The command line: parse, call, write. Run `firstorder --help`, or `python -m firstorder --help`.
+
+Every verb works in the folder of a params.yaml (the current one, or that of --params) and reads and writes
+the paths that settings.py names. What a user can get wrong ends in one line on standard error and exit
+code 2. Heavy imports are inside the verbs, so that reporting needs no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from firstorder import NUMERICS_VERSION, __version__, progress, settings
+from firstorder.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from firstorder.training import Problem
+
+Arguments = argparse.Namespace
+
+
+def _project(arguments: Arguments) -> tuple[Path, settings.Project]:
+    """Return the folder of params.yaml and what it says."""
+    path = Path(arguments.params)
+    return path.parent, settings.load(path)
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        # One thread a process: two trainings side by side do more than one training on two threads.
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    return torch.device(name)
+
+
+def _device_name(device: torch.device) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} thread"
+
+
+def _problem(root: Path, project: settings.Project, name: str, arguments: Arguments) -> tuple[Problem, str]:
+    """Load a training's data onto the device; return it with the data's content digest."""
+    from firstorder import packs, training
+    from firstorder.evaluation import ImagePool
+
+    chosen = settings.lookup(project.trainings, name, "training")
+    device = _device(arguments.device)
+    pack, data_digest = packs.read_pack(root / project.pack_path(chosen.dataset))
+    pools = packs.make_pools(pack, project.datasets[chosen.dataset], arguments.seed)
+    on_device = {
+        "meta-train": ImagePool.of(pools.meta_train, pools.scale, device),
+        "meta-test": ImagePool.of(pools.meta_test, pools.scale, device),
+    }
+    return training.Problem(name, chosen, arguments.seed, on_device), data_digest
+
+
+def download(arguments: Arguments) -> None:
+    """Fetch a data set's official archives, or take them from the folder or URL in DATA_MIRROR."""
+    from firstorder import archives, omniglot
+
+    folder = Path(arguments.folder)
+    for archive in omniglot.ARCHIVES:
+        print(archives.fetch(archive, folder, os.environ.get("DATA_MIRROR"), progress.shown))
+
+
+def pack(arguments: Arguments) -> None:
+    """Pack a data set into one npz."""
+    from firstorder import packs
+
+    root, project = _project(arguments)
+    source = settings.lookup(project.datasets, arguments.dataset, "data set").source
+    module = importlib.import_module(f"firstorder.{source}")
+    raw = root / project.data_folder / "raw" / source
+    made = module.make_pack(raw, progress.shown) if source == "omniglot" else module.make_pack(progress.shown)
+    path = root / project.pack_path(arguments.dataset)
+    packs.write_pack(path, made)
+    print(f"{path}: {len(made.class_names):,} classes, images {made.images.shape[1:]}, digest {made.digest()[:16]}")
+
+
+def train(arguments: Arguments) -> None:
+    """Meta-train one training for one seed: checkpoint and learning curve."""
+    from firstorder import checkpoints, provenance, results, training
+
+    root, project = _project(arguments)
+    resolved = project.settings_of_training(arguments.training)
+    problem, data_digest = _problem(root, project, arguments.training, arguments)
+    names = {"training": arguments.training, "seed": arguments.seed}
+    digest = settings.digest(resolved)
+    about = {**names, "settings": resolved, "training_digest": digest, "data_digest": data_digest}
+    identity = settings.digest({**about, "device": problem.pools["meta-train"].images.device.type})
+    state_path = root / ".work" / digest / f"seed-{arguments.seed}.safetensors"
+    ended = training.train(problem, state_path, identity, progress.shown)
+    path = root / settings.MODEL.format(**names)
+    checkpoints.write(path, problem.network, training.checkpoint_of(problem, ended, about))
+    curve = root / settings.CURVE.format(**names)
+    results.write_rows(curve, training.CURVE_COLUMNS, ended.curve)
+    device = _device_name(problem.pools["meta-train"].images.device)
+    run = {**provenance.run_information(ended.seconds, device), **names, "settings_digest": digest}
+    results.write_run(curve, {**run, "data_digest": data_digest, "outer_steps": ended.outer_step})
+    state_path.unlink(missing_ok=True)
+    print(f"{path}\n{curve}")
+
+
+def evaluate(arguments: Arguments) -> None:
+    """Evaluate a training for one shot and seed: the records of its two cells."""
+    from firstorder import checkpoints, evaluation, inner_loop, provenance, results, training
+
+    start = time.monotonic()
+    root, project = _project(arguments)
+    resolved = project.settings_of_evaluation(arguments.evaluation)
+    chosen = project.evaluations[arguments.evaluation]
+    problem, data_digest = _problem(root, project, chosen.training, arguments)
+    names = {"training": chosen.training, "seed": arguments.seed}
+    model_path = root / settings.MODEL.format(**names)
+    checkpoint, checkpoint_digest = checkpoints.read(model_path, problem.network)
+    training_digest = settings.digest(project.settings_of_training(chosen.training))
+    for key, wanted in (("training_digest", training_digest), ("data_digest", data_digest), ("seed", arguments.seed)):
+        if checkpoint.about.get(key) != wanted:
+            raise UserError(
+                f"{model_path}: its {key} is {checkpoint.about.get(key)}, expected {wanted}; "
+                f"train again: firstorder train {chosen.training} --seed {arguments.seed}"
+            )
+    pool = problem.pools["meta-test"]
+    device = pool.images.device
+    checkpoint = checkpoints.Checkpoint(
+        checkpoint.parameters.to(device),
+        inner_loop.OptimiserState(checkpoint.state.second_moments.to(device), checkpoint.state.steps),
+        checkpoint.about,
+    )
+    draws = evaluation.Draws(
+        title=f"{arguments.evaluation} seed {arguments.seed}",
+        shape=training.evaluation_shape(pool, problem.settings.way, chosen),
+        seed=arguments.seed,
+        purpose="evaluation",
+        step=0,
+        tasks=chosen.tasks,
+    )
+    counts = evaluation.evaluate(problem.network, problem.inner, checkpoint, pool, draws, progress.shown)
+    run = provenance.run_information(time.monotonic() - start, _device_name(device))
+    for mode, correct in counts.items():
+        record = results.CellRecord(
+            algorithm=problem.settings.algorithm,
+            dataset=problem.settings.dataset,
+            way=problem.settings.way,
+            shot=chosen.shot,
+            mode=mode,
+            seed=arguments.seed,
+            settings=resolved,
+            settings_digest=settings.digest(resolved),
+            data_digest=data_digest,
+            training_digest=training_digest,
+            checkpoint_digest=checkpoint_digest,
+            numerics_version=NUMERICS_VERSION,
+            precision="float32",
+            tasks=chosen.tasks,
+            correct_histogram=evaluation.histogram(correct, problem.settings.way),
+        )
+        print(results.write_record(root, record, run))
+
+
+def check_cell(arguments: Arguments) -> None:
+    """Check that a cell exists in params.yaml."""
+    _, project = _project(arguments)
+    known = {f"{evaluation}/{mode}": None for evaluation, mode, _ in project.cells()}
+    settings.lookup(known, arguments.cell, "cell")
+    if arguments.seed not in project.seeds:
+        raise UserError(f"seed {arguments.seed} is not among params.yaml's seeds {list(project.seeds)}; add it there")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="firstorder", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--version", action="version", version=__version__)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(run: Callable[[Arguments], None], *names: str, **options: dict[str, Any]) -> argparse.ArgumentParser:
+        text = (run.__doc__ or "").strip()
+        added = verbs.add_parser(run.__name__.replace("_", "-"), help=text, description=text)
+        added.set_defaults(run=run)
+        added.add_argument("--params", default="params.yaml", help="settings; its folder holds everything else")
+        for name in names:
+            added.add_argument(name)
+        for name, option in options.items():
+            added.add_argument(f"--{name}", **option)
+        return added
+
+    seed: dict[str, Any] = {"type": int, "required": True}
+    device: dict[str, Any] = {"choices": ("auto", "cpu", "cuda"), "default": "auto"}
+    verb(download, folder={"default": "data/raw/omniglot", "help": "where the archives go"})
+    verb(pack, "dataset")
+    verb(train, "training", seed=seed, device=device)
+    verb(evaluate, "evaluation", seed=seed, device=device)
+    verb(check_cell, "cell", seed=seed)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; return the exit code: 0, 2 for a user's error, 130 when interrupted."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        parsed.run(parsed)
+    except UserError as error:
+        print(f"firstorder: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("firstorder: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

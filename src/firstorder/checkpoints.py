@@ -1,0 +1,86 @@
+"""Meta-trained parameters in a file: one safetensors a training and seed.
+
+A newcomer would get wrong: a checkpoint is not only the parameters. Adam's second moments and its count of
+steps are part of what was learned, because evaluation continues with them (PAPER.md 0.4).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from firstorder.errors import UserError
+from firstorder.files import replacing
+from firstorder.inner_loop import OptimiserState
+from firstorder.models import Network
+
+SECOND_MOMENTS = "second_moments."
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Parameters [1, parameters], optimiser state of one lane, and what they are (`about`, plain values)."""
+
+    parameters: Tensor
+    state: OptimiserState
+    about: dict[str, Any]
+
+
+def write(path: Path, network: Network, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, the same bytes for the same content."""
+    named = network.named(checkpoint.parameters[0].cpu())
+    moments = network.named(checkpoint.state.second_moments[0].cpu())
+    tensors = {name: tensor.contiguous() for name, tensor in named.items()}
+    tensors |= {SECOND_MOMENTS + name: tensor.contiguous() for name, tensor in moments.items()}
+    about = {**checkpoint.about, "optimiser_steps": checkpoint.state.steps}
+    # One metadata entry only: safetensors does not promise an order among several.
+    text = save(tensors, metadata={"about": json.dumps(about, sort_keys=True)})
+    with replacing(path) as part:
+        part.write_bytes(text)
+
+
+def read(path: Path, network: Network) -> tuple[Checkpoint, str]:
+    """Read a checkpoint and its SHA-256.
+
+    Raises UserError when the file is missing, damaged, or of another network.
+    """
+    try:
+        sha = hashlib.sha256(path.read_bytes()).hexdigest()
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {})["about"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such checkpoint; train it, or fetch it with: dvc pull") from None
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise UserError(f"{path}: not a checkpoint of this package ({error}); delete it and train again") from None
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items() if not name.startswith(SECOND_MOMENTS)}
+    if shapes != network.shapes:
+        raise UserError(f"{path}: made for another network: it has {shapes}, expected {network.shapes}")
+    moments = {name: tensors[SECOND_MOMENTS + name] for name in network.shapes}
+    state = OptimiserState(network.flat(moments)[None], int(about["optimiser_steps"]))
+    return Checkpoint(network.flat(tensors)[None], state, about), sha
+
+
+def save_progress(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """Write what a training needs to go on after an interruption; the previous one stays until it is whole."""
+    text = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, {"about": json.dumps(about)})
+    with replacing(path) as part:
+        part.write_bytes(text)
+
+
+def load_progress(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Read what `save_progress` wrote; None where there is nothing, or nothing usable."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, json.loads((file.metadata() or {})["about"])
+    except (FileNotFoundError, SafetensorError, KeyError, ValueError):
+        return None

@@ -1,0 +1,138 @@
+"""Measures a meta-trained model on new tasks, in both modes.
+
+A newcomer would get wrong (PAPER.md 0.4 to 0.6, 4.7):
+- adaptation does not start from a fresh Adam: the trained second moments and step count come with the
+  checkpoint, every task starts from them, and none leaves a trace for the next, so tasks may be lanes;
+- inductive: every query image goes through the network with the whole support set and nothing else, and
+  only its own row is read; transductive: all query images of the task together, without support images.
+  Adaptation is the same for both, so one evaluation measures both modes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from firstorder.checkpoints import Checkpoint
+from firstorder.inner_loop import InnerLoop, adapt
+from firstorder.models import Network
+from firstorder.progress import Track, silent
+from firstorder.settings import MODES, Mode
+from firstorder.tasks import Tasks, TaskShape, draw_tasks
+
+Counts = np.ndarray[Any, np.dtype[np.int64]]
+
+# Tasks adapted side by side. The figures do not depend on it beyond rounding, but the bytes do, so it is
+# fixed for each kind of device.
+LANES = {"cpu": 10, "cuda": 256}
+
+
+@dataclass(frozen=True)
+class ImagePool:
+    """All images of a pool of classes on the device: uint8 [classes * images a class, channels, height, width]."""
+
+    images: Tensor
+    class_images: int
+    scale: int
+
+    @staticmethod
+    def of(images: np.ndarray[Any, np.dtype[np.uint8]], scale: int, device: torch.device) -> ImagePool:
+        """Put uint8 [classes, images, channels, height, width] onto the device."""
+        flat = torch.from_numpy(np.ascontiguousarray(images)).flatten(0, 1).to(device)
+        return ImagePool(flat, images.shape[1], scale)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.images) // self.class_images
+
+    def take(self, positions: np.ndarray[Any, np.dtype[np.int64]], dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return images [*positions.shape, channels, height, width] as the network sees them, in [0, 1]."""
+        taken = self.images[torch.from_numpy(positions).to(self.images.device)].to(dtype)
+        return taken if self.scale == 1 else taken / self.scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """Which tasks an evaluation is made of; tasks are numbered from 0, see tasks.draw_task."""
+
+    title: str
+    shape: TaskShape
+    seed: int
+    purpose: str
+    step: int
+    tasks: int
+
+
+def mini_batches(pool: ImagePool, tasks: Tasks, dtype: torch.dtype = torch.float32) -> list[tuple[Tensor, Tensor]]:
+    """Gather the mini-batches of all lanes: a list over inner steps of (images, labels) [lanes, batch, ...]."""
+    images = pool.take(tasks.batches, dtype)
+    labels = torch.from_numpy(tasks.batch_labels).to(images.device)
+    return [(images[:, step], labels[:, step]) for step in range(images.shape[1])]
+
+
+def transductive_logits(network: Network, parameters: Tensor, query: Tensor) -> Tensor:
+    """Classify all query images [lanes, queries, ...] of a task together: [lanes, queries, way]."""
+    return network.logits(parameters, query)
+
+
+def inductive_logits(network: Network, parameters: Tensor, support: Tensor, query: Tensor) -> Tensor:
+    """Classify each query image with the support set [lanes, images, ...] alone: [lanes, queries, way]."""
+    rows = [
+        network.logits(parameters, torch.cat([support, query[:, [position]]], dim=1))[:, -1]
+        for position in range(query.shape[1])
+    ]
+    return torch.stack(rows, dim=1)
+
+
+def correct_answers(
+    network: Network,
+    inner: InnerLoop,
+    checkpoint: Checkpoint,
+    pool: ImagePool,
+    tasks: Tasks,
+) -> dict[Mode, Counts]:
+    """Adapt to every task and count the right answers among its queries: int [lanes] for each mode."""
+    lanes = len(tasks.order)
+    start = checkpoint.parameters.expand(lanes, -1)
+    adapted, _ = adapt(inner, start, checkpoint.state.lanes(lanes), mini_batches(pool, tasks))
+    query, support = pool.take(tasks.query), pool.take(tasks.support)
+    labels = torch.arange(tasks.query.shape[1], device=query.device) // (tasks.query.shape[1] // tasks.way)
+    with torch.no_grad():
+        logits = {
+            "transductive": transductive_logits(network, adapted, query),
+            "inductive": inductive_logits(network, adapted, support, query),
+        }
+    return {mode: (logits[mode].argmax(dim=-1) == labels).sum(dim=1).cpu().numpy() for mode in MODES}
+
+
+def evaluate(
+    network: Network,
+    inner: InnerLoop,
+    checkpoint: Checkpoint,
+    pool: ImagePool,
+    draws: Draws,
+    track: Track = silent,
+) -> dict[Mode, Counts]:
+    """Count the right answers of every task that `draws` names: int [tasks] for each mode."""
+    counts: dict[Mode, list[Counts]] = {mode: [] for mode in MODES}
+    lanes = LANES[pool.images.device.type]
+    with track(draws.title, draws.tasks, "tasks") as bar:
+        for first in range(0, draws.tasks, lanes):
+            chunk = range(first, min(first + lanes, draws.tasks))
+            tasks = draw_tasks(draws.shape, draws.seed, draws.purpose, draws.step, chunk)
+            for mode, correct in correct_answers(network, inner, checkpoint, pool, tasks).items():
+                counts[mode].append(correct)
+            queries = draws.shape.way * draws.shape.query
+            note = ", ".join(f"{mode} {100 * np.concatenate(counts[mode]).mean() / queries:.2f} %" for mode in MODES)
+            bar.advance(len(chunk), note)
+    return {mode: np.concatenate(chunks) for mode, chunks in counts.items()}
+
+
+def histogram(correct: Counts, queries: int) -> tuple[int, ...]:
+    """Count the tasks with 0, 1, ..., `queries` right answers."""
+    return tuple(int(count) for count in np.bincount(correct, minlength=queries + 1))
