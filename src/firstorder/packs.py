@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ import numpy as np
 from firstorder.errors import UserError
 from firstorder.files import replacing
 from firstorder.settings import DatasetSettings
+
+# All that NumPy and zipfile may raise for a damaged npz (TypeError: an npy array in its place).
+DAMAGED = (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 Images = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -73,12 +77,12 @@ def read_pack(path: Path) -> tuple[Pack, str]:
     """
     again = f"delete it and make it again with: firstorder pack {path.stem}"
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             pack = Pack(arrays["images"], tuple(arrays["class_names"].tolist()), int(arrays["scale"]))
             claimed = str(arrays["digest"])
     except FileNotFoundError:
         raise UserError(f"{path}: no such packed data set; make it with: firstorder pack {path.stem}") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise UserError(f"{path}: not a whole packed data set ({error}); {again}") from None
     found = pack.digest()
     if found != claimed:

@@ -1,0 +1,90 @@
+"""Reptile once more, written separately and plainly: the oracle that the package is compared with.
+
+One task after another, one dictionary of tensors, convolution biases as the authors have them, batch
+normalisation and Adam spelled out from their definitions. Shares no code with the package.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Parameters = dict[str, Tensor]
+
+
+def logits(parameters: Parameters, images: Tensor) -> Tensor:
+    """Compute the logits of the authors' Omniglot network: images [batch, 1, 28, 28] to logits [batch, way]."""
+    maps = images
+    for block in range(1, 5):
+        size = maps.shape[-1]
+        total = max((-(-size // 2) - 1) * 2 + 3 - size, 0)  # TensorFlow's "same"
+        before = total // 2
+        maps = F.pad(maps, (before, total - before, before, total - before))
+        maps = F.conv2d(maps, parameters[f"kernel{block}"], parameters[f"bias{block}"], stride=2)
+        mean = maps.mean(dim=(0, 2, 3), keepdim=True)
+        variance = ((maps - mean) ** 2).mean(dim=(0, 2, 3), keepdim=True)
+        maps = (maps - mean) / torch.sqrt(variance + 1e-3)
+        maps = maps * parameters[f"gamma{block}"][:, None, None] + parameters[f"beta{block}"][:, None, None]
+        maps = torch.clamp(maps, min=0)
+    return maps.reshape(len(maps), -1) @ parameters["dense"] + parameters["dense_bias"]
+
+
+def summed_cross_entropy(parameters: Parameters, images: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy added up, not averaged, over the mini-batch."""
+    scores = logits(parameters, images)
+    chosen = scores[torch.arange(len(labels)), labels]
+    return (torch.logsumexp(scores, dim=1) - chosen).sum()
+
+
+def gradients(parameters: Parameters, images: Tensor, labels: Tensor) -> Parameters:
+    """Gradient of the summed cross entropy."""
+    leaves = {name: value.clone().requires_grad_() for name, value in parameters.items()}
+    summed_cross_entropy(leaves, images, labels).backward()
+    return {name: leaf.grad for name, leaf in leaves.items()}
+
+
+class Adam:
+    """TensorFlow 1's Adam with beta1 = 0: powers of beta2 as a running product, epsilon outside."""
+
+    def __init__(self, parameters: Parameters, learning_rate: float) -> None:
+        """Start with second moments of zero."""
+        self.learning_rate = learning_rate
+        self.beta2_power = 0.999
+        self.moments = {name: torch.zeros_like(value) for name, value in parameters.items()}
+
+    def step(self, parameters: Parameters, gradient: Parameters) -> Parameters:
+        """Return the parameters after one step."""
+        rate = self.learning_rate * (1 - self.beta2_power) ** 0.5
+        moved = {}
+        for name, value in parameters.items():
+            self.moments[name] = 0.999 * self.moments[name] + 0.001 * gradient[name] ** 2
+            moved[name] = value - rate * gradient[name] / (self.moments[name] ** 0.5 + 1e-8)
+        self.beta2_power *= 0.999
+        return moved
+
+
+class Sgd:
+    """Plain gradient descent."""
+
+    def __init__(self, parameters: Parameters, learning_rate: float) -> None:
+        """Take the learning rate; there is nothing to remember."""
+        self.learning_rate = learning_rate
+
+    def step(self, parameters: Parameters, gradient: Parameters) -> Parameters:
+        """Return the parameters after one step."""
+        return {name: value - self.learning_rate * gradient[name] for name, value in parameters.items()}
+
+
+def reptile_step(
+    parameters: Parameters, optimiser: Adam | Sgd, images: Tensor, labels: Tensor, epsilon: float
+) -> Parameters:
+    """One outer step over images [tasks, steps, batch, 1, 28, 28]: tasks in sequence, one optimiser for all."""
+    ends = []
+    for task in range(len(images)):
+        current = parameters
+        for step in range(images.shape[1]):
+            current = optimiser.step(current, gradients(current, images[task, step], labels[task, step]))
+        ends.append(current)
+    mean = {name: sum(end[name] for end in ends) / len(ends) for name in parameters}
+    return {name: value + epsilon * (mean[name] - value) for name, value in parameters.items()}
