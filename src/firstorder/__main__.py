@@ -172,6 +172,43 @@ def evaluate(arguments: Arguments) -> None:
         print(results.write_record(root, record, run))
 
 
+def accuracies(arguments: Arguments) -> None:
+    """Gather all recorded cells into results/accuracies.csv."""
+    from firstorder.report import accuracies as module
+
+    print(module.write(*_project(arguments)))
+
+
+def table(arguments: Arguments) -> None:
+    """Write one table (or `sine`): CSV, Markdown and LaTeX."""
+    from firstorder.report import tables
+
+    print(*tables.write(*_project(arguments), arguments.table, Path(arguments.published)), sep="\n")
+
+
+def figure(arguments: Arguments) -> None:
+    """Draw one figure: PNG, PDF and the CSV behind it."""
+    from firstorder.report import figures
+
+    print(*figures.write(*_project(arguments), arguments.figure, Path(arguments.published)), sep="\n")
+
+
+def page(arguments: Arguments) -> None:
+    """Put tables and figures on one HTML page."""
+    from firstorder.report import page as module
+
+    print(module.write(*_project(arguments), Path(arguments.captions)))
+
+
+def readme(arguments: Arguments) -> None:
+    """Write the README's table from the records in one or more folders."""
+    from firstorder.report import readme as module
+
+    roots = [Path(folder) for folder in arguments.folders]
+    module.update(Path(arguments.readme), roots, Path(arguments.published))
+    print(arguments.readme)
+
+
 def check_cell(arguments: Arguments) -> None:
     """Check that a cell exists in params.yaml."""
     _, project = _project(arguments)
@@ -203,6 +240,12 @@ def _parser() -> argparse.ArgumentParser:
     verb(pack, "dataset")
     verb(train, "training", seed=seed, device=device)
     verb(evaluate, "evaluation", seed=seed, device=device)
+    published: dict[str, Any] = {"default": "paper/published.csv", "help": "the paper's numbers"}
+    verb(accuracies)
+    verb(table, "table", published=published)
+    verb(figure, "figure", published=published)
+    verb(page, captions={"default": "workflow/report", "help": "folder of the captions"})
+    verb(readme, "readme", published=published).add_argument("folders", nargs="+")
     verb(check_cell, "cell", seed=seed)
     return parser
 

@@ -1,0 +1,114 @@
+"""Numbers and names as printed: the only place where a fraction becomes percent, and a table becomes text."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from dataclasses import dataclass
+
+NOT_RUN = "not run"
+MISSING = "—"
+MINUS = "\N{MINUS SIGN}"  # as wide as +, unlike the hyphen
+_COLUMN = re.compile(r"(?P<dataset>.+?)-(?P<way>\d+)way(?:/(?P<shot>\d+)shot)?(?P<rest>.*)")
+_DATASETS = {"omniglot": "Omniglot", "mini-imagenet": "mini-ImageNet", "glyphs": "Glyphs"}
+_ALGORITHMS = {
+    "reptile": "Reptile",
+    "fomaml": "FOMAML",
+    "maml": "MAML",
+    "untrained": "Random initialisation",
+    "random initialisation": "Random initialisation",
+}
+_LATEX = {"%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#", "±": r"$\pm$", MINUS: "$-$", "—": "---"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrintedTable:
+    """A table ready to print: every entry is text, every heading names its unit.
+
+    The first `label_columns` columns hold names and stand to the left, the others numbers and stand to the right.
+    """
+
+    title: str
+    heading: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    label_columns: int
+    notes: tuple[str, ...] = ()
+
+    def to_markdown(self) -> str:
+        """Return a Markdown table between its title and its notes."""
+        rule = ["---" if i < self.label_columns else "---:" for i in range(len(self.heading))]
+        lines = [f"| {' | '.join(row)} |" for row in (self.heading, rule, *self.rows)]
+        return "\n\n".join([f"**{self.title}**", "\n".join(lines), *self.notes]) + "\n"
+
+    def to_latex(self) -> str:
+        r"""Return a tabular environment (package booktabs) with title and notes as comments."""
+        columns = "".join("l" if i < self.label_columns else "r" for i in range(len(self.heading)))
+        body = [" & ".join(_latex(entry) for entry in row) + r" \\" for row in self.rows]
+        heading = " & ".join(_latex(entry) for entry in self.heading) + r" \\"
+        lines = [
+            f"% {self.title}",
+            *(f"% {note}" for note in self.notes),
+            r"% Needs \usepackage{booktabs}.",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            heading,
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
+        return "\n".join(lines) + "\n"
+
+    def to_html(self) -> str:
+        """Return a table element followed by its notes as paragraphs; the title is left to the page."""
+        kinds = [' class="label"' if i < self.label_columns else "" for i in range(len(self.heading))]
+        cells = zip(kinds, self.heading, strict=True)
+        heading = "".join(f'<th scope="col"{kind}>{html.escape(entry)}</th>' for kind, entry in cells)
+        rows = "\n".join(f"<tr>{self._html_row(row)}</tr>" for row in self.rows)
+        table = f"<table>\n<thead><tr>{heading}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
+        notes = "".join(f'\n<p class="note">{html.escape(note)}</p>' for note in self.notes)
+        return f'<div class="scroll" tabindex="0">{table}</div>{notes}'
+
+    def _html_row(self, row: tuple[str, ...]) -> str:
+        labels = [f'<th scope="row">{html.escape(entry)}</th>' for entry in row[: self.label_columns]]
+        return "".join(labels + [f"<td>{html.escape(entry)}</td>" for entry in row[self.label_columns :]])
+
+
+def percent(fraction: float, half_width: float = math.nan) -> str:
+    """Return like `97.68 ± 0.04`: percent with two decimals; without ± where there is no half-width."""
+    if math.isnan(fraction):
+        return NOT_RUN
+    spread = "" if math.isnan(half_width) else f" ± {100 * half_width:.2f}"
+    return f"{100 * fraction:.2f}{spread}"
+
+
+def points(difference: float) -> str:
+    """Return a difference of two fractions in percentage points, like `+0.12`; a dash for NaN."""
+    return MISSING if math.isnan(difference) else f"{100 * difference:+.2f}".replace("-", MINUS)
+
+
+def algorithm_label(algorithm: str) -> str:
+    """Return the printed name of an algorithm; one without a printed name stands as it is."""
+    return _ALGORITHMS.get(algorithm, algorithm)
+
+
+def column_label(column: str, *, dataset: bool = True) -> str:
+    """Return `Omniglot 5-way 1-shot` for `omniglot-5way/1shot`, or `5-way 1-shot` without the data set."""
+    match = _COLUMN.fullmatch(column)
+    if match is None:
+        return column
+    name = _DATASETS.get(match["dataset"], match["dataset"]) if dataset else ""
+    shot = f"{match['shot']}-shot" if match["shot"] else ""
+    parts = (name, f"{match['way']}-way", shot, match["rest"].strip("-/"))
+    return " ".join(part for part in parts if part)
+
+
+def training_label(training: str) -> str:
+    """Return `Reptile, Omniglot 5-way` for the training `reptile/omniglot-5way`; an evaluation's adds `1-shot`."""
+    algorithm, _, column = training.partition("/")
+    return f"{algorithm_label(algorithm)}, {column_label(column)}"
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)

@@ -1,0 +1,97 @@
+"""Means and intervals, on plain arrays and frames; nothing is drawn or read here.
+
+There are two sources of error and they are not to be mixed: the *tasks* of one evaluation (how well this one
+trained model was measured) and the *seeds* (how much another training, on another split of the classes, would
+have differed). Over tasks there are thousands, so the interval is the normal one. Over seeds there are few, so
+it is Student's: with three seeds it is 4.30 / sqrt(3) = 2.48 standard deviations, not 1.13.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import numpy as np
+import pandas as pd
+
+CONFIDENCE = 0.95
+CELL = ("algorithm", "column", "mode")
+
+
+def accuracy_over_tasks(histogram: Sequence[int]) -> tuple[float, float]:
+    """Return accuracy (fraction) and its standard error over tasks.
+
+    histogram: [way + 1], tasks with 0, 1, ..., way right answers (one query image a class). The standard error
+    is the sample standard deviation of the tasks' accuracies over the root of their number; NaN for one task.
+    """
+    tasks = np.asarray(histogram, dtype=np.float64)
+    count = tasks.sum()
+    accuracies = np.arange(len(tasks)) / (len(tasks) - 1)
+    mean = float(accuracies @ tasks / count)
+    if count < 2:
+        return mean, math.nan
+    variance = float((accuracies - mean) ** 2 @ tasks) / (count - 1)
+    return mean, math.sqrt(variance / count)
+
+
+def half_width_over_tasks(standard_error: float, confidence: float = CONFIDENCE) -> float:
+    """Return the half-width of the normal interval: 1.96 standard errors for 95 %."""
+    return NormalDist().inv_cdf((1 + confidence) / 2) * standard_error
+
+
+def half_width_over_seeds(values: Sequence[float], confidence: float = CONFIDENCE) -> float:
+    """Return the half-width of Student's interval for the mean of independent seeds; NaN for fewer than two."""
+    count = len(values)
+    if count < 2:
+        return math.nan
+    deviation = float(np.std(np.asarray(values, dtype=np.float64), ddof=1))
+    return student_quantile((1 + confidence) / 2, count - 1) * deviation / math.sqrt(count)
+
+
+def student_quantile(probability: float, degrees: int) -> float:
+    """Return the quantile of Student's t for `degrees` >= 1 and 0.5 <= probability < 1.
+
+    Exact up to rounding: for whole degrees of freedom P(|T| < t) is a finite trigonometric sum in
+    theta = atan(t / sqrt(degrees)) (Abramowitz and Stegun, 26.7.3 and 26.7.4), here inverted by bisection.
+    """
+    wanted = 2 * probability - 1
+    low, high = 0.0, math.pi / 2
+    while True:
+        middle = (low + high) / 2
+        if middle in (low, high):
+            return math.sqrt(degrees) * math.tan(middle)
+        if _student_within(middle, degrees) < wanted:
+            low = middle
+        else:
+            high = middle
+
+
+def over_seeds(accuracies: pd.DataFrame) -> pd.DataFrame:
+    """Summarise the frame of accuracies.py to one row a cell.
+
+    Columns: algorithm, column, mode; accuracy, the mean over seeds (fraction); half_width of its 95 % interval
+    over `spread`: `seeds` where there are at least two, else `tasks` of the one seed; seeds, their number;
+    tasks, for each seed.
+    """
+    rows = []
+    for key, cell in accuracies.groupby(list(CELL), sort=False):
+        several = len(cell) >= 2
+        half_width = half_width_over_seeds(cell["accuracy"]) if several else cell["half_width_tasks"].iloc[0]
+        spread = "seeds" if several else "tasks"
+        rows.append((*key, cell["accuracy"].mean(), half_width, spread, len(cell), cell["tasks"].min()))
+    frame = pd.DataFrame(rows, columns=[*CELL, "accuracy", "half_width", "spread", "seeds", "tasks"])
+    texts, floats, counts = [*CELL, "spread"], ["accuracy", "half_width"], ["seeds", "tasks"]
+    types = dict.fromkeys(texts, "str") | dict.fromkeys(floats, "float64") | dict.fromkeys(counts, "Int64")
+    return frame.astype(types)
+
+
+def _student_within(theta: float, degrees: int) -> float:
+    """Return P(|T| < sqrt(degrees) tan(theta))."""
+    sine, cosine = math.sin(theta), math.cos(theta)
+    odd = degrees % 2 == 1
+    term, total = (cosine, cosine if degrees > 1 else 0.0) if odd else (1.0, 1.0)
+    for power in range(3 if odd else 2, degrees - 1, 2):
+        term *= cosine**2 * (power - 1) / power
+        total += term
+    return 2 / math.pi * (theta + sine * total) if odd else sine * total

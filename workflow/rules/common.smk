@@ -1,0 +1,74 @@
+# Lists and names shared by the rules. No rules here; settings come from firstorder.settings alone, so that
+# what Snakemake compares (params) is what the command line computes with and every record's digest covers.
+from pathlib import Path
+
+from firstorder import settings
+
+PROJECT = settings.load("params.yaml")
+# The repository, where paper/ and workflow/report/ are, seen from the working folder.
+REPOSITORY = os.path.relpath(Path(workflow.main_snakefile).parent)
+
+
+wildcard_constraints:
+    seed=r"\d+",
+    dataset="|".join(map(re.escape, PROJECT.datasets)),
+    training="|".join(map(re.escape, PROJECT.trainings)),
+    evaluation="|".join(map(re.escape, PROJECT.evaluations)),
+    table="|".join(map(re.escape, [*PROJECT.tables, "sine"])),
+    figure="|".join(map(re.escape, PROJECT.figures)),
+
+
+def record(evaluation, mode, seed):
+    return settings.RECORD.format(evaluation=evaluation, mode=mode, seed=seed)
+
+
+def wanted_cells():
+    """Records of every cell and, where params.yaml has a section sine, Figure 1's numbers."""
+    sine = [settings.SINE_LOSSES, settings.SINE_FITS] if PROJECT.sine else []
+    return [record(*cell) for cell in PROJECT.cells()] + sine
+
+
+def available(paths):
+    """Leave out what is not recorded yet, if the report is to be made from what there is."""
+    if config.get("records", "all") == "existing":
+        return [path for path in paths if os.path.exists(path)]
+    return paths
+
+
+def cells_of_table(table):
+    """Records that a table shows."""
+    if table == "sine":
+        return available([settings.SINE_LOSSES])
+    shown = PROJECT.tables[table]
+    names = {(f"{row.algorithm}/{column}", row.mode) for row in shown.rows for column in shown.columns}
+    return available([record(*cell) for cell in PROJECT.cells() if cell[:2] in names])
+
+
+def inputs_of_figure(figure):
+    """Recorded files that a figure draws."""
+    drawn = PROJECT.figures[figure]
+    if drawn.kind == "sine":
+        return available([settings.SINE_LOSSES, settings.SINE_FITS])
+    curves = [
+        settings.CURVE.format(training=training, seed=seed)
+        for training in drawn.trainings
+        for seed in PROJECT.seeds
+    ]
+    return available(curves) + [path for table in drawn.tables for path in cells_of_table(table)]
+
+
+def wanted_report():
+    tables = [*PROJECT.tables, *(["sine"] if PROJECT.sine else [])]
+    return (
+        [f"results/tables/{table}.csv" for table in tables]
+        + [f"results/figures/{figure}.png" for figure in PROJECT.figures]
+        + ["results/accuracies.csv", "results/report.html"]
+    )
+
+
+def pack_of(training):
+    return PROJECT.pack_path(PROJECT.trainings[training].dataset)
+
+
+def training_of(evaluation):
+    return PROJECT.evaluations[evaluation].training

@@ -1,0 +1,86 @@
+# Below the line: no torch, no data, seconds.
+PUBLISHED = f"{REPOSITORY}/paper/published.csv"
+CAPTIONS = f"{REPOSITORY}/workflow/report"
+
+
+rule accuracies:
+    """All recorded cells as one tidy table."""
+    input:
+        records=lambda wildcards: available([record(*cell) for cell in PROJECT.cells()]),
+    output:
+        accuracies="results/accuracies.csv",
+    log:
+        "logs/report/accuracies.log",
+    conda:
+        "../envs/report.yaml"
+    resources:
+        mem_mb=500,
+    shell:
+        "python -m firstorder accuracies > {log} 2>&1 || (cat {log}; exit 1)"
+
+
+rule table:
+    """One table, the paper's numbers beside ours."""
+    input:
+        records=lambda wildcards: cells_of_table(wildcards.table),
+        published=ancient(PUBLISHED),
+    output:
+        csv=report(
+            "results/tables/{table}.csv",
+            caption="../report/{table}.rst",
+            category="Tables",
+            labels={"table": "{table}"},
+        ),
+        markdown="results/tables/{table}.md",
+        latex="results/tables/{table}.tex",
+    log:
+        "logs/report/table-{table}.log",
+    conda:
+        "../envs/report.yaml"
+    resources:
+        mem_mb=500,
+    shell:
+        "python -m firstorder table {wildcards.table} --published {input.published} > {log} 2>&1 || (cat {log}; exit 1)"
+
+
+rule figure:
+    """One figure, with the data behind it as CSV."""
+    input:
+        recorded=lambda wildcards: inputs_of_figure(wildcards.figure),
+        published=ancient(PUBLISHED),
+    output:
+        png=report(
+            "results/figures/{figure}.png",
+            caption="../report/{figure}.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+        pdf="results/figures/{figure}.pdf",
+        csv="results/figures/{figure}.csv",
+    log:
+        "logs/report/figure-{figure}.log",
+    conda:
+        "../envs/report.yaml"
+    resources:
+        mem_mb=500,
+    shell:
+        "python -m firstorder figure {wildcards.figure} --published {input.published} > {log} 2>&1 || (cat {log}; exit 1)"
+
+
+rule page:
+    """Everything on one HTML page."""
+    input:
+        shown=[path for path in wanted_report() if not path.endswith((".html", "accuracies.csv"))],
+        accuracies=rules.accuracies.output.accuracies,
+    output:
+        html="results/report.html",
+    log:
+        "logs/report/page.log",
+    conda:
+        "../envs/report.yaml"
+    resources:
+        mem_mb=500,
+    params:
+        captions=CAPTIONS,
+    shell:
+        "python -m firstorder page --captions {params.captions} > {log} 2>&1" " || (cat {log}; exit 1)"
