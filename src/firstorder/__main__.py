@@ -8,6 +8,7 @@ code 2. Heavy imports are inside the verbs, so that reporting needs no torch.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib
 import os
 import sys
@@ -43,7 +44,16 @@ def _device(name: str) -> torch.device:
     if name == "cpu":
         # One thread a process: two trainings side by side do more than one training on two threads.
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        _keep_freed_memory()
     return torch.device(name)
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep freed blocks for the next step instead of handing them back and faulting them in again."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        for parameter in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+            mallopt(parameter, 32 * 2**20)  # the largest that M_MMAP_THRESHOLD takes
 
 
 def _device_name(device: torch.device) -> str:
@@ -172,6 +182,28 @@ def evaluate(arguments: Arguments) -> None:
         print(results.write_record(root, record, run))
 
 
+def sine(arguments: Arguments) -> None:
+    """Compute Figure 1: meta-train on sine waves, adapt to new ones: losses and fits."""
+    from firstorder import provenance, results
+    from firstorder import sine as module
+
+    start = time.monotonic()
+    root, project = _project(arguments)
+    resolved = project.settings_of_sine()
+    assert project.sine is not None  # else the line before has refused
+    device = _device("cpu")
+    losses, fits = module.simulate(project.sine, progress.shown)
+    run = provenance.run_information(time.monotonic() - start, _device_name(device))
+    run |= {"settings_digest": settings.digest(resolved), "numerics_version": NUMERICS_VERSION}
+    for name, columns, rows in (
+        (settings.SINE_LOSSES, module.LOSS_COLUMNS, losses),
+        (settings.SINE_FITS, module.FIT_COLUMNS, fits),
+    ):
+        results.write_rows(root / name, columns, rows)
+        results.write_run(root / name, run)
+        print(root / name)
+
+
 def accuracies(arguments: Arguments) -> None:
     """Gather all recorded cells into results/accuracies.csv."""
     from firstorder.report import accuracies as module
@@ -241,6 +273,7 @@ def _parser() -> argparse.ArgumentParser:
     verb(train, "training", seed=seed, device=device)
     verb(evaluate, "evaluation", seed=seed, device=device)
     published: dict[str, Any] = {"default": "paper/published.csv", "help": "the paper's numbers"}
+    verb(sine)
     verb(accuracies)
     verb(table, "table", published=published)
     verb(figure, "figure", published=published)

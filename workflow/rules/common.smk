@@ -1,12 +1,13 @@
 # Lists and names shared by the rules. No rules here; settings come from firstorder.settings alone, so that
 # what Snakemake compares (params) is what the command line computes with and every record's digest covers.
+import json
 from pathlib import Path
 
 from firstorder import settings
 
 PROJECT = settings.load("params.yaml")
 # The repository, where paper/ and workflow/report/ are, seen from the working folder.
-REPOSITORY = os.path.relpath(Path(workflow.main_snakefile).parent)
+REPOSITORY = Path(os.path.relpath(Path(workflow.main_snakefile).parent))
 
 
 wildcard_constraints:
@@ -50,9 +51,7 @@ def inputs_of_figure(figure):
     if drawn.kind == "sine":
         return available([settings.SINE_LOSSES, settings.SINE_FITS])
     curves = [
-        settings.CURVE.format(training=training, seed=seed)
-        for training in drawn.trainings
-        for seed in PROJECT.seeds
+        settings.CURVE.format(training=training, seed=seed) for training in drawn.trainings for seed in PROJECT.seeds
     ]
     return available(curves) + [path for table in drawn.tables for path in cells_of_table(table)]
 
@@ -72,3 +71,21 @@ def pack_of(training):
 
 def training_of(evaluation):
     return PROJECT.evaluations[evaluation].training
+
+
+def is_fresh(evaluation, mode, seed):
+    """Say whether a cell is recorded with the very settings that params.yaml has now."""
+    path = Path(record(evaluation, mode, seed))
+    wanted = settings.digest(PROJECT.settings_of_evaluation(evaluation))
+    return path.exists() and json.loads(path.read_text()).get("settings_digest") == wanted
+
+
+def model_of(evaluation, seed):
+    """Model that an evaluation starts from.
+
+    After a clone and a pull its time stamp means nothing, so a fresh record ignores it (ancient). A stale one must
+    not: Snakemake looks at no other reason to evaluate once it has decided to train.
+    """
+    model = settings.MODEL.format(training=training_of(evaluation), seed=seed)
+    fresh = all(is_fresh(evaluation, mode, seed) for mode in settings.MODES)
+    return ancient(model) if fresh else model

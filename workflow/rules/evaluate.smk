@@ -2,9 +2,7 @@ rule evaluate:
     """Adapt to new tasks and record both modes; adaptation is the same for them, so it is done once."""
     input:
         pack=lambda wildcards: ancient(pack_of(training_of(wildcards.evaluation))),
-        model=lambda wildcards: ancient(
-            settings.MODEL.format(training=training_of(wildcards.evaluation), seed=wildcards.seed)
-        ),
+        model=lambda wildcards: model_of(wildcards.evaluation, wildcards.seed),
     output:
         **{mode: settings.RECORD.replace("{mode}", mode) for mode in settings.MODES},
     log:

@@ -1,6 +1,6 @@
 # Below the line: no torch, no data, seconds.
-PUBLISHED = f"{REPOSITORY}/paper/published.csv"
-CAPTIONS = f"{REPOSITORY}/workflow/report"
+PUBLISHED = str(REPOSITORY / "paper/published.csv")
+CAPTIONS = str(REPOSITORY / "workflow/report")
 
 
 rule accuracies:
