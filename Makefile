@@ -1,0 +1,103 @@
+# `make help` lists every target with its cost. Needs: Python 3.11 or newer, and make; the rest goes into .venv.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+CORES ?= all
+SEED ?= 0
+DIR ?= .
+
+# Absolute, because Snakemake and `cell` work in another folder.
+PY := "$(CURDIR)/.venv/bin/python"
+PIP_INSTALL := $(PY) -I -m pip install -qq --disable-pip-version-check
+SNAKEMAKE := $(PY) -m snakemake --snakefile "$(CURDIR)/Snakefile" \
+	--workflow-profile "$(CURDIR)/profiles/default" --cores $(CORES)
+# From the records that exist, all drawn again (after a clone time stamps tell nothing), and nothing computed.
+BELOW := accuracies table figure page
+REPORT := $(SNAKEMAKE) report --config records=existing --forcerun $(BELOW) --allowed-rules report $(BELOW)
+
+# The rules of the pipeline call `python`: it must be .venv's, with the package of this folder and of no other.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONPATH := $(CURDIR)/src
+
+# Set-up in two stages, each done again only when a file it was made from has changed. The first lacks torch, of which
+# pip would warn; -I keeps pip from taking PYTHONPATH for an installed package.
+INSTALLED := .venv/.installed
+TORCH := .venv/.torch
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "firstorder needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | tail -n 1):" \
+			"name another one, like: make quick PYTHON=python3.12" >&2; exit 2; }
+	@echo "Making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear .venv
+
+$(INSTALLED): requirements.lock pyproject.toml .venv/bin/python
+	@echo "Installing requirements.lock into .venv (about a minute the first time)"
+	@$(PIP_INSTALL) --require-hashes --no-warn-conflicts -r requirements.lock
+	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(TORCH): requirements-torch.txt $(INSTALLED)
+	@echo "Installing $$(cat requirements-torch.txt) into .venv" \
+		"(its CPU build where your package source has one, else the large default build)"
+	@$(PIP_INSTALL) -r requirements-torch.txt
+	@touch $@
+
+##@ Start here
+.PHONY: help quick test
+help: ## seconds | list the targets with their cost
+	@awk -F ' ## | [|] ' '/^##@/ { print "\n" substr($$0, 5) } \
+		/^[a-z-]+:.* ## / { sub(/:.*/, "", $$1); printf "  make %-12s %-11s %s\n", $$1, $$2, $$3 }' Makefile
+
+quick: $(TORCH) ## unmeasured | main job: the whole pipeline on drawn glyphs, then every recorded result redrawn
+	$(SNAKEMAKE) --directory quick all
+	$(MAKE) report DIR=.
+	$(MAKE) report DIR=reduced
+	@ls -1 {quick,.,reduced}/results/{tables/*,figures/*,report.html} 2>/dev/null || true
+
+test: lint ## unmeasured | lint, then all tests that need no GPU and no network
+	$(PY) -m pytest
+
+##@ The paper's results
+.PHONY: omniglot cell figures report paper
+omniglot: $(TORCH) ## unmeasured | Omniglot 5-way, real data, at the reduced length of reduced/params.yaml, on CPU
+	$(SNAKEMAKE) --directory reduced all
+
+cell: $(TORCH) ## unmeasured | one cell: make cell CELL=reptile/omniglot-5way/1shot/transductive SEED=0 [DIR=reduced]
+	@cd "$(DIR)" && $(PY) -m firstorder check-cell "$(CELL)" --seed "$(SEED)"
+	$(SNAKEMAKE) --directory "$(DIR)" "results/cells/$(CELL)/seed-$(SEED).json"
+	$(MAKE) report
+
+figures: $(INSTALLED) ## seconds | redraw every table and figure from the recorded results; no torch, no data
+	$(MAKE) report DIR=.
+	$(MAKE) report DIR=reduced
+	$(PY) -m firstorder readme README.md . reduced
+
+report: $(INSTALLED) ## seconds | the tables, figures and HTML page of one folder: make report [DIR=reduced]
+	$(REPORT) --directory "$(DIR)"
+
+paper: $(TORCH) ## unmeasured | everything, full length
+	$(SNAKEMAKE) --directory . all
+
+##@ Development
+.PHONY: lint format lock clean-quick
+lint: $(TORCH) ## seconds | ruff, snakefmt and mypy; changes nothing
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m snakefmt --check Snakefile workflow
+	$(PY) -m mypy
+
+format: $(INSTALLED) ## seconds | let ruff and snakefmt rewrite the code
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+	$(PY) -m snakefmt Snakefile workflow
+
+lock: ## seconds | make requirements.lock again from requirements.in; needs uv
+	uv pip compile requirements.in --output-file requirements.lock --quiet --custom-compile-command "make lock" \
+		--universal --python-version 3.11 --fork-strategy fewest \
+		--generate-hashes --no-emit-index-url --no-emit-find-links
+
+clean-quick: ## seconds | remove what `make quick` computed in quick/, so that it starts afresh
+	rm -rf quick/data quick/models quick/results quick/logs quick/.work quick/.snakemake
