@@ -17,6 +17,9 @@ SNAKEMAKE := $(PY) -m snakemake --snakefile "$(CURDIR)/Snakefile" \
 BELOW := accuracies table figure page
 REPORT := $(SNAKEMAKE) report --config records=existing --forcerun $(BELOW) --allowed-rules report $(BELOW)
 
+# Cells whose settings were edited are computed again even where Snakemake has no memory of them, as in a clone.
+STALE = $$($(PY) -m firstorder stale --paths --params "$(1)/params.yaml")
+
 # The rules of the pipeline call `python`: it must be .venv's, with the package of this folder and of no other.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/src
@@ -52,7 +55,7 @@ help: ## seconds | list the targets with their cost
 		/^[a-z-]+:.* ## / { sub(/:.*/, "", $$1); printf "  make %-12s %-11s %s\n", $$1, $$2, $$3 }' Makefile
 
 quick: $(TORCH) ## unmeasured | main job: the whole pipeline on drawn glyphs, then every recorded result redrawn
-	$(SNAKEMAKE) --directory quick all
+	$(SNAKEMAKE) --directory quick all --forcerun $(call STALE,quick)
 	$(MAKE) report DIR=.
 	$(MAKE) report DIR=reduced
 	@ls -1 {quick,.,reduced}/results/{tables/*,figures/*,report.html} 2>/dev/null || true
@@ -63,11 +66,12 @@ test: lint ## unmeasured | lint, then all tests that need no GPU and no network
 ##@ The paper's results
 .PHONY: omniglot cell figures report paper
 omniglot: $(TORCH) ## unmeasured | Omniglot 5-way, real data, at the reduced length of reduced/params.yaml, on CPU
-	$(SNAKEMAKE) --directory reduced all
+	$(SNAKEMAKE) --directory reduced all --forcerun $(call STALE,reduced)
 
 cell: $(TORCH) ## unmeasured | one cell: make cell CELL=reptile/omniglot-5way/1shot/transductive SEED=0 [DIR=reduced]
 	@cd "$(DIR)" && $(PY) -m firstorder check-cell "$(CELL)" --seed "$(SEED)"
-	$(SNAKEMAKE) --directory "$(DIR)" "results/cells/$(CELL)/seed-$(SEED).json"
+	$(SNAKEMAKE) --directory "$(DIR)" "results/cells/$(CELL)/seed-$(SEED).json" \
+		--forcerun $(call STALE,$(DIR))
 	$(MAKE) report
 
 figures: $(INSTALLED) ## seconds | redraw every table and figure from the recorded results; no torch, no data
@@ -79,7 +83,7 @@ report: $(INSTALLED) ## seconds | the tables, figures and HTML page of one folde
 	$(REPORT) --directory "$(DIR)"
 
 paper: $(TORCH) ## unmeasured | everything, full length
-	$(SNAKEMAKE) --directory . all
+	$(SNAKEMAKE) --directory . all --forcerun $(call STALE,.)
 
 ##@ Development
 .PHONY: lint format lock clean-quick

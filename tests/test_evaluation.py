@@ -24,7 +24,7 @@ def network():
 
 @pytest.fixture
 def checkpoint(network):
-    """An untrained network with second moments that a training could have left."""
+    """Give an untrained network with second moments that a training could have left."""
     parameters = network.initial(seed=0)[None]
     moments = torch.rand(parameters.shape, generator=torch.Generator().manual_seed(1)) * 1e-2
     return Checkpoint(parameters, OptimiserState(moments, 400), {})

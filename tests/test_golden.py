@@ -12,7 +12,7 @@ import torch
 from firstorder import NUMERICS_VERSION
 from firstorder.tasks import TaskShape, draw_tasks
 from firstorder.training import Problem, outer_step, start
-from tests.test_training import problem  # noqa: F401 (a fixture)
+from tests.test_training import problem
 
 GOLDEN = Path(__file__).with_name("golden.json")
 HOW = (
@@ -49,7 +49,7 @@ def fingerprint(trained: Problem) -> dict[str, object]:
     }
 
 
-def test_no_number_moved_unless_the_version_was_raised(problem):  # noqa: F811
+def test_no_number_moved_unless_the_version_was_raised(problem):
     """Rounding differs between machines by far less than the tolerance, a changed method by far more."""
     stored, found = json.loads(GOLDEN.read_text(encoding="utf-8")), fingerprint(problem)
     assert found["numerics_version"] == stored["numerics_version"], "store the new version's values: " + HOW

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -24,6 +25,15 @@ def test_every_record_is_a_row(tmp_path: Path) -> None:
     assert (first.mode, first.seed, first.tasks, first.accuracy) == ("transductive", 0, 100, 1.0)
     assert (second.seed, second.accuracy) == (2, 0.9)
     assert second.half_width_tasks == pytest.approx(1.959964 * second.standard_error_tasks, rel=1e-6)
+
+
+def test_metrics_are_means_over_seeds(tmp_path: Path) -> None:
+    """0.9 for one seed and 1.0 for the other."""
+    project = make_project(tmp_path)
+    store_record(tmp_path, project, ONE_SHOT, "transductive", {2: HALF, 0: [0, 0, 0, 0, 0, 100]})
+    accuracies.write(tmp_path, project)
+    metrics = json.loads((tmp_path / "results/metrics.json").read_text(encoding="utf-8"))
+    assert metrics == {f"{ONE_SHOT}/transductive": 0.95}
 
 
 def test_without_records_there_is_only_a_heading(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from firstorder.training import Problem, annealed, checkpoint_of, draw_groups, o
 
 @pytest.fixture
 def problem() -> Problem:
-    """A Reptile training on twenty classes of noise around a pattern of their own."""
+    """Set up Reptile on twenty classes of noise around a pattern of their own."""
     generator = np.random.default_rng(0)
     patterns = generator.random((20, 1, 1, 28, 28)) < 0.5
     noise = generator.random((20, 20, 1, 28, 28)) < 0.15

@@ -241,6 +241,21 @@ def readme(arguments: Arguments) -> None:
     print(arguments.readme)
 
 
+def stale(arguments: Arguments) -> int:
+    """List recorded cells that params.yaml has changed under; exit code 1 if there are any."""
+    from firstorder import results
+
+    root, project = _project(arguments)
+    outdated = results.stale_records(results.read_records(root, project), project)
+    if arguments.paths:
+        files = {path for record, difference in outdated for path in results.paths_to_rebuild(record, difference)}
+        print(*sorted(files))
+        return 0
+    for record, difference in outdated:
+        print(f"{record.evaluation}/{record.mode} seed {record.seed}: {difference}")
+    return 1 if outdated else 0
+
+
 def check_cell(arguments: Arguments) -> None:
     """Check that a cell exists in params.yaml."""
     _, project = _project(arguments)
@@ -255,7 +270,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    def verb(run: Callable[[Arguments], None], *names: str, **options: dict[str, Any]) -> argparse.ArgumentParser:
+    def verb(run: Callable[[Arguments], int | None], *names: str, **options: dict[str, Any]) -> argparse.ArgumentParser:
         text = (run.__doc__ or "").strip()
         added = verbs.add_parser(run.__name__.replace("_", "-"), help=text, description=text)
         added.set_defaults(run=run)
@@ -279,6 +294,7 @@ def _parser() -> argparse.ArgumentParser:
     verb(figure, "figure", published=published)
     verb(page, captions={"default": "workflow/report", "help": "folder of the captions"})
     verb(readme, "readme", published=published).add_argument("folders", nargs="+")
+    verb(stale, paths={"action": "store_true", "help": "print the files to compute again, for snakemake --forcerun"})
     verb(check_cell, "cell", seed=seed)
     return parser
 
@@ -287,14 +303,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; return the exit code: 0, 2 for a user's error, 130 when interrupted."""
     parsed = _parser().parse_args(arguments)
     try:
-        parsed.run(parsed)
+        return parsed.run(parsed) or 0
     except UserError as error:
         print(f"firstorder: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("firstorder: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
-    return 0
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield part
         part.chmod(0o644)
-        os.replace(part, path)
+        part.replace(path)
     except BaseException:
         with suppress(FileNotFoundError):
             part.unlink()

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 SECONDS_BETWEEN_LINES = 15.0
 
@@ -89,7 +89,7 @@ class _Rich:
         self.task = self.progress.add_task(what, total=total, completed=done, unit=unit, rate="", note="")
 
     def advance(self, units: int = 1, note: str = "") -> None:
-        fields = {"note": note} if note else {}
+        fields: dict[str, Any] = {"note": note} if note else {}
         self.progress.update(self.task, advance=units, **fields)
         done = self.progress.tasks[0].completed - self.first
         seconds = max(time.monotonic() - self.start, 1e-9)

@@ -17,7 +17,7 @@ from typing import Any
 
 from firstorder.errors import UserError
 from firstorder.files import replacing
-from firstorder.settings import RECORD, Mode, Project, digest
+from firstorder.settings import MODEL, RECORD, Mode, Project, digest
 
 SCHEMA = 1
 
@@ -114,11 +114,23 @@ def stale_records(records: Iterable[CellRecord], project: Project) -> list[tuple
     """List the records made with other settings than the project's, each with the first difference."""
     stale = []
     for record in records:
+        # Through JSON and back, as the record went: tuples are lists there.
         wanted = json.loads(json.dumps(project.settings_of_evaluation(record.evaluation)))
         difference = first_difference(record.settings, wanted)
         if difference:
             stale.append((record, difference))
     return stale
+
+
+def paths_to_rebuild(record: CellRecord, difference: str) -> list[str]:
+    """Name the files to compute again for a stale record: its own and, unless only its evaluation changed, the model.
+
+    `difference` is what `stale_records` gives; paths are relative to the folder of params.yaml.
+    """
+    paths = [RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)]
+    if not difference.startswith("evaluation."):
+        paths.append(MODEL.format(training=record.settings["evaluation"]["training"], seed=record.seed))
+    return paths
 
 
 def write_record(root: Path, record: CellRecord, run: Mapping[str, Any]) -> Path:

@@ -9,22 +9,21 @@ not its comments, not the lists of seeds and cells. No torch, no data.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
-import types
-import typing
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
-
-import yaml
+from typing import Any, Literal
 
 from firstorder import NUMERICS_VERSION
 from firstorder.errors import UserError
+from firstorder.schema import build, nearest, read_yaml, setting
 
 Mode = Literal["inductive", "transductive"]
 MODES: tuple[Mode, ...] = ("inductive", "transductive")
+LARGEST_SEED = 2**32 - 1
 
 # Every path of the pipeline, relative to the folder that holds params.yaml.
 MODEL = "models/{training}/seed-{seed}.safetensors"
@@ -32,19 +31,6 @@ CURVE = "results/curves/{training}/seed-{seed}.csv"
 RECORD = "results/cells/{evaluation}/{mode}/seed-{seed}.json"
 SINE_LOSSES = "results/curves/sine/losses.csv"
 SINE_FITS = "results/curves/sine/fits.csv"
-
-
-def setting(
-    help: str,
-    *,
-    at_least: float | None = None,
-    at_most: float | None = None,
-    above: float | None = None,
-    default: Any = dataclasses.MISSING,
-) -> Any:
-    """Declare one value of params.yaml: what it means (with the paper's symbol) and its range."""
-    limits = {"at_least": at_least, "at_most": at_most, "above": above}
-    return field(default=default, metadata={"help": help, "limits": limits})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,19 +98,20 @@ class SineTrainingSettings:
     inner_learning_rate: float = setting("alpha, on the mean squared error", above=0)
     inner_steps: int = setting("inner steps a task", at_least=1)
     inner_batch_size: int = setting("points an inner step", at_least=1)
-    outer_steps: int = setting("outer steps, one task each", at_least=1)
-    outer_step_size: float = setting("outer step size at the start, annealed to 0", above=0)
+    meta_batch_size: int = setting("n, tasks an outer step", at_least=1)
+    outer_steps: int = setting("outer steps", at_least=1)
+    outer_step_size: float = setting("outer step size at the start, annealed linearly to 0", above=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SineSettings:
-    """Figure 1: regression on sine waves; settings of the first author's public demonstration."""
+    """Figure 1: regression on sine waves; sine.py says which settings are whose."""
 
-    seed: int = setting("seed of all draws", at_least=0)
+    seed: int = setting("seed of all draws", at_least=0, at_most=LARGEST_SEED)
     hidden: int = setting("units in each of the two hidden layers", at_least=1)
     activation: Literal["relu", "tanh"] = setting("the paper has ReLU, the demonstration tanh")
     grid: int = setting("points in [-5, 5] that stand for the whole wave", at_least=2)
-    support: int = setting("points of a new wave that the network adapts to", at_least=1)
+    support: int = setting("points of the grid, none twice, by which the network adapts to a new wave", at_least=1)
     evaluation_steps: tuple[int, ...] = setting("inner steps after which the loss is measured", at_least=0)
     evaluation_tasks: int = setting("new waves that the loss is averaged over", at_least=2)
     evaluation_learning_rate: float = setting("alpha at evaluation", above=0)
@@ -168,7 +155,7 @@ class Project:
 
     title: str = setting("what these results are, in a line")
     data_folder: str = setting("where packed data lies, relative to params.yaml")
-    seeds: tuple[int, ...] = setting("every training and evaluation is done for each", at_least=0)
+    seeds: tuple[int, ...] = setting("every training and evaluation is done for each", at_least=0, at_most=LARGEST_SEED)
     datasets: dict[str, DatasetSettings] = setting("image data sets")
     trainings: dict[str, TrainingSettings] = setting("meta-trainings, named algorithm/dataset-Nway[...]")
     evaluations: dict[str, EvaluationSettings] = setting("named algorithm/dataset-Nway/Kshot")
@@ -217,7 +204,7 @@ def digest(settings: dict[str, Any]) -> str:
 def lookup(known: dict[str, Any], name: str, what: str) -> Any:
     """Return `known[name]`, or raise UserError with the nearest name there is."""
     if name not in known:
-        raise UserError(f"unknown {what} {name!r}{_nearest(name, known)}; known are: {', '.join(known) or 'none'}")
+        raise UserError(f"unknown {what} {name!r}{nearest(name, known)}; known are: {', '.join(known) or 'none'}")
     return known[name]
 
 
@@ -229,120 +216,84 @@ def load(path: Path | str = "params.yaml") -> Project:
     points nowhere.
     """
     path = Path(path)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run from the folder of params.yaml or give --params") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    project = _build(Project, values, str(path))
+    project = build(Project, read_yaml(path), str(path))
     _check_names(project, str(path))
+    _check_datasets(project, str(path))
+    _check_trainings(project, str(path))
+    _check_evaluations(project, str(path))
+    _check_figures(project, str(path))
+    if len(set(project.seeds)) != len(project.seeds) or not project.seeds:
+        raise UserError(f"{path}: seeds: expected at least one and no seed twice, found {list(project.seeds)}")
     return project
 
 
-def _nearest(name: str, known: typing.Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _build(cls: Any, values: Any, where: str) -> Any:
-    """Make the dataclass `cls` from a mapping of params.yaml, checking keys, types and ranges."""
-    if not isinstance(values, dict):
-        raise UserError(f"{where}: expected a mapping of settings, found {values!r}")
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    for key in values:
-        if key not in fields:
-            raise UserError(f"{where}: unknown key {key!r}{_nearest(key, fields)}; known are: {', '.join(fields)}")
-    for name, f in fields.items():
-        if name not in values and f.default is dataclasses.MISSING:
-            raise UserError(f"{where}: key {name!r} is missing ({f.metadata['help']})")
-    hints = typing.get_type_hints(cls)
-    built = {
-        name: _convert(hints[name], value, f"{where}: {name}", fields[name].metadata["limits"])
-        for name, value in values.items()
-    }
-    return cls(**built)
-
-
-def _convert(hint: Any, value: Any, where: str, limits: dict[str, float | None]) -> Any:
-    """Check one value of params.yaml against its type and range, and return it in that type."""
-    if get_origin(hint) in (types.UnionType, typing.Union):
-        inner = [option for option in get_args(hint) if option is not type(None)]
-        return None if value is None else _convert(inner[0], value, where, limits)
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value, where)
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            raise UserError(f"{where}: expected one of {', '.join(get_args(hint))}, found {value!r}")
-        return value
-    if get_origin(hint) is tuple:
-        if not isinstance(value, list):
-            raise UserError(f"{where}: expected a list, found {value!r}")
-        return tuple(_convert(get_args(hint)[0], v, f"{where}[{i}]", limits) for i, v in enumerate(value))
-    if get_origin(hint) is dict:
-        if not isinstance(value, dict):
-            raise UserError(f"{where}: expected a mapping, found {value!r}")
-        return {str(k): _convert(get_args(hint)[1], v, f"{where}: {k}", limits) for k, v in value.items()}
-    return _convert_plain(hint, value, where, limits)
-
-
-def _convert_plain(hint: Any, value: Any, where: str, limits: dict[str, float | None]) -> Any:
-    if hint is float and isinstance(value, str):
-        # YAML 1.1 reads 1e-3 (no point) as a text.
-        try:
-            value = float(value)
-        except ValueError:
-            raise UserError(f"{where}: expected a number, found {value!r}") from None
-    allowed = (int, float) if hint is float else (hint,)
-    if not isinstance(value, allowed) or isinstance(value, bool):
-        raise UserError(f"{where}: expected {hint.__name__}, found {value!r}")
-    if hint is str:
-        return value
-    value = hint(value)
-    low, high, above = limits["at_least"], limits["at_most"], limits["above"]
-    if value != value or value in (float("inf"), float("-inf")):
-        raise UserError(f"{where}: expected a finite number, found {value!r}")
-    if low is not None and value < low:
-        raise UserError(f"{where}: expected at least {low:g}, found {value!r}")
-    if above is not None and value <= above:
-        raise UserError(f"{where}: expected more than {above:g}, found {value!r}")
-    if high is not None and value > high:
-        raise UserError(f"{where}: expected at most {high:g}, found {value!r}")
-    return value
-
-
 def _check_names(project: Project, where: str) -> None:
-    """Check what one entry says of another: names that exist, names that tell the truth."""
+    """Check that names can be parts of paths: they become folders and files."""
+    one = "[A-Za-z0-9][A-Za-z0-9._-]*"
+    for section, names, pattern in (
+        ("datasets", project.datasets, one),
+        ("trainings", project.trainings, f"{one}(/{one})*"),
+        ("evaluations", project.evaluations, f"{one}(/{one})*"),
+        ("tables", project.tables, one),
+        ("figures", project.figures, one),
+    ):
+        for name in names:
+            if not re.fullmatch(pattern, name):
+                raise UserError(
+                    f"{where}: {section}: expected a name of letters, digits, '.', '_' and '-', found {name!r}"
+                )
+
+
+def _check_datasets(project: Project, where: str) -> None:
+    for name, dataset in project.datasets.items():
+        turns = dataset.rotations
+        if not turns or len(set(turns)) != len(turns) or any(degrees % 90 for degrees in turns):
+            raise UserError(
+                f"{where}: datasets: {name}: rotations: expected at least one of 0, 90, 180, 270 and none twice, "
+                f"found {list(turns)}"
+            )
+
+
+def _check_trainings(project: Project, where: str) -> None:
     for name, training in project.trainings.items():
         place = f"{where}: trainings: {name}"
         if training.dataset not in project.datasets:
-            hint = _nearest(training.dataset, project.datasets)
-            raise UserError(f"{place}: dataset {training.dataset!r} is not under `datasets`{hint}")
-        if not name.startswith(f"{training.algorithm}/{training.dataset}-{training.way}way"):
-            start = f"{training.algorithm}/{training.dataset}-{training.way}way"
-            raise UserError(f"{place}: the name must start with {start!r}, as its settings say")
+            raise _points_nowhere(place, "dataset", training.dataset, "datasets", project.datasets)
+        start = f"{training.algorithm}/{training.dataset}-{training.way}way"
+        if not re.fullmatch(re.escape(start) + "(-.+)?", name):
+            raise UserError(f"{place}: the name must be {start!r}, as its settings say, or that and a suffix '-...'")
         if (training.algorithm == "untrained") != (training.outer_steps == 0):
-            raise UserError(f"{place}: algorithm untrained goes with outer_steps: 0, and only it")
+            raise UserError(
+                f"{place}: algorithm untrained goes with outer_steps: 0, and only it; "
+                f"found {training.algorithm} with outer_steps: {training.outer_steps}"
+            )
         pool = training.way * training.train_shot
         if training.sampling == "replacement" and training.inner_batch_size > pool:
             raise UserError(f"{place}: inner_batch_size {training.inner_batch_size} exceeds the task's {pool} images")
+
+
+def _check_evaluations(project: Project, where: str) -> None:
     for name, evaluation in project.evaluations.items():
         place = f"{where}: evaluations: {name}"
         if evaluation.training not in project.trainings:
-            hint = _nearest(evaluation.training, project.trainings)
-            raise UserError(f"{place}: training {evaluation.training!r} is not under `trainings`{hint}")
+            raise _points_nowhere(place, "training", evaluation.training, "trainings", project.trainings)
         training = project.trainings[evaluation.training]
         expected = f"{training.algorithm}/{training.dataset}-{training.way}way/{evaluation.shot}shot"
         if name != expected:
             raise UserError(f"{place}: the name must be {expected!r}, as its settings say")
+
+
+def _check_figures(project: Project, where: str) -> None:
     for name, figure in project.figures.items():
-        for kind, names, known in (
-            ("training", figure.trainings, project.trainings),
-            ("table", figure.tables, project.tables),
-        ):
-            for wanted in names:
-                if wanted not in known:
-                    hint = _nearest(wanted, known)
-                    raise UserError(f"{where}: figures: {name}: unknown {kind} {wanted!r}{hint}")
-    if len(set(project.seeds)) != len(project.seeds) or not project.seeds:
-        raise UserError(f"{where}: seeds: expected at least one and no seed twice, found {list(project.seeds)}")
+        place = f"{where}: figures: {name}"
+        for wanted in figure.trainings:
+            if wanted not in project.trainings:
+                raise _points_nowhere(place, "training", wanted, "trainings", project.trainings)
+        for wanted in figure.tables:
+            if wanted not in project.tables:
+                raise _points_nowhere(place, "table", wanted, "tables", project.tables)
+
+
+def _points_nowhere(place: str, what: str, name: str, section: str, known: Iterable[str]) -> UserError:
+    listed = ", ".join(known) or "none"
+    return UserError(f"{place}: {what} {name!r} is not under `{section}`{nearest(name, known)}; known are: {listed}")

@@ -9,6 +9,7 @@ rule accuracies:
         records=lambda wildcards: available([record(*cell) for cell in PROJECT.cells()]),
     output:
         accuracies="results/accuracies.csv",
+        metrics="results/metrics.json",
     log:
         "logs/report/accuracies.log",
     conda:

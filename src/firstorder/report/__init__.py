@@ -7,6 +7,7 @@ stale ones. An accuracy is a fraction in every frame and CSV; percent appears on
 
 # What the report writes, relative to the folder that holds params.yaml.
 ACCURACIES = "results/accuracies.csv"
+METRICS = "results/metrics.json"
 TABLE = "results/tables/{name}.{suffix}"
 FIGURE = "results/figures/{name}.{suffix}"
 PAGE = "results/report.html"

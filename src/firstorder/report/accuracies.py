@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from firstorder.errors import UserError
-from firstorder.report import ACCURACIES, frames
+from firstorder.files import replacing
+from firstorder.report import ACCURACIES, METRICS, frames
 from firstorder.report.statistics import accuracy_over_tasks, half_width_over_tasks
 from firstorder.results import CellRecord, read_records, stale_records
 from firstorder.settings import RECORD, Project
@@ -40,11 +42,10 @@ def fresh_records(root: Path, project: Project) -> list[CellRecord]:
         record, difference = stale[0]
         cell = f"{record.evaluation}/{record.mode}"
         path = root / RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)
-        folder = "" if root == Path() else f" DIR={root}"
         others = f" ({len(stale) - 1} more stale)" if len(stale) > 1 else ""
         raise UserError(
             f"{path}: stale, params.yaml has changed since: {difference}{others}; "
-            f"rebuild it: make cell CELL={cell} SEED={record.seed}{folder}"
+            f"rebuild it: make cell CELL={cell} SEED={record.seed}{_directory(root)}"
         )
     return records
 
@@ -60,7 +61,22 @@ def frame(records: Iterable[CellRecord]) -> pd.DataFrame:
 
 
 def write(root: Path, project: Project) -> Path:
-    """Write results/accuracies.csv, in the order of params.yaml, and return its path."""
+    """Write results/accuracies.csv, in the order of params.yaml, and return its path.
+
+    Beside it goes results/metrics.json, the mean over seeds of each cell, as `dvc metrics diff` reads it.
+    """
     path = root / ACCURACIES
-    frames.write(path, frame(fresh_records(root, project)))
+    written = frame(fresh_records(root, project))
+    frames.write(path, written)
+    means = written.groupby(["algorithm", "column", "mode"])["accuracy"].mean()
+    metrics = {"/".join(cell): round(float(mean), 6) for cell, mean in means.items()}
+    with replacing(root / METRICS) as part:
+        part.write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return path
+
+
+def _directory(root: Path) -> str:
+    """Return ` DIR=...` as make wants it: the folder of params.yaml seen from the one with the Snakefile."""
+    here = root.resolve()
+    tops = [folder for folder in (here, *here.parents) if (folder / "Snakefile").exists()]
+    return f" DIR={here.relative_to(tops[0])}" if tops and tops[0] != here else ""

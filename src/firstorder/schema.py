@@ -1,0 +1,159 @@
+"""A YAML file as frozen dataclasses: keys, types and ranges checked, every refusal one line for the user.
+
+A newcomer would get wrong: YAML itself lets two things pass that would go unnoticed here, a key given twice
+(the last one wins) and `1e-3`, which it reads as a text. The first is refused, the second read as the number.
+Nothing here knows what the settings mean; that is in settings.py. No torch, no data.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+import yaml
+
+from firstorder.errors import UserError
+
+Built = TypeVar("Built")
+Limits = Mapping[str, float | None]
+
+PLAIN = {int: "a whole number", float: "a number", str: "a text"}
+
+
+def setting(
+    help: str,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    above: float | None = None,
+    default: Any = dataclasses.MISSING,
+) -> Any:
+    """Declare one value: what it means (with the paper's symbol) and its range."""
+    limits = {"at_least": at_least, "at_most": at_most, "above": above}
+    return dataclasses.field(default=default, metadata={"help": help, "limits": limits})
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """Return ` (did you mean 'x'?)` with the most similar known name, or nothing where none is similar."""
+    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+class _Loader(yaml.SafeLoader):
+    """A SafeLoader that refuses a key given twice in one mapping."""
+
+    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
+        # Here, before `<<` merges mappings: a merged key may well be given again, to override it.
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        found: dict[str, yaml.Mark] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in found:
+                    problem = f"key {key.value!r} is given twice, first in line {found[key.value].line + 1}; remove one"
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+                found[key.value] = key.start_mark
+        return node
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file; raises UserError where it is missing, no YAML, or gives a key twice."""
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run from the folder of params.yaml or give --params") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); expected a file like params.yaml") from None
+    except yaml.MarkedYAMLError as error:
+        line = f" line {error.problem_mark.line + 1}:" if error.problem_mark else ""
+        said = ", ".join(part for part in (error.context, error.problem) if part)
+        raise UserError(f"{path}:{line} not valid YAML: {said}") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that there is not
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def build(cls: type[Built], values: Any, where: str) -> Built:
+    """Make the dataclass `cls`, whose fields are `setting`s, from a mapping.
+
+    Raises UserError, naming the place (it starts with `where`), for what is no mapping, an unknown key (the
+    nearest known one is named), a missing key, a wrong type or a value out of range.
+    """
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: expected a mapping of settings, found {values!r}")
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in fields:
+            raise UserError(f"{where}: unknown key {key!r}{nearest(key, fields)}; known are: {', '.join(fields)}")
+    for name, field in fields.items():
+        if name not in values and field.default is dataclasses.MISSING:
+            raise UserError(f"{where}: key {name!r} is missing ({field.metadata['help']})")
+    hints = typing.get_type_hints(cls)
+    built = {
+        name: _convert(hints[name], value, f"{where}: {name}", fields[name].metadata["limits"])
+        for name, value in values.items()
+    }
+    return cls(**built)
+
+
+def _convert(hint: Any, value: Any, where: str, limits: Limits) -> Any:
+    """Check one value against its type and range, and return it in that type."""
+    if get_origin(hint) in (types.UnionType, typing.Union):
+        inner = [option for option in get_args(hint) if option is not type(None)]
+        return None if value is None else _convert(inner[0], value, where, limits)
+    if dataclasses.is_dataclass(hint):
+        return build(typing.cast(type, hint), value, where)
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            near = nearest(value, get_args(hint))
+            raise UserError(f"{where}: expected one of {', '.join(get_args(hint))}, found {value!r}{near}")
+        return value
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise UserError(f"{where}: expected a list, found {value!r}")
+        return tuple(_convert(get_args(hint)[0], v, f"{where}[{i}]", limits) for i, v in enumerate(value))
+    if get_origin(hint) is dict:
+        return _convert_named(get_args(hint)[1], value, where, limits)
+    number = _plain(hint, value, where)
+    if hint is not str:
+        _check_range(number, where, limits)
+    return number
+
+
+def _convert_named(hint: Any, value: Any, where: str, limits: Limits) -> dict[str, Any]:
+    """Check a mapping from names that the user chooses."""
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: expected a mapping of names, found {value!r}")
+    for name in value:
+        if not isinstance(name, str):
+            raise UserError(f"{where}: expected a text as name, found {name!r}; put it between quotes")
+    return {name: _convert(hint, entry, f"{where}: {name}", limits) for name, entry in value.items()}
+
+
+def _plain(hint: Any, value: Any, where: str) -> Any:
+    """Return an int, float or str as such; a bool is none of them."""
+    allowed: tuple[type, ...] = (int, float) if hint is float else (hint,)
+    try:
+        if hint is float and isinstance(value, str):
+            value = float(value)  # YAML 1.1 reads 1e-3 (no point) as a text
+        if isinstance(value, allowed) and not isinstance(value, bool):
+            return hint(value)
+    except (ValueError, OverflowError):
+        pass
+    raise UserError(f"{where}: expected {PLAIN[hint]}, found {value!r}")
+
+
+def _check_range(value: float, where: str, limits: Limits) -> None:
+    low, high, above = limits["at_least"], limits["at_most"], limits["above"]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{where}: expected a finite number, found {value!r}")
+    if low is not None and value < low:
+        raise UserError(f"{where}: expected at least {low}, found {value!r}")
+    if above is not None and value <= above:
+        raise UserError(f"{where}: expected more than {above}, found {value!r}")
+    if high is not None and value > high:
+        raise UserError(f"{where}: expected at most {high}, found {value!r}")

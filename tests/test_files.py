@@ -1,0 +1,84 @@
+"""Files are whole or not there."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from firstorder.files import replacing
+
+
+def test_what_was_written_takes_the_place_of_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with replacing(path) as part:
+        part.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_missing_folders_are_made(tmp_path: Path) -> None:
+    with replacing(tmp_path / "a/b/c.txt") as part:
+        part.write_text("here")
+    assert (tmp_path / "a/b/c.txt").read_text() == "here"
+
+
+def test_the_scratch_file_is_hidden_beside_it_and_keeps_the_suffix(tmp_path: Path) -> None:
+    """Beside it, so that taking its place is one step on every disk; NumPy and Matplotlib go by the suffix."""
+    with replacing(tmp_path / "figure.png") as part:
+        assert part.parent == tmp_path
+        assert part.name.startswith(".")
+        assert part.suffix == ".png"
+
+
+def test_two_writers_of_one_file_have_scratch_files_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    with replacing(path) as first, replacing(path) as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_others_may_read_it(tmp_path: Path) -> None:
+    with replacing(tmp_path / "table.csv") as part:
+        part.write_text("x")
+    assert stat.S_IMODE((tmp_path / "table.csv").stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt()])
+def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+
+    def write() -> None:
+        with replacing(path) as part:
+            part.write_text("half of the n")
+            raise error
+
+    with pytest.raises(type(error)):
+        write()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_block_that_removed_its_scratch_file_still_tells_its_own_error(tmp_path: Path) -> None:
+    def write() -> None:
+        with replacing(tmp_path / "table.csv") as part:
+            part.unlink()
+            raise ValueError("the real reason")
+
+    with pytest.raises(ValueError, match="the real reason"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_the_way_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").mkdir()
+    with pytest.raises(OSError, match="table"), replacing(tmp_path / "table.csv") as part:
+        part.write_text("x")
+    assert list(tmp_path.iterdir()) == [tmp_path / "table.csv"]

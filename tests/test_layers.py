@@ -1,0 +1,156 @@
+"""Who may import whom. Reporting must work without torch and data, and Snakemake needs settings alone.
+
+The table below is the whole truth: a module that is not in it, or that imports what it does not list, fails.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src/firstorder"
+
+BASE = {"errors", "files", "progress"}  # import nothing of ours
+DATA = BASE | {"settings", "archives", "packs"}
+# What each module may import of ours; `report` stands for every module of that folder.
+MAY_IMPORT = {
+    "__init__": set(),
+    "errors": set(),
+    "files": set(),
+    "progress": set(),
+    "provenance": set(),
+    "schema": {"errors"},
+    "settings": {"__init__", "errors", "schema"},
+    "archives": BASE,
+    "packs": {"errors", "files", "settings"},
+    "omniglot": DATA,
+    "glyphs": DATA,
+    "tasks": {"errors"},
+    "models": {"tasks"},
+    "inner_loop": set(),
+    "algorithms": {"inner_loop"},
+    "checkpoints": {"errors", "files", "inner_loop", "models"},
+    "evaluation": {"checkpoints", "inner_loop", "models", "progress", "settings", "tasks"},
+    "training": {
+        "errors",
+        "progress",
+        "algorithms",
+        "checkpoints",
+        "evaluation",
+        "inner_loop",
+        "models",
+        "settings",
+        "tasks",
+    },
+    "sine": {"errors", "progress", "algorithms", "inner_loop", "settings", "tasks"},
+    "results": {"errors", "files", "settings"},
+    "report": {"errors", "files", "report", "results", "settings"},
+}
+ARITHMETIC = {"checkpoints", "models", "inner_loop", "algorithms", "evaluation", "training", "sine"}  # may import torch
+
+
+def name_of(path: Path) -> str:
+    """Return a module's dotted name below the package: `settings`, `report.tables`, `__init__`."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imported_by(tree: ast.AST) -> set[str]:
+    """Return the dotted names of all that is imported anywhere in `tree`, ours and others'."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: write imports in full"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def ours(names: set[str]) -> set[str]:
+    """Reduce imported names to modules of ours: `firstorder.report.tables.write` becomes `report`."""
+    found = set()
+    for name in names:
+        parts = name.split(".")
+        if parts[0] == "firstorder":
+            module = parts[1] if len(parts) > 1 else "__init__"
+            is_module = module in MODULES or (PACKAGE / module).is_dir()
+            found.add(module if is_module else "__init__")
+    return found
+
+
+def at_import(path: Path) -> ast.Module:
+    """Return what runs when a module is imported: without functions' bodies and `if TYPE_CHECKING`."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree.body = [
+        node
+        for node in tree.body
+        if not isinstance(node, ast.FunctionDef)
+        and not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    ]
+    return tree
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "__main__"])
+def test_a_module_imports_only_what_its_layer_allows(name: str) -> None:
+    layer = name.split(".")[0]
+    assert layer in MAY_IMPORT, f"say in {Path(__file__).name} what {name} may import"
+    imported = ours(imported_by(ast.parse(MODULES[name].read_text(encoding="utf-8"))))
+    assert imported <= MAY_IMPORT[layer], f"{name} imports {sorted(imported - MAY_IMPORT[layer])}"
+
+
+def test_layers_have_no_circle() -> None:
+    """Every module finds a place after all that it may import."""
+    placed: set[str] = set()
+    while remaining := set(MAY_IMPORT) - placed:
+        free = {name for name in remaining if MAY_IMPORT[name] - {name} <= placed}
+        assert free, f"in a circle: {sorted(remaining)}"
+        placed |= free
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_only_arithmetic_imports_torch(name: str) -> None:
+    tree = at_import(MODULES[name]) if name == "__main__" else ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    others = {imported.split(".")[0] for imported in imported_by(tree)}
+    if name not in ARITHMETIC:
+        assert not others & {"torch", "safetensors"}
+
+
+def test_the_command_line_imports_heavy_things_inside_its_verbs() -> None:
+    imported = imported_by(at_import(MODULES["__main__"]))
+    assert ours(imported) <= {"__init__", *BASE, "settings"}
+    others = {name.split(".")[0] for name in imported} - {"firstorder"}
+    assert others <= sys.stdlib_module_names
+
+
+def test_the_rules_of_the_workflow_import_settings_alone() -> None:
+    rules = [ROOT / "Snakefile", *sorted((ROOT / "workflow").rglob("*.smk"))]
+    assert len(rules) > 1
+    for path in rules:
+        imports = re.findall(r"^\s*(?:from|import)\s+firstorder\b.*$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert {line.strip() for line in imports} <= {"from firstorder import settings"}, path.name
+
+
+def test_settings_results_and_report_work_where_torch_cannot_be_imported() -> None:
+    names = [name for name in MODULES if name.split(".")[0] in ("settings", "results", "report")]
+    assert len(names) > 5
+    program = "import importlib, sys\nsys.modules['torch'] = None\n" + "".join(
+        f"importlib.import_module('firstorder.{name.removesuffix('.__init__')}')\n" for name in names
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_snakemake_pays_for_no_heavy_import() -> None:
+    """It loads settings for every job: neither arrays nor tables nor drawing come with them."""
+    program = "import sys, firstorder.settings; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"torch", "numpy", "pandas", "matplotlib", "seaborn", "PIL"} & set(done.stdout.split())
