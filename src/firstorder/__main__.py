@@ -34,6 +34,11 @@ def _project(arguments: Arguments) -> tuple[Path, settings.Project]:
     return path.parent, settings.load(path)
 
 
+def _check_seed(project: settings.Project, seed: int) -> None:
+    if seed not in project.seeds:
+        raise UserError(f"seed {seed} is not among params.yaml's seeds {list(project.seeds)}; add it there")
+
+
 def _device(name: str) -> torch.device:
     import torch
 
@@ -68,6 +73,7 @@ def _problem(root: Path, project: settings.Project, name: str, arguments: Argume
     from firstorder.evaluation import ImagePool
 
     chosen = settings.lookup(project.trainings, name, "training")
+    _check_seed(project, arguments.seed)
     device = _device(arguments.device)
     pack, data_digest = packs.read_pack(root / project.pack_path(chosen.dataset))
     pools = packs.make_pools(pack, project.datasets[chosen.dataset], arguments.seed)
@@ -261,8 +267,7 @@ def check_cell(arguments: Arguments) -> None:
     _, project = _project(arguments)
     known = {f"{evaluation}/{mode}": None for evaluation, mode, _ in project.cells()}
     settings.lookup(known, arguments.cell, "cell")
-    if arguments.seed not in project.seeds:
-        raise UserError(f"seed {arguments.seed} is not among params.yaml's seeds {list(project.seeds)}; add it there")
+    _check_seed(project, arguments.seed)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -306,6 +311,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return parsed.run(parsed) or 0
     except UserError as error:
         print(f"firstorder: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        where, why = error.filename or "the system says", error.strerror or error
+        print(f"firstorder: {where}: {why}; check the path, its permissions and the free space", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("firstorder: interrupted; the same command goes on where it stopped", file=sys.stderr)

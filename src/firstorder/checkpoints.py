@@ -1,7 +1,7 @@
 """Meta-trained parameters in a file: one safetensors a training and seed.
 
 A newcomer would get wrong: a checkpoint is not only the parameters. Adam's second moments and its count of
-steps are part of what was learned, because evaluation continues with them (PAPER.md 0.4).
+steps are part of what was learned, because evaluation continues with them.
 """
 
 from __future__ import annotations
@@ -57,15 +57,17 @@ def read(path: Path, network: Network) -> tuple[Checkpoint, str]:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {})["about"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        steps = int(about["optimiser_steps"])
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint; train it, or fetch it with: dvc pull") from None
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(f"{path}: not a checkpoint of this package ({error}); delete it and train again") from None
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items() if not name.startswith(SECOND_MOMENTS)}
-    if shapes != network.shapes:
-        raise UserError(f"{path}: made for another network: it has {shapes}, expected {network.shapes}")
+    expected = {prefix + name: shape for prefix in ("", SECOND_MOMENTS) for name, shape in network.shapes.items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if shapes != expected:
+        raise UserError(f"{path}: made for another network: it has {shapes}, expected {expected}")
     moments = {name: tensors[SECOND_MOMENTS + name] for name in network.shapes}
-    state = OptimiserState(network.flat(moments)[None], int(about["optimiser_steps"]))
+    state = OptimiserState(network.flat(moments)[None], steps)
     return Checkpoint(network.flat(tensors)[None], state, about), sha
 
 

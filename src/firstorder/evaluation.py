@@ -1,6 +1,6 @@
 """Measures a meta-trained model on new tasks, in both modes.
 
-A newcomer would get wrong (PAPER.md 0.4 to 0.6, 4.7):
+A newcomer would get wrong, from the authors' reptile.py:
 - adaptation does not start from a fresh Adam: the trained second moments and step count come with the
   checkpoint, every task starts from them, and none leaves a trace for the next, so tasks may be lanes;
 - inductive: every query image goes through the network with the whole support set and nothing else, and

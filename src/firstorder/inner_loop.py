@@ -1,6 +1,6 @@
 """The one inner loop: a few steps of gradient descent on the mini-batches of a task.
 
-A newcomer would get wrong, all three from the authors' code (PAPER.md 0.1, 0.4, 4.1):
+A newcomer would get wrong, all three from the authors' code (models.py, args.py):
 - the loss is the *sum* over the mini-batch, not the mean;
 - Adam has beta1 = 0, so its only memory is the second moments, and those are never reset: they flow from
   task to task in training and start the adaptation at evaluation;

@@ -1,7 +1,7 @@
 """Networks as functions of one flat parameter vector a lane.
 
 A newcomer would get wrong: batch normalisation always takes its statistics from the batch at hand, in
-training and at test alike; running averages do not exist here (PAPER.md 0.5, 4.1). Therefore a bias on a
+training and at test alike; running averages do not exist here. Therefore a bias on a
 convolution would be cancelled by the normalisation behind it, and there is none: the networks compute
 what the authors' do with 64 parameters fewer a layer (docs/algorithms.md).
 
@@ -55,7 +55,7 @@ class Network:
         """Draw initial parameters, float32 [parameters], from the seed alone.
 
         Glorot-uniform kernels, zero biases and shifts, unit scales: TensorFlow's defaults, which the
-        authors used (PAPER.md 4.1).
+        authors used (their models.py).
         """
         parts = []
         for index, (name, shape) in enumerate(self.shapes.items()):
@@ -75,7 +75,7 @@ def omniglot_network(way: int) -> Network:
     """Four 3x3 convolutions of 64 filters and stride 2, each normalised and rectified, and a dense head.
 
     Images [lanes, batch, 1, 28, 28] in [0, 1]; logits [lanes, batch, way]. Spatial sizes 14, 7, 4, 2; the
-    2 x 2 x 64 map is flattened, not averaged (the authors' network, PAPER.md 4.1).
+    2 x 2 x 64 map is flattened, not averaged (the authors' models.py).
     """
     filters, blocks = 64, 4
     shapes: dict[str, tuple[int, ...]] = {}

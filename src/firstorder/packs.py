@@ -2,13 +2,14 @@
 
 A newcomer would get wrong: a pack holds *all* classes unrotated in canonical (sorted) order; which of them
 are meta-training depends on the training's seed, so the split is made when a pack is loaded, not when it
-is written. Rotated classes exist in meta-training only (PAPER: the authors' code adds them after splitting).
+is written. Rotated classes exist in meta-training only (the authors' omniglot.py adds them after splitting).
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -21,8 +22,10 @@ from firstorder.errors import UserError
 from firstorder.files import replacing
 from firstorder.settings import DatasetSettings
 
-# All that NumPy and zipfile may raise for a damaged npz (TypeError: an npy array in its place).
-DAMAGED = (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
+# All that NumPy and zipfile may raise for a damaged npz (TypeError: an npy array in its place; SyntaxError and
+# TokenError: NumPy reads the header of an array as a piece of Python).
+NUMPY = (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, SyntaxError, tokenize.TokenError)
+DAMAGED = (*NUMPY, zipfile.BadZipFile, zlib.error)
 
 Images = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -94,7 +97,7 @@ def split_classes(classes: int, meta_train_classes: int, seed: int) -> tuple[lis
     """Split class indices into meta-training and meta-test as the authors' code does for this seed.
 
     They call `random.seed(seed)` and shuffle the sorted list of characters, so with the same order of
-    characters these are the very characters they tested on (PAPER.md 4.2).
+    characters these are the very characters they tested on.
     """
     order = list(range(classes))
     random.Random(seed).shuffle(order)

@@ -49,6 +49,8 @@ def _commit() -> str:
     here = Path(__file__).parent
     git = ["git", "-C", str(here)]
     try:
+        # Installed below somebody else's repository, the package would take that one's commit for its own.
+        subprocess.run([*git, "ls-files", "--error-unmatch", "--", __file__], capture_output=True, check=True)
         commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
         changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", str(here)], capture_output=True, check=False)
     except (OSError, subprocess.CalledProcessError):

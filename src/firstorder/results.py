@@ -99,7 +99,8 @@ def read_records(root: Path, project: Project) -> list[CellRecord]:
 
 def first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str | None:
     """Name the first setting in which two resolved settings differ, with both values; None if they agree."""
-    for key in sorted(set(old) | set(new)):
+    # The evaluation's own settings last: a change of the training says more, as it asks for more to be computed.
+    for key in sorted(set(old) | set(new), key=lambda key: (key == "evaluation", key)):
         ours, theirs = old.get(key, "absent"), new.get(key, "absent")
         if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
             inner = first_difference(ours, theirs, f"{prefix}{key}.")

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from firstorder.errors import UserError
+
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 
 
@@ -30,6 +32,15 @@ class TaskShape:
     inner_steps: int
     inner_batch_size: int
     sampling: str  # "cycle" or "replacement"
+
+    def __post_init__(self) -> None:
+        """Raise UserError where a class has too few images or the pool too few classes."""
+        images = self.support + self.query
+        if images > self.class_images or self.way > self.pool_classes:
+            raise UserError(
+                f"cannot draw {self.way} classes x {images} images: the pool has {self.pool_classes} classes of "
+                f"{self.class_images} images; lower way, shot or train_shot in params.yaml"
+            )
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,7 @@ def cycle(keys: np.ndarray[Any, np.dtype[np.uint64]], steps: int, batch: int) ->
     """Deal out a shuffled pool in mini-batches [steps, batch], shuffling anew whenever it is used up.
 
     `keys` [rounds, pool] holds a random key for each image and round. A mini-batch may straddle two rounds
-    and then hold an image twice, as in the authors' code (PAPER.md 4.4).
+    and then hold an image twice, as in the authors' reptile.py.
     """
     order = np.argsort(keys, axis=1, kind="stable")
     return order.reshape(-1)[: steps * batch].reshape(steps, batch).astype(np.int64)
@@ -99,11 +110,9 @@ def draw_task(shape: TaskShape, seed: int, purpose: str, step: int, task: int) -
     """Draw one task: support [way * support], query [way * query] and order [steps, batch].
 
     Classes and the images of a class are chosen without replacement; labels follow the order of the draw
-    (PAPER.md 4.4). Raises ValueError where a class has too few images or the pool too few classes.
+    (the authors' reptile.py).
     """
     images = shape.support + shape.query
-    if images > shape.class_images or shape.way > shape.pool_classes:
-        raise ValueError(f"cannot draw {shape.way} classes x {images} images from {shape}")
     pool = shape.way * shape.support
     rounds = shape.inner_steps
     if shape.sampling == "cycle":

@@ -1,7 +1,7 @@
 """Meta-training: the outer loop, its learning curve, and how it goes on after an interruption.
 
 A newcomer would get wrong: the model is the last iterate. Test classes are only watched (the learning
-curve); nothing is selected on them, as in the authors' code (PAPER.md 0.6, 4.3).
+curve); nothing is selected on them, as in the authors' code.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def classification_loss(network: Network) -> Loss:
 def annealed(settings: TrainingSettings, outer_step: int) -> float:
     """Return epsilon at an outer step (from 0): linear from the first value towards the final one.
 
-    The last step still has 1/T of the way to go, as in the authors' code (PAPER.md 4.5).
+    The last step still has 1/T of the way to go, as in the authors' train.py.
     """
     done = outer_step / settings.outer_steps
     return (1 - done) * settings.outer_step_size + done * settings.outer_step_size_final
@@ -136,7 +136,7 @@ def checkpoint_of(problem: Problem, progress: Progress, about: dict[str, Any]) -
 
 
 def evaluation_shape(pool: ImagePool, way: int, settings: Any) -> TaskShape:
-    """Return the sizes of an evaluation task: one query image a class (PAPER.md 0.6).
+    """Return the sizes of an evaluation task: one query image a class (the authors' reptile.py).
 
     `settings` names shot, inner_steps and inner_batch_size. Mini-batches cycle through the support set.
     """
@@ -182,6 +182,9 @@ def train(problem: Problem, progress_path: Path, identity: str, track: Track = s
     """
     progress = _resumed(problem, progress_path, identity) or start(problem)
     inner, total, every = problem.inner, problem.settings.outer_steps, problem.settings.curve.every
+    for pool in problem.pools.values():
+        # Refuses a pool that is too small for the curve now, not at the first measurement.
+        evaluation_shape(pool, problem.settings.way, problem.settings.curve)
     note, saved = "", time.monotonic()
     begun = saved - progress.seconds
     with track(f"{problem.name} seed {problem.seed}", total, "outer steps", progress.outer_step) as bar:
