@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from firstorder import NUMERICS_VERSION, __version__, progress, settings
+from firstorder import __version__, progress, settings
 from firstorder.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def _device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cpu":
         # One thread a process: two trainings side by side do more than one training on two threads.
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(1)
         _keep_freed_memory()
     return torch.device(name)
 
@@ -133,30 +134,20 @@ def train(arguments: Arguments) -> None:
 
 def evaluate(arguments: Arguments) -> None:
     """Evaluate a training for one shot and seed: the records of its two cells."""
-    from firstorder import checkpoints, evaluation, inner_loop, provenance, results, training
+    from firstorder import checkpoints, evaluation, provenance, results, training
 
     start = time.monotonic()
     root, project = _project(arguments)
-    resolved = project.settings_of_evaluation(arguments.evaluation)
-    chosen = project.evaluations[arguments.evaluation]
+    chosen = settings.lookup(project.evaluations, arguments.evaluation, "evaluation")
     problem, data_digest = _problem(root, project, chosen.training, arguments)
-    names = {"training": chosen.training, "seed": arguments.seed}
-    model_path = root / settings.MODEL.format(**names)
+    model_path = root / settings.MODEL.format(training=chosen.training, seed=arguments.seed)
     checkpoint, checkpoint_digest = checkpoints.read(model_path, problem.network)
-    training_digest = settings.digest(project.settings_of_training(chosen.training))
-    for key, wanted in (("training_digest", training_digest), ("data_digest", data_digest), ("seed", arguments.seed)):
-        if checkpoint.about.get(key) != wanted:
-            raise UserError(
-                f"{model_path}: its {key} is {checkpoint.about.get(key)}, expected {wanted}; "
-                f"train again: firstorder train {chosen.training} --seed {arguments.seed}"
-            )
+    digests = {
+        "data_digest": data_digest,
+        "training_digest": settings.digest(project.settings_of_training(chosen.training)),
+    }
+    checkpoints.check_made_of(checkpoint, model_path, {**digests, "seed": arguments.seed})
     pool = problem.pools["meta-test"]
-    device = pool.images.device
-    checkpoint = checkpoints.Checkpoint(
-        checkpoint.parameters.to(device),
-        inner_loop.OptimiserState(checkpoint.state.second_moments.to(device), checkpoint.state.steps),
-        checkpoint.about,
-    )
     draws = evaluation.Draws(
         title=f"{arguments.evaluation} seed {arguments.seed}",
         shape=training.evaluation_shape(pool, problem.settings.way, chosen),
@@ -165,26 +156,13 @@ def evaluate(arguments: Arguments) -> None:
         step=0,
         tasks=chosen.tasks,
     )
-    counts = evaluation.evaluate(problem.network, problem.inner, checkpoint, pool, draws, progress.shown)
-    run = provenance.run_information(time.monotonic() - start, _device_name(device))
+    model = checkpoint.to(pool.images.device)
+    counts = evaluation.evaluate(problem.network, problem.inner, model, pool, draws, progress.shown)
+    run = provenance.run_information(time.monotonic() - start, _device_name(pool.images.device))
+    digests["checkpoint_digest"] = checkpoint_digest
     for mode, correct in counts.items():
-        record = results.CellRecord(
-            algorithm=problem.settings.algorithm,
-            dataset=problem.settings.dataset,
-            way=problem.settings.way,
-            shot=chosen.shot,
-            mode=mode,
-            seed=arguments.seed,
-            settings=resolved,
-            settings_digest=settings.digest(resolved),
-            data_digest=data_digest,
-            training_digest=training_digest,
-            checkpoint_digest=checkpoint_digest,
-            numerics_version=NUMERICS_VERSION,
-            precision="float32",
-            tasks=chosen.tasks,
-            correct_histogram=evaluation.histogram(correct, problem.settings.way),
-        )
+        right = evaluation.histogram(correct, problem.settings.way)
+        record = results.make_record(project, (arguments.evaluation, mode, arguments.seed), digests, right)
         print(results.write_record(root, record, run))
 
 
@@ -200,7 +178,7 @@ def sine(arguments: Arguments) -> None:
     device = _device("cpu")
     losses, fits = module.simulate(project.sine, progress.shown)
     run = provenance.run_information(time.monotonic() - start, _device_name(device))
-    run |= {"settings_digest": settings.digest(resolved), "numerics_version": NUMERICS_VERSION}
+    run |= {"settings_digest": settings.digest(resolved)}
     for name, columns, rows in (
         (settings.SINE_LOSSES, module.LOSS_COLUMNS, losses),
         (settings.SINE_FITS, module.FIT_COLUMNS, fits),
@@ -271,7 +249,9 @@ def check_cell(arguments: Arguments) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="firstorder", description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="firstorder", description="Train, evaluate and report the replication of arXiv 1803.02999."
+    )
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,11 @@ class Checkpoint:
     parameters: Tensor
     state: OptimiserState
     about: dict[str, Any]
+
+    def to(self, device: torch.device) -> Checkpoint:
+        """Return it with its tensors on `device`."""
+        state = OptimiserState(self.state.second_moments.to(device), self.state.steps)
+        return Checkpoint(self.parameters.to(device), state, self.about)
 
 
 def write(path: Path, network: Network, checkpoint: Checkpoint) -> None:
@@ -69,6 +75,16 @@ def read(path: Path, network: Network) -> tuple[Checkpoint, str]:
     moments = {name: tensors[SECOND_MOMENTS + name] for name in network.shapes}
     state = OptimiserState(network.flat(moments)[None], steps)
     return Checkpoint(network.flat(tensors)[None], state, about), sha
+
+
+def check_made_of(checkpoint: Checkpoint, path: Path, expected: Mapping[str, Any]) -> None:
+    """Raise UserError unless what the checkpoint says of itself agrees with `expected`, such as digests and seed."""
+    for key, wanted in expected.items():
+        if checkpoint.about.get(key) != wanted:
+            again = f"firstorder train {checkpoint.about.get('training')} --seed {checkpoint.about.get('seed')}"
+            raise UserError(
+                f"{path}: its {key} is {checkpoint.about.get(key)}, expected {wanted}; train again: {again}"
+            )
 
 
 def save_progress(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:

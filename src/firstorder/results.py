@@ -58,6 +58,34 @@ class CellRecord:
         return json.dumps(dataclasses.asdict(self), sort_keys=True, indent=1, allow_nan=False) + "\n"
 
 
+def make_record(
+    project: Project, cell: tuple[str, Mode, int], digests: Mapping[str, str], correct_histogram: tuple[int, ...]
+) -> CellRecord:
+    """Make the record of `cell` (evaluation, mode, seed) as `project` defines it.
+
+    `digests` has data_digest, training_digest and checkpoint_digest.
+    """
+    name, mode, seed = cell
+    evaluation = project.evaluations[name]
+    training = project.trainings[evaluation.training]
+    settings = project.settings_of_evaluation(name)
+    return CellRecord(
+        algorithm=training.algorithm,
+        dataset=training.dataset,
+        way=training.way,
+        shot=evaluation.shot,
+        mode=mode,
+        seed=seed,
+        settings=settings,
+        settings_digest=digest(settings),
+        **digests,
+        numerics_version=settings["numerics_version"],
+        precision="float32",
+        tasks=evaluation.tasks,
+        correct_histogram=correct_histogram,
+    )
+
+
 def read_record(path: Path) -> CellRecord:
     """Read one record and check that it holds together.
 
