@@ -178,7 +178,7 @@ def sine(arguments: Arguments) -> None:
     device = _device("cpu")
     losses, fits = module.simulate(project.sine, progress.shown)
     run = provenance.run_information(time.monotonic() - start, _device_name(device))
-    run |= {"settings_digest": settings.digest(resolved)}
+    run |= {"settings_digest": settings.digest(resolved), "numerics_version": resolved["numerics_version"]}
     for name, columns, rows in (
         (settings.SINE_LOSSES, module.LOSS_COLUMNS, losses),
         (settings.SINE_FITS, module.FIT_COLUMNS, fits),
