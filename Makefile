@@ -50,11 +50,11 @@ $(TORCH): requirements-torch.txt $(INSTALLED)
 
 ##@ Start here
 .PHONY: help quick test
-help: ## seconds | list the targets with their cost
+help: ## seconds | list the targets with their cost on two CPU cores
 	@awk -F ' ## | [|] ' '/^##@/ { print "\n" substr($$0, 5) } \
 		/^[a-z-]+:.* ## / { sub(/:.*/, "", $$1); printf "  make %-12s %-11s %s\n", $$1, $$2, $$3 }' Makefile
 
-quick: $(TORCH) ## unmeasured | main job: the whole pipeline on drawn glyphs, then every recorded result redrawn
+quick: $(TORCH) ## 4 min | main job: the whole pipeline on drawn glyphs, then every recorded result redrawn
 	$(SNAKEMAKE) --directory quick all --forcerun $(call STALE,quick)
 	$(MAKE) report DIR=.
 	$(MAKE) report DIR=reduced
@@ -65,10 +65,10 @@ test: lint ## unmeasured | lint, then all tests that need no GPU and no network
 
 ##@ The paper's results
 .PHONY: omniglot cell figures report paper
-omniglot: $(TORCH) ## unmeasured | Omniglot 5-way, real data, at the reduced length of reduced/params.yaml, on CPU
+omniglot: $(TORCH) ## 13 min | Omniglot 5-way, real data, at the reduced length of reduced/params.yaml, on CPU
 	$(SNAKEMAKE) --directory reduced all --forcerun $(call STALE,reduced)
 
-cell: $(TORCH) ## unmeasured | one cell: make cell CELL=reptile/omniglot-5way/1shot/transductive SEED=0 [DIR=reduced]
+cell: $(TORCH) ## hours | one cell: make cell CELL=reptile/omniglot-5way/1shot/transductive SEED=0 [DIR=reduced]
 	@cd "$(DIR)" && $(PY) -m firstorder check-cell "$(CELL)" --seed "$(SEED)"
 	$(SNAKEMAKE) --directory "$(DIR)" "results/cells/$(CELL)/seed-$(SEED).json" \
 		--forcerun $(call STALE,$(DIR))
@@ -82,7 +82,7 @@ figures: $(INSTALLED) ## seconds | redraw every table and figure from the record
 report: $(INSTALLED) ## seconds | the tables, figures and HTML page of one folder: make report [DIR=reduced]
 	$(REPORT) --directory "$(DIR)"
 
-paper: $(TORCH) ## unmeasured | everything, full length
+paper: $(TORCH) ## days | everything, full length
 	$(SNAKEMAKE) --directory . all --forcerun $(call STALE,.)
 
 ##@ Development

@@ -37,7 +37,7 @@ def test_paper_full_length_and_reduced_length_stand_one_under_another(tmp_path: 
     lines = readme.render(projects, PUBLISHED).splitlines()
     assert lines[0] == "| Accuracy, % |  | Omniglot 5-way 1-shot | Omniglot 5-way 5-shot |"
     assert lines[2] == "| **Reptile** | paper | 95.39 ± 0.09 | 98.90 ± 0.10 |"
-    assert lines[3] == "|  | Full length | 85.00 ± 63.53 | not run |"
+    assert lines[3] == "|  | ours, full length | 85.00 ± 63.53 | not run |"
     # 100 tasks of 0.8 or 1.0: half-width 1.96 * 10.05 / 10 points.
     assert lines[4] == "|  | Reduced: one tenth | 90.00 ± 1.97 † | not run |"
     assert lines[5] == "| **Reptile + Transduction** | paper | 97.68 ± 0.04 | 99.48 ± 0.06 |"
@@ -56,7 +56,7 @@ def test_a_baseline_with_records_is_shown_without_a_line_of_the_paper(tmp_path: 
     project = make_project(tmp_path, with_baseline())
     store_record(tmp_path, project, "untrained/omniglot-5way/1shot", "inductive", {0: EIGHTY, 1: EIGHTY})
     lines = readme.render([(tmp_path, project)], PUBLISHED).splitlines()
-    assert lines[2] == "| **Random initialisation** | Made-up numbers | 80.00 ± 0.00 | not run |"
+    assert lines[2] == "| **Random initialisation** | ours, made-up numbers | 80.00 ± 0.00 | not run |"
     assert lines[3].startswith("| **Reptile** | paper |")
 
 

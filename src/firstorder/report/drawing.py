@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from firstorder.report import style
@@ -167,10 +167,14 @@ def draw_losses(frame: pd.DataFrame, axis: Axes) -> Axes:
         low, high = line["y"] - line["half_width"], line["y"] + line["half_width"]
         axis.fill_between(line["x"], low, high, color=colour, alpha=style.BAND_OPACITY, linewidth=0)
     axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_xlabel("inner steps on the new wave")
     axis.set_ylabel("mean squared error")
     axis.set_title(f"mean over {_range(frame['tasks'])} new waves")
-    axis.legend()
+    # Between the network that never learned to adapt and the others, where nothing is drawn.
+    axis.legend(loc="center right", bbox_to_anchor=(1, 0.7))
     return axis
 
 
