@@ -39,9 +39,9 @@ def test_paper_full_length_and_reduced_length_stand_one_under_another(tmp_path: 
     assert lines[2] == "| **Reptile** | paper | 95.39 ± 0.09 | 98.90 ± 0.10 |"
     assert lines[3] == "|  | ours, full length | 85.00 ± 63.53 | not run |"
     # 100 tasks of 0.8 or 1.0: half-width 1.96 * 10.05 / 10 points.
-    assert lines[4] == "|  | Reduced: one tenth | 90.00 ± 1.97 † | not run |"
+    assert lines[4] == "|  | ours, reduced | 90.00 ± 1.97 † | not run |"
     assert lines[5] == "| **Reptile + Transduction** | paper | 97.68 ± 0.04 | 99.48 ± 0.06 |"
-    assert lines[6] == "|  | Full length | not run | not run |"
+    assert lines[6] == "|  | ours, full length | not run | not run |"
     notes = lines[-1]
     assert "Full length: 2 seeds, 100 tasks each." in notes
     assert "Reduced: one tenth: 1 seed, 100 tasks each." in notes
