@@ -24,6 +24,12 @@ STALE = $$($(PY) -m firstorder stale --paths --params "$(1)/params.yaml")
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/src
 
+# A folder is named from here, and Snakemake works in another one.
+ifdef DATA_MIRROR
+override DATA_MIRROR := $(if $(findstring ://,$(DATA_MIRROR)),$(DATA_MIRROR),$(abspath $(DATA_MIRROR)))
+export DATA_MIRROR
+endif
+
 # Set-up in two stages, each done again only when a file it was made from has changed. The first lacks torch, of which
 # pip would warn; -I keeps pip from taking PYTHONPATH for an installed package.
 INSTALLED := .venv/.installed

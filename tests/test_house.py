@@ -137,3 +137,18 @@ def test_workflows_run_make_targets(workflow: str, command: str) -> None:
     assert command in [step.get("run") for step in steps]
     for action in (step["uses"] for step in steps if "uses" in step):
         assert re.fullmatch(r"actions/[a-z-]+@v\d+", action), action
+
+
+@pytest.mark.parametrize(
+    ("given", "seen"),
+    [("some/folder", str(ROOT / "some/folder")), ("https://example.org/data", "https://example.org/data")],
+)
+def test_a_mirror_folder_is_named_from_the_top_though_snakemake_works_below(given: str, seen: str) -> None:
+    shown = subprocess.run(
+        ["make", "-s", "--eval", "show-mirror: ; @echo $$DATA_MIRROR", "show-mirror", f"DATA_MIRROR={given}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout.strip() == seen

@@ -89,3 +89,8 @@ def model_of(evaluation, seed):
     model = settings.MODEL.format(training=training_of(evaluation), seed=seed)
     fresh = all(is_fresh(evaluation, mode, seed) for mode in settings.MODES)
     return ancient(model) if fresh else model
+
+
+def caption_of(name):
+    """Text of a table's or figure's caption, which Snakemake's own report puts under it too."""
+    return (REPOSITORY / f"workflow/report/{name}.rst").read_text(encoding="utf-8")

@@ -28,7 +28,7 @@ rule table:
     output:
         csv=report(
             "results/tables/{table}.csv",
-            caption="../report/{table}.rst",
+            caption="../report/caption.rst",
             category="Tables",
             labels={"table": "{table}"},
         ),
@@ -40,6 +40,8 @@ rule table:
         "../envs/report.yaml"
     resources:
         mem_mb=500,
+    params:
+        caption=lambda wildcards: caption_of(wildcards.table),
     shell:
         "python -m firstorder table {wildcards.table} --published {input.published} > {log} 2>&1 || (cat {log}; exit 1)"
 
@@ -52,7 +54,7 @@ rule figure:
     output:
         png=report(
             "results/figures/{figure}.png",
-            caption="../report/{figure}.rst",
+            caption="../report/caption.rst",
             category="Figures",
             labels={"figure": "{figure}"},
         ),
@@ -64,6 +66,8 @@ rule figure:
         "../envs/report.yaml"
     resources:
         mem_mb=500,
+    params:
+        caption=lambda wildcards: caption_of(wildcards.figure),
     shell:
         "python -m firstorder figure {wildcards.figure} --published {input.published} > {log} 2>&1 || (cat {log}; exit 1)"
 
