@@ -170,7 +170,7 @@ def test_snakemakes_own_report_carries_the_captions(built, tmp_path):
 
 
 def test_every_table_and_figure_has_a_caption():
-    for folder in (".", "quick", "reduced", "studies/second-moments"):
+    for folder in (".", "quick", "reduced", "studies/second-moments/carried", "studies/second-moments/per-lane"):
         project = settings.load(REPOSITORY / folder / "params.yaml")
         for name in [*project.tables, *project.figures, *(["sine"] if project.sine else [])]:
             assert (REPOSITORY / f"workflow/report/{name}.rst").read_text(encoding="utf-8").strip()
