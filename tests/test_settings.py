@@ -507,3 +507,19 @@ def test_the_canonical_form_never_drifts() -> None:
 def test_what_is_no_json_has_no_digest(value: float) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         digest({"rate": value})
+
+
+def test_a_setting_that_does_not_apply_leaves_no_trace_in_the_digest():
+    """So that records stay fresh when a setting is added that they do not have."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Inner:
+        present: int = 1
+        absent: int | None = None
+
+    @dataclasses.dataclass(frozen=True)
+    class Outer:
+        inner: Inner = dataclasses.field(default_factory=Inner)
+        absent: float | None = None
+
+    assert settings.resolved(Outer()) == {"inner": {"present": 1}}

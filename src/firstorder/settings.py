@@ -176,8 +176,8 @@ class Project:
         training = lookup(self.trainings, name, "training")
         return {
             "numerics_version": NUMERICS_VERSION,
-            "dataset": dataclasses.asdict(self.datasets[training.dataset]),
-            "training": dataclasses.asdict(training),
+            "dataset": resolved(self.datasets[training.dataset]),
+            "training": resolved(training),
         }
 
     def settings_of_evaluation(self, name: str) -> dict[str, Any]:
@@ -185,14 +185,26 @@ class Project:
         evaluation = lookup(self.evaluations, name, "evaluation")
         return {
             **self.settings_of_training(evaluation.training),
-            "evaluation": dataclasses.asdict(evaluation),
+            "evaluation": resolved(evaluation),
         }
 
     def settings_of_sine(self) -> dict[str, Any]:
         """Resolve all that decides Figure 1's numbers, as plain values."""
         if self.sine is None:
             raise UserError("params.yaml has no section `sine`; add one (the main params.yaml has an example)")
-        return {"numerics_version": NUMERICS_VERSION, "sine": dataclasses.asdict(self.sine)}
+        return {"numerics_version": NUMERICS_VERSION, "sine": resolved(self.sine)}
+
+
+def resolved(settings: Any) -> dict[str, Any]:
+    """Return a dataclass of settings as plain values, without those that are None.
+
+    A setting that only some entries have is None in the others, so adding such a setting makes no record stale.
+    """
+
+    def plain(value: Any) -> Any:
+        return {key: plain(v) for key, v in value.items() if v is not None} if isinstance(value, dict) else value
+
+    return {key: plain(value) for key, value in dataclasses.asdict(settings).items() if value is not None}
 
 
 def digest(settings: dict[str, Any]) -> str:

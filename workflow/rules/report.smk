@@ -28,7 +28,7 @@ rule table:
     output:
         csv=report(
             "results/tables/{table}.csv",
-            caption="../report/caption.rst",
+            caption="../caption.rst",
             category="Tables",
             labels={"table": "{table}"},
         ),
@@ -54,7 +54,7 @@ rule figure:
     output:
         png=report(
             "results/figures/{figure}.png",
-            caption="../report/caption.rst",
+            caption="../caption.rst",
             category="Figures",
             labels={"figure": "{figure}"},
         ),
