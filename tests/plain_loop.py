@@ -13,21 +13,28 @@ from torch import Tensor
 Parameters = dict[str, Tensor]
 
 
-def logits(parameters: Parameters, images: Tensor) -> Tensor:
-    """Compute the logits of the authors' Omniglot network: images [batch, 1, 28, 28] to logits [batch, way]."""
+def features(parameters: Parameters, images: Tensor) -> Tensor:
+    """Compute the last map [batch, 64, 2, 2] of images [batch, 1, 28, 28]; scale, shift and bias may be absent."""
     maps = images
     for block in range(1, 5):
         size = maps.shape[-1]
         total = max((-(-size // 2) - 1) * 2 + 3 - size, 0)  # TensorFlow's "same"
         before = total // 2
         maps = F.pad(maps, (before, total - before, before, total - before))
-        maps = F.conv2d(maps, parameters[f"kernel{block}"], parameters[f"bias{block}"], stride=2)
+        maps = F.conv2d(maps, parameters[f"kernel{block}"], parameters.get(f"bias{block}"), stride=2)
         mean = maps.mean(dim=(0, 2, 3), keepdim=True)
         variance = ((maps - mean) ** 2).mean(dim=(0, 2, 3), keepdim=True)
         maps = (maps - mean) / torch.sqrt(variance + 1e-3)
-        maps = maps * parameters[f"gamma{block}"][:, None, None] + parameters[f"beta{block}"][:, None, None]
+        if f"gamma{block}" in parameters:
+            maps = maps * parameters[f"gamma{block}"][:, None, None] + parameters[f"beta{block}"][:, None, None]
         maps = torch.clamp(maps, min=0)
-    return maps.reshape(len(maps), -1) @ parameters["dense"] + parameters["dense_bias"]
+    return maps
+
+
+def logits(parameters: Parameters, images: Tensor) -> Tensor:
+    """Compute the logits of the authors' Omniglot network: images [batch, 1, 28, 28] to logits [batch, way]."""
+    flat = features(parameters, images).reshape(len(images), -1)
+    return flat @ parameters["dense"] + parameters["dense_bias"]
 
 
 def summed_cross_entropy(parameters: Parameters, images: Tensor, labels: Tensor) -> Tensor:

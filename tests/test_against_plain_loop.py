@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from firstorder.algorithms import reptile
+from firstorder.algorithms import Group, reptile
 from firstorder.inner_loop import InnerLoop, OptimiserState
-from firstorder.models import Network, omniglot_network
+from firstorder.models import Network, make_network
 from firstorder.training import classification_loss
 from tests import plain_loop
 
@@ -42,7 +42,7 @@ def flat(network: Network, parameters: plain_loop.Parameters) -> Tensor:
 def outer_steps(optimiser: str, dtype: torch.dtype, count: int) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
     """Take outer steps both ways; give (ours, plain, start) of parameters and of second moments."""
     generator = torch.Generator().manual_seed(1)
-    network = omniglot_network(WAY)
+    network = make_network("omniglot", WAY)
     start = network.initial(seed=3)[None].to(dtype)
     rate = {"adam": 1e-3, "sgd": 3e-3}[optimiser]
     inner = InnerLoop(classification_loss(network), optimiser, rate)
@@ -52,7 +52,7 @@ def outer_steps(optimiser: str, dtype: torch.dtype, count: int) -> dict[str, tup
         epsilon = 1 - step / 10
         images = torch.randint(0, 2, (TASKS, STEPS, BATCH, 1, 28, 28), generator=generator).to(dtype)
         labels = torch.randint(0, WAY, (TASKS, STEPS, BATCH), generator=generator)
-        groups = [[(x[None], y[None]) for x, y in zip(images[t], labels[t], strict=True)] for t in range(TASKS)]
+        groups = [Group([(x[None], y[None]) for x, y in zip(images[t], labels[t], strict=True)]) for t in range(TASKS)]
         meta_gradient, state = reptile(inner, ours, state, groups)
         ours = ours - epsilon * meta_gradient
         theirs = plain_loop.reptile_step(theirs, oracle, images, labels, epsilon)

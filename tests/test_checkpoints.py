@@ -15,7 +15,7 @@ from firstorder import checkpoints
 from firstorder.checkpoints import Checkpoint
 from firstorder.errors import UserError
 from firstorder.inner_loop import OptimiserState
-from firstorder.models import Network, omniglot_network
+from firstorder.models import Network, make_network
 from firstorder.tasks import uniforms
 
 ABOUT = {"training": "reptile/omniglot-5way", "seed": 1, "settings": {"way": 5, "rate": 0.001, "turns": [0, 90]}}
@@ -54,7 +54,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "models/seed-1.safetensors"
 
 
-@pytest.mark.parametrize("network", [linear_network(), omniglot_network(5)], ids=["linear", "omniglot"])
+@pytest.mark.parametrize("network", [linear_network(), make_network("omniglot", 5)], ids=["linear", "omniglot"])
 def test_parameters_second_moments_steps_and_description_come_back_exactly(tmp_path: Path, network: Network) -> None:
     written = made_up(network)
     checkpoints.write(tmp_path / "made.safetensors", network, written)

@@ -10,7 +10,7 @@ from firstorder import evaluation
 from firstorder.checkpoints import Checkpoint
 from firstorder.evaluation import Draws, ImagePool, evaluate, histogram, inductive_logits, transductive_logits
 from firstorder.inner_loop import InnerLoop, OptimiserState
-from firstorder.models import omniglot_network
+from firstorder.models import make_network
 from firstorder.tasks import TaskShape, draw_tasks
 from firstorder.training import classification_loss
 
@@ -19,7 +19,7 @@ WAY = 3
 
 @pytest.fixture
 def network():
-    return omniglot_network(WAY)
+    return make_network("omniglot", WAY)
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_counts_do_not_depend_on_how_many_tasks_run_side_by_side(network, checkp
 
 def test_a_query_is_right_when_its_own_label_scores_highest(checkpoint, pool):
     """A network that always answers 1 is right for exactly one of the three queries of every task."""
-    network = omniglot_network(WAY)
+    network = make_network("omniglot", WAY)
     constant = network.named(torch.zeros(network.parameters))
     constant["dense.bias"][1] = 1.0
     stubborn = Checkpoint(network.flat(constant)[None], OptimiserState.fresh(torch.zeros(1, network.parameters)), {})

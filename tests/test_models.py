@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from firstorder.models import _convolve_same, _normalise, omniglot_network
+from firstorder.models import ARCHITECTURES, _block, _convolve_same, _normalise, make_network
+from tests.plain_loop import features as plain_features
 from tests.plain_loop import logits as plain_logits
 from tests.test_against_plain_loop import plain
 
@@ -17,9 +18,85 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def test_parameters_are_the_authors_less_the_cancelled_biases():
-    """The authors count 113,221 trainable parameters at 5-way, of which 4 * 64 are convolution biases."""
-    assert omniglot_network(5).parameters == 113_221 - 4 * 64
+@pytest.mark.parametrize(
+    ("name", "published", "filters"),
+    [
+        ("omniglot", 113_221, 64),  # the authors' models.py
+        ("mini_imagenet", 34_661, 32),
+        # Finn et al.: kernels, a shift and a bias a filter, dense layer on 64 and on 800 features
+        ("omniglot_finn", 111_168 + 2 * 256 + 325, 64),
+        ("mini_imagenet_finn", 28_512 + 2 * 128 + 4_005, 32),
+    ],
+)
+def test_parameters_are_the_published_less_the_cancelled_biases(name, published, filters):
+    """At 5-way; four layers of convolutions have a bias a filter there, which normalisation cancels."""
+    assert make_network(name, 5).parameters == published - 4 * filters
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "features"),
+    [
+        ("omniglot", [28, 14, 7, 4, 2], 256),
+        ("mini_imagenet", [84, 42, 21, 11, 6], 1152),
+        ("omniglot_finn", [28, 14, 7, 4, 2], 64),
+        ("mini_imagenet_finn", [84, 42, 21, 10, 5], 800),
+    ],
+)
+def test_maps_shrink_as_published(name, sizes, features):
+    assert ARCHITECTURES[name].map_sizes() == sizes
+    assert make_network(name, 5).shapes["dense.kernel"] == (5, features)
+
+
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_every_network_keeps_lanes_apart(name):
+    network, architecture = make_network(name, 3), ARCHITECTURES[name]
+    parameters = torch.stack([network.initial(seed).double() for seed in range(2)])
+    images = noise(2, 4, architecture.channels, architecture.size, architecture.size)
+    together = network.logits(parameters, images)
+    for lane in range(2):
+        alone = network.logits(parameters[[lane]], images[[lane]])
+        torch.testing.assert_close(together[[lane]], alone, rtol=1e-9, atol=1e-9)
+
+
+def test_finns_shifts_are_learned_outside_and_not_adapted_inside():
+    network = make_network("omniglot_finn", 5)
+    mask = network.named(network.adapted)
+    assert {name for name, values in mask.items() if not values.any()} == {
+        f"normalisation{b}.shift" for b in range(1, 5)
+    }
+    assert all(values.all() for name, values in mask.items() if not name.endswith("shift"))
+    assert make_network("omniglot", 5).adapted is None
+
+
+def test_finns_omniglot_head_starts_standard_normal():
+    values = make_network("omniglot_finn", 20).named(make_network("omniglot_finn", 20).initial(0))["dense.kernel"]
+    # 1,280 values: mean 0 within 4 / sqrt(1280), standard deviation 1 within 4 / sqrt(2560).
+    assert values.mean().abs() < 0.112
+    assert (values.std() - 1).abs() < 0.08
+
+
+def test_finns_omniglot_map_is_averaged_over_its_places():
+    """Shuffling the four places of the last map changes nothing: the same kernel with a mean of places as features."""
+    network = make_network("omniglot_finn", 5)
+    flat, images = network.initial(seed=1).double(), noise(7, 1, 28, 28, seed=1)
+    named = network.named(flat)
+    features = plain_features(
+        {f"kernel{b}": named[f"convolution{b}.kernel"].permute(0, 3, 1, 2) for b in range(1, 5)}, images
+    )
+    expected = features.mean(dim=(2, 3)) @ named["dense.kernel"].T + named["dense.bias"]
+    torch.testing.assert_close(network.logits(flat[None], images[None])[0], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_mini_imagenet_pools_with_the_padding_of_its_authors():
+    """One block on an odd size: "same" keeps the last row's maximum, "valid" drops it."""
+    maps, kernel = noise(2, 3, 5, 5), noise(4, 3, 3, 3, seed=1)
+    ones = torch.ones(4, dtype=torch.float64)
+    full = F.relu(_normalise(F.conv2d(maps, kernel, padding=1), ones, 0 * ones))
+    same, valid = (_block(maps, kernel, ones, 0 * ones, pool) for pool in ("same", "valid"))
+    assert (same.shape[-1], valid.shape[-1]) == (3, 2)
+    torch.testing.assert_close(same[..., 2, 2], full[..., 4, 4])
+    torch.testing.assert_close(same[..., 0, 2], full[..., 0:2, 4].amax(dim=-1))
+    torch.testing.assert_close(valid, same[..., :2, :2])
 
 
 @pytest.mark.parametrize("size", [28, 14, 7, 4])
@@ -56,7 +133,7 @@ def test_a_convolution_bias_would_be_cancelled():
 
 
 def test_logits_equal_the_plain_network():
-    network = omniglot_network(5)
+    network = make_network("omniglot", 5)
     flat = network.initial(seed=1).double() + 0.1 * noise(network.parameters)
     images = noise(7, 1, 28, 28, seed=1)
     ours = network.logits(flat[None], images[None])[0]
@@ -65,7 +142,7 @@ def test_logits_equal_the_plain_network():
 
 def test_lanes_are_independent_networks():
     """Each lane's logits are those of its own parameters and images, normalised on their own."""
-    network = omniglot_network(3)
+    network = make_network("omniglot", 3)
     parameters = torch.stack([network.initial(seed).double() for seed in range(3)])
     images = noise(3, 4, 1, 28, 28)
     together = network.logits(parameters, images)
@@ -76,7 +153,7 @@ def test_lanes_are_independent_networks():
 
 
 def test_named_and_flat_are_inverse():
-    network = omniglot_network(5)
+    network = make_network("omniglot", 5)
     flat = network.initial(seed=0)
     named = network.named(flat)
     assert {name: tuple(value.shape) for name, value in named.items()} == network.shapes
@@ -85,7 +162,7 @@ def test_named_and_flat_are_inverse():
 
 def test_initial_parameters_are_glorot_uniform_and_depend_on_the_seed_alone():
     """Limits sqrt(6 / (fan in + fan out)): 9 * 64 each for an inner convolution, 256 and 5 for the head."""
-    network = omniglot_network(5)
+    network = make_network("omniglot", 5)
     torch.manual_seed(1)
     first = network.initial(seed=7)
     torch.manual_seed(2)

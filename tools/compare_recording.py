@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from firstorder.algorithms import reptile
+from firstorder.algorithms import Group, reptile
 from firstorder.evaluation import inductive_logits, transductive_logits
 from firstorder.inner_loop import InnerLoop, OptimiserState, adapt
-from firstorder.models import omniglot_network
+from firstorder.models import make_network
 from firstorder.training import classification_loss
 
 
@@ -38,7 +38,7 @@ class Recording:
         self.arrays = np.load(path)
         self.dtype = dtype
         self.way = self.arrays["init|dense|bias:0"].shape[0]
-        self.network = omniglot_network(self.way)
+        self.network = make_network("omniglot", self.way)
         self.adam = "init|beta2_power:0" in self.arrays
 
     def tensor(self, key: str) -> torch.Tensor:
@@ -83,7 +83,8 @@ def results(path: str, dtype: torch.dtype) -> tuple[Values, Values, Values]:
     while f"outer{outer}|images" in recording.arrays:
         moment, start = f"outer{outer}", recording.flat("init" if outer == 0 else f"outer{outer - 1}")
         images, labels = recording.images(f"{moment}|images"), recording.labels(f"{moment}|labels")
-        groups = [[(x[None], y[None]) for x, y in zip(images[t], labels[t], strict=True)] for t in range(len(images))]
+        tasks = zip(images, labels, strict=True)
+        groups = [Group([(x[None], y[None]) for x, y in zip(*task, strict=True)]) for task in tasks]
         meta_gradient, state = reptile(inner, start, OptimiserState.fresh(start), groups)
         key = f"outer step {outer}: parameters"
         ours[key] = start - float(recording.arrays[f"{moment}|epsilon"]) * meta_gradient

@@ -161,7 +161,7 @@ def evaluate(arguments: Arguments) -> None:
     run = provenance.run_information(time.monotonic() - start, _device_name(pool.images.device))
     digests["checkpoint_digest"] = checkpoint_digest
     for mode, correct in counts.items():
-        right = evaluation.histogram(correct, problem.settings.way)
+        right = evaluation.histogram(correct, draws.shape.way * draws.shape.query)
         record = results.make_record(project, (arguments.evaluation, mode, arguments.seed), digests, right)
         print(results.write_record(root, record, run))
 

@@ -2,12 +2,14 @@
 
 A newcomer would get wrong: an algorithm returns a meta-gradient, the direction that the outer step goes
 *against*: phi <- phi - epsilon * meta_gradient. For Reptile that is the mean of phi - adapted parameters,
-so the outer step is equation 5's phi + epsilon * mean(adapted - phi).
+so the outer step is equation 5's phi + epsilon * mean(adapted - phi), and its size is that of steps, not of
+gradients: with SGD it is alpha times a sum of gradients.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,25 +17,142 @@ from torch import Tensor
 
 from firstorder.inner_loop import InnerLoop, OptimiserState, adapt
 
-# The tasks of an outer step, in groups that are adapted one after another; the lanes of a group are adapted
-# side by side. `groups[g][s]` is the mini-batch of step s for all lanes of group g.
-Groups = Sequence[Sequence[Any]]
+
+@dataclass(frozen=True)
+class Group:
+    """Tasks that are adapted side by side, a lane each; the groups of an outer step follow one another.
+
+    `batches[s]` is the mini-batch of inner step s for all lanes. `query` holds images that are in none of them:
+    MAML's query set or the paper's separate tail; None where an algorithm needs none.
+    """
+
+    batches: Sequence[Any]
+    query: Any = None
+
+
+Groups = Sequence[Group]
 Algorithm = Callable[[InnerLoop, Tensor, OptimiserState, Groups], tuple[Tensor, OptimiserState]]
 
 
 def reptile(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Groups) -> tuple[Tensor, OptimiserState]:
-    """Reptile, Algorithm 2: the mean over tasks of phi - U^k(phi).
+    """Reptile, Algorithm 2 (and 1, with one task): the mean over tasks of phi - U^k(phi).
 
     `initial` is phi [1, parameters]. The optimiser's state goes from group to group: with a task a group
     its second moments are carried through all tasks, as in the authors' code; with all tasks in one group
     every lane keeps its own. Returns the meta-gradient [1, parameters] and the state after the last group.
     """
     displacements = []
-    for batches in groups:
+    for group in groups:
         start = initial.expand(len(state.second_moments), -1)
-        adapted, state = adapt(inner, start, state, batches)
+        adapted, state = adapt(inner, start, state, group.batches)
         displacements.append(start - adapted)
     return torch.cat(displacements).mean(dim=0, keepdim=True), state
 
 
-ALGORITHMS: dict[str, Algorithm] = {"reptile": reptile}
+def last_step(
+    inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Groups
+) -> tuple[Tensor, OptimiserState]:
+    """FOMAML as sections 6.2 and 6.3 study it: the displacement of the last inner step alone.
+
+    The last mini-batch is one of the inner loop's own (shared tail) or, where there is a `query`, all of it
+    (separate tail). With SGD this is alpha times the gradient at the adapted point; with Adam it is the
+    preconditioned last step, as the authors' class FOML has it, which is not the FOMAML of Finn et al.
+    """
+    displacements = []
+    for group in groups:
+        *first, tail = [*group.batches] if group.query is None else [*group.batches, group.query]
+        start = initial.expand(len(state.second_moments), -1)
+        before, state = adapt(inner, start, state, first)
+        after, state = adapt(inner, before, state, [tail])
+        displacements.append(before - after)
+    return torch.cat(displacements).mean(dim=0, keepdim=True), state
+
+
+def fomaml(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Groups) -> tuple[Tensor, OptimiserState]:
+    """First-order MAML of Finn et al.: the gradient of the query loss at the adapted parameters.
+
+    Section 3: g_FOMAML = L'_B(U_A(phi)), the derivative of U_A taken as the identity. Mean over tasks.
+    """
+    gradients = []
+    for group in groups:
+        adapted, _ = adapt(inner, _lanes(initial, group), state.lanes(_count(group)), group.batches)
+        gradients.append(_gradient(inner, adapted, group.query))
+    return torch.cat(gradients).mean(dim=0, keepdim=True), state
+
+
+def maml(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Groups) -> tuple[Tensor, OptimiserState]:
+    """MAML of Finn et al., second order: the gradient of the query loss through all inner steps.
+
+    Equation 4: g_MAML = U'_A(phi) L'_B(U_A(phi)). Mean over tasks.
+    """
+    gradients = []
+    for group in groups:
+        start = _lanes(initial, group).clone().requires_grad_()
+        adapted, _ = adapt(inner, start, state.lanes(_count(group)), group.batches, differentiable=True)
+        (gradient,) = torch.autograd.grad(inner.loss(adapted, group.query).sum(), start)
+        gradients.append(gradient)
+    return torch.cat(gradients).mean(dim=0, keepdim=True), state
+
+
+def binomial(order: int) -> Algorithm:
+    """Return the binomial truncation of `order` L of MAML's meta-gradient (an extension: BinomMAML, arXiv 2604.13263).
+
+    With SGD, MAML's meta-gradient is the product over inner steps of (I - alpha H_j) times the query gradient,
+    H_j the Hessian of step j's loss where that step started. Multiplied out, the terms with more than L Hessians
+    are left out: L = 0 is FOMAML, L = the number of inner steps is MAML.
+    """
+
+    def truncated(
+        inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Groups
+    ) -> tuple[Tensor, OptimiserState]:
+        gradients = []
+        for group in groups:
+            points = [_lanes(initial, group)]
+            for batch in group.batches:
+                points.append(adapt(inner, points[-1], state.lanes(_count(group)), [batch])[0])
+            # terms[l] sums the products with exactly l Hessians of the steps seen so far, from the last back.
+            terms = [_gradient(inner, points[-1], group.query)]
+            for point, batch in zip(points[-2::-1], reversed(group.batches), strict=True):
+                products = [_hessian_product(inner, point, batch, term) for term in terms[:order]]
+                terms += [torch.zeros_like(terms[0])] * (min(order, len(terms)) + 1 - len(terms))
+                for hessians, product in enumerate(products, start=1):
+                    terms[hessians] = terms[hessians] - inner.learning_rate * product
+            gradients.append(torch.stack(terms).sum(dim=0))
+        return torch.cat(gradients).mean(dim=0, keepdim=True), state
+
+    return truncated
+
+
+ALGORITHMS: dict[str, Algorithm] = {
+    "reptile": reptile,
+    "joint": reptile,  # joint training is Reptile with one inner step (equations 6 and 7); settings.py sees to it
+    "last_step": last_step,
+    "fomaml": fomaml,
+    "maml": maml,
+}
+EXTENSIONS: dict[str, Callable[[int], Algorithm]] = {"binomial": binomial}  # beyond the paper
+
+
+def _count(group: Group) -> int:
+    """Return the number of lanes of a group, of which a mini-batch's labels [lanes, batch] have one each."""
+    return len(group.query[1]) if isinstance(group.query, tuple) else len(group.query)
+
+
+def _lanes(initial: Tensor, group: Group) -> Tensor:
+    return initial.expand(_count(group), -1)
+
+
+def _gradient(inner: InnerLoop, parameters: Tensor, batch: Any) -> Tensor:
+    """Return the gradient of a mini-batch's loss for every lane, [lanes, parameters]."""
+    parameters = parameters.detach().requires_grad_()
+    return torch.autograd.grad(inner.loss(parameters, batch).sum(), parameters)[0]
+
+
+def _hessian_product(inner: InnerLoop, parameters: Tensor, batch: Any, vector: Tensor) -> Tensor:
+    """Return the derivative of the inner step's gradient, transposed, times `vector`, for every lane."""
+    parameters = parameters.detach().requires_grad_()
+    loss = inner.loss(parameters, batch).sum()
+    (gradient,) = torch.autograd.grad(loss, parameters, create_graph=True)
+    if inner.adapted is not None:
+        gradient = gradient * inner.adapted
+    return torch.autograd.grad((gradient * vector).sum(), parameters)[0]

@@ -38,17 +38,18 @@ class ImagePool:
     images: Tensor
     class_images: int
     scale: int
+    turns: int = 1  # rotated copies of each class, one of which a task chooses
 
     @staticmethod
-    def of(images: np.ndarray[Any, np.dtype[np.uint8]], scale: int, device: torch.device) -> ImagePool:
+    def of(images: np.ndarray[Any, np.dtype[np.uint8]], scale: int, device: torch.device, turns: int = 1) -> ImagePool:
         """Put uint8 [classes, images, channels, height, width] onto the device."""
         flat = torch.from_numpy(np.ascontiguousarray(images)).flatten(0, 1).to(device)
-        return ImagePool(flat, images.shape[1], scale)
+        return ImagePool(flat, images.shape[1], scale, turns)
 
     @property
     def classes(self) -> int:
-        """Number of classes."""
-        return len(self.images) // self.class_images
+        """Number of classes, rotated copies not counted."""
+        return len(self.images) // (self.class_images * self.turns)
 
     def take(self, positions: np.ndarray[Any, np.dtype[np.int64]], dtype: torch.dtype = torch.float32) -> Tensor:
         """Return images [*positions.shape, channels, height, width] as the network sees them, in [0, 1]."""
@@ -73,6 +74,13 @@ def mini_batches(pool: ImagePool, tasks: Tasks, dtype: torch.dtype = torch.float
     images = pool.take(tasks.batches, dtype)
     labels = torch.from_numpy(tasks.batch_labels).to(images.device)
     return [(images[:, step], labels[:, step]) for step in range(images.shape[1])]
+
+
+def query_images(pool: ImagePool, tasks: Tasks, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    """Gather the query images of all lanes and their labels: [lanes, way * query, ...]."""
+    images = pool.take(tasks.query, dtype)
+    labels = torch.arange(tasks.query.shape[1], device=images.device) // max(tasks.query.shape[1] // tasks.way, 1)
+    return images, labels.expand(len(images), -1)
 
 
 def transductive_logits(network: Network, parameters: Tensor, query: Tensor) -> Tensor:
@@ -100,8 +108,7 @@ def correct_answers(
     lanes = len(tasks.order)
     start = checkpoint.parameters.expand(lanes, -1)
     adapted, _ = adapt(inner, start, checkpoint.state.lanes(lanes), mini_batches(pool, tasks))
-    query, support = pool.take(tasks.query), pool.take(tasks.support)
-    labels = torch.arange(tasks.query.shape[1], device=query.device) // (tasks.query.shape[1] // tasks.way)
+    (query, labels), support = query_images(pool, tasks), pool.take(tasks.support)
     with torch.no_grad():
         logits = {
             "transductive": transductive_logits(network, adapted, query),

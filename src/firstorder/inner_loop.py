@@ -72,11 +72,15 @@ STEPS: dict[str, Step] = {"sgd": sgd_step, "adam": adam_step}
 
 @dataclass(frozen=True)
 class InnerLoop:
-    """How to adapt: the loss, the optimiser by name ("adam" or "sgd"), alpha."""
+    """How to adapt: the loss, the optimiser by name ("adam" or "sgd"), alpha.
+
+    `adapted` [parameters] is 1 where the inner loop changes a parameter and 0 where it does not; None: everywhere.
+    """
 
     loss: Loss
     optimiser: str
     learning_rate: float
+    adapted: Tensor | None = None
 
 
 def adapt(
@@ -100,6 +104,8 @@ def adapt(
         parameters = parameters.detach().requires_grad_()
     for batch in batches:
         (gradient,) = torch.autograd.grad(inner.loss(parameters, batch).sum(), parameters, create_graph=differentiable)
+        if inner.adapted is not None:
+            gradient = gradient * inner.adapted
         if differentiable:
             parameters, state = step(parameters, gradient, state, inner.learning_rate)
         else:

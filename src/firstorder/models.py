@@ -30,16 +30,27 @@ class Network:
     """A network: the shapes of its parameters in order, and its logits as a function of them.
 
     Kernels are [out, height, width, in], so that a flat vector holds them in the order that PyTorch calls
-    channels last and no step copies them; dense weights are [out, in].
+    channels last and no step copies them; dense weights are [out, in]. `fixed` names parameters that the outer
+    loop learns and the inner loop leaves alone.
     """
 
     shapes: dict[str, tuple[int, ...]]
     logits: Callable[[Tensor, Tensor], Tensor]
+    fixed: tuple[str, ...] = ()
+    normal_head: bool = False
 
     @property
     def parameters(self) -> int:
         """Number of parameters."""
         return sum(math.prod(shape) for shape in self.shapes.values())
+
+    @property
+    def adapted(self) -> Tensor | None:
+        """Mask [parameters] of what the inner loop changes, 1 or 0; None if that is everything."""
+        if not self.fixed:
+            return None
+        ones = {name: torch.full(shape, float(name not in self.fixed)) for name, shape in self.shapes.items()}
+        return self.flat(ones)
 
     def named(self, flat: Tensor) -> dict[str, Tensor]:
         """View one lane's flat vector [parameters] as named tensors."""
@@ -55,7 +66,8 @@ class Network:
         """Draw initial parameters, float32 [parameters], from the seed alone.
 
         Glorot-uniform kernels, zero biases and shifts, unit scales: TensorFlow's defaults, which the
-        authors used (their models.py).
+        authors used (their models.py). With `normal_head` the dense kernel is standard normal instead, as
+        Finn et al. have it.
         """
         parts = []
         for index, (name, shape) in enumerate(self.shapes.items()):
@@ -63,6 +75,9 @@ class Network:
                 parts.append(np.ones(shape))
             elif name.endswith(("shift", "bias")):
                 parts.append(np.zeros(shape))
+            elif name == "dense.kernel" and self.normal_head:
+                radius, turn = uniforms(2 * math.prod(shape), seed, "initial parameters", index).reshape(2, *shape)
+                parts.append(np.sqrt(-2 * np.log1p(-radius)) * np.cos(2 * np.pi * turn))  # Box and Muller
             else:
                 field = math.prod(shape[1:-1])
                 limit = math.sqrt(6 / (field * (shape[0] + shape[-1])))
@@ -71,40 +86,94 @@ class Network:
         return torch.from_numpy(np.concatenate([part.ravel() for part in parts]).astype(np.float32))
 
 
-def omniglot_network(way: int) -> Network:
-    """Four 3x3 convolutions of 64 filters and stride 2, each normalised and rectified, and a dense head.
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """What distinguishes the four networks: all have four blocks of 3x3 convolution, normalisation, rectifier."""
 
-    Images [lanes, batch, 1, 28, 28] in [0, 1]; logits [lanes, batch, way]. Spatial sizes 14, 7, 4, 2; the
-    2 x 2 x 64 map is flattened, not averaged (the authors' models.py).
+    size: int  # images are size x size
+    channels: int
+    filters: int
+    pool: str  # "stride": convolutions of stride 2; "same", "valid": 2x2 maxima after stride 1, TensorFlow's padding
+    scale: bool  # batch normalisation has a scale, adapted like the shift; without it the shift is not adapted
+    mean: bool  # the last map is averaged over its places before the dense layer, else flattened
+    normal_head: bool  # the dense kernel starts standard normal, else Glorot uniform
+
+    def map_sizes(self) -> list[int]:
+        """Return the side of the map that each block takes, and that of the last one it gives."""
+        sizes = [self.size]
+        for _ in range(BLOCKS):
+            sizes.append(sizes[-1] // 2 if self.pool == "valid" else -(-sizes[-1] // 2))
+        return sizes
+
+
+BLOCKS = 4
+ARCHITECTURES = {
+    # The authors of Reptile (their models.py).
+    "omniglot": Architecture(size=28, channels=1, filters=64, pool="stride", scale=True, mean=False, normal_head=False),
+    "mini_imagenet": Architecture(
+        size=84, channels=3, filters=32, pool="same", scale=True, mean=False, normal_head=False
+    ),
+    # Finn et al. (cbfinn/maml, maml.py and utils.py).
+    "omniglot_finn": Architecture(
+        size=28, channels=1, filters=64, pool="stride", scale=False, mean=True, normal_head=True
+    ),
+    "mini_imagenet_finn": Architecture(
+        size=84, channels=3, filters=32, pool="valid", scale=False, mean=False, normal_head=False
+    ),
+}
+
+
+def make_network(name: str, way: int) -> Network:
+    """Make one of ARCHITECTURES for `way` classes.
+
+    Images [lanes, batch, channels, size, size] in [0, 1]; logits [lanes, batch, way].
     """
-    filters, blocks = 64, 4
-    shapes: dict[str, tuple[int, ...]] = {}
-    for block, channels in enumerate([1] + [filters] * (blocks - 1), start=1):
-        shapes[f"convolution{block}.kernel"] = (filters, 3, 3, channels)
-        shapes[f"normalisation{block}.scale"] = (filters,)
-        shapes[f"normalisation{block}.shift"] = (filters,)
-    shapes["dense.kernel"] = (way, 2 * 2 * filters)
-    shapes["dense.bias"] = (way,)
+    architecture = ARCHITECTURES[name]
+    shapes = _shapes(architecture, way)
     sizes = [math.prod(shape) for shape in shapes.values()]
+    filters = architecture.filters
 
     def logits(parameters: Tensor, images: Tensor) -> Tensor:
         lanes, batch = images.shape[:2]
-        parts = parameters.split(sizes, dim=1)
+        parts = dict(zip(shapes, parameters.split(sizes, dim=1), strict=True))
         maps = images.transpose(0, 1).flatten(1, 2).contiguous(memory_format=torch.channels_last)
-        for block in range(blocks):  # maps: [batch, lanes * channels, height, width]
-            kernel, scale, shift = parts[3 * block : 3 * block + 3]
-            channels = 1 if block == 0 else filters
-            kernel = kernel.reshape(lanes * filters, 3, 3, channels).permute(0, 3, 1, 2)
-            maps = _convolve_same(maps, kernel, groups=lanes)
-            maps = F.relu(_normalise(maps, scale.reshape(-1), shift.reshape(-1)))
-        features = maps.reshape(batch, lanes, -1).transpose(0, 1)  # [lanes, batch, 256]
-        weight, bias = parts[-2].view(lanes, way, -1), parts[-1]
+        for block in range(1, BLOCKS + 1):  # maps: [batch, lanes * channels, height, width]
+            kernel = parts[f"convolution{block}.kernel"]
+            kernel = kernel.reshape(lanes * filters, 3, 3, -1).permute(0, 3, 1, 2)
+            scale = parts[f"normalisation{block}.scale"].reshape(-1) if architecture.scale else None
+            shift = parts[f"normalisation{block}.shift"].reshape(-1)
+            maps = _block(maps, kernel, scale, shift, architecture.pool)
+        maps = maps.mean(dim=(2, 3)) if architecture.mean else maps
+        features = maps.reshape(batch, lanes, -1).transpose(0, 1)  # [lanes, batch, features]
+        weight, bias = parts["dense.kernel"].view(lanes, way, -1), parts["dense.bias"]
         return torch.baddbmm(bias.unsqueeze(1), features, weight.transpose(1, 2))
 
-    return Network(shapes, logits)
+    fixed = () if architecture.scale else tuple(name for name in shapes if name.endswith("shift"))
+    return Network(shapes, logits, fixed, architecture.normal_head)
 
 
-NETWORKS: dict[str, Callable[[int], Network]] = {"omniglot": omniglot_network}
+def _shapes(architecture: Architecture, way: int) -> dict[str, tuple[int, ...]]:
+    filters = architecture.filters
+    shapes: dict[str, tuple[int, ...]] = {}
+    for block, channels in enumerate([architecture.channels] + [filters] * (BLOCKS - 1), start=1):
+        shapes[f"convolution{block}.kernel"] = (filters, 3, 3, channels)
+        if architecture.scale:
+            shapes[f"normalisation{block}.scale"] = (filters,)
+        shapes[f"normalisation{block}.shift"] = (filters,)
+    places = 1 if architecture.mean else architecture.map_sizes()[-1] ** 2
+    shapes["dense.kernel"] = (way, places * filters)
+    shapes["dense.bias"] = (way,)
+    return shapes
+
+
+def _block(maps: Tensor, kernel: Tensor, scale: Tensor | None, shift: Tensor, pool: str) -> Tensor:
+    """Convolve, normalise, rectify and halve the map; rectifier and maximum may change places."""
+    groups = maps.shape[1] // kernel.shape[1]
+    if pool == "stride":
+        return F.relu(_normalise(_convolve_same(maps, kernel, groups), scale, shift))
+    maps = _normalise(F.conv2d(maps, kernel, padding=1, groups=groups), scale, shift)
+    # The last window of an odd size hangs over the edge ("same") or is left out ("valid").
+    return F.relu(F.max_pool2d(maps, 2, ceil_mode=pool == "same"))
 
 
 def _convolve_same(maps: Tensor, kernel: Tensor, groups: int) -> Tensor:
@@ -117,6 +186,8 @@ def _convolve_same(maps: Tensor, kernel: Tensor, groups: int) -> Tensor:
     return F.conv2d(maps, kernel, stride=2, padding=1, groups=groups)
 
 
-def _normalise(maps: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+def _normalise(maps: Tensor, scale: Tensor | None, shift: Tensor) -> Tensor:
     """Batch normalisation of every channel with the statistics of this batch."""
+    if scale is None:
+        scale = torch.ones_like(shift)
     return F.batch_norm(maps, None, None, scale, shift, training=True, eps=BATCH_NORMALISATION_EPSILON)

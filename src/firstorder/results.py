@@ -107,8 +107,9 @@ def read_record(path: Path) -> CellRecord:
     if set(values) != expected:
         raise _broken(path, f"keys missing or unknown: {', '.join(sorted(expected ^ set(values)))}")
     record = CellRecord(**{**values, "correct_histogram": tuple(values["correct_histogram"])})
-    if len(record.correct_histogram) != record.way + 1 or sum(record.correct_histogram) != record.tasks:
-        raise _broken(path, f"correct_histogram must have {record.way + 1} counts that add up to {record.tasks} tasks")
+    queries = record.way * record.settings.get("evaluation", {}).get("query", 1)
+    if len(record.correct_histogram) != queries + 1 or sum(record.correct_histogram) != record.tasks:
+        raise _broken(path, f"correct_histogram must have {queries + 1} counts that add up to {record.tasks} tasks")
     if digest(record.settings) != record.settings_digest:
         raise _broken(path, f"settings_digest is {record.settings_digest}, its settings give {digest(record.settings)}")
     return record

@@ -59,9 +59,13 @@ class CurveSettings:
 class TrainingSettings:
     """One meta-training (per seed). Symbols are the paper's."""
 
-    algorithm: Literal["reptile", "untrained"] = setting("function of algorithms.py")
+    algorithm: Literal["reptile", "joint", "last_step", "fomaml", "maml", "binomial", "untrained"] = setting(
+        "function of algorithms.py"
+    )
     dataset: str = setting("name under `datasets`")
-    network: Literal["omniglot"] = setting("network of models.py")
+    network: Literal["omniglot", "mini_imagenet", "omniglot_finn", "mini_imagenet_finn"] = setting(
+        "architecture of models.py"
+    )
     way: int = setting("classes a task, N", at_least=2)
     train_shot: int = setting("images a class drawn for a training task", at_least=1)
     sampling: Literal["cycle", "replacement"] = setting("how mini-batches come from a task's images")
@@ -77,6 +81,17 @@ class TrainingSettings:
     outer_step_size: float = setting("epsilon at the first outer step", at_least=0)
     outer_step_size_final: float = setting("epsilon that the linear annealing ends at", at_least=0)
     meta_batch_size: int = setting("n, tasks an outer step", at_least=1)
+    query_shot: int | None = setting(
+        "images a class apart from the inner loop's: MAML's query set, the separate tail", at_least=1, default=None
+    )
+    outer_optimiser: Literal["adam"] | None = setting(
+        "Adam (TensorFlow's settings) on the meta-gradient; absent: phi moves by epsilon times it", default=None
+    )
+    meta_loss_divisor: float | None = setting("divides the summed query loss of a task", above=0, default=None)
+    meta_gradient_clip: float | None = setting(
+        "each entry of the meta-gradient is cut to this size", above=0, default=None
+    )
+    truncation_order: int | None = setting("L of the binomial truncation", at_least=0, default=None)
     curve: CurveSettings = setting("learning curve")
 
 
@@ -89,6 +104,7 @@ class EvaluationSettings:
     inner_steps: int = setting("inner steps a task", at_least=1)
     inner_batch_size: int = setting("images an inner step", at_least=1)
     tasks: int = setting("meta-test tasks", at_least=1)
+    query: int | None = setting("query images a class; absent: one", at_least=1, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,9 +295,28 @@ def _check_trainings(project: Project, where: str) -> None:
                 f"{place}: algorithm untrained goes with outer_steps: 0, and only it; "
                 f"found {training.algorithm} with outer_steps: {training.outer_steps}"
             )
+        _check_algorithm(training, place)
         pool = training.way * training.train_shot
         if training.sampling == "replacement" and training.inner_batch_size > pool:
             raise UserError(f"{place}: inner_batch_size {training.inner_batch_size} exceeds the task's {pool} images")
+
+
+def _check_algorithm(training: TrainingSettings, place: str) -> None:
+    """Check the settings that only some algorithms have."""
+    name = training.algorithm
+    if name == "joint" and training.inner_steps != 1:
+        raise UserError(f"{place}: joint training has inner_steps: 1, found {training.inner_steps}")
+    needs_query = name in ("fomaml", "maml", "binomial")
+    if needs_query and training.query_shot is None:
+        raise UserError(f"{place}: {name} needs query_shot, the images a class of its query set")
+    if training.query_shot is not None and not (needs_query or name == "last_step"):
+        raise UserError(f"{place}: {name} has no query_shot; remove it")
+    if needs_query and training.second_moments != "per_lane":
+        raise UserError(f"{place}: {name} adapts its tasks side by side: second_moments must be per_lane")
+    if (name == "binomial") != (training.truncation_order is not None):
+        raise UserError(f"{place}: algorithm binomial goes with truncation_order, and only it")
+    if name == "binomial" and training.inner_optimiser != "sgd":
+        raise UserError(f"{place}: binomial is defined for inner_optimiser: sgd, found {training.inner_optimiser}")
 
 
 def _check_evaluations(project: Project, where: str) -> None:

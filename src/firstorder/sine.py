@@ -143,7 +143,7 @@ def reptile_gradient(inner: InnerLoop, initial: Tensor, points: Points, training
     """Reptile's meta-gradient [1, parameters]: inner steps on mini-batches of the points, in their order."""
     x, y = (side.split(training.inner_batch_size, dim=1)[: training.inner_steps] for side in points)
     state = OptimiserState.fresh(initial.expand(len(points[0]), -1))
-    return algorithms.reptile(inner, initial, state, [list(zip(x, y, strict=True))])[0]
+    return algorithms.reptile(inner, initial, state, [algorithms.Group(list(zip(x, y, strict=True)))])[0]
 
 
 def maml_gradient(inner: InnerLoop, initial: Tensor, points: Points, training: SineTrainingSettings) -> Tensor:

@@ -32,6 +32,7 @@ class TaskShape:
     inner_steps: int
     inner_batch_size: int
     sampling: str  # "cycle" or "replacement"
+    turns: int = 1  # rotated copies of each class; copy t of class c is class c + t * pool_classes
 
     def __post_init__(self) -> None:
         """Raise UserError where a class has too few images or the pool too few classes."""
@@ -110,16 +111,19 @@ def draw_task(shape: TaskShape, seed: int, purpose: str, step: int, task: int) -
     """Draw one task: support [way * support], query [way * query] and order [steps, batch].
 
     Classes and the images of a class are chosen without replacement; labels follow the order of the draw
-    (the authors' reptile.py).
+    (the authors' reptile.py). Where a class has rotated copies, one of them is chosen for the whole task, as
+    Finn et al. do.
     """
     images = shape.support + shape.query
     pool = shape.way * shape.support
     rounds = shape.inner_steps
     if shape.sampling == "cycle":
         rounds = -(-shape.inner_steps * shape.inner_batch_size // pool)
-    sizes = (shape.pool_classes, shape.way * shape.class_images, rounds * pool)
-    class_keys, image_keys, order_keys = np.split(raw(sum(sizes), seed, purpose, step, task), np.cumsum(sizes)[:-1])
+    sizes = (shape.pool_classes, shape.way * shape.class_images, rounds * pool, shape.way)
+    keys = np.split(raw(sum(sizes), seed, purpose, step, task), np.cumsum(sizes)[:-1])
+    class_keys, image_keys, order_keys, turn_keys = keys
     classes = distinct(class_keys, shape.way)
+    classes = classes + shape.pool_classes * (turn_keys % np.uint64(shape.turns)).astype(np.int64)
     chosen = np.argsort(image_keys.reshape(shape.way, -1), axis=1, kind="stable")[:, :images]
     positions = classes[:, None] * shape.class_images + chosen
     order = SAMPLINGS[shape.sampling](order_keys.reshape(rounds, pool), shape.inner_steps, shape.inner_batch_size)

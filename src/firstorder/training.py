@@ -6,6 +6,7 @@ curve); nothing is selected on them, as in the authors' code.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,17 +18,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from firstorder import checkpoints
-from firstorder.algorithms import ALGORITHMS, Groups
+from firstorder.algorithms import ALGORITHMS, EXTENSIONS, Algorithm, Group, Groups
 from firstorder.checkpoints import Checkpoint
 from firstorder.errors import UserError
-from firstorder.evaluation import Draws, ImagePool, evaluate, mini_batches
+from firstorder.evaluation import Draws, ImagePool, evaluate, mini_batches, query_images
 from firstorder.inner_loop import InnerLoop, Loss, OptimiserState
-from firstorder.models import NETWORKS, Network
+from firstorder.models import Network, make_network
 from firstorder.progress import Track, silent
-from firstorder.settings import CurveSettings, TrainingSettings
+from firstorder.settings import CurveSettings, EvaluationSettings, TrainingSettings
 from firstorder.tasks import TaskShape, draw_tasks
 
 SECONDS_BETWEEN_SAVES = 60.0
+# Pixels of mini-batches that one backward pass may hold: keeps the second order of every cell within 8 GiB.
+PIXELS_AT_ONCE = 3_000_000
+WITHOUT_MEMORY = ("fomaml", "maml", "binomial")  # every task starts from the same state of the inner optimiser
 CURVE_COLUMNS = ("outer_step", "pool", "mode", "shot", "tasks", "accuracy", "standard_error")
 
 
@@ -63,13 +67,23 @@ class Problem:
     @property
     def network(self) -> Network:
         """The network as functions of parameters."""
-        return NETWORKS[self.settings.network](self.settings.way)
+        return make_network(self.settings.network, self.settings.way)
 
     @property
     def inner(self) -> InnerLoop:
         """How a task is adapted to."""
         loss = classification_loss(self.network)
-        return InnerLoop(loss, self.settings.inner_optimiser, self.settings.inner_learning_rate)
+        adapted = self.network.adapted
+        if adapted is not None:
+            adapted = adapted.to(self.pools["meta-train"].images.device)
+        return InnerLoop(loss, self.settings.inner_optimiser, self.settings.inner_learning_rate, adapted)
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The meta-learning algorithm."""
+        if self.settings.truncation_order is not None:
+            return EXTENSIONS[self.settings.algorithm](self.settings.truncation_order)
+        return ALGORITHMS[self.settings.algorithm]
 
 
 @dataclass
@@ -79,6 +93,7 @@ class Progress:
     parameters: Tensor  # phi, [1, parameters]
     state: OptimiserState  # [1 or tasks, parameters]
     outer_step: int = 0
+    outer_moments: Tensor = field(default_factory=lambda: torch.zeros(2, 1, 1))  # of the outer Adam, where there is one
     seconds: float = 0.0
     curve: list[list[Any]] = field(default_factory=list)
 
@@ -87,46 +102,88 @@ def start(problem: Problem) -> Progress:
     """Return the state before the first outer step."""
     device = problem.pools["meta-train"].images.device
     parameters = problem.network.initial(problem.seed)[None].to(device)
-    lanes = problem.settings.meta_batch_size if problem.settings.second_moments == "per_lane" else 1
+    # Where adaptation has no memory from task to task, one lane's state serves all.
+    keeps_own = problem.settings.second_moments == "per_lane" and problem.settings.algorithm not in WITHOUT_MEMORY
+    lanes = problem.settings.meta_batch_size if keeps_own else 1
     return Progress(parameters, OptimiserState.fresh(parameters.expand(lanes, -1)))
 
 
 def draw_groups(problem: Problem, outer_step: int) -> Groups:
-    """Draw an outer step's tasks: a group a task if second moments are carried, else all in one group."""
+    """Draw an outer step's tasks: a group a task if second moments are carried, else as many lanes as fit."""
     settings, pool = problem.settings, problem.pools["meta-train"]
+    tail = settings.algorithm == "last_step" and settings.query_shot is not None
     shape = TaskShape(
         pool_classes=pool.classes,
         class_images=pool.class_images,
         way=settings.way,
         support=settings.train_shot,
-        query=0,
-        inner_steps=settings.inner_steps,
+        query=settings.query_shot or 0,
+        # A separate tail is the last of the inner steps, and all of it.
+        inner_steps=settings.inner_steps - 1 if tail else settings.inner_steps,
         inner_batch_size=settings.inner_batch_size,
         sampling=settings.sampling,
+        turns=pool.turns,
     )
     tasks = draw_tasks(shape, problem.seed, "training", outer_step, range(settings.meta_batch_size))
-    batches = mini_batches(pool, tasks)
-    if settings.second_moments == "per_lane":
-        return [batches]
-    return [[(x[[task]], y[[task]]) for x, y in batches] for task in range(settings.meta_batch_size)]
+    batches, query = mini_batches(pool, tasks), query_images(pool, tasks)
+    lanes = lanes_at_once(problem, shape)
+    groups = []
+    for first in range(0, settings.meta_batch_size, lanes):
+        chunk = slice(first, first + lanes)
+        held_out = (query[0][chunk], query[1][chunk]) if settings.query_shot else None
+        groups.append(Group([(x[chunk], y[chunk]) for x, y in batches], held_out))
+    return groups
+
+
+def lanes_at_once(problem: Problem, shape: TaskShape) -> int:
+    """Return how many tasks of a meta-batch are adapted side by side.
+
+    One, if second moments are carried. Reptile's second moments per lane need all of them. The others have no
+    memory between tasks, so tasks are split as memory asks; the meta-gradient is the same up to rounding.
+    """
+    settings = problem.settings
+    if settings.second_moments == "carried":
+        return 1
+    if settings.algorithm not in WITHOUT_MEMORY:
+        return settings.meta_batch_size
+    _, channels, height, width = problem.pools["meta-train"].images.shape
+    images = shape.inner_steps * shape.inner_batch_size + settings.way * (settings.query_shot or 0)
+    return max(1, min(settings.meta_batch_size, PIXELS_AT_ONCE // (images * channels * height * width)))
 
 
 def outer_step(problem: Problem, inner: InnerLoop, progress: Progress) -> None:
-    """Take one outer step: phi <- phi - epsilon * meta_gradient.
+    """Take one outer step: phi <- phi - epsilon * meta_gradient, or Adam's step on it.
 
     Raises UserError when the meta-gradient is not finite, naming step, seed and training.
     """
     settings = problem.settings
     groups = draw_groups(problem, progress.outer_step)
-    algorithm = ALGORITHMS[settings.algorithm]
-    meta_gradient, progress.state = algorithm(inner, progress.parameters, progress.state, groups)
+    meta_gradient, progress.state = problem.algorithm(inner, progress.parameters, progress.state, groups)
     if not torch.isfinite(meta_gradient.sum()):
         raise UserError(
             f"{problem.name}, seed {problem.seed}: the meta-gradient is not finite at outer step "
             f"{progress.outer_step}; lower inner_learning_rate (now {settings.inner_learning_rate:g})"
         )
-    progress.parameters = progress.parameters - annealed(settings, progress.outer_step) * meta_gradient
+    if settings.meta_loss_divisor is not None:
+        meta_gradient = meta_gradient / settings.meta_loss_divisor
+    if settings.meta_gradient_clip is not None:
+        meta_gradient = meta_gradient.clamp(-settings.meta_gradient_clip, settings.meta_gradient_clip)
+    epsilon = annealed(settings, progress.outer_step)
     progress.outer_step += 1
+    if settings.outer_optimiser == "adam":
+        progress.parameters = outer_adam(progress, meta_gradient, epsilon)
+    else:
+        progress.parameters = progress.parameters - epsilon * meta_gradient
+
+
+def outer_adam(progress: Progress, meta_gradient: Tensor, learning_rate: float) -> Tensor:
+    """Return phi after a step of Adam in TensorFlow's form: beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8."""
+    first, second = progress.outer_moments
+    first = 0.9 * first + 0.1 * meta_gradient
+    second = 0.999 * second + 0.001 * meta_gradient**2
+    progress.outer_moments = torch.stack([first, second])
+    rate = learning_rate * math.sqrt(1 - 0.999**progress.outer_step) / (1 - 0.9**progress.outer_step)
+    return progress.parameters - rate * first / (second.sqrt() + 1e-8)
 
 
 def checkpoint_of(problem: Problem, progress: Progress, about: dict[str, Any]) -> Checkpoint:
@@ -135,20 +192,22 @@ def checkpoint_of(problem: Problem, progress: Progress, about: dict[str, Any]) -
     return Checkpoint(progress.parameters, OptimiserState(moments, progress.state.steps), about)
 
 
-def evaluation_shape(pool: ImagePool, way: int, settings: Any) -> TaskShape:
-    """Return the sizes of an evaluation task: one query image a class (the authors' reptile.py).
+def evaluation_shape(pool: ImagePool, way: int, settings: CurveSettings | EvaluationSettings) -> TaskShape:
+    """Return the sizes of an evaluation task: one query image a class (the authors' reptile.py) or as many as set.
 
-    `settings` names shot, inner_steps and inner_batch_size. Mini-batches cycle through the support set.
+    Mini-batches cycle through the support set.
     """
+    query = settings.query if isinstance(settings, EvaluationSettings) else None
     return TaskShape(
         pool_classes=pool.classes,
         class_images=pool.class_images,
         way=way,
         support=settings.shot,
-        query=1,
+        query=query or 1,
         inner_steps=settings.inner_steps,
         inner_batch_size=settings.inner_batch_size,
         sampling="cycle",
+        turns=pool.turns,
     )
 
 
@@ -202,7 +261,11 @@ def train(problem: Problem, progress_path: Path, identity: str, track: Track = s
 
 
 def _save(progress: Progress, path: Path, identity: str) -> None:
-    tensors = {"parameters": progress.parameters, "second_moments": progress.state.second_moments}
+    tensors = {
+        "parameters": progress.parameters,
+        "second_moments": progress.state.second_moments,
+        "outer_moments": progress.outer_moments,
+    }
     about = {
         "identity": identity,
         "outer_step": progress.outer_step,
@@ -221,4 +284,5 @@ def _resumed(problem: Problem, path: Path, identity: str) -> Progress | None:
     device = problem.pools["meta-train"].images.device
     state = OptimiserState(tensors["second_moments"].to(device), about["optimiser_steps"])
     parameters = tensors["parameters"].to(device)
-    return Progress(parameters, state, about["outer_step"], about["seconds"], about["curve"])
+    moments = tensors["outer_moments"].to(device)
+    return Progress(parameters, state, about["outer_step"], moments, about["seconds"], about["curve"])
