@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -195,3 +196,36 @@ def test_too_few_classes_are_told(meta_train_classes: int) -> None:
     message = message_of(lambda: make_pools(small_pack(), dataset(meta_train_classes), seed=0))
     assert f"meta_train_classes is {meta_train_classes}" in message
     assert "has 5 classes" in message
+
+
+def finns(**changes: object) -> DatasetSettings:
+    """Cut the small pack as Finn et al. cut Omniglot: a fixed split, validation classes, rotated tasks, ink 1."""
+    settings = {"split_seed": 1, "meta_validation_classes": 1, "rotate": "tasks", "ink": 1, "pack": "omniglot"}
+    return replace(dataset(2), **{**settings, **changes})
+
+
+def test_finns_split_is_the_same_for_every_seed_and_leaves_validation_classes_out() -> None:
+    train, rest = split_classes(5, 2, seed=1)
+    for seed in (0, 7):
+        pools = make_pools(small_pack(), finns(ink=None), seed)
+        np.testing.assert_array_equal(pools.meta_train[:2], small_pack().images[train])
+        np.testing.assert_array_equal(pools.meta_test[:2], small_pack().images[rest[1:]])
+
+
+def test_finns_pools_hold_the_rotated_copies_of_a_class_apart() -> None:
+    """Copy t of class c is class c + t * classes, in meta-test too, as tasks.draw_task expects."""
+    pools = make_pools(small_pack(), finns(ink=None), seed=0)
+    assert pools.turns == 4
+    for pool in (pools.meta_train, pools.meta_test):
+        for turn in range(4):
+            np.testing.assert_array_equal(pool[2 * turn], np.rot90(pool[0], k=turn, axes=(-2, -1)))
+
+
+def test_ink_one_turns_values_around() -> None:
+    pack = small_pack()
+    pools = make_pools(pack, finns(), seed=0)
+    np.testing.assert_array_equal(pools.meta_train, pack.scale - make_pools(pack, finns(ink=None), seed=0).meta_train)
+
+
+def test_validation_classes_count_among_those_that_must_be_there() -> None:
+    assert "lower it" in message_of(lambda: make_pools(small_pack(), finns(meta_validation_classes=3), seed=0))

@@ -291,3 +291,20 @@ def test_raw_numbers_are_those_of_philox_as_published() -> None:
         counter = [high1 ^ counter[1] ^ key[0], low1, high0 ^ counter[3] ^ key[1], low0]
         key = [(key[0] + 0x9E3779B97F4A7C15) % 2**64, (key[1] + 0xBB67AE8584CAA73B) % 2**64]
     assert tasks.raw(8, 3, "training", 4, 5)[4:].tolist() == counter
+
+
+def test_rotated_copies_are_chosen_for_a_whole_task_and_change_nothing_else() -> None:
+    """With 4 copies of each of 50 classes an image is the same as without, moved by a whole number of copies a class."""
+    plain = replace(SHAPE, pool_classes=50)
+    turned = replace(plain, turns=4)
+    moves = []
+    for task in range(40):
+        alone, copies = (draw_task(one, 0, "evaluation", 0, task) for one in (plain, turned))
+        assert np.array_equal(alone[2], copies[2])
+        for ours, theirs in zip(alone[:2], copies[:2], strict=True):
+            moved = (theirs - ours).reshape(plain.way, -1)
+            assert (moved == moved[:, :1]).all()
+            assert set(np.unique(moved)) <= {turn * 50 * plain.class_images for turn in range(4)}
+        moves += (moved[:, 0] // (50 * plain.class_images)).tolist()
+    # 200 turns: each quarter is expected 50 times, standard deviation 6.1.
+    assert all(30 <= moves.count(turn) <= 70 for turn in range(4))

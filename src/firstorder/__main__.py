@@ -79,8 +79,8 @@ def _problem(root: Path, project: settings.Project, name: str, arguments: Argume
     pack, data_digest = packs.read_pack(root / project.pack_path(chosen.dataset))
     pools = packs.make_pools(pack, project.datasets[chosen.dataset], arguments.seed)
     on_device = {
-        "meta-train": ImagePool.of(pools.meta_train, pools.scale, device),
-        "meta-test": ImagePool.of(pools.meta_test, pools.scale, device),
+        "meta-train": ImagePool.of(pools.meta_train, pools.scale, device, pools.turns),
+        "meta-test": ImagePool.of(pools.meta_test, pools.scale, device, pools.turns),
     }
     return training.Problem(name, chosen, arguments.seed, on_device), data_digest
 

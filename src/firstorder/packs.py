@@ -57,6 +57,7 @@ class Pools:
     meta_train: Images
     meta_test: Images
     scale: int
+    turns: int = 1  # rotated copies of each class in either pool, of which a task chooses one
 
 
 def write_pack(path: Path, pack: Pack) -> None:
@@ -105,16 +106,26 @@ def split_classes(classes: int, meta_train_classes: int, seed: int) -> tuple[lis
 
 
 def make_pools(pack: Pack, settings: DatasetSettings, seed: int) -> Pools:
-    """Split a pack's classes by seed and add the rotated classes to meta-training.
+    """Split a pack's classes by seed and add rotated copies, counter-clockwise.
 
-    Rotations are counter-clockwise. Raises UserError when the pack has too few classes.
+    Each rotation of a meta-training class is a class of its own; or, with `rotate: tasks`, the copies of a class
+    lie `classes` apart in both pools, for tasks to choose from. Raises UserError when the pack has too few classes.
     """
     classes = len(pack.class_names)
-    if classes <= settings.meta_train_classes:
+    left_out = settings.meta_validation_classes or 0
+    if classes <= settings.meta_train_classes + left_out:
         raise UserError(
             f"meta_train_classes is {settings.meta_train_classes}, but the packed data set has {classes} classes; "
             "lower it in params.yaml"
         )
-    train, test = split_classes(classes, settings.meta_train_classes, seed)
-    turns = [np.rot90(pack.images[train], k=degrees // 90, axes=(-2, -1)) for degrees in settings.rotations]
-    return Pools(np.concatenate(turns), pack.images[test], pack.scale)
+    split_seed = seed if settings.split_seed is None else settings.split_seed
+    train, rest = split_classes(classes, settings.meta_train_classes, split_seed)
+    images = pack.scale - pack.images if settings.ink == 1 else pack.images
+
+    def turned(chosen: list[int]) -> Images:
+        return np.concatenate([np.rot90(images[chosen], k=turn // 90, axes=(-2, -1)) for turn in settings.rotations])
+
+    test = rest[left_out:]
+    if settings.rotate == "tasks":
+        return Pools(turned(train), turned(test), pack.scale, turns=len(settings.rotations))
+    return Pools(turned(train), images[test], pack.scale)

@@ -71,7 +71,7 @@ def make_record(
     settings = project.settings_of_evaluation(name)
     return CellRecord(
         algorithm=training.algorithm,
-        dataset=training.dataset,
+        dataset=project.dataset_name(training.dataset),
         way=training.way,
         shot=evaluation.shot,
         mode=mode,

@@ -42,6 +42,19 @@ class DatasetSettings:
     rotations: tuple[int, ...] = setting(
         "degrees; each rotation of a meta-training class is a class of its own", at_least=0, at_most=270
     )
+    pack: str | None = setting(
+        "data set whose pack this entry cuts into pools in another way, and that names its cells; absent: itself",
+        default=None,
+    )
+    meta_validation_classes: int | None = setting(
+        "classes between meta-training and meta-test that are left out of both", at_least=0, default=None
+    )
+    split_seed: int | None = setting("seed of the split, whatever the training's; absent: the training's", default=None)
+    rotate: Literal["tasks"] | None = setting(
+        "tasks: every class of every task is turned at random, meta-test too; absent: rotations are classes",
+        default=None,
+    )
+    ink: int | None = setting("value of ink, 0 or 1; absent: 0", at_least=0, at_most=1, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +194,11 @@ class Project:
 
     def pack_path(self, dataset: str) -> str:
         """Return where the packed data set lies, relative to the folder of params.yaml."""
-        return f"{self.data_folder}/{dataset}.npz"
+        return f"{self.data_folder}/{self.dataset_name(dataset)}.npz"
+
+    def dataset_name(self, dataset: str) -> str:
+        """Return the name that a data set has in cells: its own or, for another cut of it, that of its pack."""
+        return self.datasets[dataset].pack or dataset
 
     def cells(self) -> list[tuple[str, Mode, int]]:
         """List every cell as (evaluation, mode, seed)."""
@@ -274,6 +291,8 @@ def _check_names(project: Project, where: str) -> None:
 
 def _check_datasets(project: Project, where: str) -> None:
     for name, dataset in project.datasets.items():
+        if dataset.pack is not None and dataset.pack not in project.datasets:
+            raise _points_nowhere(f"{where}: datasets: {name}", "pack", dataset.pack, "datasets", project.datasets)
         turns = dataset.rotations
         if not turns or len(set(turns)) != len(turns) or any(degrees % 90 for degrees in turns):
             raise UserError(
@@ -287,7 +306,7 @@ def _check_trainings(project: Project, where: str) -> None:
         place = f"{where}: trainings: {name}"
         if training.dataset not in project.datasets:
             raise _points_nowhere(place, "dataset", training.dataset, "datasets", project.datasets)
-        start = f"{training.algorithm}/{training.dataset}-{training.way}way"
+        start = f"{training.algorithm}/{project.dataset_name(training.dataset)}-{training.way}way"
         if not re.fullmatch(re.escape(start) + "(-.+)?", name):
             raise UserError(f"{place}: the name must be {start!r}, as its settings say, or that and a suffix '-...'")
         if (training.algorithm == "untrained") != (training.outer_steps == 0):
@@ -325,7 +344,8 @@ def _check_evaluations(project: Project, where: str) -> None:
         if evaluation.training not in project.trainings:
             raise _points_nowhere(place, "training", evaluation.training, "trainings", project.trainings)
         training = project.trainings[evaluation.training]
-        expected = f"{training.algorithm}/{training.dataset}-{training.way}way/{evaluation.shot}shot"
+        dataset = project.dataset_name(training.dataset)
+        expected = f"{training.algorithm}/{dataset}-{training.way}way/{evaluation.shot}shot"
         if name != expected:
             raise UserError(f"{place}: the name must be {expected!r}, as its settings say")
 
