@@ -70,8 +70,12 @@ test: lint ## unmeasured | lint, then all tests that need no GPU and no network
 	$(PY) -m pytest
 
 ##@ The paper's results
-.PHONY: omniglot cell figures report paper
-omniglot: $(TORCH) ## 13 min | Omniglot 5-way, real data, at the reduced length of reduced/params.yaml, on CPU
+.PHONY: omniglot algorithms cell figures report paper
+omniglot: $(TORCH) ## 13 min | Reptile on Omniglot 5-way, real data, at the reduced length of reduced/params.yaml
+	$(SNAKEMAKE) --directory reduced cells --config algorithms=reptile+untrained --forcerun $(call STALE,reduced)
+	$(MAKE) report DIR=reduced
+
+algorithms: $(TORCH) ## an hour | all algorithms on Omniglot 5-way at the reduced length of reduced/params.yaml
 	$(SNAKEMAKE) --directory reduced all --forcerun $(call STALE,reduced)
 
 cell: $(TORCH) ## hours | one cell: make cell CELL=reptile/omniglot-5way/1shot/transductive SEED=0 [DIR=reduced]

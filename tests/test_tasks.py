@@ -294,7 +294,7 @@ def test_raw_numbers_are_those_of_philox_as_published() -> None:
 
 
 def test_rotated_copies_are_chosen_for_a_whole_task_and_change_nothing_else() -> None:
-    """With 4 copies of each of 50 classes an image is the same as without, moved by a whole number of copies a class."""
+    """With 4 copies of each class an image is the same as without, moved by a whole number of copies."""
     plain = replace(SHAPE, pool_classes=50)
     turned = replace(plain, turns=4)
     moves = []

@@ -146,6 +146,12 @@ def test_one_cell_is_asked_for_by_name(project):
     assert planned(project, cell) == {"evaluate": 1}
 
 
+def test_cells_can_be_limited_to_some_algorithms(project):
+    shutil.rmtree(project / "results/cells")
+    assert planned(project, "cells", "--config", "algorithms=maml+untrained") == {}
+    assert planned(project, "cells", "--config", "algorithms=reptile+untrained") == {"evaluate": 1}
+
+
 def test_newer_data_of_the_same_content_trains_nothing(project):
     (project / "data/omniglot.npz").touch()
     assert planned(project) == {}

@@ -24,9 +24,13 @@ def record(evaluation, mode, seed):
 
 
 def wanted_cells():
-    """Records of every cell and, where params.yaml has a section sine, Figure 1's numbers."""
-    sine = [settings.SINE_LOSSES, settings.SINE_FITS] if PROJECT.sine else []
-    return [record(*cell) for cell in PROJECT.cells()] + sine
+    """Records of every cell and, where params.yaml has a section sine, Figure 1's numbers.
+
+    With --config algorithms=reptile+untrained only the cells of those.
+    """
+    chosen = config["algorithms"].split("+") if "algorithms" in config else None
+    cells = [record(*cell) for cell in PROJECT.cells() if not chosen or cell[0].split("/")[0] in chosen]
+    return cells + ([settings.SINE_LOSSES, settings.SINE_FITS] if PROJECT.sine and not chosen else [])
 
 
 def available(paths):
