@@ -178,7 +178,7 @@ def outer_step(problem: Problem, inner: InnerLoop, progress: Progress) -> None:
 
 def outer_adam(progress: Progress, meta_gradient: Tensor, learning_rate: float) -> Tensor:
     """Return phi after a step of Adam in TensorFlow's form: beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8."""
-    first, second = progress.outer_moments
+    first, second = progress.outer_moments.unbind()
     first = 0.9 * first + 0.1 * meta_gradient
     second = 0.999 * second + 0.001 * meta_gradient**2
     progress.outer_moments = torch.stack([first, second])
