@@ -61,10 +61,12 @@ def test_every_params_file_of_the_repository_loads(path: Path) -> None:
 
 
 def test_the_main_file_asks_for_the_papers_table() -> None:
-    """Three seeds, two modes and four columns of Table 2 from two trainings (Table 3)."""
+    """Reptile has one training for both shots; MAML and FOMAML have one each (Table 2, both ways)."""
     loaded = load(ROOT / FILE)
-    assert len(loaded.trainings) == 2
-    assert len(loaded.cells()) == 4 * 2 * 3
+    on_omniglot = [name for name in loaded.trainings if "/omniglot-" in name]
+    assert len(on_omniglot) == 2 + 2 * 2 * 2
+    cells = [cell for cell in loaded.cells() if "/omniglot-" in cell[0]]
+    assert len(cells) == 3 * 4 * 2 * 3  # algorithms, columns, modes, seeds
     assert loaded.cells()[0] == (ONE_SHOT, "inductive", 0)
     assert {mode for _, mode, _ in loaded.cells()} == set(MODES)
     five_way = loaded.trainings[FIVE_WAY]
@@ -99,6 +101,11 @@ def test_sections_with_a_default_may_be_left_out(tmp_path: Path) -> None:
     assert loaded.tables["table-2"].paper == "none"
     with pytest.raises(UserError, match="has no section `sine`; add one"):
         loaded.settings_of_sine()
+
+
+def test_mini_imagenet_needs_no_more_than_its_source(tmp_path: Path) -> None:
+    values = edited((("datasets", "mini-imagenet"), {"source": "mini_imagenet"}))
+    assert project(values, tmp_path).datasets["mini-imagenet"] == DatasetSettings(source="mini_imagenet")
 
 
 def test_a_training_may_have_a_suffix(tmp_path: Path) -> None:
@@ -216,6 +223,30 @@ WRONG: dict[str, tuple[list[tuple[tuple[Any, ...], Any]], list[str]]] = {
     "rotation between": (
         [(("datasets", "omniglot", "rotations"), [0, 45])],
         ["params.yaml: datasets: omniglot: rotations: expected at least one of 0, 90, 180, 270", "found [0, 45]"],
+    ),
+    "no number of classes": (
+        [(("datasets", "omniglot", "meta_train_classes"), ABSENT)],
+        ["params.yaml: datasets: omniglot: key 'meta_train_classes' is missing (classes for meta-training"],
+    ),
+    "rotations missing": (
+        [(("datasets", "omniglot", "rotations"), ABSENT)],
+        ["params.yaml: datasets: omniglot: key 'rotations' is missing (degrees"],
+    ),
+    "resize of drawings": (
+        [(("datasets", "omniglot", "resize"), "nearest")],
+        ["params.yaml: datasets: omniglot: omniglot has no resize; remove it"],
+    ),
+    "mini-ImageNet with a number of classes": (
+        [(("datasets", "mini-imagenet"), {"source": "mini_imagenet", "meta_train_classes": 64})],
+        ["params.yaml: datasets: mini-imagenet: mini_imagenet has no meta_train_classes, its classes are split by"],
+    ),
+    "pack made otherwise": (
+        [(("datasets", "mini-imagenet"), {"source": "mini_imagenet", "pack": "omniglot"})],
+        ["params.yaml: datasets: mini-imagenet: pack 'omniglot' is made otherwise: source and resize must be"],
+    ),
+    "unknown resize": (
+        [(("datasets", "mini-imagenet"), {"source": "mini_imagenet", "resize": "linear"})],
+        ["resize: expected one of nearest, bilinear, bicubic, found 'linear' (did you mean 'bilinear'?)"],
     ),
     "rotation twice": ([(("datasets", "omniglot", "rotations"), [0, 0])], ["none twice, found [0, 0]"]),
     "no rotation": ([(("datasets", "omniglot", "rotations"), [])], ["expected at least one of 0, 90", "found []"]),
