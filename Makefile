@@ -7,6 +7,8 @@ PYTHON ?= python3
 CORES ?= all
 SEED ?= 0
 DIR ?= .
+# Where `make plan` wants the time: cpu, or a GPU's name as in a .run.json.
+DEVICE ?= cpu
 
 # Absolute, because Snakemake and `cell` work in another folder.
 PY := "$(CURDIR)/.venv/bin/python"
@@ -14,8 +16,11 @@ PIP_INSTALL := $(PY) -I -m pip install -qq --disable-pip-version-check
 SNAKEMAKE := $(PY) -m snakemake --snakefile "$(CURDIR)/Snakefile" \
 	--workflow-profile "$(CURDIR)/profiles/default" --cores $(CORES)
 # From the records that exist, all drawn again (after a clone time stamps tell nothing), and nothing computed.
-BELOW := accuracies table figure page
+BELOW := accuracies table claims figure page
 REPORT := $(SNAKEMAKE) report --config records=existing --forcerun $(BELOW) --allowed-rules report $(BELOW)
+
+# Folders whose measured times tell how long the same takes elsewhere.
+MEASURED := $(dir $(wildcard params.yaml */params.yaml studies/*/*/params.yaml))
 
 # Cells whose settings were edited are computed again even where Snakemake has no memory of them, as in a clone.
 STALE = $$($(PY) -m firstorder stale --paths --params "$(1)/params.yaml")
@@ -66,16 +71,16 @@ quick: $(TORCH) ## 4 min | main job: the whole pipeline on drawn glyphs, then ev
 	$(MAKE) report DIR=reduced
 	@ls -1 {quick,.,reduced}/results/{tables/*,figures/*,report.html} 2>/dev/null || true
 
-test: lint ## unmeasured | lint, then all tests that need no GPU and no network
+test: lint ## 3 min | lint, then all tests that need no GPU and no network
 	$(PY) -m pytest
 
 ##@ The paper's results
-.PHONY: omniglot algorithms cell figures report paper
+.PHONY: omniglot algorithms cell figures report paper plan why
 omniglot: $(TORCH) ## 13 min | Reptile on Omniglot 5-way, real data, at the reduced length of reduced/params.yaml
 	$(SNAKEMAKE) --directory reduced cells --config algorithms=reptile+untrained --forcerun $(call STALE,reduced)
 	$(MAKE) report DIR=reduced
 
-algorithms: $(TORCH) ## an hour | all algorithms on Omniglot 5-way at the reduced length of reduced/params.yaml
+algorithms: $(TORCH) ## 40 min | all algorithms on Omniglot 5-way at the reduced length of reduced/params.yaml
 	$(SNAKEMAKE) --directory reduced all --forcerun $(call STALE,reduced)
 
 cell: $(TORCH) ## hours | one cell: make cell CELL=reptile/omniglot-5way/1shot/transductive SEED=0 [DIR=reduced]
@@ -94,6 +99,12 @@ report: $(INSTALLED) ## seconds | the tables, figures and HTML page of one folde
 
 paper: $(TORCH) ## days | everything, full length
 	$(SNAKEMAKE) --directory . all --forcerun $(call STALE,.)
+
+plan: $(INSTALLED) ## seconds | what is done and missing, and the time it takes: make plan [DIR=reduced] [DEVICE=cpu]
+	@$(PY) -m firstorder plan $(MEASURED) --params "$(DIR)/params.yaml" --device "$(DEVICE)"
+
+why: $(INSTALLED) ## seconds | walk a number back: make why CELL=reptile/omniglot-5way/1shot/transductive [DIR=reduced]
+	@$(PY) -m firstorder why "$(CELL)" --params "$(DIR)/params.yaml"
 
 ##@ Development
 .PHONY: lint format lock clean-quick

@@ -31,6 +31,9 @@ MAY_IMPORT = {
     "packs": {"errors", "files", "settings"},
     "omniglot": DATA,
     "glyphs": DATA,
+    "safe_pickle": {"errors"},
+    "mini_imagenet_sources": DATA | {"safe_pickle"},
+    "mini_imagenet": DATA | {"mini_imagenet_sources"},
     "tasks": {"errors"},
     "models": {"tasks"},
     "inner_loop": set(),
@@ -50,7 +53,8 @@ MAY_IMPORT = {
     },
     "sine": {"errors", "progress", "algorithms", "inner_loop", "settings", "tasks"},
     "results": {"errors", "files", "settings"},
-    "report": {"errors", "files", "report", "results", "settings"},
+    "report": {"errors", "files", "report", "results", "schema", "settings"},
+    "plan": {"report", "results", "settings"},
 }
 ARITHMETIC = {"checkpoints", "models", "inner_loop", "algorithms", "evaluation", "training", "sine"}  # may import torch
 

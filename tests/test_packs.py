@@ -77,6 +77,44 @@ def test_digest_depends_on_pixels_names_shape_and_scale_but_not_on_memory_layout
     assert Pack(np.asfortranarray(pack.images), pack.class_names, 255).digest() == pack.digest()
 
 
+def counted_pack(counts: tuple[int, ...] | None = (3, 2, 3, 3, 1)) -> Pack:
+    """Give the small pack names that carry a split, and classes with fewer images."""
+    return Pack(small_pack().images, ("test/a", "train/b", "train/c", "train/d", "val/e"), 255, counts)
+
+
+def test_counts_travel_with_the_pack_and_have_their_share_of_the_digest(tmp_path: Path) -> None:
+    write_pack(tmp_path / "made.npz", counted_pack())
+    read, digest = read_pack(tmp_path / "made.npz")
+    assert read.counts == (3, 2, 3, 3, 1)
+    assert len({digest, counted_pack(None).digest(), counted_pack((3, 3, 2, 3, 1)).digest()}) == 3
+
+
+@pytest.mark.parametrize("counts", [(3, 3, 3, 3, 3), (3, 2), (2, 2, 2, 2, 1), (4, 3, 3, 3, 3), (3, 3, 3, 3, 0)])
+def test_counts_that_do_not_fit_are_refused(counts: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="counts must be"):
+        counted_pack(counts)
+
+
+def test_classes_with_a_split_in_their_names_are_split_by_it_whatever_the_seed() -> None:
+    mini_imagenet = DatasetSettings(source="mini_imagenet")
+    pack = counted_pack()
+    for seed in (0, 1):
+        pools = make_pools(pack, mini_imagenet, seed)
+        np.testing.assert_array_equal(pools.meta_train, pack.images[1:4])
+        np.testing.assert_array_equal(pools.meta_test, pack.images[:1])
+        assert pools.meta_validation is not None
+        # Its one class has one image: the pool is as long as the largest class in it.
+        np.testing.assert_array_equal(pools.meta_validation, pack.images[4:, :1])
+        assert pools.counts == {"meta_train": (2, 3, 3)}
+
+
+def test_a_pack_without_splits_in_its_names_is_told() -> None:
+    mini_imagenet = DatasetSettings(source="mini_imagenet")
+    assert "has no class train/..." in message_of(lambda: make_pools(small_pack(), mini_imagenet, 0))
+    stray = Pack(small_pack().images, ("test/a", "train/b", "train/c", "val/e", "zebra"), 255)
+    assert "classes outside train/, val/ and test/" in message_of(lambda: make_pools(stray, mini_imagenet, 0))
+
+
 @pytest.mark.parametrize("names", [("b", "a"), ("a", "a")])
 def test_unsorted_or_repeated_names_are_not_written(names: tuple[str, str], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="sorted and distinct"):
@@ -84,10 +122,11 @@ def test_unsorted_or_repeated_names_are_not_written(names: tuple[str, str], tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_flipped_byte_is_found_or_harmless(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scale", [1, 255], ids=["compressed", "uncompressed"])
+def test_every_flipped_byte_is_found_or_harmless(tmp_path: Path, scale: int) -> None:
     """A flip gives one UserError, or (in a time stamp, say) leaves the content as it was."""
     path = tmp_path / "made.npz"
-    pack = small_pack(2)
+    pack = Pack(small_pack(2).images, small_pack(2).class_names, scale)
     write_pack(path, pack)
     whole = path.read_bytes()
     messages = []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from firstorder.errors import UserError
-from firstorder.report import figures, page, tables
+from firstorder.report import claim_tables, figures, page, tables
 from firstorder.results import read_record
 from firstorder.settings import Project
 from tests.synthetic_records import ONE_SHOT, make_project, params, store_record, store_sine
@@ -41,6 +41,7 @@ def write_all(root: Path, project: Project) -> Path:
         tables.write(root, project, name, PUBLISHED)
     for name in project.figures:
         figures.write(root, project, name, PUBLISHED)
+    claim_tables.write(root, project, PUBLISHED)
     return page.write(root, project, CAPTIONS)
 
 
@@ -59,7 +60,7 @@ def test_page_holds_everything_in_one_file_without_script(tmp_path: Path, projec
     assert tags.open == []
     assert "script" not in tags.seen
     assert tags.seen.count("figure") == tags.seen.count("img") == 3
-    assert tags.seen.count("table") == 5  # table-2, sine, trainings, cells, records
+    assert tags.seen.count("table") == 7  # table-2, sine, two kinds of claims, trainings, cells, records
     assert set(re.findall(r'(?:src|href)="([a-z]+):', text)) == {"data", "https"}
     assert re.findall(r'href="(https[^"]*)"', text) == ["https://arxiv.org/abs/1803.02999"]
 
@@ -72,6 +73,20 @@ def test_page_tells_numbers_settings_and_how_they_were_made(tmp_path: Path, proj
     assert "<td>0 of 3</td><td>not run</td><td>100</td>" in text
     assert "<td>1,000</td><td>1 to 0</td>" in text  # outer steps and their size
     assert "<td>12 s</td><td>0123456789abcdef</td><td>a made-up device</td><td>a made-up machine</td>" in text
+
+
+def test_page_tells_what_became_of_the_papers_claims(tmp_path: Path, project: Project) -> None:
+    text = write_all(tmp_path, project).read_text(encoding="utf-8")
+    assert "<h3>Claims of order: does ours agree?</h3>" in text
+    assert '<th scope="row">Omniglot 5-way 1-shot: transduction helps Reptile.</th><td>+2.29</td>' in text
+    (tmp_path / "results/claims.csv").unlink()
+    with pytest.raises(UserError, match=r"claims\.csv: no such table; write it first"):
+        page.write(tmp_path, project, CAPTIONS)
+
+
+def test_page_of_cells_that_the_paper_lacks_says_that_nothing_is_claimed(tmp_path: Path) -> None:
+    made = make_project(tmp_path, params(evaluations={}, tables={}, figures={}, sine=None))
+    assert "<p>No claim of the paper is about these cells.</p>" in write_all(tmp_path, made).read_text(encoding="utf-8")
 
 
 def test_page_does_without_the_record_of_how_it_was_made(tmp_path: Path, project: Project) -> None:

@@ -48,6 +48,23 @@ def test_paper_full_length_and_reduced_length_stand_one_under_another(tmp_path: 
     assert "† One seed: ± is the 95 % interval over its tasks." in notes
 
 
+def test_a_verdict_stands_only_behind_what_was_judged(tmp_path: Path) -> None:
+    """Two seeds at full length are judged; reduced length and a single seed are not."""
+    full, reduced = tmp_path / "full", tmp_path / "reduced"
+    projects = [
+        (full, make_project(full, params(title="Full length", length="full"))),
+        (reduced, make_project(reduced, params(title="Reduced"))),
+    ]
+    for root, project in projects:
+        store_record(root, project, ONE_SHOT, "inductive", {0: NINETY, 1: NINETY})
+        store_record(root, project, ONE_SHOT, "transductive", {0: NINETY})
+    lines = readme.render(projects, PUBLISHED).splitlines()
+    assert lines[3] == "|  | ours, full length | 90.00 ± 0.00, worse | not run |"
+    assert lines[4] == "|  | ours, reduced | 90.00 ± 0.00 | not run |"
+    assert lines[6] == "|  | ours, full length | 90.00 ± 1.97 † | not run |"
+    assert "margin fixed beforehand (paper/claims.yaml)" in lines[-1]
+
+
 def test_a_baseline_that_nobody_ran_is_left_out(tmp_path: Path) -> None:
     assert "Random" not in readme.render([(tmp_path, make_project(tmp_path))], PUBLISHED)
 

@@ -94,3 +94,33 @@ def test_cells_are_summarised_over_seeds_or_else_over_tasks(tmp_path: Path) -> N
 
 def test_no_records_give_an_empty_summary() -> None:
     assert statistics.over_seeds(accuracies.frame([])).empty
+
+
+def test_the_two_sources_of_error_are_kept_apart() -> None:
+    """Three seeds at 0.8, 0.9 and 1.0, each with a standard error of 0.03 over its tasks."""
+    found = statistics.estimate([0.8, 0.9, 1.0], [0.03, 0.03, 0.03])
+    assert found.value == pytest.approx(0.9)
+    assert found.half_width_seeds == pytest.approx(4.302653 * 0.1 / math.sqrt(3), rel=1e-6)
+    assert found.half_width_tasks == pytest.approx(1.959964 * 0.03 / math.sqrt(3), rel=1e-6)
+    assert found.half_width == found.half_width_seeds
+
+
+def test_one_seed_falls_back_to_the_error_over_its_tasks() -> None:
+    found = statistics.estimate([0.8], [0.01])
+    assert (found.value, found.seeds) == (0.8, 1)
+    assert found.half_width == pytest.approx(0.01959964, rel=1e-6)
+
+
+def test_differences_are_taken_seed_by_seed(tmp_path: Path) -> None:
+    """The seeds differ by 0.2, the cells by 0.1 in both: nothing is left of the seeds' spread."""
+    project = make_project(tmp_path)
+    histograms = {0.6: [0, 0, 0, 10, 0, 0], 0.7: [0, 0, 0, 5, 5, 0], 0.8: [0, 0, 0, 0, 10, 0], 0.9: [0, 0, 0, 0, 5, 5]}
+    first, second = (
+        accuracies.frame([make_record(project, ONE_SHOT, "inductive", s, histograms[a]) for s, a in cell.items()])
+        for cell in ({0: 0.7, 1: 0.9}, {1: 0.8, 0: 0.6, 2: 0.6})
+    )
+    found = statistics.paired_difference(first, second)
+    assert found is not None
+    assert (found.value, found.seeds) == (pytest.approx(0.1), 2)
+    assert found.half_width_seeds == pytest.approx(0, abs=1e-12)
+    assert statistics.paired_difference(first, second[second["seed"] == 2]) is None

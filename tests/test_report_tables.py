@@ -56,12 +56,42 @@ def test_markdown_prints_percent_and_says_not_run(root: Path) -> None:
     _, markdown, _ = tables.write(root, make_project(root), "table-2", PUBLISHED)
     text = markdown.read_text(encoding="utf-8")
     # Two seeds at 0.80 and 0.90: mean 85 %, half-width 12.706 * 5 points.
-    assert "| Reptile | Omniglot 5-way 1-shot | 95.39 ± 0.09 | 85.00 ± 63.53 | −10.39 | 2 | 100 |" in text
-    assert "| Reptile | Omniglot 5-way 5-shot | 98.90 ± 0.10 | not run | — | — | — |" in text
-    assert "| Random initialisation | Omniglot 5-way 1-shot | — | not run | — | — | — |" in text
+    assert (
+        "| Reptile | Omniglot 5-way 1-shot | 95.39 ± 0.09 | 85.00 ± 63.53 | −10.39 ± 63.53 | reduced length | 2 | 100 |"
+        in text
+    )
+    assert "| Reptile | Omniglot 5-way 5-shot | 98.90 ± 0.10 | not run | — | not run | — | — |" in text
+    assert "| Random initialisation | Omniglot 5-way 1-shot | — | not run | — | — | — | — |" in text
     assert "95 % interval (Student) for the mean over seeds" in text
     assert "with one seed: 95 % interval over its tasks" in text
     assert "exact definition unknown" in text
+
+
+def test_a_verdict_stands_in_each_line_that_the_paper_has(tmp_path: Path) -> None:
+    """At full length: one cell with two seeds, one with one seed, one not run; the baseline is no claim."""
+    project = make_project(tmp_path, params(length="full"))
+    store_record(tmp_path, project, ONE_SHOT, "inductive", {0: NINETY, 1: NINETY})
+    store_record(tmp_path, project, FIVE_SHOT, "transductive", {0: NINETY})
+    data = tables.comparison(tmp_path, project, "table-2", PUBLISHED).set_index(["row", "column"])["verdict"]
+    assert data["Reptile", "omniglot-5way/1shot"] == "worse"
+    assert data["Reptile", "omniglot-5way/5shot"] == "not run"
+    assert data["Reptile + Transduction", "omniglot-5way/5shot"] == "inconclusive: one seed"
+    assert data["Random initialisation"].isna().all()
+
+
+def test_a_column_that_no_evaluation_of_the_project_measures_is_not_run(root: Path) -> None:
+    section = copy.deepcopy(PARAMS["tables"])
+    section["table-2"]["columns"].append("omniglot-20way/5shot")
+    data = tables.comparison(root, make_project(root, params(tables=section)), "table-2", PUBLISHED)
+    line = data.set_index(["row", "column"]).loc[("Reptile", "omniglot-20way/5shot")]
+    assert (line["paper_printed"], line["verdict"]) == ("96.65 ± 0.33", "not run")
+
+
+def test_the_difference_has_both_errors(root: Path) -> None:
+    data = tables.comparison(root, make_project(root), "table-2", PUBLISHED).set_index(["row", "column"])
+    line = data.loc[("Reptile", "omniglot-5way/1shot")]
+    expected = (line["half_width_fraction"] ** 2 + 0.0009**2) ** 0.5
+    assert line["difference_half_width_fraction"] == pytest.approx(expected)
 
 
 def test_csv_holds_fractions_and_empty_fields_for_what_is_not_run(root: Path) -> None:
@@ -77,7 +107,7 @@ def test_latex_escapes_what_latex_would_read(root: Path) -> None:
     text = latex.read_text(encoding="utf-8")
     body = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
     assert r"Paper, \% & Ours, \%" in body
-    assert r"85.00 $\pm$ 63.53 & $-$10.39 & 2 & 100 \\" in body
+    assert r"85.00 $\pm$ 63.53 & $-$10.39 $\pm$ 63.53 & reduced length & 2 & 100 \\" in body
     assert body.isascii()
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 sys.modules["torch"] = None  # from here on `import torch` fails
 
-from firstorder import settings
-from firstorder.report import accuracies, figures, page, readme, tables
+from firstorder import plan, settings
+from firstorder.report import accuracies, claim_tables, figures, page, readme, tables, why
 
 root, published, captions = (Path(argument) for argument in sys.argv[1:])
 project = settings.load(root / "params.yaml")
@@ -25,7 +25,10 @@ for name in tables.names(project):
     tables.write(root, project, name, published)
 for name in project.figures:
     figures.write(root, project, name, published)
+claim_tables.write(root, project, published)
 page.write(root, project, captions)
+assert why.explain(root, project, f"{next(iter(project.evaluations))}/inductive", (0,), published)
+assert plan.describe(root, plan.Device("cpu", "here"))
 readme.update(root / "README.md", [root], published)
 forbidden = {"firstorder.packs", "firstorder.training", "firstorder.evaluation", "firstorder.checkpoints"}
 assert not forbidden & set(sys.modules), forbidden & set(sys.modules)
@@ -45,4 +48,11 @@ def test_everything_is_written_without_torch_or_data(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "data").exists()
     written = {path.relative_to(tmp_path / "results").as_posix() for path in tmp_path.glob("results/**/*.*")}
-    assert {"accuracies.csv", "tables/table-2.tex", "tables/sine.md", "figures/figure-1.pdf", "report.html"} <= written
+    assert {
+        "accuracies.csv",
+        "tables/table-2.tex",
+        "tables/sine.md",
+        "claims.csv",
+        "figures/figure-1.pdf",
+        "report.html",
+    } <= written

@@ -22,7 +22,7 @@ TABLE = {
 }
 FIGURE = {"kind": "curves", "title": "Learning curves", "trainings": [TRAINING]}
 PROJECT = edit(TINY_PARAMS, (("seeds",), [0]), (("tables", "glyphs"), TABLE), (("figures", "learning-curves"), FIGURE))
-REPORT = {"accuracies": 1, "table": 1, "figure": 1, "page": 1}
+REPORT = {"accuracies": 1, "table": 1, "claims": 1, "figure": 1, "page": 1}
 
 
 def snakemake(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -81,6 +81,7 @@ def test_one_command_computes_every_cell_table_and_figure(built):
         *(settings.RECORD.format(evaluation=EVALUATION, mode=mode, seed=0) for mode in settings.MODES),
         "results/accuracies.csv",
         *(f"results/tables/glyphs.{suffix}" for suffix in ("csv", "md", "tex")),
+        *(f"results/claims.{suffix}" for suffix in ("csv", "md")),
         *(f"results/figures/learning-curves.{suffix}" for suffix in ("png", "pdf", "csv")),
         "results/report.html",
     }
@@ -104,7 +105,7 @@ def test_an_edited_training_is_computed_again_with_its_cells_and_tables(project)
 
 def test_an_edited_evaluation_leaves_the_training(project):
     write_params(project, edit(PROJECT, (("evaluations", EVALUATION, "tasks"), 13)))
-    assert planned(project) == {"evaluate": 1, "accuracies": 1, "table": 1, "page": 1}
+    assert planned(project) == {"evaluate": 1, "accuracies": 1, "table": 1, "claims": 1, "page": 1}
 
 
 def test_an_added_seed_computes_only_itself(project):
@@ -114,7 +115,7 @@ def test_an_added_seed_computes_only_itself(project):
 
 def test_a_deleted_cell_is_evaluated_again_without_training(project):
     (project / settings.RECORD.format(evaluation=EVALUATION, mode="inductive", seed=0)).unlink()
-    assert planned(project) == {"evaluate": 1, "accuracies": 1, "table": 1, "page": 1}
+    assert planned(project) == {"evaluate": 1, "accuracies": 1, "table": 1, "claims": 1, "page": 1}
 
 
 def test_a_deleted_figure_redraws_that_figure(project):
@@ -144,6 +145,30 @@ def test_one_cell_is_asked_for_by_name(project):
     shutil.rmtree(project / "results/cells")
     cell = settings.RECORD.format(evaluation=EVALUATION, mode="transductive", seed=0)
     assert planned(project, cell) == {"evaluate": 1}
+
+
+def test_a_model_that_is_there_is_evaluated_without_training_even_if_its_data_was_never_there(project):
+    """As after a clone and a pull of the published checkpoint: the data is made, nothing is trained."""
+    shutil.rmtree(project / ".snakemake")
+    (project / "data/omniglot.npz").unlink()
+    cell = project / settings.RECORD.format(evaluation=EVALUATION, mode="transductive", seed=0)
+    cell.unlink()
+    work = planned(project, str(cell.relative_to(project)))
+    assert work == {"download_omniglot": 1, "pack_omniglot": 1, "evaluate": 1}
+
+
+def test_a_model_trained_with_other_settings_is_trained_again(project):
+    shutil.rmtree(project / ".snakemake")
+    write_params(project, edit(PROJECT, (("trainings", TRAINING, "inner_steps"), 3)))
+    cell = settings.RECORD.format(evaluation=EVALUATION, mode="transductive", seed=0)
+    (project / cell).unlink()
+    model = settings.MODEL.format(training=TRAINING, seed=0)
+    assert planned(project, cell, "--forcerun", model) == {"train": 1, "evaluate": 1}
+
+
+def test_an_edited_title_writes_that_table_again(project):
+    write_params(project, edit(PROJECT, (("tables", "glyphs", "title"), "Another title")))
+    assert planned(project) == {"table": 1, "page": 1}
 
 
 def test_cells_can_be_limited_to_some_algorithms(project):

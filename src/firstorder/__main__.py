@@ -79,8 +79,8 @@ def _problem(root: Path, project: settings.Project, name: str, arguments: Argume
     pack, data_digest = packs.read_pack(root / project.pack_path(chosen.dataset))
     pools = packs.make_pools(pack, project.datasets[chosen.dataset], arguments.seed)
     on_device = {
-        "meta-train": ImagePool.of(pools.meta_train, pools.scale, device, pools.turns),
-        "meta-test": ImagePool.of(pools.meta_test, pools.scale, device, pools.turns),
+        "meta-train": ImagePool.of(pools.meta_train, pools.scale, device, pools.turns, pools.counts.get("meta_train")),
+        "meta-test": ImagePool.of(pools.meta_test, pools.scale, device, pools.turns, pools.counts.get("meta_test")),
     }
     return training.Problem(name, chosen, arguments.seed, on_device), data_digest
 
@@ -100,12 +100,45 @@ def pack(arguments: Arguments) -> None:
 
     root, project = _project(arguments)
     source = settings.lookup(project.datasets, arguments.dataset, "data set").source
+    if source == "mini_imagenet":
+        raise UserError(
+            f"{arguments.dataset} is made from your copy: firstorder data {arguments.dataset} --source PATH"
+        )
     module = importlib.import_module(f"firstorder.{source}")
     raw = root / project.data_folder / "raw" / source
     made = module.make_pack(raw, progress.shown) if source == "omniglot" else module.make_pack(progress.shown)
     path = root / project.pack_path(arguments.dataset)
     packs.write_pack(path, made)
     print(f"{path}: {len(made.class_names):,} classes, images {made.images.shape[1:]}, digest {made.digest()[:16]}")
+
+
+def data(arguments: Arguments) -> None:
+    """Pack mini-ImageNet from the copy you have, with a census beside it; other data sets as `pack` does."""
+    from firstorder import mini_imagenet, packs, results
+
+    root, project = _project(arguments)
+    name = arguments.dataset
+    chosen = settings.lookup(project.datasets, name, "data set")
+    if chosen.source != "mini_imagenet":
+        if arguments.source or arguments.names:
+            raise UserError(f"{name} is not made from a copy of yours; leave out --source and --names")
+        return pack(arguments)
+    source = arguments.source or os.environ.get("MINI_IMAGENET")
+    names = arguments.names or os.environ.get("MINI_IMAGENET_NAMES")
+    if not source:
+        raise UserError(
+            f"{name} cannot be downloaded: give your copy with --source PATH or in MINI_IMAGENET; docs/data.md lists "
+            "the forms that are read"
+        )
+    made, census = mini_imagenet.make_pack(
+        Path(source), chosen.resize or "nearest", Path(names) if names else None, track=progress.shown
+    )
+    path = root / project.pack_path(name)
+    packs.write_pack(path, made)
+    results.write_rows(path.with_suffix(".census.csv"), mini_imagenet.CENSUS_COLUMNS, census)
+    print(f"{path}: {census[0].images:,} images of {len(made.class_names)} classes, digest {made.digest()[:16]}")
+    print(path.with_suffix(".census.csv"))
+    return None
 
 
 def train(arguments: Arguments) -> None:
@@ -202,6 +235,13 @@ def table(arguments: Arguments) -> None:
     print(*tables.write(*_project(arguments), arguments.table, Path(arguments.published)), sep="\n")
 
 
+def claims(arguments: Arguments) -> None:
+    """Judge the paper's claims by what is recorded: CSV and Markdown."""
+    from firstorder.report import claim_tables
+
+    print(*claim_tables.write(*_project(arguments), Path(arguments.published)), sep="\n")
+
+
 def figure(arguments: Arguments) -> None:
     """Draw one figure: PNG, PDF and the CSV behind it."""
     from firstorder.report import figures
@@ -240,6 +280,26 @@ def stale(arguments: Arguments) -> int:
     return 1 if outdated else 0
 
 
+def why(arguments: Arguments) -> None:
+    """Walk a cell's number back: the paper's, ours, settings, seeds, digests, commit, machine, time."""
+    from firstorder.report import why as module
+
+    root, project = _project(arguments)
+    if arguments.seed is not None:
+        _check_seed(project, arguments.seed)
+    seeds = project.seeds if arguments.seed is None else (arguments.seed,)
+    print(module.explain(root, project, arguments.cell, seeds, Path(arguments.published)))
+
+
+def plan(arguments: Arguments) -> None:
+    """List trainings and cells: done, missing, and the time they take on this device as far as it was measured."""
+    from firstorder import plan as module
+    from firstorder import provenance
+
+    device = module.Device(arguments.device, provenance.run_information(0, arguments.device)["machine"])
+    print(module.describe(_project(arguments)[0], device, [Path(folder) for folder in arguments.folders]))
+
+
 def check_cell(arguments: Arguments) -> None:
     """Check that a cell exists in params.yaml."""
     _, project = _project(arguments)
@@ -270,16 +330,23 @@ def _parser() -> argparse.ArgumentParser:
     device: dict[str, Any] = {"choices": ("auto", "cpu", "cuda"), "default": "auto"}
     verb(download, folder={"default": "data/raw/omniglot", "help": "where the archives go"})
     verb(pack, "dataset")
+    copy: dict[str, Any] = {"help": "your copy of mini-ImageNet: folder, zip, tar or pickles; else MINI_IMAGENET"}
+    names: dict[str, Any] = {"help": "csv of file names, or a folder of them, that says which images are wanted"}
+    verb(data, "dataset", source=copy, names=names)
     verb(train, "training", seed=seed, device=device)
     verb(evaluate, "evaluation", seed=seed, device=device)
     published: dict[str, Any] = {"default": "paper/published.csv", "help": "the paper's numbers"}
     verb(sine)
     verb(accuracies)
     verb(table, "table", published=published)
+    verb(claims, published=published)
     verb(figure, "figure", published=published)
     verb(page, captions={"default": "workflow/report", "help": "folder of the captions"})
     verb(readme, "readme", published=published).add_argument("folders", nargs="+")
     verb(stale, paths={"action": "store_true", "help": "print the files to compute again, for snakemake --forcerun"})
+    verb(why, "cell", seed={"type": int, "help": "one seed; else all of params.yaml"}, published=published)
+    on = {"default": "cpu", "help": "cpu, or a GPU's name as in a .run.json"}
+    verb(plan, device=on).add_argument("folders", nargs="*", help="other folders whose measured times count")
     verb(check_cell, "cell", seed=seed)
     return parser
 

@@ -33,23 +33,34 @@ LANES = {"cpu": 10, "cuda": 256}
 
 @dataclass(frozen=True)
 class ImagePool:
-    """All images of a pool of classes on the device: uint8 [classes * images a class, channels, height, width]."""
+    """All images of a pool of classes on the device: uint8 [classes * images a class, channels, height, width].
+
+    Where classes have different numbers of images, `class_images` has one number a class, and every class takes as much
+    room as the largest.
+    """
 
     images: Tensor
-    class_images: int
+    class_images: int | tuple[int, ...]
     scale: int
     turns: int = 1  # rotated copies of each class, one of which a task chooses
 
     @staticmethod
-    def of(images: np.ndarray[Any, np.dtype[np.uint8]], scale: int, device: torch.device, turns: int = 1) -> ImagePool:
-        """Put uint8 [classes, images, channels, height, width] onto the device."""
+    def of(
+        images: np.ndarray[Any, np.dtype[np.uint8]],
+        scale: int,
+        device: torch.device,
+        turns: int = 1,
+        counts: tuple[int, ...] | None = None,
+    ) -> ImagePool:
+        """Put uint8 [classes, images, channels, height, width] onto the device; `counts` where classes differ."""
         flat = torch.from_numpy(np.ascontiguousarray(images)).flatten(0, 1).to(device)
-        return ImagePool(flat, images.shape[1], scale, turns)
+        return ImagePool(flat, counts or images.shape[1], scale, turns)
 
     @property
     def classes(self) -> int:
         """Number of classes, rotated copies not counted."""
-        return len(self.images) // (self.class_images * self.turns)
+        stride = self.class_images if isinstance(self.class_images, int) else max(self.class_images)
+        return len(self.images) // (stride * self.turns)
 
     def take(self, positions: np.ndarray[Any, np.dtype[np.int64]], dtype: torch.dtype = torch.float32) -> Tensor:
         """Return images [*positions.shape, channels, height, width] as the network sees them, in [0, 1]."""

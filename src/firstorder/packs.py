@@ -12,7 +12,8 @@ import random
 import tokenize
 import zipfile
 import zlib
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +35,30 @@ Images = np.ndarray[Any, np.dtype[np.uint8]]
 class Pack:
     """A data set: `images` uint8 [classes, images, channels, height, width] and a name a class, sorted.
 
-    Pixel values run from 0 to `scale`; networks see `images / scale`.
+    Pixel values run from 0 to `scale`; networks see `images / scale`. Where classes have different numbers of images,
+    `counts` says how many each has; what lies behind them is zero and never drawn.
     """
 
     images: Images
     class_names: tuple[str, ...]
     scale: int
+    counts: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where the counts do not fit the images: one content must have one digest."""
+        if self.counts is None:
+            return
+        if len(self.counts) != len(self.images) or not 1 <= min(self.counts) < max(self.counts) == self.images.shape[1]:
+            raise ValueError("counts must be one a class, not all the same, and the largest the images' axis")
 
     def digest(self) -> str:
-        """Return the SHA-256 of the content: names, shape, scale and pixels in canonical order."""
+        """Return the SHA-256 of the content: names, shape, scale, counts and pixels in canonical order."""
         sha = hashlib.sha256()
         sha.update("\n".join(self.class_names).encode())
         sha.update(repr((self.images.shape, self.scale)).encode())
-        sha.update(np.ascontiguousarray(self.images).tobytes())
+        if self.counts is not None:
+            sha.update(repr(self.counts).encode())
+        sha.update(np.ascontiguousarray(self.images).data)
         return sha.hexdigest()
 
 
@@ -58,20 +70,30 @@ class Pools:
     meta_test: Images
     scale: int
     turns: int = 1  # rotated copies of each class in either pool, of which a task chooses one
+    meta_validation: Images | None = None  # where the data set has such classes of its own
+    # Images of each class, by the names above, where classes differ.
+    counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def write_pack(path: Path, pack: Pack) -> None:
-    """Write a pack (the same bytes for the same content); its digest travels inside."""
+    """Write a pack (the same bytes for the same content); its digest travels inside.
+
+    Drawings in black and white are compressed; photographs, which would hardly shrink, are not, so that a gigabyte of
+    them is read in seconds.
+    """
     if list(pack.class_names) != sorted(set(pack.class_names)):
         raise ValueError("class names must be sorted and distinct")
+    arrays = {
+        "images": pack.images,
+        "class_names": np.array(pack.class_names),
+        "scale": np.array(pack.scale),
+        "digest": np.array(pack.digest()),
+    }
+    if pack.counts is not None:
+        arrays["counts"] = np.array(pack.counts)
+    save: Callable[..., None] = np.savez_compressed if pack.scale == 1 else np.savez
     with replacing(path) as part, part.open("wb") as file:
-        np.savez_compressed(
-            file,
-            images=pack.images,
-            class_names=np.array(pack.class_names),
-            scale=np.array(pack.scale),
-            digest=np.array(pack.digest()),
-        )
+        save(file, **arrays)
 
 
 def read_pack(path: Path) -> tuple[Pack, str]:
@@ -82,7 +104,8 @@ def read_pack(path: Path) -> tuple[Pack, str]:
     again = f"delete it and make it again with: firstorder pack {path.stem}"
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            pack = Pack(arrays["images"], tuple(arrays["class_names"].tolist()), int(arrays["scale"]))
+            counts = tuple(arrays["counts"].tolist()) if "counts" in arrays else None
+            pack = Pack(arrays["images"], tuple(arrays["class_names"].tolist()), int(arrays["scale"]), counts)
             claimed = str(arrays["digest"])
     except FileNotFoundError:
         raise UserError(f"{path}: no such packed data set; make it with: firstorder pack {path.stem}") from None
@@ -106,11 +129,13 @@ def split_classes(classes: int, meta_train_classes: int, seed: int) -> tuple[lis
 
 
 def make_pools(pack: Pack, settings: DatasetSettings, seed: int) -> Pools:
-    """Split a pack's classes by seed and add rotated copies, counter-clockwise.
+    """Split a pack's classes by seed and add rotated copies, counter-clockwise; or by name where the split is fixed.
 
     Each rotation of a meta-training class is a class of its own; or, with `rotate: tasks`, the copies of a class
     lie `classes` apart in both pools, for tasks to choose from. Raises UserError when the pack has too few classes.
     """
+    if settings.meta_train_classes is None or settings.rotations is None:
+        return pools_by_name(pack)
     classes = len(pack.class_names)
     left_out = settings.meta_validation_classes or 0
     if classes <= settings.meta_train_classes + left_out:
@@ -122,10 +147,35 @@ def make_pools(pack: Pack, settings: DatasetSettings, seed: int) -> Pools:
     train, rest = split_classes(classes, settings.meta_train_classes, split_seed)
     images = pack.scale - pack.images if settings.ink == 1 else pack.images
 
+    rotations = settings.rotations
+
     def turned(chosen: list[int]) -> Images:
-        return np.concatenate([np.rot90(images[chosen], k=turn // 90, axes=(-2, -1)) for turn in settings.rotations])
+        return np.concatenate([np.rot90(images[chosen], k=turn // 90, axes=(-2, -1)) for turn in rotations])
 
     test = rest[left_out:]
     if settings.rotate == "tasks":
-        return Pools(turned(train), turned(test), pack.scale, turns=len(settings.rotations))
+        return Pools(turned(train), turned(test), pack.scale, turns=len(rotations))
     return Pools(turned(train), images[test], pack.scale)
+
+
+def pools_by_name(pack: Pack) -> Pools:
+    """Split a pack whose class names begin with train/, val/ or test/; the pools are views, not copies.
+
+    Raises UserError when a class belongs to none of the three or one of them has no class.
+    """
+    pools, counts = {}, {}
+    for pool, prefix in (("meta_train", "train/"), ("meta_validation", "val/"), ("meta_test", "test/")):
+        places = [place for place, name in enumerate(pack.class_names) if name.startswith(prefix)]
+        if not places:
+            raise UserError(
+                f"the packed data set has no class {prefix}...; make it with: firstorder data mini-imagenet"
+            )
+        chosen = slice(places[0], places[-1] + 1)  # names are sorted
+        of_classes = (pack.counts or (pack.images.shape[1],) * len(pack.class_names))[chosen]
+        pools[pool] = pack.images[chosen, : max(of_classes)]
+        if min(of_classes) < max(of_classes):
+            counts[pool] = of_classes
+    if sum(map(len, pools.values())) != len(pack.class_names):
+        raise UserError("the packed data set has classes outside train/, val/ and test/; pack mini-ImageNet again")
+    train, validation, test = pools.values()
+    return Pools(train, test, pack.scale, meta_validation=validation, counts=counts)

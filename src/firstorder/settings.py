@@ -37,10 +37,17 @@ SINE_FITS = "results/curves/sine/fits.csv"
 class DatasetSettings:
     """One image data set and how its classes fall into pools."""
 
-    source: Literal["omniglot", "glyphs"] = setting("who makes the pack: the module of that name")
-    meta_train_classes: int = setting("classes for meta-training; the rest is meta-test", at_least=2)
-    rotations: tuple[int, ...] = setting(
-        "degrees; each rotation of a meta-training class is a class of its own", at_least=0, at_most=270
+    source: Literal["omniglot", "glyphs", "mini_imagenet"] = setting("who makes the pack: the module of that name")
+    meta_train_classes: int | None = setting(
+        "classes for meta-training; the rest is meta-test; not for mini_imagenet, whose classes are split by their ids",
+        at_least=2,
+        default=None,
+    )
+    rotations: tuple[int, ...] | None = setting(
+        "degrees; each rotation of a meta-training class is a class of its own; not for mini_imagenet",
+        at_least=0,
+        at_most=270,
+        default=None,
     )
     pack: str | None = setting(
         "data set whose pack this entry cuts into pools in another way, and that names its cells; absent: itself",
@@ -55,6 +62,9 @@ class DatasetSettings:
         default=None,
     )
     ink: int | None = setting("value of ink, 0 or 1; absent: 0", at_least=0, at_most=1, default=None)
+    resize: Literal["nearest", "bilinear", "bicubic"] | None = setting(
+        "how mini_imagenet's images become 84x84; absent: nearest, as in the authors' Pillow", default=None
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +201,10 @@ class Project:
     tables: dict[str, TableSettings] = setting("tables of the report")
     figures: dict[str, FigureSettings] = setting("figures of the report")
     sine: SineSettings | None = setting("Figure 1", default=None)
+    length: Literal["full", "reduced"] = setting(
+        "full: the trainings are the paper's, so that their accuracies are judged against it; reduced: only shown",
+        default="reduced",
+    )
 
     def pack_path(self, dataset: str) -> str:
         """Return where the packed data set lies, relative to the folder of params.yaml."""
@@ -293,12 +307,35 @@ def _check_datasets(project: Project, where: str) -> None:
     for name, dataset in project.datasets.items():
         if dataset.pack is not None and dataset.pack not in project.datasets:
             raise _points_nowhere(f"{where}: datasets: {name}", "pack", dataset.pack, "datasets", project.datasets)
+        place = f"{where}: datasets: {name}"
+        _check_source(project, dataset, place)
         turns = dataset.rotations
+        if turns is None:
+            continue
         if not turns or len(set(turns)) != len(turns) or any(degrees % 90 for degrees in turns):
             raise UserError(
-                f"{where}: datasets: {name}: rotations: expected at least one of 0, 90, 180, 270 and none twice, "
-                f"found {list(turns)}"
+                f"{place}: rotations: expected at least one of 0, 90, 180, 270 and none twice, found {list(turns)}"
             )
+
+
+def _check_source(project: Project, dataset: DatasetSettings, place: str) -> None:
+    """Check the settings that only some sources have."""
+    splitting = ("meta_train_classes", "rotations", "meta_validation_classes", "split_seed", "rotate", "ink")
+    given = [key for key in splitting if getattr(dataset, key) is not None]
+    if dataset.source == "mini_imagenet":
+        if given:
+            raise UserError(f"{place}: mini_imagenet has no {given[0]}, its classes are split by their ids; remove it")
+    elif dataset.resize is not None:
+        raise UserError(f"{place}: {dataset.source} has no resize; remove it")
+    else:
+        for key in splitting[:2]:
+            if key not in given:
+                what = DatasetSettings.__dataclass_fields__[key].metadata["help"]
+                raise UserError(f"{place}: key {key!r} is missing ({what})")
+    if dataset.pack is not None:
+        packed = project.datasets[dataset.pack]
+        if (packed.source, packed.resize) != (dataset.source, dataset.resize):
+            raise UserError(f"{place}: pack {dataset.pack!r} is made otherwise: source and resize must be the same")
 
 
 def _check_trainings(project: Project, where: str) -> None:

@@ -25,7 +25,7 @@ class TaskShape:
     """What is drawn for a task: sizes only."""
 
     pool_classes: int  # classes to choose from
-    class_images: int  # images each of them has
+    class_images: int | tuple[int, ...]  # images each of them has; one number a class where they differ
     way: int
     support: int  # support images a class
     query: int  # query images a class, none of them in the support set
@@ -37,11 +37,17 @@ class TaskShape:
     def __post_init__(self) -> None:
         """Raise UserError where a class has too few images or the pool too few classes."""
         images = self.support + self.query
-        if images > self.class_images or self.way > self.pool_classes:
+        fewest = self.class_images if isinstance(self.class_images, int) else min(self.class_images)
+        if images > fewest or self.way > self.pool_classes:
             raise UserError(
                 f"cannot draw {self.way} classes x {images} images: the pool has {self.pool_classes} classes of "
-                f"{self.class_images} images; lower way, shot or train_shot in params.yaml"
+                f"{fewest} images; lower way, shot or train_shot in params.yaml"
             )
+
+    @property
+    def stride(self) -> int:
+        """Images from the first of one class to the first of the next in the pool."""
+        return self.class_images if isinstance(self.class_images, int) else max(self.class_images)
 
 
 @dataclass(frozen=True)
@@ -119,13 +125,18 @@ def draw_task(shape: TaskShape, seed: int, purpose: str, step: int, task: int) -
     rounds = shape.inner_steps
     if shape.sampling == "cycle":
         rounds = -(-shape.inner_steps * shape.inner_batch_size // pool)
-    sizes = (shape.pool_classes, shape.way * shape.class_images, rounds * pool, shape.way)
+    sizes = (shape.pool_classes, shape.way * shape.stride, rounds * pool, shape.way)
     keys = np.split(raw(sum(sizes), seed, purpose, step, task), np.cumsum(sizes)[:-1])
     class_keys, image_keys, order_keys, turn_keys = keys
     classes = distinct(class_keys, shape.way)
+    image_keys = image_keys.reshape(shape.way, -1)
+    if not isinstance(shape.class_images, int):
+        # Places without an image get the largest key, so they come last; a class always has as many as are drawn.
+        absent = np.arange(shape.stride) >= np.array(shape.class_images)[classes, None]
+        image_keys = np.where(absent, np.iinfo(np.uint64).max, image_keys)
     classes = classes + shape.pool_classes * (turn_keys % np.uint64(shape.turns)).astype(np.int64)
-    chosen = np.argsort(image_keys.reshape(shape.way, -1), axis=1, kind="stable")[:, :images]
-    positions = classes[:, None] * shape.class_images + chosen
+    chosen = np.argsort(image_keys, axis=1, kind="stable")[:, :images]
+    positions = classes[:, None] * shape.stride + chosen
     order = SAMPLINGS[shape.sampling](order_keys.reshape(rounds, pool), shape.inner_steps, shape.inner_batch_size)
     return positions[:, : shape.support].ravel(), positions[:, shape.support :].ravel(), order
 

@@ -65,7 +65,7 @@ def wanted_report():
     return (
         [f"results/tables/{table}.csv" for table in tables]
         + [f"results/figures/{figure}.png" for figure in PROJECT.figures]
-        + ["results/accuracies.csv", "results/report.html"]
+        + ["results/accuracies.csv", "results/claims.csv", "results/report.html"]
     )
 
 
@@ -84,6 +84,23 @@ def is_fresh(evaluation, mode, seed):
     return path.exists() and json.loads(path.read_text()).get("settings_digest") == wanted
 
 
+def is_trained(training, seed):
+    """Say whether a model lies there that was trained with the very settings that params.yaml has now."""
+    names = {"training": training, "seed": seed}
+    run = Path(settings.CURVE.format(**names)).with_suffix(".run.json")
+    wanted = settings.digest(PROJECT.settings_of_training(training))
+    made = Path(settings.MODEL.format(**names)).exists() and run.exists()
+    return made and json.loads(run.read_text()).get("settings_digest") == wanted
+
+
+def data_to_train(training, seed):
+    """Pack that a training reads; nothing where it is done.
+
+    Even as ancient input a missing pack, as after pulling a checkpoint, would train again.
+    """
+    return [] if is_trained(training, seed) else ancient(pack_of(training))
+
+
 def model_of(evaluation, seed):
     """Model that an evaluation starts from.
 
@@ -98,3 +115,8 @@ def model_of(evaluation, seed):
 def caption_of(name):
     """Text of a table's or figure's caption, which Snakemake's own report puts under it too."""
     return (REPOSITORY / f"workflow/report/{name}.rst").read_text(encoding="utf-8")
+
+
+def settings_of(entries, name):
+    """Settings of a table or figure as plain values; the sine table has none of its own."""
+    return settings.resolved(entries[name]) if name in entries else {}

@@ -44,3 +44,23 @@ rule pack_glyphs:
         mem_mb=1000,
     shell:
         "python -m firstorder pack glyphs 2>&1 | tee {log}"
+
+
+# --config mini_imagenet=PATH says the same as the variable MINI_IMAGENET, and likewise for the list of names. The copy
+# is no input and no param, so that moving it away later makes nothing anew.
+os.environ.update({key.upper(): str(config[key]) for key in ("mini_imagenet", "mini_imagenet_names") if key in config})
+
+
+rule pack_mini_imagenet:
+    """Pack the user's own copy, with --config mini_imagenet=PATH; docs/data.md says which forms are read."""
+    output:
+        pack=f"{PROJECT.data_folder}/mini-imagenet.npz",
+        census=f"{PROJECT.data_folder}/mini-imagenet.census.csv",
+    log:
+        "logs/pack/mini-imagenet.log",
+    conda:
+        "../envs/compute.yaml"
+    resources:
+        mem_mb=4000,
+    shell:
+        "python -m firstorder data mini-imagenet 2>&1 | tee {log}"

@@ -1,5 +1,6 @@
 # Below the line: no torch, no data, seconds.
 PUBLISHED = str(REPOSITORY / "paper/published.csv")
+CLAIMS = str(REPOSITORY / "paper/claims.yaml")
 CAPTIONS = str(REPOSITORY / "workflow/report")
 
 
@@ -16,6 +17,8 @@ rule accuracies:
         "../envs/report.yaml"
     resources:
         mem_mb=500,
+    params:
+        shown=lambda wildcards: available([record(*cell) for cell in PROJECT.cells()]),
     shell:
         "python -m firstorder accuracies > {log} 2>&1 || (cat {log}; exit 1)"
 
@@ -25,6 +28,7 @@ rule table:
     input:
         records=lambda wildcards: cells_of_table(wildcards.table),
         published=ancient(PUBLISHED),
+        claims=ancient(CLAIMS),
     output:
         csv=report(
             "results/tables/{table}.csv",
@@ -42,8 +46,38 @@ rule table:
         mem_mb=500,
     params:
         caption=lambda wildcards: caption_of(wildcards.table),
+        length=lambda wildcards: PROJECT.length,
+        shown=lambda wildcards: cells_of_table(wildcards.table),
+        settings=lambda wildcards: settings_of(PROJECT.tables, wildcards.table),
     shell:
         "python -m firstorder table {wildcards.table} --published {input.published} > {log} 2>&1 || (cat {log}; exit 1)"
+
+
+rule claims:
+    """A verdict for each claim of the paper about the cells of params.yaml."""
+    input:
+        records=lambda wildcards: available([record(*cell) for cell in PROJECT.cells()]),
+        published=ancient(PUBLISHED),
+        claims=ancient(CLAIMS),
+    output:
+        csv=report(
+            "results/claims.csv",
+            caption="../caption.rst",
+            category="Claims",
+        ),
+        markdown="results/claims.md",
+    log:
+        "logs/report/claims.log",
+    conda:
+        "../envs/report.yaml"
+    resources:
+        mem_mb=500,
+    params:
+        caption=caption_of("claims"),
+        shown=lambda wildcards: available([record(*cell) for cell in PROJECT.cells()]),
+        length=lambda wildcards: PROJECT.length,
+    shell:
+        "python -m firstorder claims --published {input.published} > {log} 2>&1 || (cat {log}; exit 1)"
 
 
 rule figure:
@@ -51,6 +85,7 @@ rule figure:
     input:
         recorded=lambda wildcards: inputs_of_figure(wildcards.figure),
         published=ancient(PUBLISHED),
+        claims=ancient(CLAIMS),
     output:
         png=report(
             "results/figures/{figure}.png",
@@ -68,6 +103,8 @@ rule figure:
         mem_mb=500,
     params:
         caption=lambda wildcards: caption_of(wildcards.figure),
+        shown=lambda wildcards: inputs_of_figure(wildcards.figure),
+        settings=lambda wildcards: settings_of(PROJECT.figures, wildcards.figure),
     shell:
         "python -m firstorder figure {wildcards.figure} --published {input.published} > {log} 2>&1 || (cat {log}; exit 1)"
 

@@ -2,7 +2,7 @@ rule train:
     """Meta-train one training for one seed; an interrupted one goes on where it stopped."""
     input:
         # Time stamps of data mean nothing after a clone or a pull: content is checked by digest instead.
-        pack=lambda wildcards: ancient(pack_of(wildcards.training)),
+        pack=lambda wildcards: data_to_train(wildcards.training, wildcards.seed),
     output:
         model=settings.MODEL,
         curve=settings.CURVE,

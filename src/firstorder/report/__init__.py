@@ -9,5 +9,6 @@ stale ones. An accuracy is a fraction in every frame and CSV; percent appears on
 ACCURACIES = "results/accuracies.csv"
 METRICS = "results/metrics.json"
 TABLE = "results/tables/{name}.{suffix}"
+CLAIMS = "results/claims.{suffix}"
 FIGURE = "results/figures/{name}.{suffix}"
 PAGE = "results/report.html"

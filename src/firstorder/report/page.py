@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from firstorder.errors import UserError
 from firstorder.files import replacing
-from firstorder.report import FIGURE, PAGE, tables
+from firstorder.report import FIGURE, PAGE, claim_tables, runs, tables
 from firstorder.report.accuracies import fresh_records
 from firstorder.report.printed import MISSING, NOT_RUN, PrintedTable, percent, training_label
 from firstorder.report.statistics import accuracy_over_tasks
@@ -28,7 +26,7 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --text: #e4e4e4; --faint: #a4a4a4; --line: #444444; --back: #17181a; } }
 body { margin: 0 auto; padding: 1rem; max-width: 60rem; color: var(--text); background: var(--back);
   font: 1rem/1.5 system-ui, sans-serif; }
-h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
+h1 { line-height: 1.2; } h3 { margin: 2rem 0 0.5rem; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
 a { color: inherit; } nav ul { padding-left: 1.2rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
@@ -52,6 +50,7 @@ def write(root: Path, project: Project, captions: Path) -> Path:
     sections = [
         *(_table_section(root, project, name, captions) for name in tables.names(project)),
         *(_figure_section(root, project, name, captions) for name in project.figures),
+        ("claims", "Claims", _claims(root, captions)),
         ("trainings", "Trainings", _training_table(project).to_html()),
         ("cells", "Cells", _cell_table(project, records).to_html()),
         ("runs", "How each record was made", _run_table(root, records).to_html()),
@@ -124,6 +123,12 @@ def _figure_section(root: Path, project: Project, name: str, captions: Path) -> 
     return f"figure-{name}", title, f"<figure>\n{image}\n<figcaption>{caption}</figcaption>\n</figure>"
 
 
+def _claims(root: Path, captions: Path) -> str:
+    found = claim_tables.printed(root)
+    parts = [f"<h3>{html.escape(table.title)}</h3>\n{table.to_html()}" for table in found]
+    return "\n".join([_caption(captions, "claims"), *(parts or [f"<p>{claim_tables.NOTHING}</p>"])])
+
+
 def _training_table(project: Project) -> PrintedTable:
     heading = (
         "Training",
@@ -165,7 +170,7 @@ def _run_table(root: Path, records: Iterable[CellRecord]) -> PrintedTable:
     rows = []
     for record in records:
         path = root / RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)
-        run = _read_run(path.with_suffix(".run.json"))
+        run = runs.read(path)
         accuracy, _ = accuracy_over_tasks(record.correct_histogram)
         seconds = run.get("seconds")
         clock = f"{seconds:,.0f} s" if isinstance(seconds, int | float) else MISSING
@@ -175,14 +180,3 @@ def _run_table(root: Path, records: Iterable[CellRecord]) -> PrintedTable:
     time = "Time is that of the evaluation, which measures both modes at once; training is not in it."
     notes = (time,) if rows else ("No record exists yet.",)
     return PrintedTable(title="Records", heading=heading, rows=tuple(rows), label_columns=2, notes=notes)
-
-
-def _read_run(path: Path) -> dict[str, Any]:
-    """Read how a record was made; empty where the file is not there."""
-    if not path.exists():
-        return {}
-    try:
-        run = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid JSON ({error}); restore it (git checkout -- {path}) or delete it") from None
-    return run if isinstance(run, dict) else {}

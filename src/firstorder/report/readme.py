@@ -9,12 +9,14 @@ import pandas as pd
 from firstorder import settings
 from firstorder.errors import UserError
 from firstorder.files import replacing
-from firstorder.report import tables
+from firstorder.report import tables, verdicts
 from firstorder.report.printed import NOT_RUN, column_label, percent
 from firstorder.settings import Project
 
 TABLE = "table-2"
 PAPER = "paper"
+# What a single seed or a shorter training gives is no verdict.
+JUDGED = (verdicts.EQUIVALENT, verdicts.BETTER, verdicts.WORSE, verdicts.INCONCLUSIVE)
 
 
 def render(projects: list[tuple[Path, Project]], published_path: Path) -> str:
@@ -85,7 +87,8 @@ def _ours(data: pd.DataFrame, column: str) -> str:
         return NOT_RUN
     line = data.loc[column]
     mark = " †" if line["half_width_over"] == "tasks" else ""
-    return percent(line["accuracy_fraction"], line["half_width_fraction"]) + mark
+    judged = f", {line['verdict']}" if line["verdict"] in JUDGED else ""
+    return percent(line["accuracy_fraction"], line["half_width_fraction"]) + mark + judged
 
 
 def _notes(comparisons: dict[str, pd.DataFrame]) -> list[str]:
@@ -97,6 +100,11 @@ def _notes(comparisons: dict[str, pd.DataFrame]) -> list[str]:
         notes.append("± of ours: 95 % interval (Student) for the mean over seeds.")
     if "tasks" in kinds:
         notes.append("† One seed: ± is the 95 % interval over its tasks.")
+    if everything["verdict"].isin(JUDGED).any():
+        notes.append(
+            "Equivalent: the 95 % interval of ours minus the paper's lies within the margin fixed beforehand "
+            "(paper/claims.yaml); better, worse: beyond it; inconclusive: it overlaps the margin."
+        )
     for title, data in comparisons.items():
         ran = data.dropna(subset=["seeds"])
         if len(ran):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -17,6 +18,25 @@ import pandas as pd
 
 CONFIDENCE = 0.95
 CELL = ("algorithm", "column", "mode")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds (fraction) and what each of the two sources of error makes of its 95 % interval.
+
+    The spread of the seeds' accuracies already holds the error over tasks, as each seed has tasks of its own; so
+    the two half-widths are never added. That over tasks says how much of the other more tasks would take away.
+    """
+
+    value: float
+    half_width_tasks: float
+    half_width_seeds: float  # NaN for one seed
+    seeds: int
+
+    @property
+    def half_width(self) -> float:
+        """The half-width over seeds or, with one seed, that over its tasks."""
+        return self.half_width_tasks if math.isnan(self.half_width_seeds) else self.half_width_seeds
 
 
 def accuracy_over_tasks(histogram: Sequence[int]) -> tuple[float, float]:
@@ -65,6 +85,28 @@ def student_quantile(probability: float, degrees: int) -> float:
             low = middle
         else:
             high = middle
+
+
+def estimate(values: Sequence[float], standard_errors: Sequence[float]) -> Estimate:
+    """Return the mean of one value a seed, each with its standard error over that seed's tasks."""
+    count = len(values)
+    error = math.hypot(*standard_errors) / count
+    mean = float(np.mean(np.asarray(values, dtype=np.float64)))
+    return Estimate(mean, half_width_over_tasks(error), half_width_over_seeds(values), count)
+
+
+def paired_difference(first: pd.DataFrame, second: pd.DataFrame) -> Estimate | None:
+    """Estimate first minus second, two cells of the frame of accuracies.py, seed by seed; None without a common seed.
+
+    Where a seed's two cells share tasks or model, what they share falls out of the difference over seeds; where
+    they share nothing, the interval still holds. Records keep no pairs of tasks, so over tasks the two errors are
+    added as if independent, which is too wide for cells that share tasks.
+    """
+    both = first.merge(second, on="seed", suffixes=("_first", "_second"))
+    if both.empty:
+        return None
+    errors = np.hypot(both["standard_error_tasks_first"], both["standard_error_tasks_second"])
+    return estimate((both["accuracy_first"] - both["accuracy_second"]).tolist(), errors.tolist())
 
 
 def over_seeds(accuracies: pd.DataFrame) -> pd.DataFrame:

@@ -6,15 +6,18 @@ from it. A cell without a record stays in the table as "not run".
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from firstorder.errors import UserError
 from firstorder.files import replacing
-from firstorder.report import TABLE, accuracies, frames, published
+from firstorder.report import TABLE, accuracies, frames, published, verdicts
 from firstorder.report.printed import MISSING, PrintedTable, algorithm_label, column_label, percent, points
-from firstorder.report.statistics import half_width_over_tasks, over_seeds
+from firstorder.report.statistics import CELL, half_width_over_tasks, over_seeds
+from firstorder.results import CellRecord
 from firstorder.settings import SINE_LOSSES, Project, TableSettings, lookup
 
 SINE = "sine"  # name of the table that params.yaml asks for by having a section `sine`
@@ -34,6 +37,12 @@ COMPARISON_TYPES = {
     "seeds": "Int64",
     "tasks_per_seed": "Int64",
     "difference_fraction": "float64",
+    "difference_half_width_fraction": "float64",
+    "verdict": "str",
+}
+_VERDICT_NOTES = {
+    verdicts.REDUCED: "Reduced length: the trainings are shorter than the paper's, so there is no verdict.",
+    verdicts.ONE_SEED: "Inconclusive, one seed: what other seeds would give is unknown, so nothing is judged by it.",
 }
 SINE_TYPES = {
     "inner_steps": "int64",
@@ -54,14 +63,16 @@ def comparison(root: Path, project: Project, name: str, published_path: Path) ->
 
     Columns and units: COMPARISON_TYPES; `difference_fraction` is ours minus the paper's. What the paper does
     not state or we did not run is NaN. `half_width_over` says whether our 95 % interval is over seeds or, with
-    one seed, over tasks. Raises UserError for an unknown table or a stale record.
+    one seed, over tasks; the difference's half-width adds the paper's to it. `verdict` is that of the claim of
+    value (verdicts.py), NaN where the paper has no such row. Raises UserError for an unknown table or a stale record.
     """
     table: TableSettings = lookup(project.tables, name, "table")
     grid = pd.DataFrame(
         [(row.label, column, row.algorithm, row.mode) for row in table.rows for column in table.columns],
         columns=["row", "column", "algorithm", "mode"],
     )
-    ours = over_seeds(accuracies.frame(accuracies.fresh_records(root, project)))
+    records = accuracies.fresh_records(root, project)
+    ours = over_seeds(accuracies.frame(records))
     ours = ours.rename(
         columns={
             "accuracy": "accuracy_fraction",
@@ -80,7 +91,11 @@ def comparison(root: Path, project: Project, name: str, published_path: Path) ->
     )
     merged = grid.merge(paper, how="left", on=["row", "column"])
     merged = merged.merge(ours, how="left", on=["algorithm", "column", "mode"])
+    merged = merged.merge(_verdicts(records, project, table, published_path), how="left", on=list(CELL))
     merged["difference_fraction"] = merged["accuracy_fraction"] - merged["paper_accuracy_fraction"]
+    # A column that params.yaml has in the table and not among its evaluations.
+    unclaimed = merged["verdict"].isna() & merged["paper_accuracy_fraction"].notna()
+    merged.loc[unclaimed & merged["accuracy_fraction"].isna(), "verdict"] = verdicts.NOT_RUN
     return merged[list(COMPARISON_TYPES)].astype(COMPARISON_TYPES)
 
 
@@ -133,6 +148,11 @@ def spread_notes(data: pd.DataFrame) -> tuple[str, ...]:
         notes.append("± of ours with two seeds or more: 95 % interval (Student) for the mean over seeds.")
     if "tasks" in kinds:
         notes.append("± of ours with one seed: 95 % interval over its tasks; what other seeds would add is unknown.")
+    notes += [note for verdict, note in _VERDICT_NOTES.items() if (data["verdict"] == verdict).any()]
+    if data["difference_half_width_fraction"].notna().any():
+        notes.append(
+            "± of the difference: both, the paper's taken as a 95 % half-width. Verdicts: see results/claims.md."
+        )
     return tuple(notes)
 
 
@@ -144,19 +164,27 @@ def _published(table: TableSettings, path: Path) -> pd.DataFrame:
     return lines[lines["table"] == table.paper].drop(columns=["table", "confidence_grade", "source"])
 
 
+def _verdicts(records: list[CellRecord], project: Project, table: TableSettings, path: Path) -> pd.DataFrame:
+    """Return the verdicts of the claims of value by cell; none where the table stands beside nothing."""
+    if table.paper == "none":
+        return pd.DataFrame(columns=[*CELL, "difference_half_width_fraction", "verdict"], dtype="str")
+    return verdicts.by_cell(verdicts.judge(records, project, path))
+
+
 def _printed_comparison(table: TableSettings, data: pd.DataFrame) -> PrintedTable:
     compared = table.paper != "none"
     rows = []
     for line in data.itertuples():
         ours = percent(line.accuracy_fraction, line.half_width_fraction)
         paper = (_text(line.paper_printed),) if compared else ()
-        difference = (points(line.difference_fraction),) if compared else ()
+        difference = (_difference(line), _text(line.verdict)) if compared else ()
         counts = (_text(line.seeds), MISSING if pd.isna(line.tasks_per_seed) else f"{line.tasks_per_seed:,}")
         rows.append((line.row, column_label(line.column), *paper, ours, *difference, *counts))
-    heading = ("Row", "Task", "Paper, %", "Ours, %", "Ours minus paper, points", "Seeds", "Tasks a seed")
+    beside = ("Ours minus paper, points", "Verdict") if compared else ()
+    heading = ("Row", "Task", *(("Paper, %",) if compared else ()), "Ours, %", *beside, "Seeds", "Tasks a seed")
     return PrintedTable(
         title=table.title,
-        heading=heading if compared else tuple(entry for entry in heading if "paper" not in entry.lower()),
+        heading=heading,
         rows=tuple(rows),
         label_columns=2,
         notes=spread_notes(data),
@@ -178,6 +206,12 @@ def _printed_sine(data: pd.DataFrame) -> PrintedTable:
         label_columns=1,
         notes=(f"Mean over {waves} new waves; ±: 95 % interval over the waves.",) if rows else ("Not run.",),
     )
+
+
+def _difference(line: Any) -> str:
+    """Print ours minus the paper's with both errors, in points."""
+    width = line.difference_half_width_fraction
+    return points(line.difference_fraction) + ("" if math.isnan(width) else f" ± {100 * width:.2f}")
 
 
 def _text(value: object) -> str:
