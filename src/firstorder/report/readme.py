@@ -95,7 +95,10 @@ def _notes(comparisons: dict[str, pd.DataFrame]) -> list[str]:
     """Say what the ± are, and how many seeds and tasks stand behind each project's numbers."""
     everything = pd.concat(comparisons.values(), ignore_index=True)
     kinds = set(everything["half_width_over"].dropna())
-    notes = [f"± of the paper: {meaning}." for meaning in everything["paper_half_width_meaning"].dropna().unique()]
+    notes = []
+    for meaning, lines in everything.groupby("paper_half_width_meaning", sort=False):
+        rows = ", ".join(lines["row"].unique())
+        notes.append(f"± of the paper ({rows}): {meaning}.")
     if "seeds" in kinds:
         notes.append("± of ours: 95 % interval (Student) for the mean over seeds.")
     if "tasks" in kinds:
