@@ -92,8 +92,8 @@ class Progress:
 
     parameters: Tensor  # phi, [1, parameters]
     state: OptimiserState  # [1 or tasks, parameters]
+    outer_moments: Tensor  # first and second, of the outer Adam where there is one
     outer_step: int = 0
-    outer_moments: Tensor = field(default_factory=lambda: torch.zeros(2, 1, 1))  # of the outer Adam, where there is one
     seconds: float = 0.0
     curve: list[list[Any]] = field(default_factory=list)
 
@@ -105,7 +105,8 @@ def start(problem: Problem) -> Progress:
     # Where adaptation has no memory from task to task, one lane's state serves all.
     keeps_own = problem.settings.second_moments == "per_lane" and problem.settings.algorithm not in WITHOUT_MEMORY
     lanes = problem.settings.meta_batch_size if keeps_own else 1
-    return Progress(parameters, OptimiserState.fresh(parameters.expand(lanes, -1)))
+    state = OptimiserState.fresh(parameters.expand(lanes, -1))
+    return Progress(parameters, state, parameters.new_zeros(2, 1, 1))
 
 
 def draw_groups(problem: Problem, outer_step: int) -> Groups:
@@ -125,12 +126,13 @@ def draw_groups(problem: Problem, outer_step: int) -> Groups:
         turns=pool.turns,
     )
     tasks = draw_tasks(shape, problem.seed, "training", outer_step, range(settings.meta_batch_size))
-    batches, query = mini_batches(pool, tasks), query_images(pool, tasks)
+    batches = mini_batches(pool, tasks)
+    query = query_images(pool, tasks) if settings.query_shot else None
     lanes = lanes_at_once(problem, shape)
     groups = []
     for first in range(0, settings.meta_batch_size, lanes):
         chunk = slice(first, first + lanes)
-        held_out = (query[0][chunk], query[1][chunk]) if settings.query_shot else None
+        held_out = (query[0][chunk], query[1][chunk]) if query else None
         groups.append(Group([(x[chunk], y[chunk]) for x, y in batches], held_out))
     return groups
 
@@ -285,4 +287,4 @@ def _resumed(problem: Problem, path: Path, identity: str) -> Progress | None:
     state = OptimiserState(tensors["second_moments"].to(device), about["optimiser_steps"])
     parameters = tensors["parameters"].to(device)
     moments = tensors["outer_moments"].to(device)
-    return Progress(parameters, state, about["outer_step"], moments, about["seconds"], about["curve"])
+    return Progress(parameters, state, moments, about["outer_step"], about["seconds"], about["curve"])

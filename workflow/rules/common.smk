@@ -40,6 +40,11 @@ def available(paths):
     return paths
 
 
+def shown_cells():
+    """Records of every cell that the report is made from."""
+    return available([record(*cell) for cell in PROJECT.cells()])
+
+
 def cells_of_table(table):
     """Records that a table shows."""
     if table == "sine":

@@ -7,7 +7,7 @@ CAPTIONS = str(REPOSITORY / "workflow/report")
 rule accuracies:
     """All recorded cells as one tidy table."""
     input:
-        records=lambda wildcards: available([record(*cell) for cell in PROJECT.cells()]),
+        records=lambda wildcards: shown_cells(),
     output:
         accuracies="results/accuracies.csv",
         metrics="results/metrics.json",
@@ -18,7 +18,7 @@ rule accuracies:
     resources:
         mem_mb=500,
     params:
-        shown=lambda wildcards: available([record(*cell) for cell in PROJECT.cells()]),
+        shown=lambda wildcards: shown_cells(),
     shell:
         "python -m firstorder accuracies > {log} 2>&1 || (cat {log}; exit 1)"
 
@@ -56,7 +56,7 @@ rule table:
 rule claims:
     """A verdict for each claim of the paper about the cells of params.yaml."""
     input:
-        records=lambda wildcards: available([record(*cell) for cell in PROJECT.cells()]),
+        records=lambda wildcards: shown_cells(),
         published=ancient(PUBLISHED),
         claims=ancient(CLAIMS),
     output:
@@ -74,7 +74,7 @@ rule claims:
         mem_mb=500,
     params:
         caption=caption_of("claims"),
-        shown=lambda wildcards: available([record(*cell) for cell in PROJECT.cells()]),
+        shown=lambda wildcards: shown_cells(),
         length=lambda wildcards: PROJECT.length,
     shell:
         "python -m firstorder claims --published {input.published} > {log} 2>&1 || (cat {log}; exit 1)"
