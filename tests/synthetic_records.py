@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from firstorder import NUMERICS_VERSION, settings
+from firstorder import NUMERICS_VERSION, params
 from firstorder.results import CellRecord, write_record, write_rows
 from firstorder.settings import CURVE, SINE_FITS, SINE_LOSSES, Mode, Project, digest
 
@@ -94,7 +94,7 @@ PARAMS: dict[str, Any] = {
 }
 
 
-def params(**changes: Any) -> dict[str, Any]:
+def changed_params(**changes: Any) -> dict[str, Any]:
     """Return a copy of PARAMS with some of its sections replaced."""
     return {**copy.deepcopy(PARAMS), **changes}
 
@@ -104,7 +104,7 @@ def make_project(root: Path, values: dict[str, Any] | None = None) -> Project:
     root.mkdir(parents=True, exist_ok=True)
     path = root / "params.yaml"
     path.write_text(yaml.safe_dump(values or PARAMS, sort_keys=False), encoding="utf-8")
-    return settings.load(path)
+    return params.load(path)
 
 
 def make_record(project: Project, evaluation: str, mode: Mode, seed: int, histogram: Sequence[int]) -> CellRecord:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from firstorder import NUMERICS_VERSION, __version__, packs, provenance, settings, training
+from firstorder import NUMERICS_VERSION, __version__, packs, params, provenance, settings, training
 from firstorder.__main__ import main
 from firstorder.results import read_record
 from tests.conftest import EVALUATION, TINY_PARAMS, TRAINING, edit, files_below, tiny_pack, write_params
@@ -87,7 +87,7 @@ def test_they_print_what_they_wrote(tiny_project: Path, capsys: pytest.CaptureFi
 
 
 def test_records_say_what_they_are_made_of(computed_project: Path) -> None:
-    project = settings.load(computed_project / "params.yaml")
+    project = params.load(computed_project / "params.yaml")
     resolved = project.settings_of_evaluation(EVALUATION)
     for mode, name in RECORDS.items():
         record = read_record(computed_project / name)

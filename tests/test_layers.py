@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "provenance": set(),
     "schema": {"errors"},
     "settings": {"__init__", "errors", "schema"},
+    "params": {"errors", "schema", "settings"},
     "archives": BASE,
     "packs": {"errors", "files", "settings"},
     "omniglot": DATA,
@@ -53,8 +54,8 @@ MAY_IMPORT = {
     },
     "sine": {"errors", "progress", "algorithms", "inner_loop", "settings", "tasks"},
     "results": {"errors", "files", "settings"},
-    "report": {"errors", "files", "report", "results", "schema", "settings"},
-    "plan": {"report", "results", "settings"},
+    "report": {"errors", "files", "params", "report", "results", "schema", "settings"},
+    "plan": {"params", "report", "results", "settings"},
 }
 ARITHMETIC = {"checkpoints", "models", "inner_loop", "algorithms", "evaluation", "training", "sine"}  # may import torch
 
@@ -130,7 +131,7 @@ def test_only_arithmetic_imports_torch(name: str) -> None:
 
 def test_the_command_line_imports_heavy_things_inside_its_verbs() -> None:
     imported = imported_by(at_import(MODULES["__main__"]))
-    assert ours(imported) <= {"__init__", *BASE, "settings"}
+    assert ours(imported) <= {"__init__", *BASE, "params", "settings"}
     others = {name.split(".")[0] for name in imported} - {"firstorder"}
     assert others <= sys.stdlib_module_names
 
@@ -140,11 +141,11 @@ def test_the_rules_of_the_workflow_import_settings_alone() -> None:
     assert len(rules) > 1
     for path in rules:
         imports = re.findall(r"^\s*(?:from|import)\s+firstorder\b.*$", path.read_text(encoding="utf-8"), re.MULTILINE)
-        assert {line.strip() for line in imports} <= {"from firstorder import settings"}, path.name
+        assert {line.strip() for line in imports} <= {"from firstorder import params, settings"}, path.name
 
 
 def test_settings_results_and_report_work_where_torch_cannot_be_imported() -> None:
-    names = [name for name in MODULES if name.split(".")[0] in ("settings", "results", "report")]
+    names = [name for name in MODULES if name.split(".")[0] in ("params", "settings", "results", "report")]
     assert len(names) > 5
     program = "import importlib, sys\nsys.modules['torch'] = None\n" + "".join(
         f"importlib.import_module('firstorder.{name.removesuffix('.__init__')}')\n" for name in names
@@ -155,6 +156,6 @@ def test_settings_results_and_report_work_where_torch_cannot_be_imported() -> No
 
 def test_snakemake_pays_for_no_heavy_import() -> None:
     """It loads settings for every job: neither arrays nor tables nor drawing come with them."""
-    program = "import sys, firstorder.settings; print(*sys.modules)"
+    program = "import sys, firstorder.params; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not {"torch", "numpy", "pandas", "matplotlib", "seaborn", "PIL"} & set(done.stdout.split())

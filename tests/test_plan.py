@@ -13,7 +13,7 @@ from firstorder.__main__ import main
 from firstorder.plan import Device
 from firstorder.results import write_rows, write_run
 from firstorder.settings import CURVE, MODEL, Project, digest
-from tests.synthetic_records import FIVE_SHOT, ONE_SHOT, TRAINING, make_project, params, store_record
+from tests.synthetic_records import FIVE_SHOT, ONE_SHOT, TRAINING, changed_params, make_project, store_record
 
 HERE = Device("cpu", "this machine")
 HISTOGRAM = [0, 0, 0, 0, 50, 50]
@@ -21,7 +21,7 @@ HISTOGRAM = [0, 0, 0, 0, 50, 50]
 
 def longer(**training: Any) -> dict[str, Any]:
     """Return the made-up project with ten times the outer steps and tasks."""
-    values = params()
+    values = changed_params()
     values["trainings"][TRAINING] |= {"outer_steps": 10_000, **training}
     for evaluation in values["evaluations"].values():
         evaluation["tasks"] *= 10
@@ -109,7 +109,7 @@ def test_an_evaluation_with_one_of_its_two_cells_is_missing(short: plan.Root) ->
 def test_an_evaluation_whose_settings_were_edited_is_stale(short: plan.Root) -> None:
     for mode in ("inductive", "transductive"):
         store_record(*short, ONE_SHOT, mode, {0: HISTOGRAM})  # type: ignore[arg-type]
-    values = params()
+    values = changed_params()
     values["evaluations"][ONE_SHOT]["inner_steps"] = 51
     edited = make_project(short[0], values)
     assert plan.evaluations(short[0], edited, HERE, [])[0].states == ("stale", "missing", "missing")
@@ -134,7 +134,7 @@ def test_a_needed_model_that_is_not_here_is_named(short: plan.Root) -> None:
 
 
 def test_a_finished_project_has_nothing_left(tmp_path: Path) -> None:
-    project = make_project(tmp_path, params(seeds=[0]))
+    project = make_project(tmp_path, changed_params(seeds=[0]))
     store_training(tmp_path, project, 0)
     for evaluation in (ONE_SHOT, FIVE_SHOT):
         for mode in ("inductive", "transductive"):

@@ -11,7 +11,7 @@ import pytest
 
 from firstorder.errors import UserError
 from firstorder.report import accuracies
-from tests.synthetic_records import ONE_SHOT, PARAMS, TRAINING, make_project, params, store_record
+from tests.synthetic_records import ONE_SHOT, PARAMS, TRAINING, changed_params, make_project, store_record
 
 HALF = [0, 0, 0, 0, 50, 50]  # 100 tasks, 450 of 500 right
 
@@ -52,7 +52,7 @@ def test_a_stale_record_is_refused_with_the_command_that_rebuilds_it(tmp_path: P
     store_record(tmp_path, make_project(tmp_path), ONE_SHOT, "inductive", {1: HALF, 2: HALF})
     trainings = copy.deepcopy(PARAMS["trainings"])
     trainings[TRAINING]["outer_steps"] = 2000
-    changed = make_project(tmp_path, params(trainings=trainings))
+    changed = make_project(tmp_path, changed_params(trainings=trainings))
     with pytest.raises(UserError) as refused:
         accuracies.write(tmp_path, changed)
     message = str(refused.value)

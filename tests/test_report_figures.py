@@ -19,8 +19,8 @@ from tests.synthetic_records import (
     ONE_SHOT,
     PARAMS,
     TRAINING,
+    changed_params,
     make_project,
-    params,
     store_curve,
     store_record,
     store_sine,
@@ -108,7 +108,7 @@ def test_rows_without_a_published_number_are_not_drawn_beside_those_with_one(roo
 def test_a_table_beside_nothing_is_drawn_alone(root: Path) -> None:
     section = copy.deepcopy(PARAMS["tables"])
     section["table-2"]["paper"] = "none"
-    project = make_project(root, params(tables=section))
+    project = make_project(root, changed_params(tables=section))
     assert set(gathered(root, project, "accuracies")["row"]) == {row["label"] for row in section["table-2"]["rows"]}
     figure = drawn(root, project, "accuracies")
     labels = {container.get_label() for axis in figure.axes for container in axis.containers}
@@ -173,7 +173,7 @@ def test_a_figure_without_records_says_so_and_is_written(tmp_path: Path, name: s
 def test_an_axis_without_values_has_no_numbers(tmp_path: Path) -> None:
     section = copy.deepcopy(PARAMS["tables"])
     section["table-2"]["paper"] = "none"
-    figure = drawn(tmp_path, make_project(tmp_path, params(tables=section)), "accuracies")
+    figure = drawn(tmp_path, make_project(tmp_path, changed_params(tables=section)), "accuracies")
     assert [len(axis.get_xticks()) for axis in figure.axes] == [0, 0]
     assert figure.legends == []
 

@@ -12,7 +12,7 @@ from firstorder.errors import UserError
 from firstorder.report import claim_tables, figures, page, tables
 from firstorder.results import read_record
 from firstorder.settings import Project
-from tests.synthetic_records import ONE_SHOT, make_project, params, store_record, store_sine
+from tests.synthetic_records import ONE_SHOT, changed_params, make_project, store_record, store_sine
 from tests.test_report_published import PUBLISHED
 
 CAPTIONS = Path(__file__).parents[1] / "workflow" / "report"
@@ -85,7 +85,7 @@ def test_page_tells_what_became_of_the_papers_claims(tmp_path: Path, project: Pr
 
 
 def test_page_of_cells_that_the_paper_lacks_says_that_nothing_is_claimed(tmp_path: Path) -> None:
-    made = make_project(tmp_path, params(evaluations={}, tables={}, figures={}, sine=None))
+    made = make_project(tmp_path, changed_params(evaluations={}, tables={}, figures={}, sine=None))
     assert "<p>No claim of the paper is about these cells.</p>" in write_all(tmp_path, made).read_text(encoding="utf-8")
 
 
@@ -103,7 +103,9 @@ def test_page_without_any_record_says_so(tmp_path: Path) -> None:
 
 
 def test_title_is_escaped(tmp_path: Path) -> None:
-    text = write_all(tmp_path, make_project(tmp_path, params(title="<b> & co", figures={}))).read_text(encoding="utf-8")
+    text = write_all(tmp_path, make_project(tmp_path, changed_params(title="<b> & co", figures={}))).read_text(
+        encoding="utf-8"
+    )
     assert "<h1>&lt;b&gt; &amp; co</h1>" in text
 
 

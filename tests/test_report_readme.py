@@ -9,7 +9,7 @@ import pytest
 
 from firstorder.errors import UserError
 from firstorder.report import readme
-from tests.synthetic_records import ONE_SHOT, PARAMS, make_project, params, store_record
+from tests.synthetic_records import ONE_SHOT, PARAMS, changed_params, make_project, store_record
 from tests.test_report_published import PUBLISHED
 
 NINETY, EIGHTY = [0, 0, 0, 0, 50, 50], [0, 0, 0, 0, 100, 0]
@@ -29,8 +29,8 @@ def with_baseline() -> dict[str, object]:
 def test_paper_full_length_and_reduced_length_stand_one_under_another(tmp_path: Path) -> None:
     full, reduced = tmp_path / "full", tmp_path / "reduced"
     projects = [
-        (full, make_project(full, params(title="Full length"))),
-        (reduced, make_project(reduced, params(title="Reduced: one tenth"))),
+        (full, make_project(full, changed_params(title="Full length"))),
+        (reduced, make_project(reduced, changed_params(title="Reduced: one tenth"))),
     ]
     store_record(full, projects[0][1], ONE_SHOT, "inductive", {0: NINETY, 1: EIGHTY})
     store_record(reduced, projects[1][1], ONE_SHOT, "inductive", {0: NINETY})
@@ -52,8 +52,8 @@ def test_a_verdict_stands_only_behind_what_was_judged(tmp_path: Path) -> None:
     """Two seeds at full length are judged; reduced length and a single seed are not."""
     full, reduced = tmp_path / "full", tmp_path / "reduced"
     projects = [
-        (full, make_project(full, params(title="Full length", length="full"))),
-        (reduced, make_project(reduced, params(title="Reduced"))),
+        (full, make_project(full, changed_params(title="Full length", length="full"))),
+        (reduced, make_project(reduced, changed_params(title="Reduced"))),
     ]
     for root, project in projects:
         store_record(root, project, ONE_SHOT, "inductive", {0: NINETY, 1: NINETY})

@@ -11,7 +11,7 @@ import pytest
 from firstorder.errors import UserError
 from firstorder.report import tables
 from firstorder.report.printed import PrintedTable, column_label, percent, points, training_label
-from tests.synthetic_records import FIVE_SHOT, ONE_SHOT, PARAMS, make_project, params, store_record, store_sine
+from tests.synthetic_records import FIVE_SHOT, ONE_SHOT, PARAMS, changed_params, make_project, store_record, store_sine
 from tests.test_report_published import PUBLISHED
 
 NINETY, EIGHTY = [0, 0, 0, 0, 50, 50], [0, 0, 0, 0, 100, 0]
@@ -69,7 +69,7 @@ def test_markdown_prints_percent_and_says_not_run(root: Path) -> None:
 
 def test_a_verdict_stands_in_each_line_that_the_paper_has(tmp_path: Path) -> None:
     """At full length: one cell with two seeds, one with one seed, one not run; the baseline is no claim."""
-    project = make_project(tmp_path, params(length="full"))
+    project = make_project(tmp_path, changed_params(length="full"))
     store_record(tmp_path, project, ONE_SHOT, "inductive", {0: NINETY, 1: NINETY})
     store_record(tmp_path, project, FIVE_SHOT, "transductive", {0: NINETY})
     data = tables.comparison(tmp_path, project, "table-2", PUBLISHED).set_index(["row", "column"])["verdict"]
@@ -82,7 +82,7 @@ def test_a_verdict_stands_in_each_line_that_the_paper_has(tmp_path: Path) -> Non
 def test_a_column_that_no_evaluation_of_the_project_measures_is_not_run(root: Path) -> None:
     section = copy.deepcopy(PARAMS["tables"])
     section["table-2"]["columns"].append("omniglot-20way/5shot")
-    data = tables.comparison(root, make_project(root, params(tables=section)), "table-2", PUBLISHED)
+    data = tables.comparison(root, make_project(root, changed_params(tables=section)), "table-2", PUBLISHED)
     line = data.set_index(["row", "column"]).loc[("Reptile", "omniglot-20way/5shot")]
     assert (line["paper_printed"], line["verdict"]) == ("96.65 ± 0.33", "not run")
 
@@ -114,7 +114,7 @@ def test_latex_escapes_what_latex_would_read(root: Path) -> None:
 def test_a_table_beside_nothing_has_no_column_of_the_paper(root: Path) -> None:
     section = copy.deepcopy(PARAMS["tables"])
     section["table-2"]["paper"] = "none"
-    _, markdown, _ = tables.write(root, make_project(root, params(tables=section)), "table-2", PUBLISHED)
+    _, markdown, _ = tables.write(root, make_project(root, changed_params(tables=section)), "table-2", PUBLISHED)
     text = markdown.read_text(encoding="utf-8")
     assert "| Row | Task | Ours, % | Seeds | Tasks a seed |" in text
     assert "95.39" not in text
@@ -124,7 +124,7 @@ def test_a_published_table_that_does_not_exist_is_refused(root: Path) -> None:
     section = copy.deepcopy(PARAMS["tables"])
     section["table-2"]["paper"] = "table-3"
     with pytest.raises(UserError, match=r"unknown published table 'table-3' \(did you mean"):
-        tables.write(root, make_project(root, params(tables=section)), "table-2", PUBLISHED)
+        tables.write(root, make_project(root, changed_params(tables=section)), "table-2", PUBLISHED)
 
 
 def test_an_unknown_table_is_refused_with_the_nearest_name(root: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_sine_table_without_losses_says_not_run(root: Path) -> None:
 
 
 def test_a_project_without_sine_waves_has_no_sine_table(root: Path) -> None:
-    project = make_project(root, params(sine=None))
+    project = make_project(root, changed_params(sine=None))
     assert tables.names(project) == ["table-2"]
     with pytest.raises(UserError, match="unknown table 'sine'"):
         tables.write(root, project, "sine", PUBLISHED)

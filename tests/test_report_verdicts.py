@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from firstorder import settings
+from firstorder import params, settings
 from firstorder.report import claim_tables, verdicts
 from firstorder.report.verdicts import Interval, verdict_of_order, verdict_of_value
 from firstorder.settings import Project
-from tests.synthetic_records import FIVE_SHOT, ONE_SHOT, PARAMS, make_project, make_record, params, store_record
+from tests.synthetic_records import FIVE_SHOT, ONE_SHOT, PARAMS, changed_params, make_project, make_record, store_record
 from tests.test_report_published import PUBLISHED
 
 VALUE = f"value/{ONE_SHOT}/inductive"
@@ -23,7 +23,7 @@ AT_95, AT_96, AT_94 = [0, 0, 0, 0, 25, 75], [0, 0, 0, 0, 20, 80], [0, 0, 0, 0, 3
 
 
 def full(**changes: Any) -> dict[str, Any]:
-    return params(length="full", **changes)
+    return changed_params(length="full", **changes)
 
 
 def judged(project: Project, records: dict[tuple[str, settings.Mode], dict[int, list[int]]]) -> pd.DataFrame:
@@ -143,7 +143,7 @@ def test_at_reduced_length_no_value_is_judged(tmp_path: Path) -> None:
 
 
 def test_at_reduced_length_an_order_is_judged_only_within_one_training(tmp_path: Path) -> None:
-    values = params()
+    values = changed_params()
     other = "reptile/omniglot-5way-again"
     values["trainings"][other] = copy.deepcopy(PARAMS["trainings"]["reptile/omniglot-5way"])
     values["evaluations"][FIVE_SHOT]["training"] = other
@@ -165,7 +165,7 @@ def test_only_the_full_length_project_stands_for_the_paper() -> None:
         p.parent for p in top.glob("studies/*/*/params.yaml")
     ]
     assert len(folders) >= 4
-    assert {settings.load(folder / "params.yaml").length for folder in folders} == {"reduced"}
+    assert {params.load(folder / "params.yaml").length for folder in folders} == {"reduced"}
 
 
 # --- What is written ---
@@ -197,7 +197,7 @@ def test_an_order_at_reduced_length_says_so(tmp_path: Path) -> None:
 
 
 def test_a_project_without_cells_of_the_paper_has_no_claims(tmp_path: Path) -> None:
-    project = make_project(tmp_path, params(evaluations={}, tables={}, figures={}))
+    project = make_project(tmp_path, changed_params(evaluations={}, tables={}, figures={}))
     csv, markdown = claim_tables.write(tmp_path, project, PUBLISHED)
     assert csv.read_text(encoding="utf-8").splitlines() == [",".join(verdicts.TYPES)]
     assert markdown.read_text(encoding="utf-8") == "No claim of the paper is about these cells.\n"

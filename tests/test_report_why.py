@@ -11,7 +11,7 @@ from firstorder.errors import UserError
 from firstorder.report import why
 from firstorder.results import write_run
 from firstorder.settings import CURVE, RECORD, Project, digest
-from tests.synthetic_records import ONE_SHOT, PARAMS, TRAINING, make_project, params, store_record
+from tests.synthetic_records import ONE_SHOT, PARAMS, TRAINING, changed_params, make_project, store_record
 from tests.test_report_published import PUBLISHED
 
 CELL = f"{ONE_SHOT}/inductive"
@@ -81,7 +81,7 @@ def test_only_the_seeds_asked_for_are_told(tmp_path: Path, project: Project) -> 
 
 
 def test_a_stale_record_is_shown_as_such_and_not_counted(tmp_path: Path, project: Project) -> None:
-    values = params()
+    values = changed_params()
     values["evaluations"][ONE_SHOT]["inner_steps"] = 51
     text = told(tmp_path, make_project(tmp_path, values))
     assert "STALE, params.yaml has changed since: evaluation.inner_steps: 50 -> 51" in text
@@ -90,7 +90,7 @@ def test_a_stale_record_is_shown_as_such_and_not_counted(tmp_path: Path, project
 
 
 def test_a_cell_that_the_paper_does_not_have_says_so(tmp_path: Path) -> None:
-    values = params()
+    values = changed_params()
     training = {**PARAMS["trainings"][TRAINING], "algorithm": "untrained", "outer_steps": 0}
     values["trainings"]["untrained/omniglot-5way"] = training
     name = "untrained/omniglot-5way/1shot"

@@ -15,11 +15,11 @@ from pathlib import Path
 
 sys.modules["torch"] = None  # from here on `import torch` fails
 
-from firstorder import plan, settings
+from firstorder import plan, params, settings
 from firstorder.report import accuracies, claim_tables, figures, page, readme, tables, why
 
 root, published, captions = (Path(argument) for argument in sys.argv[1:])
-project = settings.load(root / "params.yaml")
+project = params.load(root / "params.yaml")
 accuracies.write(root, project)
 for name in tables.names(project):
     tables.write(root, project, name, published)

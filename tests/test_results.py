@@ -12,7 +12,7 @@ import pytest
 
 from firstorder import results
 from firstorder.errors import UserError
-from tests.synthetic_records import FIVE_SHOT, ONE_SHOT, PARAMS, TRAINING, make_project, make_record, params
+from tests.synthetic_records import FIVE_SHOT, ONE_SHOT, PARAMS, TRAINING, changed_params, make_project, make_record
 
 HISTOGRAM = (1, 2, 3, 4, 40, 50)
 RUN = {"seconds": 1.5, "commit": "abc"}
@@ -104,7 +104,7 @@ def test_a_record_is_stale_after_its_settings_changed(tmp_path: Path) -> None:
     record = make_record(make_project(tmp_path), ONE_SHOT, "inductive", 0, HISTOGRAM)
     evaluations = copy.deepcopy(PARAMS["evaluations"])
     evaluations[ONE_SHOT]["inner_steps"] = 25
-    project = make_project(tmp_path, params(evaluations=evaluations))
+    project = make_project(tmp_path, changed_params(evaluations=evaluations))
     assert results.stale_records([record], project) == [(record, "evaluation.inner_steps: 50 -> 25")]
 
 
@@ -112,7 +112,7 @@ def test_a_record_stays_fresh_when_only_lists_and_other_cells_changed(tmp_path: 
     record = make_record(make_project(tmp_path), ONE_SHOT, "inductive", 0, HISTOGRAM)
     evaluations = copy.deepcopy(PARAMS["evaluations"])
     evaluations[FIVE_SHOT]["tasks"] = 7
-    project = make_project(tmp_path, params(title="Another", seeds=[0, 1], evaluations=evaluations, figures={}))
+    project = make_project(tmp_path, changed_params(title="Another", seeds=[0, 1], evaluations=evaluations, figures={}))
     assert results.stale_records([record], project) == []
 
 

@@ -13,7 +13,8 @@ import yaml
 
 from firstorder import settings
 from firstorder.errors import UserError
-from firstorder.settings import MODES, DatasetSettings, Project, TrainingSettings, digest, load
+from firstorder.params import load
+from firstorder.settings import MODES, DatasetSettings, Project, TrainingSettings, digest
 from tests.conftest import ABSENT, edit
 
 ROOT = Path(__file__).parents[1]

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 
-from firstorder import NUMERICS_VERSION, __main__, settings, sine, tasks
+from firstorder import NUMERICS_VERSION, __main__, params, settings, sine, tasks
 from firstorder.errors import UserError
 from firstorder.inner_loop import InnerLoop
 from firstorder.settings import SineSettings, SineTrainingSettings
@@ -333,7 +333,7 @@ def test_the_verb_writes_both_tables_and_how_they_were_made(tmp_path: Path, caps
     printed = [str(tmp_path / name) for name in (settings.SINE_LOSSES, settings.SINE_FITS)]
     assert capsys.readouterr().out.split() == printed
     expected = sine.simulate(small())
-    digest = settings.digest(settings.load(tmp_path / "params.yaml").settings_of_sine())
+    digest = settings.digest(params.load(tmp_path / "params.yaml").settings_of_sine())
     for name, columns, rows in zip(
         (settings.SINE_LOSSES, settings.SINE_FITS), (sine.LOSS_COLUMNS, sine.FIT_COLUMNS), expected, strict=True
     ):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from firstorder import packs, settings
+from firstorder import packs, params, settings
 from tests.conftest import EVALUATION, TINY_PARAMS, TRAINING, edit, tiny_pack, write_params
 
 REPOSITORY = Path(__file__).parents[1]
@@ -202,6 +202,6 @@ def test_snakemakes_own_report_carries_the_captions(built, tmp_path):
 
 def test_every_table_and_figure_has_a_caption():
     for folder in (".", "quick", "reduced", "studies/second-moments/carried", "studies/second-moments/per-lane"):
-        project = settings.load(REPOSITORY / folder / "params.yaml")
+        project = params.load(REPOSITORY / folder / "params.yaml")
         for name in [*project.tables, *project.figures, *(["sine"] if project.sine else [])]:
             assert (REPOSITORY / f"workflow/report/{name}.rst").read_text(encoding="utf-8").strip()

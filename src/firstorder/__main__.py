@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from firstorder import __version__, progress, settings
+from firstorder import __version__, params, progress, settings
 from firstorder.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ Arguments = argparse.Namespace
 def _project(arguments: Arguments) -> tuple[Path, settings.Project]:
     """Return the folder of params.yaml and what it says."""
     path = Path(arguments.params)
-    return path.parent, settings.load(path)
+    return path.parent, params.load(path)
 
 
 def _check_seed(project: settings.Project, seed: int) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from firstorder.inner_loop import InnerLoop, OptimiserState, adapt
+from firstorder.inner_loop import InnerLoop, OptimiserState, adapt, gradient, hessian_product
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def fomaml(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Gro
     gradients = []
     for group in groups:
         adapted, _ = adapt(inner, _lanes(initial, group), state.lanes(_count(group)), group.batches)
-        gradients.append(_gradient(inner, adapted, group.query))
+        gradients.append(gradient(inner, adapted, group.query))
     return torch.cat(gradients).mean(dim=0, keepdim=True), state
 
 
@@ -85,13 +85,31 @@ def maml(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Group
 
     Equation 4: g_MAML = U'_A(phi) L'_B(U_A(phi)). Mean over tasks.
     """
-    gradients = []
-    for group in groups:
-        start = _lanes(initial, group).clone().requires_grad_()
-        adapted, _ = adapt(inner, start, state.lanes(_count(group)), group.batches, differentiable=True)
-        (gradient,) = torch.autograd.grad(inner.loss(adapted, group.query).sum(), start)
-        gradients.append(gradient)
+    by_hand = inner.engine is not None and inner.optimiser == "sgd"
+    through = _through_hessians if by_hand else _through_autograd
+    gradients = [through(inner, initial, state, group) for group in groups]
     return torch.cat(gradients).mean(dim=0, keepdim=True), state
+
+
+def _through_autograd(inner: InnerLoop, initial: Tensor, state: OptimiserState, group: Group) -> Tensor:
+    """Return MAML's gradients [lanes, parameters] by differentiating the whole inner loop."""
+    start = _lanes(initial, group).clone().requires_grad_()
+    adapted, _ = adapt(inner, start, state.lanes(_count(group)), group.batches, differentiable=True)
+    return torch.autograd.grad(inner.loss(adapted, group.query).sum(), start)[0]
+
+
+def _through_hessians(inner: InnerLoop, initial: Tensor, state: OptimiserState, group: Group) -> Tensor:
+    """Return MAML's gradients [lanes, parameters] for SGD: the query gradient times I - alpha H_j, from the last j on.
+
+    H_j is the Hessian of inner step j's loss where that step started.
+    """
+    points = [_lanes(initial, group)]
+    for batch in group.batches:
+        points.append(adapt(inner, points[-1], state.lanes(_count(group)), [batch])[0])
+    product = gradient(inner, points[-1], group.query)
+    for point, batch in zip(points[-2::-1], reversed(group.batches), strict=True):
+        product = product - inner.learning_rate * hessian_product(inner, point, batch, product)
+    return product
 
 
 def binomial(order: int) -> Algorithm:
@@ -111,9 +129,9 @@ def binomial(order: int) -> Algorithm:
             for batch in group.batches:
                 points.append(adapt(inner, points[-1], state.lanes(_count(group)), [batch])[0])
             # terms[l] sums the products with exactly l Hessians of the steps seen so far, from the last back.
-            terms = [_gradient(inner, points[-1], group.query)]
+            terms = [gradient(inner, points[-1], group.query)]
             for point, batch in zip(points[-2::-1], reversed(group.batches), strict=True):
-                products = [_hessian_product(inner, point, batch, term) for term in terms[:order]]
+                products = [hessian_product(inner, point, batch, term) for term in terms[:order]]
                 terms += [torch.zeros_like(terms[0])] * (min(order, len(terms)) + 1 - len(terms))
                 for hessians, product in enumerate(products, start=1):
                     terms[hessians] = terms[hessians] - inner.learning_rate * product
@@ -140,19 +158,3 @@ def _count(group: Group) -> int:
 
 def _lanes(initial: Tensor, group: Group) -> Tensor:
     return initial.expand(_count(group), -1)
-
-
-def _gradient(inner: InnerLoop, parameters: Tensor, batch: Any) -> Tensor:
-    """Return the gradient of a mini-batch's loss for every lane, [lanes, parameters]."""
-    parameters = parameters.detach().requires_grad_()
-    return torch.autograd.grad(inner.loss(parameters, batch).sum(), parameters)[0]
-
-
-def _hessian_product(inner: InnerLoop, parameters: Tensor, batch: Any, vector: Tensor) -> Tensor:
-    """Return the derivative of the inner step's gradient, transposed, times `vector`, for every lane."""
-    parameters = parameters.detach().requires_grad_()
-    loss = inner.loss(parameters, batch).sum()
-    (gradient,) = torch.autograd.grad(loss, parameters, create_graph=True)
-    if inner.adapted is not None:
-        gradient = gradient * inner.adapted
-    return torch.autograd.grad((gradient * vector).sum(), parameters)[0]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from firstorder import settings
+from firstorder import params
 from firstorder.report import runs
 from firstorder.results import read_records
 from firstorder.settings import CURVE, MODEL, MODES, RECORD, Project, digest
@@ -93,9 +93,9 @@ def evaluations(root: Path, project: Project, device: Device, measured: Sequence
 
 def describe(root: Path, device: Device, others: Iterable[Path] = ()) -> str:
     """Return the plan of the project in `root` as text; times come from its own records and from `others`' too."""
-    project = settings.load(root / "params.yaml")
+    project = params.load(root / "params.yaml")
     folders = dict.fromkeys([root.resolve(), *(folder.resolve() for folder in others)])
-    measured = [(folder, settings.load(folder / "params.yaml")) for folder in folders]
+    measured = [(folder, params.load(folder / "params.yaml")) for folder in folders]
     trained, evaluated = (find(root, project, device, measured) for find in (trainings, evaluations))
     lines = [f"{project.title}; seeds {', '.join(map(str, project.seeds))}"]
     for title, entries in (

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from firstorder import settings
+from firstorder import params, settings
 
-PROJECT = settings.load("params.yaml")
+PROJECT = params.load("params.yaml")
 # The repository, where paper/ and workflow/report/ are, seen from the working folder.
 REPOSITORY = Path(os.path.relpath(Path(workflow.main_snakefile).parent))
 

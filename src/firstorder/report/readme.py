@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from firstorder import settings
+from firstorder import params
 from firstorder.errors import UserError
 from firstorder.files import replacing
 from firstorder.report import tables, verdicts
@@ -50,7 +50,7 @@ def replace_block(text: str, name: str, block: str) -> str:
 
 def update(readme: Path, roots: list[Path], published_path: Path) -> None:
     """Write the table into the block `table-2` of `readme`, from the params.yaml and records of each root."""
-    projects = [(root, settings.load(root / "params.yaml")) for root in roots]
+    projects = [(root, params.load(root / "params.yaml")) for root in roots]
     block = render(projects, published_path)
     try:
         text = replace_block(readme.read_text(encoding="utf-8"), TABLE, block)
