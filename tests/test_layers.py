@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "tasks": {"errors"},
     "models": {"tasks"},
     "inner_loop": set(),
+    "native": {"files", "inner_loop", "models"},
     "algorithms": {"inner_loop"},
     "checkpoints": {"errors", "files", "inner_loop", "models"},
     "evaluation": {"checkpoints", "inner_loop", "models", "progress", "settings", "tasks"},
@@ -57,7 +58,16 @@ MAY_IMPORT = {
     "report": {"errors", "files", "params", "report", "results", "schema", "settings"},
     "plan": {"params", "report", "results", "settings"},
 }
-ARITHMETIC = {"checkpoints", "models", "inner_loop", "algorithms", "evaluation", "training", "sine"}  # may import torch
+ARITHMETIC = {
+    "checkpoints",
+    "models",
+    "inner_loop",
+    "native",
+    "algorithms",
+    "evaluation",
+    "training",
+    "sine",
+}  # may import torch
 
 
 def name_of(path: Path) -> str:

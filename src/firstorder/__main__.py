@@ -70,7 +70,7 @@ def _device_name(device: torch.device) -> str:
 
 def _problem(root: Path, project: settings.Project, name: str, arguments: Arguments) -> tuple[Problem, str]:
     """Load a training's data onto the device; return it with the data's content digest."""
-    from firstorder import packs, training
+    from firstorder import native, packs, training
     from firstorder.evaluation import ImagePool
 
     chosen = settings.lookup(project.trainings, name, "training")
@@ -82,7 +82,8 @@ def _problem(root: Path, project: settings.Project, name: str, arguments: Argume
         "meta-train": ImagePool.of(pools.meta_train, pools.scale, device, pools.turns, pools.counts.get("meta_train")),
         "meta-test": ImagePool.of(pools.meta_test, pools.scale, device, pools.turns, pools.counts.get("meta_test")),
     }
-    return training.Problem(name, chosen, arguments.seed, on_device), data_digest
+    engine = native.engine(chosen.network, chosen.way) if device.type == "cpu" else None
+    return training.Problem(name, chosen, arguments.seed, on_device, engine), data_digest
 
 
 def download(arguments: Arguments) -> None:

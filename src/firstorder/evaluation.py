@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from firstorder.checkpoints import Checkpoint
-from firstorder.inner_loop import InnerLoop, adapt
+from firstorder.inner_loop import Engine, InnerLoop, adapt
 from firstorder.models import Network
 from firstorder.progress import Track, silent
 from firstorder.settings import MODES, Mode
@@ -94,12 +94,12 @@ def query_images(pool: ImagePool, tasks: Tasks, dtype: torch.dtype = torch.float
     return images, labels.expand(len(images), -1)
 
 
-def transductive_logits(network: Network, parameters: Tensor, query: Tensor) -> Tensor:
+def transductive_logits(network: Network | Engine, parameters: Tensor, query: Tensor) -> Tensor:
     """Classify all query images [lanes, queries, ...] of a task together: [lanes, queries, way]."""
     return network.logits(parameters, query)
 
 
-def inductive_logits(network: Network, parameters: Tensor, support: Tensor, query: Tensor) -> Tensor:
+def inductive_logits(network: Network | Engine, parameters: Tensor, support: Tensor, query: Tensor) -> Tensor:
     """Classify each query image with the support set [lanes, images, ...] alone: [lanes, queries, way]."""
     rows = [
         network.logits(parameters, torch.cat([support, query[:, [position]]], dim=1))[:, -1]
@@ -120,10 +120,11 @@ def correct_answers(
     start = checkpoint.parameters.expand(lanes, -1)
     adapted, _ = adapt(inner, start, checkpoint.state.lanes(lanes), mini_batches(pool, tasks))
     (query, labels), support = query_images(pool, tasks), pool.take(tasks.support)
+    forward = inner.engine or network
     with torch.no_grad():
         logits = {
-            "transductive": transductive_logits(network, adapted, query),
-            "inductive": inductive_logits(network, adapted, support, query),
+            "transductive": transductive_logits(forward, adapted, query),
+            "inductive": inductive_logits(forward, adapted, support, query),
         }
     return {mode: (logits[mode].argmax(dim=-1) == labels).sum(dim=1).cpu().numpy() for mode in MODES}
 
