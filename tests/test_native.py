@@ -115,6 +115,7 @@ def test_lanes_and_sizes_of_mini_batches_do_not_matter() -> None:
     """Maps left over from a larger mini-batch, or from another lane, leave no trace."""
     loop, parameters, batches = case("mini_imagenet_finn", torch.float32)
     images, labels = batches[0]
+    few = (images[:1, :4], labels[:1, :4])
     fresh = native.NativeEngine("mini_imagenet_finn", WAY).gradient(
         loop, parameters[:1], (images[:1, :4], labels[:1, :4])
     )

@@ -26,8 +26,13 @@ LARGEST_SEED = 2**32 - 1
 MODEL = "models/{training}/seed-{seed}.safetensors"
 CURVE = "results/curves/{training}/seed-{seed}.csv"
 RECORD = "results/cells/{evaluation}/{mode}/seed-{seed}.json"
+ADAPTATION = "results/curves/adaptation/{evaluation}/seed-{seed}.csv"
+ALPHABETS = "results/curves/alphabets/{evaluation}/seed-{seed}.csv"
 SINE_LOSSES = "results/curves/sine/losses.csv"
 SINE_FITS = "results/curves/sine/fits.csv"
+EXPANSION = "results/curves/theory/expansion.csv"
+INNER_PRODUCTS = "results/curves/theory/{training}/seed-{seed}.csv"
+MANIFOLD_POINTS = "results/curves/manifolds/points.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +133,64 @@ class EvaluationSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SweepVariant:
+    """One line of a sweep: what it has otherwise than the sweep's base; what is absent is the base's."""
+
+    label: str = setting("printed name")
+    algorithm: Literal["reptile", "last_step"] = setting("function of algorithms.py")
+    sampling: Literal["cycle", "replacement"] | None = setting("as in a training", default=None)
+    train_shot: int | None = setting("as in a training", at_least=1, default=None)
+    query_shot: int | None = setting("as in a training; last_step's separate tail", at_least=1, default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepSettings:
+    """Trainings that differ in one setting and, line by line, in what a variant says: a panel of Figure 4.
+
+    It stands for a training for each variant and value, named after its settings, so that the same settings in two
+    sweeps are one training.
+    """
+
+    base: TrainingSettings = setting("all settings of a training; its algorithm is the variant's")
+    varied: Literal["inner_steps", "inner_batch_size", "outer_step_size"] = setting("which setting of a training")
+    values: tuple[float, ...] = setting("its values, ascending", above=0)
+    variants: dict[str, SweepVariant] = setting("lines of the panel")
+
+    def training(self, variant: str, value: float) -> TrainingSettings:
+        """Resolve the training of one variant and value."""
+        chosen = resolved(self.variants[variant])
+        del chosen["label"]
+        chosen[self.varied] = value if self.varied == "outer_step_size" else int(value)
+        return dataclasses.replace(self.base, **chosen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptationSettings:
+    """Accuracy against inner steps at evaluation, for the evaluation of the same name."""
+
+    inner_steps: tuple[int, ...] = setting("inner steps after which the task's queries are judged", at_least=0)
+    tasks: int = setting("meta-test tasks", at_least=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlphabetSettings:
+    """Which alphabets are taken for which, in the evaluation of the same name."""
+
+    tasks: int = setting("meta-test tasks", at_least=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifoldSettings:
+    """Figure 2: iterates between two curves in the plane; manifolds.py says which."""
+
+    start: tuple[float, ...] = setting("phi before the first outer step: x and y")
+    inner_learning_rate: float = setting("alpha, on half the squared distance to the curve", above=0, at_most=1)
+    inner_steps: int = setting("k, inner steps a task", at_least=1)
+    outer_steps: int = setting("outer steps, one curve after the other", at_least=2)
+    outer_step_size: float = setting("epsilon at the start, annealed linearly to 0", above=0, at_most=1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SineTrainingSettings:
     """One meta-training on sine waves (Figure 1)."""
 
@@ -154,6 +217,44 @@ class SineSettings:
     drawn_tasks: int = setting("waves whose fits are drawn", at_least=1)
     reptile: SineTrainingSettings = setting("meta-training by Reptile")
     maml: SineTrainingSettings = setting("meta-training by MAML, second order, outer optimiser Adam")
+    joint: SineTrainingSettings | None = setting(
+        "joint training: Reptile with one inner step; absent: not trained", default=None
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpansionSettings:
+    """Section 5.1 on small smooth problems, over all orders of a task's mini-batches; theory.py."""
+
+    seed: int = setting("seed of all draws", at_least=0, at_most=LARGEST_SEED)
+    problems: tuple[Literal["regression", "classification"], ...] = setting("functions of theory.py")
+    tasks: int = setting("tasks that the expectation is over", at_least=1)
+    mini_batches: int = setting("n, mini-batches a task", at_least=2)
+    batch_size: int = setting("points a mini-batch", at_least=1)
+    hidden: int = setting("units in each hidden layer", at_least=1)
+    inner_steps: tuple[int, ...] = setting("numbers k of gradients, at most n", at_least=2)
+    learning_rates: tuple[float, ...] = setting("alpha, ascending: the ladder on which alpha goes to 0", above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InnerProductSettings:
+    """Section 5.1's explanation: inner products of gradients while Reptile and joint training go on; inner_products.py.
+
+    Joint training is the same training with one inner step and k times as many outer steps.
+    """
+
+    trainings: tuple[str, ...] = setting("Reptile trainings whose settings are taken, the outer steps excepted")
+    outer_steps: int = setting("outer steps of Reptile, epsilon annealed over them", at_least=1)
+    measurements: int = setting("times that it is measured after the start, evenly spaced", at_least=1)
+    tasks: int = setting("meta-training tasks a measurement, the same at each", at_least=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TheorySettings:
+    """Section 5 of the paper, checked numerically."""
+
+    expansion: ExpansionSettings = setting("E[g] against its leading-order expansion; needs no data")
+    inner_products: InnerProductSettings = setting("what the expansion explains, measured while training")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,10 +280,14 @@ class TableSettings:
 class FigureSettings:
     """One figure: a drawing function of report/figures.py and what it reads."""
 
-    kind: Literal["sine", "curves", "accuracies"] = setting("drawing function")
+    kind: Literal[
+        "sine", "theory", "curves", "accuracies", "combinations", "sweeps", "manifolds", "adaptation", "alphabets"
+    ] = setting("drawing function")
     title: str = setting("caption's first words")
     trainings: tuple[str, ...] = setting("trainings whose curves are drawn", default=())
     tables: tuple[str, ...] = setting("tables whose cells are drawn", default=())
+    sweeps: tuple[str, ...] | None = setting("sweeps that are drawn, a panel each", default=None)
+    evaluations: tuple[str, ...] | None = setting("entries of adaptations or alphabets that are drawn", default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,6 +303,11 @@ class Project:
     tables: dict[str, TableSettings] = setting("tables of the report")
     figures: dict[str, FigureSettings] = setting("figures of the report")
     sine: SineSettings | None = setting("Figure 1", default=None)
+    theory: TheorySettings | None = setting("section 5", default=None)
+    manifolds: ManifoldSettings | None = setting("Figure 2", default=None)
+    sweeps: dict[str, SweepSettings] | None = setting("Figure 4: many trainings in few lines", default=None)
+    adaptations: dict[str, AdaptationSettings] | None = setting("by evaluation: accuracy along it", default=None)
+    alphabets: dict[str, AlphabetSettings] | None = setting("by evaluation: errors by alphabet", default=None)
     length: Literal["full", "reduced"] = setting(
         "full: the trainings are the paper's, so that their accuracies are judged against it; reduced: only shown",
         default="reduced",
@@ -214,6 +324,24 @@ class Project:
     def cells(self) -> list[tuple[str, Mode, int]]:
         """List every cell as (evaluation, mode, seed)."""
         return [(name, mode, seed) for name in self.evaluations for mode in MODES for seed in self.seeds]
+
+    def members_of_sweep(self, name: str) -> list[tuple[str, float, str]]:
+        """List a sweep's trainings as (variant, value, name of the training)."""
+        sweep = lookup(self.sweeps or {}, name, "sweep")
+        members = []
+        for variant in sweep.variants:
+            for value in sweep.values:
+                made = sweep.training(variant, value)
+                about = f"{variant}-{made.inner_steps}x{made.inner_batch_size}-{made.outer_step_size:g}"
+                dataset = self.dataset_name(made.dataset)
+                members.append((variant, value, f"{made.algorithm}/{dataset}-{made.way}way-{about}"))
+        return members
+
+    def trainings_of_figure(self, name: str) -> list[str]:
+        """List the trainings whose curves a figure draws, none twice."""
+        figure = lookup(self.figures, name, "figure")
+        swept = [training for sweep in figure.sweeps or () for _, _, training in self.members_of_sweep(sweep)]
+        return list(dict.fromkeys([*figure.trainings, *swept]))
 
     def settings_of_training(self, name: str) -> dict[str, Any]:
         """Resolve all that decides a training's outcome, the seed excepted, as plain values."""
@@ -232,11 +360,47 @@ class Project:
             "evaluation": resolved(evaluation),
         }
 
+    def settings_of_adaptation(self, name: str) -> dict[str, Any]:
+        """Resolve all that decides the accuracies along an evaluation, the seed excepted, as plain values."""
+        return self._beside_evaluation(name, "adaptation", lookup(self.adaptations or {}, name, "adaptation"))
+
+    def settings_of_alphabets(self, name: str) -> dict[str, Any]:
+        """Resolve all that decides an evaluation's errors by alphabet, the seed excepted, as plain values."""
+        return self._beside_evaluation(name, "alphabets", lookup(self.alphabets or {}, name, "entry of alphabets"))
+
+    def _beside_evaluation(self, name: str, key: str, entry: Any) -> dict[str, Any]:
+        settings = self.settings_of_evaluation(name)
+        # Of the evaluation's own settings, those that the entry has stand in its place.
+        own = {k: v for k, v in settings["evaluation"].items() if not hasattr(entry, k)}
+        return {**settings, "evaluation": own, key: resolved(entry)}
+
+    def settings_of_manifolds(self) -> dict[str, Any]:
+        """Resolve all that decides Figure 2's numbers, as plain values."""
+        if self.manifolds is None:
+            raise UserError("params.yaml has no section `manifolds`; add one (the main params.yaml has an example)")
+        return {"numerics_version": NUMERICS_VERSION, "manifolds": resolved(self.manifolds)}
+
     def settings_of_sine(self) -> dict[str, Any]:
         """Resolve all that decides Figure 1's numbers, as plain values."""
         if self.sine is None:
             raise UserError("params.yaml has no section `sine`; add one (the main params.yaml has an example)")
         return {"numerics_version": NUMERICS_VERSION, "sine": resolved(self.sine)}
+
+    def settings_of_theory(self, training: str | None = None) -> dict[str, Any]:
+        """Resolve all that decides the expansion's numbers or, of one training, the inner products', as plain values.
+
+        The seed of the inner products is not among them, as with trainings.
+        """
+        if self.theory is None:
+            raise UserError("params.yaml has no section `theory`; add one (the main params.yaml has an example)")
+        if training is None:
+            return {"numerics_version": NUMERICS_VERSION, "expansion": resolved(self.theory.expansion)}
+        products = resolved(self.theory.inner_products)
+        lookup(dict.fromkeys(products.pop("trainings")), training, "training of `theory: inner_products`")
+        values = self.settings_of_training(training)
+        # Its own length and curve play no part.
+        values["training"] = {k: v for k, v in values["training"].items() if k not in ("outer_steps", "curve")}
+        return {**values, "inner_products": products}
 
 
 def resolved(settings: Any) -> dict[str, Any]:
