@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import stat
 import subprocess
 import sys
@@ -181,6 +182,14 @@ def test_it_is_compiled_once(tmp_path: Path) -> None:
     stamp = made.stat().st_mtime_ns
     assert compiled_by(tmp_path, command) == "None"
     assert made.stat().st_mtime_ns == stamp
+
+
+@needs_compiler
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the option is for x86-64")
+def test_narrow_vectors_are_left_to_torch(tmp_path: Path) -> None:
+    command = " ".join(native.compiler() or [])
+    said = compiled_by(tmp_path, f"{command} -mno-avx")
+    assert said == "this processor's vectors have 16 bytes, with which PyTorch is faster"
 
 
 @needs_compiler

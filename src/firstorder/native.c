@@ -760,6 +760,8 @@ void net_free(net *n) {
     free(n);
 }
 
+int vector_bytes(void) { return BYTES; }
+
 long net_parameters(const net *n) { return n->parameters; }
 
 /* logits [images][way] */

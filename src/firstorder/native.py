@@ -30,6 +30,7 @@ SOURCE = Path(__file__).with_name("native.c")
 # -ffast-math stays off: sums keep their order, and what is not a number stays visible.
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")
 DEFINES = {"float": (), "double": ("-DDOUBLE",)}
+NARROWEST = 32  # bytes a vector: AVX and wider; docs/performance.md has the measurement
 POOLS = {"stride": 0, "same": 1, "valid": 2}
 NUMBERS = {torch.float32: ("float", ctypes.c_float), torch.float64: ("double", ctypes.c_double)}
 
@@ -95,6 +96,8 @@ def reason(network: str) -> str | None:
     loaded = library("float")
     if isinstance(loaded, str):
         return loaded
+    if loaded.vector_bytes() < NARROWEST:
+        return f"this processor's vectors have {loaded.vector_bytes()} bytes, with which PyTorch is faster"
     if ARCHITECTURES[network].filters % 16:
         return f"{ARCHITECTURES[network].filters} filters are no multiple of 16"
     return None
