@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from firstorder.models import ARCHITECTURES, _block, _convolve_same, _normalise, make_network
+from firstorder.architectures import ARCHITECTURES
+from firstorder.models import _block, _convolve_same, _normalise, make_network
 from tests.plain_loop import features as plain_features
 from tests.plain_loop import logits as plain_logits
 from tests.test_against_plain_loop import plain

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from firstorder import inner_loop, native
 from firstorder.algorithms import ALGORITHMS, Group
+from firstorder.architectures import ARCHITECTURES
 from firstorder.evaluation import Draws, evaluate
 from firstorder.inner_loop import InnerLoop, OptimiserState
-from firstorder.models import ARCHITECTURES, make_network
+from firstorder.models import make_network
 from firstorder.training import Problem, checkpoint_of, classification_loss, evaluation_shape, outer_step, start
 from tests.test_golden import fingerprint
 from tests.test_training import problem

@@ -120,7 +120,7 @@ def test_the_text_sums_up_and_says_what_is_unknown(short: plan.Root, long: plan.
     assert "Made-up numbers; seeds 0, 1, 2" in text
     assert "3 of 3 trainings to do: 50 min." in text
     assert "6 of 6 evaluations to do: unknown." in text
-    assert "Unknown: nothing comparable was measured on this device." in text
+    assert "Unknown: nothing comparable was measured on this device" in text
     (line,) = [line for line in text.splitlines() if line.startswith(f"{TRAINING} ")]
     assert line.split()[1:] == ["0", "0", "3", "17", "min", "50", "min"]
 
@@ -165,3 +165,12 @@ def test_durations_are_printed_in_the_unit_that_fits() -> None:
         "1.5 days",
         "unknown",
     ]
+
+
+def test_of_two_engines_on_one_device_the_one_used_last_tells_the_time(short: plan.Root, long: plan.Root) -> None:
+    """An old run of another engine would make an average that neither engine takes."""
+    store_training(*short, 0, seconds=900.0, engine="plain", ended="2026-01-01T00:00:00Z")
+    store_training(*short, 1, seconds=100.0, engine="native", ended="2026-02-01T00:00:00Z")
+    both = planned_training(*long, [short]).seconds
+    store_training(*short, 0, seconds=100.0, engine="native", ended="2026-03-01T00:00:00Z")
+    assert both == planned_training(*long, [short]).seconds

@@ -22,9 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from firstorder.architectures import ARCHITECTURES, Architecture
 from firstorder.files import replacing
 from firstorder.inner_loop import ADAM_BETA2, InnerLoop, OptimiserState
-from firstorder.models import ARCHITECTURES, Architecture
 
 SOURCE = Path(__file__).with_name("native.c")
 # -ffast-math stays off: sums keep their order, and what is not a number stays visible.

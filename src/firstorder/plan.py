@@ -2,18 +2,19 @@
 
 A time is never guessed. It comes from a recorded `<name>.run.json` of the same training or evaluation on the same
 device, with the same settings but for its length (outer steps, how often the curve is measured, tasks), scaled by
-that length; without such a record it is `unknown`. Times are those of one process at a time. No torch.
+that length. Without such a record it is estimated, and printed with `~`, from what `make bench` measured on this
+device; without that either it is `unknown`. Times are those of one process at a time.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from firstorder import params
+from firstorder import estimates, params
 from firstorder.report import runs
 from firstorder.results import read_records
 from firstorder.settings import CURVE, MODEL, MODES, RECORD, Project, digest
@@ -41,11 +42,12 @@ class Device:
 
 @dataclass(frozen=True)
 class Entry:
-    """One training or evaluation: the state of each seed, and the measured seconds of one seed, if known."""
+    """One training or evaluation: the state of each seed, and the seconds of one seed, measured or estimated."""
 
     name: str
     states: tuple[str, ...]
     seconds: float | None
+    estimated: bool = False
 
     @property
     def remaining(self) -> float | None:
@@ -68,7 +70,7 @@ def trainings(root: Path, project: Project, device: Device, measured: Sequence[R
                 for seed in other.seeds:
                     run = runs.read(folder / CURVE.format(training=name, seed=seed))
                     if run.get("settings_digest") == expected and device.made(run):
-                        rates.append(float(run["seconds"]) / max(outer_steps, 1))
+                        rates.append((run, float(run["seconds"]) / max(outer_steps, 1)))
         rows.append(Entry(name, tuple(states), _mean(rates, max(training.outer_steps, 1))))
     return rows
 
@@ -86,7 +88,7 @@ def evaluations(root: Path, project: Project, device: Device, measured: Sequence
             if record.evaluation == name and record.mode == MODES[0] and _cost(record.settings) == _cost(wanted):
                 run = runs.read(folder / RECORD.format(evaluation=name, mode=record.mode, seed=record.seed))
                 if device.made(run) and "seconds" in run:
-                    rates.append(float(run["seconds"]) / record.tasks)
+                    rates.append((run, float(run["seconds"]) / record.tasks))
         rows.append(Entry(name, tuple(states), _mean(rates, evaluation.tasks)))
     return rows
 
@@ -97,6 +99,14 @@ def describe(root: Path, device: Device, others: Iterable[Path] = ()) -> str:
     folders = dict.fromkeys([root.resolve(), *(folder.resolve() for folder in others)])
     measured = [(folder, params.load(folder / "params.yaml")) for folder in folders]
     trained, evaluated = (find(root, project, device, measured) for find in (trainings, evaluations))
+    bench = next(filter(None, (estimates.read(folder, device.name, device.machine) for folder in folders)), None)
+    if bench is not None:
+        trained = [_estimated(entry, estimates.of_training(bench, project.trainings[entry.name])) for entry in trained]
+        chosen = [(entry, project.evaluations[entry.name]) for entry in evaluated]
+        evaluated = [
+            _estimated(entry, estimates.of_evaluation(bench, project.trainings[one.training], one))
+            for entry, one in chosen
+        ]
     lines = [f"{project.title}; seeds {', '.join(map(str, project.seeds))}"]
     for title, entries in (
         ("Trainings", trained),
@@ -106,9 +116,18 @@ def describe(root: Path, device: Device, others: Iterable[Path] = ()) -> str:
     lines += ["", _total("trainings", trained), _total("evaluations", evaluated)]
     where = f"cpu on {device.machine}" if device.name == "cpu" else device.name
     lines += [f"Times: one process at a time on {where}, from recorded runs of the same settings, scaled by length."]
+    if any(entry.estimated for entry in [*trained, *evaluated]):
+        lines += ["~: estimated from the benchmark of this device (make bench), by the number of operations."]
     if any(entry.remaining is None for entry in [*trained, *evaluated]):
-        lines += ["Unknown: nothing comparable was measured on this device."]
+        lines += ["Unknown: nothing comparable was measured on this device; make bench would tell."]
     return "\n".join([*lines, *_models(root, project, evaluated)])
+
+
+def _estimated(entry: Entry, seconds: float | None) -> Entry:
+    """Fill in an estimate where nothing was measured."""
+    if entry.seconds is not None or seconds is None:
+        return entry
+    return replace(entry, seconds=seconds, estimated=True)
 
 
 def duration(seconds: float | None) -> str:
@@ -153,15 +172,22 @@ def _cost(resolved: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _mean(rates: Sequence[float], length: int) -> float | None:
-    return length * sum(rates) / len(rates) if rates else None
+def _mean(rates: Sequence[tuple[Mapping[str, Any], float]], length: int) -> float | None:
+    """Return the seconds of so many steps or tasks: the mean rate of the runs with the engine that was used last."""
+    if not rates:
+        return None
+    newest = max(rates, key=lambda entry: str(entry[0].get("ended", "")))[0].get("engine")
+    same = [rate for run, rate in rates if run.get("engine") == newest]
+    return length * sum(same) / len(same)
 
 
 def _table(title: str, entries: Sequence[Entry]) -> list[str]:
     rows: list[tuple[str, ...]] = [(title, "done", "stale", "missing", "a seed", "still to do")]
     for entry in entries:
         counts = [str(entry.states.count(state)) for state in (DONE, STALE, MISSING)]
-        rows.append((entry.name, *counts, duration(entry.seconds), duration(entry.remaining)))
+        about = "~" if entry.estimated else ""
+        left = duration(entry.remaining)
+        rows.append((entry.name, *counts, about + duration(entry.seconds), about + left if entry.remaining else left))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
         "  ".join(
