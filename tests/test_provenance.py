@@ -117,3 +117,8 @@ def test_a_system_without_processor_information_still_has_a_machine(monkeypatch:
     monkeypatch.setattr(Path, "read_text", refuse)
     monkeypatch.setattr(provenance.platform, "processor", lambda: "")
     assert information()["machine"].startswith("unknown processor, ")
+
+
+def test_it_tells_the_largest_memory_of_the_process_in_bytes() -> None:
+    """A Python with torch's tests around it takes more than 10 MiB and less than 1 TiB."""
+    assert 10 * 2**20 < information()["peak_memory_bytes"] < 2**40

@@ -4,12 +4,15 @@ A newcomer would get wrong: an algorithm returns a meta-gradient, the direction 
 *against*: phi <- phi - epsilon * meta_gradient. For Reptile that is the mean of phi - adapted parameters,
 so the outer step is equation 5's phi + epsilon * mean(adapted - phi), and its size is that of steps, not of
 gradients: with SGD it is alpha times a sum of gradients.
+
+Several seeds of one training may go side by side: `initial` then has a row for each, the lanes of a group are all
+tasks of the first seed, then all of the second and so on, and the meta-gradient has a row a seed again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -37,16 +40,16 @@ Algorithm = Callable[[InnerLoop, Tensor, OptimiserState, Groups], tuple[Tensor, 
 def reptile(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Groups) -> tuple[Tensor, OptimiserState]:
     """Reptile, Algorithm 2 (and 1, with one task): the mean over tasks of phi - U^k(phi).
 
-    `initial` is phi [1, parameters]. The optimiser's state goes from group to group: with a task a group
+    `initial` is phi [seeds, parameters]. The optimiser's state goes from group to group: with a task a group
     its second moments are carried through all tasks, as in the authors' code; with all tasks in one group
-    every lane keeps its own. Returns the meta-gradient [1, parameters] and the state after the last group.
+    every lane keeps its own. Returns the meta-gradient [seeds, parameters] and the state after the last group.
     """
     displacements = []
     for group in groups:
-        start = initial.expand(len(state.second_moments), -1)
+        start = _spread(initial, len(state.second_moments))
         adapted, state = adapt(inner, start, state, group.batches)
         displacements.append(start - adapted)
-    return torch.cat(displacements).mean(dim=0, keepdim=True), state
+    return _mean(displacements, len(initial)), state
 
 
 def last_step(
@@ -61,11 +64,11 @@ def last_step(
     displacements = []
     for group in groups:
         *first, tail = [*group.batches] if group.query is None else [*group.batches, group.query]
-        start = initial.expand(len(state.second_moments), -1)
+        start = _spread(initial, len(state.second_moments))
         before, state = adapt(inner, start, state, first)
         after, state = adapt(inner, before, state, [tail])
         displacements.append(before - after)
-    return torch.cat(displacements).mean(dim=0, keepdim=True), state
+    return _mean(displacements, len(initial)), state
 
 
 def fomaml(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Groups) -> tuple[Tensor, OptimiserState]:
@@ -75,9 +78,9 @@ def fomaml(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Gro
     """
     gradients = []
     for group in groups:
-        adapted, _ = adapt(inner, _lanes(initial, group), state.lanes(_count(group)), group.batches)
+        adapted, _ = adapt(inner, *_start(initial, state, group), group.batches)
         gradients.append(gradient(inner, adapted, group.query))
-    return torch.cat(gradients).mean(dim=0, keepdim=True), state
+    return _mean(gradients, len(initial)), state
 
 
 def maml(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Groups) -> tuple[Tensor, OptimiserState]:
@@ -88,13 +91,14 @@ def maml(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Group
     by_hand = inner.engine is not None and inner.optimiser == "sgd"
     through = _through_hessians if by_hand else _through_autograd
     gradients = [through(inner, initial, state, group) for group in groups]
-    return torch.cat(gradients).mean(dim=0, keepdim=True), state
+    return _mean(gradients, len(initial)), state
 
 
 def _through_autograd(inner: InnerLoop, initial: Tensor, state: OptimiserState, group: Group) -> Tensor:
     """Return MAML's gradients [lanes, parameters] by differentiating the whole inner loop."""
-    start = _lanes(initial, group).clone().requires_grad_()
-    adapted, _ = adapt(inner, start, state.lanes(_count(group)), group.batches, differentiable=True)
+    start, state = _start(initial, state, group)
+    start = start.clone().requires_grad_()
+    adapted, _ = adapt(inner, start, state, group.batches, differentiable=True)
     return torch.autograd.grad(inner.loss(adapted, group.query).sum(), start)[0]
 
 
@@ -103,9 +107,10 @@ def _through_hessians(inner: InnerLoop, initial: Tensor, state: OptimiserState, 
 
     H_j is the Hessian of inner step j's loss where that step started.
     """
-    points = [_lanes(initial, group)]
+    start, state = _start(initial, state, group)
+    points = [start]
     for batch in group.batches:
-        points.append(adapt(inner, points[-1], state.lanes(_count(group)), [batch])[0])
+        points.append(adapt(inner, points[-1], state, [batch])[0])
     product = gradient(inner, points[-1], group.query)
     for point, batch in zip(points[-2::-1], reversed(group.batches), strict=True):
         product = product - inner.learning_rate * hessian_product(inner, point, batch, product)
@@ -125,9 +130,10 @@ def binomial(order: int) -> Algorithm:
     ) -> tuple[Tensor, OptimiserState]:
         gradients = []
         for group in groups:
-            points = [_lanes(initial, group)]
+            start, begun = _start(initial, state, group)
+            points = [start]
             for batch in group.batches:
-                points.append(adapt(inner, points[-1], state.lanes(_count(group)), [batch])[0])
+                points.append(adapt(inner, points[-1], begun, [batch])[0])
             # terms[l] sums the products with exactly l Hessians of the steps seen so far, from the last back.
             terms = [gradient(inner, points[-1], group.query)]
             for point, batch in zip(points[-2::-1], reversed(group.batches), strict=True):
@@ -136,7 +142,7 @@ def binomial(order: int) -> Algorithm:
                 for hessians, product in enumerate(products, start=1):
                     terms[hessians] = terms[hessians] - inner.learning_rate * product
             gradients.append(torch.stack(terms).sum(dim=0))
-        return torch.cat(gradients).mean(dim=0, keepdim=True), state
+        return _mean(gradients, len(initial)), state
 
     return truncated
 
@@ -156,5 +162,17 @@ def _count(group: Group) -> int:
     return len(group.query[1]) if isinstance(group.query, tuple) else len(group.query)
 
 
-def _lanes(initial: Tensor, group: Group) -> Tensor:
-    return initial.expand(_count(group), -1)
+def _spread(rows: Tensor, lanes: int) -> Tensor:
+    """Give each of `lanes` lanes the row [seeds, parameters] of its seed."""
+    return rows[:, None].expand(-1, lanes // len(rows), -1).reshape(lanes, -1)
+
+
+def _start(initial: Tensor, state: OptimiserState, group: Group) -> tuple[Tensor, OptimiserState]:
+    """Return phi and the optimiser's state for every lane of a group."""
+    lanes = _count(group)
+    return _spread(initial, lanes), replace(state, second_moments=_spread(state.second_moments, lanes))
+
+
+def _mean(groups: Sequence[Tensor], seeds: int) -> Tensor:
+    """Return the mean over the tasks of each seed, [seeds, parameters], of groups [lanes, parameters]."""
+    return torch.cat([lanes.unflatten(0, (seeds, -1)) for lanes in groups], dim=1).mean(dim=1)

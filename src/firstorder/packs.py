@@ -158,6 +158,15 @@ def make_pools(pack: Pack, settings: DatasetSettings, seed: int) -> Pools:
     return Pools(turned(train), images[test], pack.scale)
 
 
+def meta_test_names(pack: Pack, settings: DatasetSettings, seed: int) -> list[str]:
+    """Name the classes of the pool `meta_test` of make_pools, in its order, rotated copies not counted."""
+    if settings.meta_train_classes is None or settings.rotations is None:
+        return [name for name in pack.class_names if name.startswith("test/")]
+    split_seed = seed if settings.split_seed is None else settings.split_seed
+    _, rest = split_classes(len(pack.class_names), settings.meta_train_classes, split_seed)
+    return [pack.class_names[place] for place in rest[settings.meta_validation_classes or 0 :]]
+
+
 def pools_by_name(pack: Pack) -> Pools:
     """Split a pack whose class names begin with train/, val/ or test/; the pools are views, not copies.
 
@@ -179,3 +188,12 @@ def pools_by_name(pack: Pack) -> Pools:
         raise UserError("the packed data set has classes outside train/, val/ and test/; pack mini-ImageNet again")
     train, validation, test = pools.values()
     return Pools(train, test, pack.scale, meta_validation=validation, counts=counts)
+
+
+def same_pools(one: Pools, other: Pools) -> bool:
+    """Say whether two cuts of a pack are the same images in the same order."""
+    return (
+        (one.scale, one.turns, one.counts) == (other.scale, other.turns, other.counts)
+        and np.array_equal(one.meta_train, other.meta_train)
+        and np.array_equal(one.meta_test, other.meta_test)
+    )

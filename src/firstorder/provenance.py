@@ -5,18 +5,28 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import sys
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None  # type: ignore[assignment]
+
 PACKAGES = ("torch", "numpy", "pillow", "safetensors")
 
 
 def run_information(seconds: float, device: str) -> dict[str, Any]:
-    """Describe this computation: `seconds` it took, the device's name, machine, versions, commit, end time."""
+    """Describe this computation: `seconds` it took, the device's name, machine, versions, commit, end time.
+
+    `peak_memory_bytes` is this process's largest resident memory so far, on whatever device it computed.
+    """
     return {
         "seconds": round(seconds, 1),
+        "peak_memory_bytes": _peak_memory(),
         "device": device,
         "machine": f"{_processor()}, {len(os.sched_getaffinity(0))} cores, {platform.system()} {platform.machine()}"
         if hasattr(os, "sched_getaffinity")
@@ -26,6 +36,14 @@ def run_information(seconds: float, device: str) -> dict[str, Any]:
         "commit": _commit(),
         "ended": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
+
+
+def _peak_memory() -> int | None:
+    """Return the largest resident memory of this process in bytes; None where the system does not tell."""
+    if resource is None:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
 
 
 def _processor() -> str:

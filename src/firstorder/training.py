@@ -64,6 +64,7 @@ class Problem:
     seed: int
     pools: dict[str, ImagePool]  # "meta-train", "meta-test"
     engine: Engine | None = None  # computes the inner loop faster; None: the plain way
+    dtype: torch.dtype = torch.float32  # of parameters and images; float64 compares ways to compute the same
 
     @property
     def network(self) -> Network:
@@ -102,7 +103,7 @@ class Progress:
 def start(problem: Problem) -> Progress:
     """Return the state before the first outer step."""
     device = problem.pools["meta-train"].images.device
-    parameters = problem.network.initial(problem.seed)[None].to(device)
+    parameters = problem.network.initial(problem.seed)[None].to(device, problem.dtype)
     # Where adaptation has no memory from task to task, one lane's state serves all.
     keeps_own = problem.settings.second_moments == "per_lane" and problem.settings.algorithm not in WITHOUT_MEMORY
     lanes = problem.settings.meta_batch_size if keeps_own else 1
@@ -110,11 +111,11 @@ def start(problem: Problem) -> Progress:
     return Progress(parameters, state, parameters.new_zeros(2, 1, 1))
 
 
-def draw_groups(problem: Problem, outer_step: int) -> Groups:
-    """Draw an outer step's tasks: a group a task if second moments are carried, else as many lanes as fit."""
+def training_shape(problem: Problem) -> TaskShape:
+    """Return the sizes of a training task."""
     settings, pool = problem.settings, problem.pools["meta-train"]
     tail = settings.algorithm == "last_step" and settings.query_shot is not None
-    shape = TaskShape(
+    return TaskShape(
         pool_classes=pool.classes,
         class_images=pool.class_images,
         way=settings.way,
@@ -126,9 +127,14 @@ def draw_groups(problem: Problem, outer_step: int) -> Groups:
         sampling=settings.sampling,
         turns=pool.turns,
     )
+
+
+def draw_groups(problem: Problem, outer_step: int) -> Groups:
+    """Draw an outer step's tasks: a group a task if second moments are carried, else as many lanes as fit."""
+    settings, pool, shape = problem.settings, problem.pools["meta-train"], training_shape(problem)
     tasks = draw_tasks(shape, problem.seed, "training", outer_step, range(settings.meta_batch_size))
-    batches = mini_batches(pool, tasks)
-    query = query_images(pool, tasks) if settings.query_shot else None
+    batches = mini_batches(pool, tasks, problem.dtype)
+    query = query_images(pool, tasks, problem.dtype) if settings.query_shot else None
     lanes = lanes_at_once(problem, shape)
     groups = []
     for first in range(0, settings.meta_batch_size, lanes):
@@ -163,10 +169,7 @@ def outer_step(problem: Problem, inner: InnerLoop, progress: Progress) -> None:
     groups = draw_groups(problem, progress.outer_step)
     meta_gradient, progress.state = problem.algorithm(inner, progress.parameters, progress.state, groups)
     if not torch.isfinite(meta_gradient.sum()):
-        raise UserError(
-            f"{problem.name}, seed {problem.seed}: the meta-gradient is not finite at outer step "
-            f"{progress.outer_step}; lower inner_learning_rate (now {settings.inner_learning_rate:g})"
-        )
+        raise not_finite(problem, progress.outer_step)
     if settings.meta_loss_divisor is not None:
         meta_gradient = meta_gradient / settings.meta_loss_divisor
     if settings.meta_gradient_clip is not None:
@@ -179,14 +182,27 @@ def outer_step(problem: Problem, inner: InnerLoop, progress: Progress) -> None:
         progress.parameters = progress.parameters - epsilon * meta_gradient
 
 
+def not_finite(problem: Problem, outer_step: int) -> UserError:
+    """Return the error of a meta-gradient that is not finite."""
+    return UserError(
+        f"{problem.name}, seed {problem.seed}: the meta-gradient is not finite at outer step {outer_step}; "
+        f"lower inner_learning_rate (now {problem.settings.inner_learning_rate:g})"
+    )
+
+
 def outer_adam(progress: Progress, meta_gradient: Tensor, learning_rate: float) -> Tensor:
     """Return phi after a step of Adam in TensorFlow's form: beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8."""
     first, second = progress.outer_moments.unbind()
     first = 0.9 * first + 0.1 * meta_gradient
     second = 0.999 * second + 0.001 * meta_gradient**2
     progress.outer_moments = torch.stack([first, second])
-    rate = learning_rate * math.sqrt(1 - 0.999**progress.outer_step) / (1 - 0.9**progress.outer_step)
+    rate = learning_rate * outer_adam_correction(progress.outer_step)
     return progress.parameters - rate * first / (second.sqrt() + 1e-8)
+
+
+def outer_adam_correction(steps: int) -> float:
+    """Return the factor on the outer Adam's rate, for moments that started at zero, at a step counted from 1."""
+    return math.sqrt(1 - 0.999**steps) / (1 - 0.9**steps)
 
 
 def checkpoint_of(problem: Problem, progress: Progress, about: dict[str, Any]) -> Checkpoint:
@@ -237,33 +253,50 @@ def measure(problem: Problem, progress: Progress) -> list[list[Any]]:
     return rows
 
 
-def train(problem: Problem, progress_path: Path, identity: str, track: Track = silent) -> Progress:
+def train(
+    problem: Problem, progress_path: Path, identity: str, track: Track = silent, time_limit: float | None = None
+) -> Progress:
     """Train to the end, from where an interrupted training of the same `identity` stopped.
 
-    `identity` names everything the outcome depends on; a saved state of another identity is left unused.
+    `identity` names everything the outcome depends on; a saved state of another identity is left unused. After
+    `time_limit` seconds the state is saved and training stops, short of its last outer step.
     """
-    progress = _resumed(problem, progress_path, identity) or start(problem)
+    progress = resumed(problem, progress_path, identity) or start(problem)
     inner, total, every = problem.inner, problem.settings.outer_steps, problem.settings.curve.every
-    for pool in problem.pools.values():
-        # Refuses a pool that is too small for the curve now, not at the first measurement.
-        evaluation_shape(pool, problem.settings.way, problem.settings.curve)
+    check_curve(problem)
     note, saved = "", time.monotonic()
-    begun = saved - progress.seconds
+    entered, begun = saved, saved - progress.seconds
     with track(f"{problem.name} seed {problem.seed}", total, "outer steps", progress.outer_step) as bar:
         while progress.outer_step < total:
             outer_step(problem, inner, progress)
             if progress.outer_step % every == 0 or progress.outer_step == total:
                 progress.curve += measure(problem, progress)
-                note = f"meta-test {100 * float(progress.curve[-1][5]):.1f} % {progress.curve[-1][2]}"
+                note = curve_note(progress)
             bar.advance(1, note)
-            progress.seconds = time.monotonic() - begun
-            if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
-                _save(progress, progress_path, identity)
-                saved = time.monotonic()
+            now = time.monotonic()
+            progress.seconds = now - begun
+            out_of_time = time_limit is not None and now - entered >= time_limit
+            if now - saved > SECONDS_BETWEEN_SAVES or out_of_time:
+                save(progress, progress_path, identity)
+                saved = now
+            if out_of_time:
+                break
     return progress
 
 
-def _save(progress: Progress, path: Path, identity: str) -> None:
+def check_curve(problem: Problem) -> None:
+    """Refuse a pool that is too small for the curve now, not at the first measurement."""
+    for pool in problem.pools.values():
+        evaluation_shape(pool, problem.settings.way, problem.settings.curve)
+
+
+def curve_note(progress: Progress) -> str:
+    """Say in a few words what the curve measured last."""
+    return f"meta-test {100 * float(progress.curve[-1][5]):.1f} % {progress.curve[-1][2]}"
+
+
+def save(progress: Progress, path: Path, identity: str) -> None:
+    """Write the state of a training that is not done, for `resumed`."""
     tensors = {
         "parameters": progress.parameters,
         "second_moments": progress.state.second_moments,
@@ -279,7 +312,8 @@ def _save(progress: Progress, path: Path, identity: str) -> None:
     checkpoints.save_progress(path, tensors, about)
 
 
-def _resumed(problem: Problem, path: Path, identity: str) -> Progress | None:
+def resumed(problem: Problem, path: Path, identity: str) -> Progress | None:
+    """Read the state that `save` wrote; None where there is none of this `identity`."""
     saved = checkpoints.load_progress(path)
     if saved is None or saved[1]["identity"] != identity:
         return None

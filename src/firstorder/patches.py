@@ -1,0 +1,164 @@
+"""3x3 convolutions as matrix products: where every entry of a patch comes from, and what every pixel gives to patches.
+
+A newcomer would get wrong: the maps of all lanes lie side by side as rows [batch, height, width, lane] of channels, the
+order that PyTorch calls channels last, so batch normalisation and pooling see lanes as more channels; patches are
+[lanes, batch * places, 9 * channels], the order in which a batched matrix product takes them with kernels that are
+stored as [out, height, width, in].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+TAPS = 9  # of a 3x3 kernel
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """The sizes of a 3x3 convolution of square maps with TensorFlow's "same" padding."""
+
+    size: int  # side of the map that comes in
+    stride: int
+
+    @property
+    def out(self) -> int:
+        """Side of the map that goes out."""
+        return -(-self.size // self.stride)
+
+    @property
+    def before(self) -> int:
+        """Rows of zeros before the map: none where stride 2 meets an even side, one everywhere else."""
+        return 0 if self.stride == 2 and self.size % 2 == 0 else 1
+
+    def sources(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return the pixel [places, 9], row by row, that each tap of each place reads, and whether there is one."""
+        place, tap = torch.arange(self.out, device=device), torch.arange(3, device=device)
+        line = place[:, None] * self.stride + tap - self.before  # [out, 3]
+        inside = (line >= 0) & (line < self.size)
+        pixel = line[:, None, :, None] * self.size + line[None, :, None, :]  # [out, out, 3, 3]
+        valid = inside[:, None, :, None] & inside[None, :, None, :]
+        return pixel.reshape(-1, TAPS), valid.reshape(-1, TAPS)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Row numbers for `gather` and `fold`, for one convolution, number of lanes and size of mini-batch.
+
+    `forward` [lanes * batch * places * 9]: the row of the maps that each entry of the patches is, or, where the
+    kernel hangs over the edge, one row more than there are. `backward` [batch * pixels * lanes, taps]: the entries
+    of the patches that each row of the maps has gone into, filled up with one more than there are; `starts` are the
+    beginnings of its lines.
+    """
+
+    forward: Tensor
+    backward: Tensor
+    starts: Tensor
+
+
+def make_tables(convolution: Convolution, lanes: int, batch: int, device: torch.device) -> Tables:
+    """Work out the tables; a few seconds' work at most, done once for each shape."""
+    pixel, valid = convolution.sources(device)
+    places, pixels = len(pixel), convolution.size**2
+    lane = torch.arange(lanes, device=device)[:, None, None, None]
+    image = torch.arange(batch, device=device)[None, :, None, None]
+    rows = torch.where(valid, (image * pixels + pixel) * lanes + lane, batch * pixels * lanes)
+    # Which (place, tap) a pixel goes into; at most 9 of them, with stride 2 at most 4.
+    hits = torch.zeros(pixels, places * TAPS, dtype=torch.bool, device=device)
+    chosen = valid.reshape(-1).nonzero()[:, 0]
+    hits[pixel.reshape(-1)[chosen], chosen] = True
+    taps = int(hits.sum(dim=1).max())
+    count, entry = hits.to(torch.uint8).topk(taps, dim=1)
+    # In ascending order, so that sums are taken in one order everywhere.
+    entry, order = torch.where(count > 0, entry, places * TAPS).sort(dim=1)
+    present = count.gather(1, order) > 0
+    image = torch.arange(batch, device=device)[:, None, None, None]
+    lane = torch.arange(lanes, device=device)[None, None, :, None]
+    entries = (lane * batch + image) * places * TAPS + entry[None, :, None, :]  # [batch, pixels, lanes, taps]
+    entries = torch.where(present[None, :, None, :], entries, lanes * batch * places * TAPS)
+    starts = torch.arange(batch * pixels * lanes, device=device) * taps
+    return Tables(rows.reshape(-1).int(), entries.reshape(-1, taps).int(), starts.int())
+
+
+def gather(rows: Tensor, tables: Tables, lanes: int) -> Tensor:
+    """Return patches [lanes, batch * places, 9 * channels] of rows [batch * pixels * lanes + 1, channels].
+
+    The last row must be zero.
+    """
+    return rows.index_select(0, tables.forward).view(lanes, -1, TAPS * rows.shape[1])
+
+
+def fold(entries: Tensor, tables: Tables) -> Tensor:
+    """Add up [lanes * batch * places * 9 + 1, channels], the transpose of `gather`: [batch * pixels * lanes, channels].
+
+    The last row is left out. One kernel, which sums every row in the same order each time.
+    """
+    spare = len(entries) - 1
+    flat = tables.backward.view(-1)
+    # weight, indices, offsets, scale_grad_by_freq, mode 0 (sum), sparse, weights, last offset, index that adds nothing
+    summed: Tensor = torch._embedding_bag_forward_only(
+        entries, flat, tables.starts, False, 0, False, None, False, spare
+    )[0]
+    return summed
+
+
+def gather_plainly(rows: Tensor, tables: Tables, lanes: int) -> Tensor:
+    """Do what `gather` does, for rows without the zero at the end, in operations that a compiler can join to others."""
+    return gather(F.pad(rows, (0, 0, 0, 1)), tables, lanes)
+
+
+def fold_plainly(entries: Tensor, tables: Tables) -> Tensor:
+    """Do what `fold` does, for entries without the row to leave out, in operations that a compiler can join."""
+    padded = F.pad(entries, (0, 0, 0, 1))
+    return padded.index_select(0, tables.backward.view(-1)).view(*tables.backward.shape, -1).sum(dim=1)
+
+
+class Gather(torch.autograd.Function):
+    """`gather` that can be differentiated as often as wanted: its transpose is `fold`, and the other way round."""
+
+    @staticmethod
+    def forward(context: Any, rows: Tensor, tables: Tables, lanes: int) -> Tensor:
+        """Return patches [lanes, batch * places, 9 * channels] of rows [batch * pixels * lanes, channels]."""
+        context.tables, context.lanes, context.channels = tables, lanes, rows.shape[1]
+        return gather_plainly(rows, tables, lanes)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Any:
+        """Return the gradient of the rows."""
+        entries = gradients[0].reshape(-1, context.channels)
+        return Fold.apply(entries, context.tables, context.lanes), None, None  # type: ignore[no-untyped-call]
+
+
+class Fold(torch.autograd.Function):
+    """`fold` that can be differentiated as often as wanted."""
+
+    @staticmethod
+    def forward(context: Any, entries: Tensor, tables: Tables, lanes: int) -> Tensor:
+        """Return rows [batch * pixels * lanes, channels] of entries [lanes * batch * places * 9, channels]."""
+        context.tables, context.lanes, context.shape = tables, lanes, entries.shape
+        return fold(F.pad(entries, (0, 0, 0, 1)), tables)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Any:
+        """Return the gradient of the entries."""
+        patches = Gather.apply(gradients[0], context.tables, context.lanes)  # type: ignore[no-untyped-call]
+        return patches.reshape(context.shape), None, None
+
+
+def image_table(convolution: Convolution, channels: int, device: torch.device) -> Tensor:
+    """Return where in an image [channels, height, width] each entry of its patches lies; outside: one more."""
+    pixel, valid = convolution.sources(device)
+    pixels = convolution.size**2
+    offset = torch.arange(channels, device=device) * pixels
+    return torch.where(valid[..., None], pixel[..., None] + offset, channels * pixels).reshape(-1)
+
+
+def image_patches(images: Tensor, table: Tensor) -> Tensor:
+    """Return patches [..., batch * places, 9 * channels] of images [..., batch, channels, height, width]."""
+    *outer, _, channels, height, width = images.shape
+    flat = F.pad(images.reshape(-1, channels * height * width), (0, 1))
+    return flat.index_select(1, table).view(*outer, -1, TAPS * channels)

@@ -1,0 +1,140 @@
+"""Counts the kernels that one inner step and one outer step of the benchmark's workloads launch on a GPU.
+
+It runs them on the CPU and counts operations; an operation that only looks at memory another way launches nothing, and
+KERNELS says which launch more than one kernel on a GPU (as PyTorch 2.11's CUDA sources have it). `python -m
+tests.count_kernels` prints the table of docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from firstorder import blocks, graphs, params, training
+from firstorder.architectures import ARCHITECTURES
+from firstorder.evaluation import ImagePool
+from firstorder.lanes import LanesEngine
+from firstorder.settings import TrainingSettings
+from firstorder.training import Problem
+
+ROOT = Path(__file__).parents[1]
+NOTHING = {
+    "_reshape_alias",
+    "_unsafe_view",
+    "alias",
+    "as_strided",
+    "detach",
+    "empty",
+    "empty_like",
+    "empty_strided",
+    "expand",
+    "lift_fresh",
+    "new_empty",
+    "permute",
+    "scalar_tensor",
+    "select",
+    "slice",
+    "split",
+    "split_with_sizes",
+    "squeeze",
+    "t",
+    "transpose",
+    "unbind",
+    "unflatten",
+    "unsqueeze",
+    "view",
+}
+KERNELS = {
+    "native_batch_norm": 3,  # statistics, their inverse deviation, the map itself
+    "native_batch_norm_backward": 2,  # two sums at once, the map itself
+    "baddbmm": 2,  # the bias is copied to where the product is added to it
+    "constant_pad_nd": 2,  # fill, copy
+    "max_pool2d_with_indices_backward": 2,  # fill with zeros, scatter
+}
+MICROSECONDS = 2.5  # a kernel of a CUDA graph whose work is too small to count
+# Name: training of params.yaml, second moments. W4 is MAML with 10 support and 10 query images a task.
+WORKLOADS = {
+    "W1": ("reptile/omniglot-5way", {}),
+    "W2": ("reptile/omniglot-20way", {}),
+    "W3": ("reptile/mini-imagenet-5way", {}),
+    "W4 fomaml": ("fomaml/omniglot-5way-1shot", {"train_shot": 2, "query_shot": 2, "inner_batch_size": 10}),
+    "W4 maml": ("maml/omniglot-5way-1shot", {"train_shot": 2, "query_shot": 2, "inner_batch_size": 10}),
+}
+
+
+class Kernels(TorchDispatchMode):
+    """Counts kernels while it is active; `operations` by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name not in NOTHING:
+            self.operations[name] += 1
+        return func(*args, **(kwargs or {}))
+
+    @property
+    def kernels(self) -> int:
+        """Kernels launched on a GPU."""
+        return sum(count * KERNELS.get(name, 1) for name, count in self.operations.items())
+
+
+def noise_problem(settings: TrainingSettings, seed: int = 0) -> Problem:
+    """Set a training up on images of noise."""
+    sizes = ARCHITECTURES[settings.network]
+    images = settings.train_shot + (settings.query_shot or 0)
+    noise = np.random.default_rng(0).integers(0, 2, (settings.way, images, sizes.channels, sizes.size, sizes.size))
+    pool = ImagePool.of(noise.astype(np.uint8), 1, torch.device("cpu"))
+    return Problem("noise", settings, seed, {"meta-train": pool, "meta-test": pool})
+
+
+def outer_step(settings: TrainingSettings) -> Kernels:
+    """Count the kernels of one outer step of one seed; what is made once for all steps is not counted."""
+    problem = noise_problem(settings)
+    engine = LanesEngine(settings.network, settings.way)
+    step = graphs.OuterStep([problem], [training.start(problem)], engine)
+    step.load(blocks.draw([problem], step.offsets, range(1)), 1)
+    step.take()
+    step.counter.zero_()
+    with Kernels() as counted:
+        step.take()
+    return counted
+
+
+def inner_step(settings: TrainingSettings) -> int:
+    """Count the kernels that one more inner step adds to an outer step of one task."""
+    one = dataclasses.replace(settings, meta_batch_size=1, inner_steps=1)
+    return outer_step(dataclasses.replace(one, inner_steps=2)).kernels - outer_step(one).kernels
+
+
+def workload(name: str, second_moments: str) -> TrainingSettings:
+    """Return the settings of one of WORKLOADS."""
+    training_name, changes = WORKLOADS[name]
+    settings = params.load(ROOT / "params.yaml").trainings[training_name]
+    if settings.algorithm == "reptile":
+        changes = {**changes, "second_moments": second_moments}
+    return dataclasses.replace(settings, **changes)
+
+
+def main() -> None:
+    """Print the table."""
+    torch.set_num_threads(1)
+    print("| workload | second moments | kernels an inner step | an outer step | microseconds at 2.5 each |")
+    print("|---|---|---|---|---|")
+    for name in WORKLOADS:
+        for second_moments in ("carried", "per_lane") if "W4" not in name else ("per_lane",):
+            settings = workload(name, second_moments)
+            inner, outer = inner_step(settings), outer_step(settings).kernels
+            print(f"| {name} | {second_moments} | {inner} | {outer} | {MICROSECONDS * outer:,.0f} |")
+
+
+if __name__ == "__main__":
+    main()
