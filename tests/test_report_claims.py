@@ -82,7 +82,7 @@ def about(cell: str, row: str = "Reptile", table: str = "table-2") -> dict[str, 
     ("name", "key", "value", "message"),
     [
         (VALUE, "sentense", "x", r"unknown key 'sentense' \(did you mean 'sentence'\?\)"),
-        (VALUE, "kind", "valu", r"kind: expected one of value, order, found 'valu' \(did you mean 'value'\?\)"),
+        (VALUE, "kind", "valu", r"kind: expected one of value, order, theory, found 'valu' \(did you mean 'value'\?\)"),
         (VALUE, "cells", [], "expected 1 for kind value, found 0"),
         (VALUE, "relation", "above", "kind order goes with a relation"),
         (VALUE, "cells", [about("reptile/omniglot-5way/1shot")], "expected a cell like .*, found 'reptile/omni"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,8 @@ from PIL import Image
 
 from firstorder.errors import UserError
 from firstorder.report import drawing, figures, style
-from firstorder.settings import Project
+from firstorder.results import write_run
+from firstorder.settings import FigureSettings, Project, digest
 from tests.synthetic_records import (
     FIVE_SHOT,
     ONE_SHOT,
@@ -37,8 +39,8 @@ def root(tmp_path: Path) -> Path:
     project = make_project(tmp_path)
     store_record(tmp_path, project, ONE_SHOT, "inductive", {0: NINETY, 1: EIGHTY})
     store_record(tmp_path, project, FIVE_SHOT, "inductive", {0: NINETY})
-    store_curve(tmp_path, 0, {0: 0.2, 500: 0.8})
-    store_curve(tmp_path, 1, {0: 0.4, 500: 0.9})
+    store_curve(tmp_path, 0, {500: 0.2, 1000: 0.8})
+    store_curve(tmp_path, 1, {500: 0.4, 1000: 0.9})
     store_sine(tmp_path)
     return tmp_path
 
@@ -59,16 +61,16 @@ def words(figure: Figure) -> str:
 
 def test_curves_are_the_mean_over_seeds_between_lowest_and_highest(root: Path) -> None:
     data = gathered(root, make_project(root), "learning-curves").set_index("outer_step")
-    assert data["accuracy"].to_dict() == pytest.approx({0: 0.3, 500: 0.85})
-    assert data["low"].to_dict() == {0: 0.2, 500: 0.8}
-    assert data["high"].to_dict() == {0: 0.4, 500: 0.9}
+    assert data["accuracy"].to_dict() == pytest.approx({500: 0.3, 1000: 0.85})
+    assert data["low"].to_dict() == {500: 0.2, 1000: 0.8}
+    assert data["high"].to_dict() == {500: 0.4, 1000: 0.9}
     assert (data["seeds"] == 2).all()
     assert (data["band"] == "seeds").all()
 
 
 def test_a_curve_of_one_seed_has_the_interval_over_tasks(tmp_path: Path) -> None:
-    store_curve(tmp_path, 2, {500: 0.5})
-    (line,) = gathered(tmp_path, make_project(tmp_path), "learning-curves").itertuples()
+    store_curve(tmp_path, 2, {500: 0.5, 1000: 0.6})
+    line, _ = gathered(tmp_path, make_project(tmp_path), "learning-curves").itertuples()
     assert (line.seeds, line.band, line.accuracy) == (1, "tasks", 0.5)
     assert (line.low, line.high) == pytest.approx((0.5 - 0.0196, 0.5 + 0.0196), abs=1e-5)
 
@@ -76,7 +78,7 @@ def test_a_curve_of_one_seed_has_the_interval_over_tasks(tmp_path: Path) -> None
 def test_curves_are_drawn_in_percent(root: Path) -> None:
     inductive, transductive = drawn(root, make_project(root), "learning-curves").axes
     (line,) = inductive.lines
-    np.testing.assert_allclose(line.get_xydata(), [[0, 30], [500, 85]])
+    np.testing.assert_allclose(line.get_xydata(), [[500, 30], [1000, 85]])
     assert inductive.get_title(loc="left") == "Reptile, Omniglot 5-way, inductive"
     assert inductive.get_xlabel() == "outer step"
     assert "%" in inductive.get_ylabel()
@@ -190,25 +192,31 @@ def test_losses_are_drawn_without_fits_and_fits_without_losses(root: Path) -> No
 
 def test_a_training_that_ends_at_once_can_be_drawn(tmp_path: Path) -> None:
     """An untrained network has a curve of a single point at outer step 0."""
-    store_curve(tmp_path, 0, {0: 0.4})
-    axis = drawn(tmp_path, make_project(tmp_path), "learning-curves").axes[0]
+    section = {TRAINING: {**PARAMS["trainings"][TRAINING], "algorithm": "untrained", "outer_steps": 0}}
+    name = "untrained/omniglot-5way"
+    figure = {**PARAMS["figures"]["learning-curves"], "trainings": [name]}
+    changes = {"trainings": {name: section[TRAINING]}, "evaluations": {}, "figures": {"learning-curves": figure}}
+    project = make_project(tmp_path, changed_params(**changes))
+    store_curve(tmp_path, 0, {0: 0.4}, name, project)
+    axis = drawn(tmp_path, project, "learning-curves").axes[0]
     np.testing.assert_allclose(axis.lines[0].get_xydata(), [[0, 40]])
 
 
 def test_curves_of_seeds_that_params_does_not_list_are_left_out(root: Path) -> None:
-    store_curve(root, 7, {0: 1.0, 500: 1.0})
+    store_curve(root, 7, {500: 1.0, 1000: 1.0})
     assert gathered(root, make_project(root), "learning-curves")["accuracy"].max() == pytest.approx(0.85)
 
 
 def test_a_curve_that_lacks_a_column_is_refused(root: Path) -> None:
     path = root / f"results/curves/{TRAINING}/seed-0.csv"
     path.write_text("outer_step,accuracy\n0,0.5\n", encoding="utf-8")
+    write_run(path, {"settings_digest": digest(make_project(root).settings_of_training(TRAINING))})
     with pytest.raises(UserError, match=r"seed-0\.csv: column pool, mode, shot, tasks, standard_error missing"):
         figures.write(root, make_project(root), "learning-curves", PUBLISHED)
 
 
 def test_every_kind_of_params_has_its_functions() -> None:
-    assert set(figures.KINDS) == {"sine", "curves", "accuracies"}
+    assert set(figures.KINDS) == set(get_args(get_type_hints(FigureSettings)["kind"]))
 
 
 def test_an_unknown_figure_is_refused_with_the_nearest_name(root: Path) -> None:

@@ -11,6 +11,8 @@ import pytest
 from firstorder.errors import UserError
 from firstorder.report import tables
 from firstorder.report.printed import PrintedTable, column_label, percent, points, training_label
+from firstorder.results import write_run
+from firstorder.settings import digest
 from tests.synthetic_records import FIVE_SHOT, ONE_SHOT, PARAMS, changed_params, make_project, store_record, store_sine
 from tests.test_report_published import PUBLISHED
 
@@ -160,6 +162,7 @@ def test_losses_that_lack_a_column_are_refused(root: Path) -> None:
     path = root / "results/curves/sine/losses.csv"
     path.parent.mkdir(parents=True)
     path.write_text("algorithm,loss\nreptile,1\n", encoding="utf-8")
+    write_run(path, {"settings_digest": digest(make_project(root).settings_of_sine())})
     with pytest.raises(UserError, match=r"losses\.csv: column inner_steps, tasks, standard_error missing"):
         tables.write(root, make_project(root), "sine", PUBLISHED)
 
@@ -180,7 +183,7 @@ def test_numbers_and_names_are_printed_in_one_way() -> None:
     assert points(-0.013) == "\N{MINUS SIGN}1.30"
     assert column_label("mini-imagenet-5way/1shot") == "mini-ImageNet 5-way 1-shot"
     assert training_label("reptile/glyphs-5way") == "Reptile, Glyphs 5-way"
-    assert training_label("maml/omniglot-20way-1shot") == "MAML, Omniglot 20-way 1shot"
+    assert training_label("maml/omniglot-20way-1shot") == "MAML, Omniglot 20-way 1-shot"
 
 
 def test_html_escapes_what_a_browser_would_read() -> None:

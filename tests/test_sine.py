@@ -351,3 +351,29 @@ def test_a_project_without_sine_waves_is_told_so(tmp_path: Path, capsys: pytest.
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     assert __main__.main(["sine", "--params", str(tmp_path / "params.yaml")]) == 2
     assert "no section `sine`" in capsys.readouterr().err
+
+
+def test_joint_training_learns_to_predict_nothing_and_gains_little_from_adapting() -> None:
+    """The mean of all waves is 0 at every x; a wave's mean square is 4.25."""
+    settings = small(
+        hidden=16,
+        joint=training(inner_steps=1, inner_batch_size=20, outer_steps=1500, outer_step_size=1.0, meta_batch_size=10),
+        grid=20,
+        evaluation_tasks=200,
+    )
+    waves = sine.NewWaves.draw(settings)
+    predicted = sine.evaluate(settings, sine.train(settings, "joint"), waves)
+    assert (predicted[0] ** 2).mean() < 0.01
+    assert ((predicted[0] - waves.truth) ** 2).mean() == pytest.approx((waves.truth**2).mean(), rel=0.01)
+
+
+def test_joint_training_is_drawn_only_where_it_is_asked_for() -> None:
+    with_joint = small(joint=training(inner_steps=1))
+    assert sine.trained(small()) == ["reptile", "maml"]
+    assert sine.trained(with_joint) == ["reptile", "maml", "joint"]
+    assert {row[0] for row in sine.simulate(with_joint)[0]} == {"random initialisation", "reptile", "maml", "joint"}
+
+
+def test_joint_training_has_one_inner_step() -> None:
+    with pytest.raises(UserError, match="joint training has inner_steps: 1, found 5"):
+        sine.check(small(joint=training(inner_steps=5)))

@@ -79,7 +79,7 @@ def _check_sweep(project: Project, sweep: SweepSettings, place: str) -> None:
 def _check_names(project: Project, where: str) -> None:
     """Check that names can be parts of paths: they become folders and files."""
     one = "[A-Za-z0-9][A-Za-z0-9._-]*"
-    for section, names, pattern in (
+    sections: list[tuple[str, Iterable[str], str]] = [
         ("datasets", project.datasets, one),
         ("trainings", project.trainings, f"{one}(/{one})*"),
         ("evaluations", project.evaluations, f"{one}(/{one})*"),
@@ -87,7 +87,8 @@ def _check_names(project: Project, where: str) -> None:
         ("figures", project.figures, one),
         ("sweeps", project.sweeps or {}, one),
         *((f"sweeps: {name}: variants", sweep.variants, one) for name, sweep in (project.sweeps or {}).items()),
-    ):
+    ]
+    for section, names, pattern in sections:
         for name in names:
             if not re.fullmatch(pattern, name):
                 raise UserError(
@@ -210,9 +211,9 @@ def _check_drawn(project: Project, figure: FigureSettings, place: str) -> None:
     for key in ("trainings", "tables", "sweeps", "evaluations"):
         if getattr(figure, key) and _NAMES.get(figure.kind) != key:
             raise UserError(f"{place}: a figure of kind {figure.kind} draws no {key}; remove them")
-    key = _NAMES.get(figure.kind)
-    if key and not getattr(figure, key) and figure.kind != "curves":
-        raise UserError(f"{place}: a figure of kind {figure.kind} needs {key}, the names of what it draws")
+    needed = _NAMES.get(figure.kind)
+    if needed and not getattr(figure, needed) and figure.kind != "curves":
+        raise UserError(f"{place}: a figure of kind {figure.kind} needs {needed}, the names of what it draws")
     section = (project.adaptations if figure.kind == "adaptation" else project.alphabets) or {}
     for wanted in figure.evaluations or ():
         if wanted not in section:
@@ -230,7 +231,8 @@ def _check_beside_evaluations(project: Project, where: str) -> None:
         steps = list(along.inner_steps)
         if not steps or steps != sorted(set(steps)):
             raise UserError(
-                f"{where}: adaptations: {name}: inner_steps: expected at least one, none twice, ascending; found {steps}"
+                f"{where}: adaptations: {name}: inner_steps: expected at least one, none twice, ascending; "
+                f"found {steps}"
             )
     if project.manifolds is not None and len(project.manifolds.start) != 2:
         raise UserError(f"{where}: manifolds: start: expected x and y, found {list(project.manifolds.start)}")

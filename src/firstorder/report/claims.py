@@ -23,7 +23,9 @@ from typing import Any, Literal
 import pandas as pd
 
 from firstorder.errors import UserError
-from firstorder.report import published
+from firstorder.report import curve_claims, published
+from firstorder.report.curve_claims import CurveClaim
+from firstorder.report.simulation_claims import SimulationClaim
 from firstorder.schema import build, nearest, read_yaml, setting
 from firstorder.settings import MODES, lookup
 
@@ -65,12 +67,37 @@ class ClaimedCell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
-    """One claim: of a value, about one cell, or of an order, about two."""
+class TheoryMargins:
+    """How far off each quantity may be."""
 
-    kind: Literal["value", "order"] = setting("value: as accurate as the paper; order: the first cell and the second")
+    coefficient: float = setting("relative", above=0)
+    slope: float = setting("absolute", above=0)
+    cosine: float = setting("a change below it is no rise", at_least=0)
+    product: float = setting("a change below it is no rise, in units of the loss's gradient squared", at_least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TheoryClaim:
+    """What a claim of kind theory is about."""
+
+    quantity: Literal["average_coefficient", "inner_coefficient", "remainder_slope", "cosine", "product"] = setting(
+        "a coefficient, the remainder's slope, or what is measured while training"
+    )
+    algorithm: Literal["maml", "fomaml", "reptile", "joint"] = setting("of a cosine or product: reptile or joint")
+    mini_batches: Literal["trained", "balanced"] | None = setting("of a cosine or product: on which", default=None)
+    relation: Literal["rises", "does not rise"] | None = setting("of a cosine or product", default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One claim: of a value, about one cell; of an order, about two; or of section 5, about none."""
+
+    kind: Literal["value", "order", "theory"] = setting(
+        "value: as accurate as the paper; order: the first cell and the second; theory: section 5"
+    )
     sentence: str = setting("the claim in plain words")
-    cells: tuple[ClaimedCell, ...] = setting("one for a value, two for an order")
+    cells: tuple[ClaimedCell, ...] = setting("one for a value, two for an order", default=())
+    theory: TheoryClaim | None = setting("of kind theory: what it is about", default=None)
     relation: Literal["above", "equivalent"] | None = setting(
         "of an order: how the first stands to the second", default=None
     )
@@ -82,6 +109,9 @@ class Claims:
 
     delta_points: dict[str, float] = setting("data set: margin in percentage points", above=0)
     claims: dict[str, Claim] = setting("by id")
+    theory_margins: TheoryMargins | None = setting("margins of the claims of kind theory", default=None)
+    curves: dict[str, CurveClaim] | None = setting("by id: what trainings end at, curve_claims.py", default=None)
+    simulations: dict[str, SimulationClaim] | None = setting("by id: simulation_claims.py", default=None)
 
     def delta(self, claim: Claim) -> float:
         """Return the margin of a claim as a fraction."""
@@ -98,10 +128,15 @@ def read(path: Path, numbers: pd.DataFrame) -> Claims:
     if not path.exists():
         raise UserError(f"{path}: no such file; it comes with the repository (git checkout -- paper/claims.yaml)")
     claims = build(Claims, read_yaml(path), str(path))
+    for name, contrast in (claims.curves or {}).items():
+        curve_claims.check(contrast, f"{path}: curves: {name}")
     accuracies = by_line(numbers, "accuracy")
     valued: set[str] = set()
     for name, claim in claims.claims.items():
         place = f"{path}: claims: {name}"
+        if claim.kind == "theory":
+            _check_theory(claim, claims.theory_margins, place)
+            continue
         _check_cells(claim, accuracies, place)
         for about in claim.cells:
             if about.dataset not in claims.delta_points:
@@ -128,6 +163,8 @@ def line_of(about: ClaimedCell) -> tuple[str, str, str]:
 
 
 def _check_cells(claim: Claim, accuracies: Mapping[tuple[str, str, str], float], place: str) -> None:
+    if claim.theory is not None:
+        raise UserError(f"{place}: `theory` goes with kind theory, and only it")
     expected = {"value": 1, "order": 2}[claim.kind]
     if len(claim.cells) != expected:
         raise UserError(f"{place}: cells: expected {expected} for kind {claim.kind}, found {len(claim.cells)}")
@@ -145,6 +182,23 @@ def _check_cells(claim: Claim, accuracies: Mapping[tuple[str, str, str], float],
             raise UserError(
                 f"{place}: {str(error).split('; known are')[0]}; lines are those of published.csv"
             ) from None
+
+
+def _check_theory(claim: Claim, margins: TheoryMargins | None, place: str) -> None:
+    """Refuse a claim of kind theory that names what is not measured, or has no margin."""
+    about = claim.theory
+    if about is None or claim.cells or claim.relation is not None:
+        raise UserError(f"{place}: kind theory goes with `theory`, and has neither cells nor a relation beside it")
+    if margins is None:
+        raise UserError(f"{place}: no margins for kind theory; give them under theory_margins")
+    while_training = about.quantity in ("cosine", "product")
+    if while_training != (about.mini_batches is not None) or while_training != (about.relation is not None):
+        raise UserError(f"{place}: mini_batches and relation go with the quantities cosine and product, and only they")
+    known = ("reptile", "joint") if while_training else ("maml", "fomaml", "reptile")
+    if about.algorithm not in known:
+        raise UserError(
+            f"{place}: {about.quantity} is measured of {' and '.join(known)}, found {about.algorithm}; name one of them"
+        )
 
 
 def _check_order(claim: Claim, delta: float, accuracies: Mapping[tuple[str, str, str], float], place: str) -> None:

@@ -23,9 +23,12 @@ SINE_PANELS = {
     "random initialisation": "before training",
     "maml": "after MAML",
     "reptile": "after Reptile",
+    "joint": "after joint training",
 }
-SINE_MARKERS = {"random initialisation": "s", "maml": "^", "reptile": "o"}
+SINE_MARKERS = {"random initialisation": "s", "maml": "^", "reptile": "o", "joint": "v"}
 POOL_LINES = {"meta-train": "--", "meta-test": "-"}
+MODE_LINES = {"inductive": "-", "transductive": "--"}
+MOST_ROWS = 3  # trainings that have a row each, with an axis for each mode; more of them share rows
 SOURCE_MARKERS = {"paper": "D", "ours": "o", "ours, one seed": "o"}
 NOTHING = "Nothing is recorded yet for this figure."
 
@@ -34,7 +37,9 @@ def draw_curves(frame: pd.DataFrame) -> Figure:
     """Draw accuracy against outer steps: a row a training, a column a mode, a line a pool of classes."""
     trainings = list(frame["training"].unique())
     if not trainings:
-        return _nothing()
+        return nothing()
+    if len(trainings) > MOST_ROWS:
+        return _draw_many_curves(frame, trainings)
     figure = style.new_figure(0.5 + 2.5 * len(trainings))
     axes = figure.subplots(len(trainings), len(MODES), squeeze=False, sharey="row")
     for row, training in zip(axes, trainings, strict=True):
@@ -51,14 +56,39 @@ def draw_curves(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def draw_curve(frame: pd.DataFrame, axis: Axes) -> Axes:
-    """Draw one training's curves in one mode: the mean over seeds, and the band of `low` to `high`."""
-    if frame.empty:
-        style.say(axis, f"{NOT_RUN}:\nno learning curve is recorded yet")
+def _draw_many_curves(frame: pd.DataFrame, trainings: list[str]) -> Figure:
+    """Draw both modes on one axis a training, meta-test classes alone, three axes a row."""
+    rows = math.ceil(len(trainings) / 3)
+    figure = style.new_figure(0.6 + 1.9 * rows)
+    axes = list(figure.subplots(rows, 3, squeeze=False).flat)
+    for place, (axis, training) in enumerate(zip(axes, trainings, strict=False)):
+        lines = frame[(frame["training"] == training) & (frame["pool"] != "meta-train")]
+        draw_curve(lines.dropna(subset="mode"), axis, by="mode", lines=MODE_LINES)
+        axis.set_title(training_label(training).replace(", ", "\n", 1))
+        axis.set_ylabel("accuracy, %" if place % 3 == 0 else "")
+        axis.xaxis.set_major_locator(MaxNLocator(2, integer=True))
+    for axis in axes[len(trainings) :]:
+        axis.set_axis_off()
+    if frame["accuracy"].notna().any():
+        handles = [
+            Line2D([], [], color=style.colour(mode), linestyle=line, label=f"meta-test classes, {mode}")
+            for mode, line in MODE_LINES.items()
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return figure
+
+
+def draw_curve(frame: pd.DataFrame, axis: Axes, by: str = "pool", lines: dict[str, str] | None = None) -> Axes:
+    """Draw one training's curves, a line for each pool (or mode): the mean over seeds, and the band `low` to `high`.
+
+    A point that is missing is a gap.
+    """
+    if frame["accuracy"].isna().all():
+        style.say(axis, f"{NOT_RUN}:\nno learning curve\nis recorded yet")
         return axis
-    for pool, line in frame.groupby("pool", sort=False):
-        colour, steps = style.colour(pool), line["outer_step"]
-        axis.plot(steps, 100 * line["accuracy"], POOL_LINES[pool], color=colour, label=pool)
+    for name, line in frame.groupby(by, sort=False):
+        colour, steps = style.colour(name), line["outer_step"]
+        axis.plot(steps, 100 * line["accuracy"], (lines or POOL_LINES)[name], color=colour, label=name)
         low, high = 100 * line["low"], (100 * line["high"]).clip(upper=100)
         axis.fill_between(steps, low, high, color=colour, alpha=style.BAND_OPACITY, linewidth=0)
     # Most of a curve lies just below 100 %; a plain scale would show the first step and nothing else.
@@ -78,7 +108,7 @@ def draw_accuracies(frame: pd.DataFrame) -> Figure:
     """Draw the paper's value and ours with their intervals: an axis a column, a line a row of the table."""
     columns = list(frame[["table", "column"]].drop_duplicates().itertuples(index=False, name=None))
     if not columns:
-        return _nothing()
+        return nothing()
     width = min(2, len(columns))
     rows = math.ceil(len(columns) / width)
     lines = frame.groupby(["table", "column"]).size().max()
@@ -123,14 +153,15 @@ def draw_column(frame: pd.DataFrame, axis: Axes) -> Axes:
 def draw_sine(frame: pd.DataFrame) -> Figure:
     """Draw Figure 1: a row a wave and a column an algorithm; below, the loss against inner steps."""
     if frame.empty:
-        return _nothing()
+        return nothing()
     fits, losses = (frame[frame["panel"] == panel] for panel in ("fit", "loss"))
     tasks = list(fits["task"].unique())
+    panels = {name: title for name, title in SINE_PANELS.items() if name in set(fits["algorithm"])}
     figure = style.new_figure(1.0 + 1.45 * len(tasks) + 2.2)
-    grid = figure.add_gridspec(len(tasks) + 1, len(SINE_PANELS), height_ratios=[1.45] * len(tasks) + [2.2])
+    grid = figure.add_gridspec(len(tasks) + 1, max(len(panels), 1), height_ratios=[1.45] * len(tasks) + [2.2])
     for row, task in enumerate(tasks):
         first = None
-        for column, (algorithm, title) in enumerate(SINE_PANELS.items()):
+        for column, (algorithm, title) in enumerate(panels.items()):
             axis = figure.add_subplot(grid[row, column], sharex=first, sharey=first)
             first = first or axis
             draw_fit(fits[fits["task"] == task], algorithm, axis)
@@ -256,7 +287,8 @@ def _range(counts: pd.Series) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def _nothing() -> Figure:
+def nothing() -> Figure:
+    """Return a figure that says that nothing is recorded yet."""
     figure = style.new_figure(2.0)
     style.say(figure.subplots(), NOTHING)
     return figure

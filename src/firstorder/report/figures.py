@@ -14,11 +14,26 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from firstorder.report import FIGURE, drawing, frames, style, tables
-from firstorder.report.statistics import half_width_over_tasks
-from firstorder.settings import CURVE, SINE_FITS, FigureSettings, Project, lookup
+from firstorder.report import (
+    FIGURE,
+    adaptation,
+    alphabets,
+    combinations,
+    curves,
+    drawing,
+    frames,
+    manifolds,
+    simulated,
+    staleness,
+    style,
+    sweeps,
+    tables,
+    theory,
+    theory_drawing,
+)
+from firstorder.report.printed import STALE_NOTE
+from firstorder.settings import FigureSettings, Project, lookup
 
-CURVE_COLUMNS = ("outer_step", "pool", "mode", "shot", "tasks", "accuracy", "standard_error")
 CURVE_FRAME = (
     "training",
     "pool",
@@ -62,12 +77,11 @@ def gather_accuracies(root: Path, project: Project, figure: FigureSettings, publ
 def gather_curves(root: Path, project: Project, figure: FigureSettings, published_path: Path) -> pd.DataFrame:
     """Return the learning curves of the figure's trainings: the mean over seeds at each outer step.
 
-    Columns: CURVE_FRAME. `low` and `high` are the lowest and highest seed (band `seeds`) or, with one seed, the
-    ends of the 95 % interval over tasks (band `tasks`). A training that is not run has one row of NaN.
+    Columns: CURVE_FRAME; see curves.joined. A training that is not run has one row of NaN.
     """
     rows: list[dict[str, Any]] = []
     for training in figure.trainings:
-        curve = _curve(root, project, training)
+        curve = curves.joined(root, project, training)
         rows += [{"training": training, **row} for row in curve] or [{"training": training, "seeds": 0}]
     return pd.DataFrame(rows, columns=list(CURVE_FRAME))
 
@@ -79,10 +93,10 @@ def gather_sine(root: Path, project: Project, figure: FigureSettings, published_
     half_width that of its 95 % interval over them.
     """
     parts = []
-    if (root / SINE_FITS).exists():
-        fits = frames.read(root / SINE_FITS, ("task", "algorithm", "inner_steps", "x", "y"), {"task": "Int64"})
-        parts.append(fits.assign(panel="fit"))
-    losses = tables.sine_losses(root)
+    fits = simulated.fits(root, project)
+    if len(fits):
+        parts.append(fits.astype({"task": "Int64"}).assign(panel="fit"))
+    losses = tables.sine_losses(root) if len(simulated.losses(root, project)) else pd.DataFrame()
     if len(losses):
         parts.append(
             losses.assign(panel="loss", x=losses["inner_steps"]).rename(columns={"mean_squared_error": "y"}),
@@ -94,41 +108,35 @@ def gather_sine(root: Path, project: Project, figure: FigureSettings, published_
 
 KINDS: dict[str, Kind] = {
     "sine": Kind(gather_sine, drawing.draw_sine),
+    "theory": Kind(theory.gather, theory_drawing.draw),
     "curves": Kind(gather_curves, drawing.draw_curves),
     "accuracies": Kind(gather_accuracies, drawing.draw_accuracies),
+    "combinations": Kind(combinations.gather, combinations.draw),
+    "sweeps": Kind(sweeps.gather, sweeps.draw),
+    "manifolds": Kind(manifolds.gather, manifolds.draw),
+    "adaptation": Kind(adaptation.gather, adaptation.draw),
+    "alphabets": Kind(alphabets.gather, alphabets.draw),
 }
 
 
-def write(root: Path, project: Project, name: str, published_path: Path) -> list[Path]:
-    """Write figure `name` to results/figures/ as .png, .pdf and .csv (what is plotted); return the paths."""
+def write(root: Path, project: Project, name: str, published_path: Path, *, whole: bool = False) -> list[Path]:
+    """Write figure `name` to results/figures/ as .png, .pdf and .csv (what is plotted); return the paths.
+
+    What is not recorded is a gap in the picture or, if the figure must be `whole`, a UserError that names the training
+    to run. A stale record is refused in any case, unless that is allowed (staleness.py): then a note says so, and the
+    CSV which rows rest on one.
+    """
     figure: FigureSettings = lookup(project.figures, name, "figure")
+    if whole:
+        curves.check_whole(root, project, project.trainings_of_figure(name))
     kind = KINDS[figure.kind]
-    data = kind.gather(root, project, figure, published_path)
+    data = staleness.marked(kind.gather(root, project, figure, published_path))
     paths = [root / FIGURE.format(name=name, suffix=suffix) for suffix in ("png", "pdf", "csv")]
     with style.applied():
         drawn = kind.draw(data)
+        if frames.STALE in data:
+            style.note(drawn, STALE_NOTE)
         for path in paths[:2]:
             style.save(drawn, path)
     frames.write(paths[2], data)
     return paths
-
-
-def _curve(root: Path, project: Project, training: str) -> list[dict[str, Any]]:
-    """Read one training's curves, of all the project's seeds that have one, and join the seeds: rows of CURVE_FRAME."""
-    paths = [root / CURVE.format(training=training, seed=seed) for seed in project.seeds]
-    seeds = [frames.read(path, CURVE_COLUMNS) for path in paths if path.exists()]
-    if not any(len(seed) for seed in seeds):
-        return []
-    points = pd.concat(seeds, ignore_index=True)
-    rows = []
-    keys = ["pool", "mode", "outer_step", "shot", "tasks"]
-    for key, lines in points.groupby(keys):
-        accuracy = lines["accuracy"].mean()
-        low, high = lines["accuracy"].min(), lines["accuracy"].max()
-        if len(lines) == 1:
-            half_width = half_width_over_tasks(lines["standard_error"].iloc[0])
-            low, high = accuracy - half_width, accuracy + half_width
-        band = "tasks" if len(lines) == 1 else "seeds"
-        drawn = {"seeds": len(lines), "accuracy": accuracy, "low": low, "high": high, "band": band}
-        rows.append({**dict(zip(keys, key, strict=True)), **drawn})
-    return rows

@@ -12,16 +12,25 @@ from firstorder.files import replacing
 
 # More digits than any accuracy carries: one prediction in 200,000 is 0.000005.
 FLOAT_FORMAT = "%.8g"
+# Column of a table or figure that shows stale records: true where a row rests on one (staleness.py).
+STALE = "stale"
 
 
 def write(path: Path, frame: pd.DataFrame) -> None:
     """Write `frame` without its index; numbers have at most eight significant digits."""
     with replacing(path) as part:
-        frame.to_csv(part, index=False, float_format=FLOAT_FORMAT, lineterminator="\n", encoding="utf-8")
+        part.write_text(text(frame), encoding="utf-8", newline="\n")
+
+
+def text(frame: pd.DataFrame) -> str:
+    """Return `frame` as the CSV that `write` writes."""
+    return str(frame.to_csv(index=False, float_format=FLOAT_FORMAT, lineterminator="\n"))
 
 
 def read(path: Path, columns: Sequence[str], types: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Read a CSV and keep `columns`, in that order; `types` fixes the type of some of them.
+    """Read a CSV and keep `columns`, in that order, and the mark of stale rows if there is one.
+
+    `types` fixes the type of some columns.
 
     Raises UserError, naming the file, when it is not a CSV, lacks a column or has a value of another type.
     """
@@ -35,4 +44,4 @@ def read(path: Path, columns: Sequence[str], types: Mapping[str, str] | None = N
         raise UserError(
             f"{path}: column {', '.join(missing)} missing, found {', '.join(frame)}; restore it or compute it again"
         )
-    return frame[list(columns)]
+    return frame[[*columns, *([STALE] if STALE in frame else [])]]

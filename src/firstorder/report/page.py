@@ -13,7 +13,7 @@ from pathlib import Path
 
 from firstorder.errors import UserError
 from firstorder.files import replacing
-from firstorder.report import FIGURE, PAGE, claim_tables, runs, tables
+from firstorder.report import FIGURE, PAGE, claim_tables, runs, staleness, tables
 from firstorder.report.accuracies import fresh_records
 from firstorder.report.printed import MISSING, NOT_RUN, PrintedTable, percent, training_label
 from firstorder.report.statistics import accuracy_over_tasks
@@ -120,7 +120,10 @@ def _figure_section(root: Path, project: Project, name: str, captions: Path) -> 
     image = f'<img alt="{html.escape(title)}" src="data:image/png;base64,{data}">'
     numbers = FIGURE.format(name=name, suffix="csv")
     caption = f"{_caption(captions, name)}\n<p>The plotted numbers: <code>{html.escape(numbers)}</code></p>"
-    return f"figure-{name}", title, f"<figure>\n{image}\n<figcaption>{caption}</figcaption>\n</figure>"
+    figure = f"<figure>\n{image}\n<figcaption>{caption}</figcaption>\n</figure>"
+    claims = claim_tables.beside(root, name, project.figures[name].kind)
+    tables_beside = (f"<h3>{html.escape(table.title)}</h3>\n{table.to_html()}" for table in claims)
+    return f"figure-{name}", title, "\n".join([figure, *tables_beside])
 
 
 def _claims(root: Path, captions: Path) -> str:
@@ -140,12 +143,17 @@ def _training_table(project: Project) -> PrintedTable:
         "Images",
     )
     rows = []
+    swept = {name for sweep in project.sweeps or {} for _, _, name in project.members_of_sweep(sweep)}
     for name, training in project.trainings.items():
+        if name in swept:
+            continue
         step_size = f"{training.outer_step_size:g} to {training.outer_step_size_final:g}"
         optimiser = f"{training.inner_optimiser}, {training.inner_learning_rate:g}"
         steps = (f"{training.outer_steps:,}", step_size, str(training.meta_batch_size), optimiser)
         rows.append((training_label(name), *steps, str(training.inner_steps), str(training.inner_batch_size)))
     note = "Images: mini-batch of an inner step. Inner learning rates are on the loss summed over the mini-batch."
+    if swept:
+        note += f" The {len(swept)} trainings of the sweeps are left out; params.yaml and the figure's CSV have them."
     return PrintedTable(title="Trainings", heading=heading, rows=tuple(rows), label_columns=1, notes=(note,))
 
 
@@ -167,10 +175,11 @@ def _cell_table(project: Project, records: Iterable[CellRecord]) -> PrintedTable
 
 def _run_table(root: Path, records: Iterable[CellRecord]) -> PrintedTable:
     """Lay out every record with its accuracy and what its `seed-<n>.run.json` says of commit, machine and time."""
-    rows = []
+    rows, stale = [], []
     for record in records:
-        path = root / RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)
-        run = runs.read(path)
+        name = RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)
+        stale.append(staleness.rests_on_stale([name]))
+        run = runs.read(root / name)
         accuracy, _ = accuracy_over_tasks(record.correct_histogram)
         seconds = run.get("seconds")
         clock = f"{seconds:,.0f} s" if isinstance(seconds, int | float) else MISSING
@@ -179,4 +188,5 @@ def _run_table(root: Path, records: Iterable[CellRecord]) -> PrintedTable:
     heading = ("Cell", "Mode", "Seed", "Accuracy, %", "Time", "Commit", "Device", "Machine")
     time = "Time is that of the evaluation, which measures both modes at once; training is not in it."
     notes = (time,) if rows else ("No record exists yet.",)
-    return PrintedTable(title="Records", heading=heading, rows=tuple(rows), label_columns=2, notes=notes)
+    table = PrintedTable(title="Records", heading=heading, rows=tuple(rows), label_columns=2, notes=notes)
+    return table.marking(stale)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 NOT_RUN = "not run"
 MISSING = "—"
+STALE_MARK = "‡"  # † marks a single seed
+STALE_NOTE = f"{STALE_MARK} Stale: made with other settings or data than those of now; see: firstorder stale."
 MINUS = "\N{MINUS SIGN}"  # as wide as +, unlike the hyphen
 _COLUMN = re.compile(r"(?P<dataset>.+?)-(?P<way>\d+)way(?:/(?P<shot>\d+)shot)?(?P<rest>.*)")
 _DATASETS = {"omniglot": "Omniglot", "mini-imagenet": "mini-ImageNet", "glyphs": "Glyphs"}
@@ -16,10 +20,12 @@ _ALGORITHMS = {
     "reptile": "Reptile",
     "fomaml": "FOMAML",
     "maml": "MAML",
+    "joint": "Joint training",
+    "last_step": "FOMAML (last step)",
     "untrained": "Random initialisation",
     "random initialisation": "Random initialisation",
 }
-_LATEX = {"%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#", "±": r"$\pm$", MINUS: "$-$", "—": "---"}
+_LATEX = {"%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#", "±": r"$\pm$", MINUS: "$-$", "—": "---", STALE_MARK: r"\ddag"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +40,17 @@ class PrintedTable:
     rows: tuple[tuple[str, ...], ...]
     label_columns: int
     notes: tuple[str, ...] = ()
+
+    def marking(self, stale: Sequence[bool]) -> PrintedTable:
+        """Return it with the stale rows marked at their last label, and a note that says what the mark means."""
+        if not any(stale):
+            return self
+        last = self.label_columns - 1
+        rows = tuple(
+            (*row[:last], f"{row[last]} {STALE_MARK}", *row[last + 1 :]) if is_stale else row
+            for row, is_stale in zip(self.rows, stale, strict=True)
+        )
+        return dataclasses.replace(self, rows=rows, notes=(*self.notes, STALE_NOTE))
 
     def to_markdown(self) -> str:
         """Return a Markdown table between its title and its notes."""
@@ -100,7 +117,8 @@ def column_label(column: str, *, dataset: bool = True) -> str:
         return column
     name = _DATASETS.get(match["dataset"], match["dataset"]) if dataset else ""
     shot = f"{match['shot']}-shot" if match["shot"] else ""
-    parts = (name, f"{match['way']}-way", shot, match["rest"].strip("-/"))
+    rest = re.sub(r"(\d+)shot", r"\1-shot", match["rest"].strip("-/"))
+    parts = (name, f"{match['way']}-way", shot, rest)
     return " ".join(part for part in parts if part)
 
 

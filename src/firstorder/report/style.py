@@ -56,9 +56,29 @@ _PALETTE = {
     "random initialisation": 7,
     "reptile": 0,
     "maml": 1,
+    "fomaml": 4,
     "meta-train": 1,
     "meta-test": 0,
+    "joint": 2,
+    "first": 7,
+    "sum": 0,
+    "mean": 9,
+    "last": 1,
+    "inductive": 0,
+    "transductive": 1,
+    "W1": 0,
+    "W2": 1,
+    "plain": 7,
+    "native": 0,
+    "lanes": 2,
+    "graph": 0,
+    "graph, 3 seeds": 9,
+    "jax": 1,
 }
+SEQUENTIAL = "mako_r"  # seaborn's: even steps of lightness, dark is much
+_TURNS = (1, 4, 2, 3, 5, 8)  # for roles that the user names: easily told apart
+
+Colour = tuple[float, float, float]
 
 
 @contextmanager
@@ -76,6 +96,12 @@ def colour(role: str) -> tuple[float, float, float]:
     return (red, green, blue)
 
 
+def in_turn(place: int) -> Colour:
+    """Return the colour of the `place`-th of several roles that have no colour of their own."""
+    red, green, blue = sns.color_palette("colorblind")[_TURNS[place % len(_TURNS)]]
+    return (red, green, blue)
+
+
 def fill(role: str) -> tuple[float, float, float]:
     """Return the colour inside a marker: white for a single seed, else the role's own."""
     return (1.0, 1.0, 1.0) if role == "ours, one seed" else colour(role)
@@ -84,6 +110,11 @@ def fill(role: str) -> tuple[float, float, float]:
 def new_figure(height: float) -> Figure:
     """Return an empty figure of the one width and `height` inches, which lays itself out."""
     return Figure(figsize=(WIDTH, height), layout="constrained")
+
+
+def note(figure: Figure, words: str) -> None:
+    """Write a line above everything that is drawn."""
+    figure.suptitle(words, fontsize="x-small", x=0.01, ha="left")
 
 
 def say(axis: Axes, words: str) -> None:

@@ -1,4 +1,4 @@
-"""Tables: the paper's number beside ours, and the loss on sine waves, as CSV, Markdown and LaTeX.
+"""Tables: the paper's number beside ours, the loss on sine waves, section 5's coefficients: CSV, Markdown and LaTeX.
 
 The CSV holds numbers (accuracies are fractions, as its headings say); the Markdown and the LaTeX are printed
 from it. A cell without a record stays in the table as "not run".
@@ -14,13 +14,14 @@ import pandas as pd
 
 from firstorder.errors import UserError
 from firstorder.files import replacing
-from firstorder.report import TABLE, accuracies, frames, published, verdicts
+from firstorder.report import TABLE, accuracies, frames, published, simulated, staleness, theory, verdicts
 from firstorder.report.printed import MISSING, PrintedTable, algorithm_label, column_label, percent, points
 from firstorder.report.statistics import CELL, half_width_over_tasks, over_seeds
 from firstorder.results import CellRecord
 from firstorder.settings import SINE_LOSSES, Project, TableSettings, lookup
 
-SINE = "sine"  # name of the table that params.yaml asks for by having a section `sine`
+# Names of the tables that params.yaml asks for by having a section of the same name.
+SINE, THEORY = "sine", "theory"
 
 COMPARISON_TYPES = {
     "row": "str",
@@ -54,8 +55,8 @@ SINE_TYPES = {
 
 
 def names(project: Project) -> list[str]:
-    """List the project's tables: those under `tables`, then the one of the sine waves."""
-    return [*project.tables, *([SINE] if project.sine is not None else [])]
+    """List the project's tables: those under `tables`, then those of the sections `sine` and `theory`."""
+    return [*project.tables, *(name for name in (SINE, THEORY) if getattr(project, name) is not None)]
 
 
 def comparison(root: Path, project: Project, name: str, published_path: Path) -> pd.DataFrame:
@@ -64,14 +65,17 @@ def comparison(root: Path, project: Project, name: str, published_path: Path) ->
     Columns and units: COMPARISON_TYPES; `difference_fraction` is ours minus the paper's. What the paper does
     not state or we did not run is NaN. `half_width_over` says whether our 95 % interval is over seeds or, with
     one seed, over tasks; the difference's half-width adds the paper's to it. `verdict` is that of the claim of
-    value (verdicts.py), NaN where the paper has no such row. Raises UserError for an unknown table or a stale record.
+    value (verdicts.py), NaN where the paper has no such row. Raises UserError for an unknown table or a stale record,
+    unless that is allowed (staleness.py): then there is a column `stale`.
     """
     table: TableSettings = lookup(project.tables, name, "table")
     grid = pd.DataFrame(
         [(row.label, column, row.algorithm, row.mode) for row in table.rows for column in table.columns],
         columns=["row", "column", "algorithm", "mode"],
     )
-    records = accuracies.fresh_records(root, project)
+    # Others may just be computed again; the table does not wait for them.
+    cells = set(grid["algorithm"] + "/" + grid["column"] + "/" + grid["mode"])
+    records = accuracies.fresh_records(root, project, cells)
     ours = over_seeds(accuracies.frame(records))
     ours = ours.rename(
         columns={
@@ -96,7 +100,10 @@ def comparison(root: Path, project: Project, name: str, published_path: Path) ->
     # A column that params.yaml has in the table and not among its evaluations.
     unclaimed = merged["verdict"].isna() & merged["paper_accuracy_fraction"].notna()
     merged.loc[unclaimed & merged["accuracy_fraction"].isna(), "verdict"] = verdicts.NOT_RUN
-    return merged[list(COMPARISON_TYPES)].astype(COMPARISON_TYPES)
+    compared = merged[list(COMPARISON_TYPES)].astype(COMPARISON_TYPES)
+    shown = compared["algorithm"] + "/" + compared["column"] + "/" + compared["mode"]
+    stale = [staleness.rests_on_stale([cell]) for cell in shown]
+    return compared.assign(**{frames.STALE: stale}) if any(stale) else compared
 
 
 def sine_losses(root: Path) -> pd.DataFrame:
@@ -118,16 +125,28 @@ def printed(root: Path, project: Project, name: str) -> PrintedTable:
     path = root / TABLE.format(name=name, suffix="csv")
     if not path.exists():
         raise UserError(f"{path}: no such table; write it first: make report")
-    if name not in project.tables:
-        return _printed_sine(frames.read(path, tuple(SINE_TYPES), SINE_TYPES))
-    table = project.tables[name]
-    return _printed_comparison(table, frames.read(path, tuple(COMPARISON_TYPES), COMPARISON_TYPES))
+    types = {THEORY: theory.COEFFICIENT_TYPES, SINE: SINE_TYPES}.get(name, COMPARISON_TYPES)
+    data = frames.read(path, tuple(types), types)
+    if name == THEORY:
+        table = theory.printed(data)
+    else:
+        table = _printed_sine(data) if name == SINE else _printed_comparison(project.tables[name], data)
+    if frames.STALE not in data:
+        return table
+    # Rows of the sine table hold several lines of its CSV, all of one simulation.
+    return table.marking([True] * len(table.rows) if name == SINE else list(data[frames.STALE]))
 
 
 def write(root: Path, project: Project, name: str, published_path: Path) -> list[Path]:
     """Write table `name` to results/tables/ as .csv, .md and .tex; return the paths."""
     lookup(dict.fromkeys(names(project)), name, "table")
-    data = comparison(root, project, name, published_path) if name in project.tables else sine_losses(root)
+    if name == THEORY:
+        data = staleness.marked(theory.coefficients(root, project))
+    elif name == SINE:
+        simulated.losses(root, project)  # refuses them where they are stale
+        data = staleness.marked(sine_losses(root))
+    else:
+        data = comparison(root, project, name, published_path)
     paths = [root / TABLE.format(name=name, suffix=suffix) for suffix in ("csv", "md", "tex")]
     frames.write(paths[0], data)
     table = printed(root, project, name)

@@ -97,7 +97,7 @@ def verdict_of_order(interval: Interval, relation: Literal["above", "equivalent"
 
 
 def judge(records: Iterable[CellRecord], project: Project, published_path: Path) -> pd.DataFrame:
-    """Judge every claim of claims.yaml (beside `published_path`): one row a claim, in its order.
+    """Judge every claim about cells of claims.yaml (beside `published_path`): one row a claim, in its order.
 
     `records` are the fresh records of `project`. Columns and units: TYPES. For a value `ours` is the accuracy and
     `judged` ours minus the paper's; for an order `ours`, `paper` and `judged` are first minus second. At reduced
@@ -110,6 +110,8 @@ def judge(records: Iterable[CellRecord], project: Project, published_path: Path)
     paper = {name: by_line(numbers, name) for name in ("accuracy", "half_width", "printed")}
     rows = []
     for name, claim in claims.claims.items():
+        if claim.kind == "theory":  # theory_claims.py
+            continue
         if project.length == "full" or all(about.evaluation in project.evaluations for about in claim.cells):
             told = {"id": name, "kind": claim.kind, "relation": claim.relation, "sentence": claim.sentence}
             cells = " against ".join(about.cell for about in claim.cells)
