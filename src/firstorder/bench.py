@@ -183,7 +183,7 @@ def _judge(workload: Workload, result: dict[str, Any], limit: Mapping[str, Any])
 
 
 def _limits(bench: Bench) -> dict[str, Any]:
-    """Measure the machine: matrix products of one thread and all; on a GPU its own, copies and launches."""
+    """Measure the machine: arithmetic of one thread and all; on a GPU its own, copies and launches."""
     first = next(iter(bench.workloads.values()))
     by_threads = {}
     found: dict[str, Any] = {}
@@ -195,7 +195,7 @@ def _limits(bench: Bench) -> dict[str, Any]:
     best = {threads: max(sizes.values()) for threads, sizes in by_threads.items()}
     return {
         **found,
-        "matrix_products": by_threads,
+        "arithmetic": by_threads,
         "gflop_per_second": max(best.values()),
         "gflop_per_second_one_thread": best["1"],
     }

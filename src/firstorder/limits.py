@@ -1,14 +1,17 @@
-"""Measures what the machine can do at best: matrix products, and on a GPU copies, launches and kernels of a step."""
+"""Measures what the machine can do at best: arithmetic, and on a GPU copies, launches and kernels of a step."""
 
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from firstorder import native
 from firstorder.timing import nothing, timed
 
 SIZES = {"cpu": (512, 1024, 2048), "cuda": (4096, 8192)}
@@ -17,6 +20,8 @@ SECONDS = {"cpu": 0.3, "cuda": 0.1}
 TINY_KERNELS = 1000
 COPIED_BYTES = 2**30
 PROFILED_STEPS = 3
+REGISTERS = "registers"
+PEAK_ROUNDS = 50_000_000
 
 
 def synchronise(device: torch.device) -> None:
@@ -24,8 +29,8 @@ def synchronise(device: torch.device) -> None:
     (torch.cuda.synchronize if device.type == "cuda" else nothing)()
 
 
-def matrix_products(device: torch.device, threads: int) -> dict[str, float]:
-    """Measure float32 products of square matrices, in GFLOP/s by size: the best of TRIES.
+def arithmetic(device: torch.device, threads: int) -> dict[str, float]:
+    """Measure float32 products of square matrices, in GFLOP/s by size: the best of TRIES; on a CPU `registers`, too.
 
     A product of two n x n matrices counts 2 n^3 operations. TensorFloat-32 stays off, as in trainings.
     """
@@ -40,7 +45,24 @@ def matrix_products(device: torch.device, threads: int) -> dict[str, float]:
             done, taken = timed(multiply, SECONDS[device.type], lambda: synchronise(device))
             best = max(best, 2 * size**3 * done / taken / 1e9)
         rates[str(size)] = round(best, 1)
-    return rates
+    return rates | (registers(threads) if device.type == "cpu" else {})
+
+
+def registers(threads: int) -> dict[str, float]:
+    """Measure float32 multiply-adds in registers on a CPU, in GFLOP/s: the best of TRIES; nothing without native.c.
+
+    A library's matrix products may be far below what the processor does; this is what nothing can exceed.
+    """
+    best = 0.0
+    for _ in range(TRIES):
+        start = time.perf_counter()
+        with ThreadPoolExecutor(threads) as pool:
+            operations = list(pool.map(native.peak, [PEAK_ROUNDS] * threads))
+        taken = time.perf_counter() - start
+        if None in operations:
+            return {}
+        best = max(best, sum(done or 0.0 for done in operations) / taken / 1e9)
+    return {REGISTERS: round(best, 1)}
 
 
 def copy_bandwidth(device: torch.device) -> float:

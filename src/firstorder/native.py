@@ -103,6 +103,18 @@ def reason(network: str) -> str | None:
     return None
 
 
+def peak(rounds: int) -> float | None:
+    """Run `rounds` rounds of multiply-add in registers on this thread and return the operations; None without native.c.
+
+    Float32, the widest vectors there are: no code on one core does more a second. Other threads run meanwhile.
+    """
+    loaded = library("float")
+    if isinstance(loaded, str):
+        return None
+    loaded.peak.restype = ctypes.c_double
+    return float(loaded.peak(ctypes.c_long(rounds), ctypes.byref(ctypes.c_float())))
+
+
 class Workspace:
     """The maps of one network for mini-batches of up to `images` images, owned by the C code."""
 

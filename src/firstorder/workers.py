@@ -135,7 +135,7 @@ class Server:
 
     def limit(self) -> dict[str, float]:
         """Measure this device's float32 matrix products with this process's threads, GFLOP/s by size."""
-        return limits.matrix_products(self.device, self.job.threads)
+        return limits.arithmetic(self.device, self.job.threads)
 
     def gpu(self) -> dict[str, float]:
         """Measure this GPU's copies, GB/s, and the seconds of an idle kernel in a CUDA graph."""

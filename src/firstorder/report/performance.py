@@ -1,7 +1,7 @@
 """What `firstorder bench` measured, as tables and charts, and in docs/performance.md between its markers.
 
 A newcomer would get wrong: the median over rounds is the number, and beside it stand the slowest and the fastest round.
-"Of the limit" is the share of the machine's float32 matrix products, measured in the same run with all cores, that the
+"Of the limit" is the share of the machine's best float32 arithmetic, measured in the same run with all cores, that the
 counted operations (flops.py) make up: no code reaches all of it, since a step is more than products.
 """
 
@@ -83,13 +83,22 @@ def scaling(result: Mapping[str, Any]) -> pd.DataFrame:
     return frame.assign(slope=[slopes[key] for key in keys])
 
 
+def _hardest(limits: Mapping[str, Any]) -> str:
+    """Say what reached the limit: matrix products, or multiply-adds in registers beside what products reached."""
+    rates = limits["arithmetic"].values()
+    products = max(rate for one in rates for what, rate in one.items() if what != "registers")
+    if products >= limits["gflop_per_second"]:
+        return "matrix products"
+    return f"multiply-adds in registers (PyTorch's matrix products: {products:,.0f})"
+
+
 def markdown(result: Mapping[str, Any], name: str, page: Path) -> str:
     """Return one machine's part of the page: what it is, table, notes, and its charts (`name` without suffix)."""
     run, settings, limits = result["run"], result["settings"], result["limits"]
     versions = ", ".join(f"{package} {version}" for package, version in run["versions"].items() if version != "absent")
     heading, rows = (_gpu_table if result["device"] == "cuda" else _cpu_table)(result["workloads"])
     lines = [heading, ["---", "---", *["---:"] * (len(heading) - 2)], *rows]
-    limit = f"Limit: {limits['gflop_per_second']:,.0f} GFLOP/s in float32 matrix products"
+    limit = f"Limit: {limits['gflop_per_second']:,.0f} GFLOP/s in float32 {_hardest(limits)}"
     if result["device"] == "cuda":
         limit += (
             f", copies {limits['copy_gigabytes_per_second']:,.0f} GB/s, an idle kernel in a graph "
