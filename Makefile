@@ -9,6 +9,8 @@ SEED ?= 0
 DIR ?= .
 # Where `make plan` wants the time: cpu, or a GPU's name as in a .run.json.
 DEVICE ?= cpu
+# Algorithms of `make omniglot`.
+OMNIGLOT := reptile+untrained
 
 # Absolute, because Snakemake and `cell` work in another folder.
 PY := "$(CURDIR)/.venv/bin/python"
@@ -17,13 +19,24 @@ SNAKEMAKE := $(PY) -m snakemake --snakefile "$(CURDIR)/Snakefile" \
 	--workflow-profile "$(CURDIR)/profiles/default" --cores $(CORES)
 # From the records that exist, all drawn again (after a clone time stamps tell nothing), and nothing computed.
 BELOW := accuracies table claims figure page
-REPORT := $(SNAKEMAKE) report --config records=existing --forcerun $(BELOW) --allowed-rules report $(BELOW)
+REPORT := $(SNAKEMAKE) report --config records=existing $(if $(ALLOW_STALE),stale=marked) --forcerun $(BELOW) \
+	--allowed-rules report $(BELOW)
 
 # Folders whose measured times tell how long the same takes elsewhere.
 MEASURED := $(dir $(wildcard params.yaml */params.yaml studies/*/*/params.yaml))
 
-# Cells whose settings were edited are computed again even where Snakemake has no memory of them, as in a clone.
-STALE = $$($(PY) -m firstorder stale --paths --params "$(1)/params.yaml")
+# Folders whose results Git keeps, and how all of them are drawn again. Not $(MAKE), which even a dry run would run.
+RECORDED := $(filter-out quick/,$(foreach folder,$(MEASURED),$(if $(wildcard $(folder)results/metrics.json),$(folder))))
+AGAIN := $(MAKE) --no-print-directory
+REDRAW = $(AGAIN) figures; $(foreach folder,$(filter studies/%,$(RECORDED)),$(AGAIN) report DIR=$(folder);) \
+	$(PY) -m firstorder performance
+
+# $(call HOLD,FOLDER,OPTIONS,WORDS): wait until nobody computes the same there, then run what follows; who waits for it
+# is told the words. $(call COMPUTE,FOLDER,OPTIONS,WORDS,TARGETS): so run Snakemake; what is stale is computed again even
+# where Snakemake has no memory of it, as in a clone.
+HOLD = $(PY) -m firstorder hold --params "$(1)/params.yaml" $(2) --told "make $(3)" --
+COMPUTE = $(call HOLD,$(1),--stale $(2),$(3)) $(SNAKEMAKE) --directory "$(1)" $(4) --forcerun
+CELL_FILE = results/cells/$(CELL)/seed-$(SEED).json
 
 # The rules of the pipeline call `python`: it must be .venv's, with the package of this folder and of no other.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -66,7 +79,7 @@ help: ## seconds | list the targets with their cost on two CPU cores
 		/^[a-z-]+:.* ## / { sub(/:.*/, "", $$1); printf "  make %-12s %-11s %s\n", $$1, $$2, $$3 }' Makefile
 
 quick: $(TORCH) ## 4 min | main job: the whole pipeline on drawn glyphs, then every recorded result redrawn
-	$(SNAKEMAKE) --directory quick all --forcerun $(call STALE,quick)
+	$(call COMPUTE,quick,,quick,all)
 	$(MAKE) report DIR=.
 	$(MAKE) report DIR=reduced
 	@ls -1 {quick,.,reduced}/results/{tables/*,figures/*,report.html} 2>/dev/null || true
@@ -77,28 +90,29 @@ test: lint ## 3 min | lint, then all tests that need no GPU and no network
 ##@ The paper's results
 .PHONY: omniglot algorithms cell figures report paper plan why
 omniglot: $(TORCH) ## 13 min | Reptile on Omniglot 5-way, real data, at the reduced length of reduced/params.yaml
-	$(SNAKEMAKE) --directory reduced cells --config algorithms=reptile+untrained --forcerun $(call STALE,reduced)
+	$(call COMPUTE,reduced,--algorithms $(OMNIGLOT),omniglot,cells --config algorithms=$(OMNIGLOT))
 	$(MAKE) report DIR=reduced
 
 algorithms: $(TORCH) ## 40 min | all algorithms on Omniglot 5-way at the reduced length of reduced/params.yaml
-	$(SNAKEMAKE) --directory reduced all --forcerun $(call STALE,reduced)
+	$(call COMPUTE,reduced,,algorithms,computed)
+	$(MAKE) report DIR=reduced
 
-cell: $(TORCH) ## hours | one cell: make cell CELL=reptile/omniglot-5way/1shot/transductive SEED=0 [DIR=reduced]
-	@cd "$(DIR)" && $(PY) -m firstorder check-cell "$(CELL)" --seed "$(SEED)"
-	$(SNAKEMAKE) --directory "$(DIR)" "results/cells/$(CELL)/seed-$(SEED).json" \
-		--forcerun $(call STALE,$(DIR))
+cell: $(TORCH) ## hours | one cell: make cell CELL=reptile/omniglot-5way/1shot/transductive SEED=0 [DIR=reduced] [FORCE=1]
+	@$(call COMPUTE,$(DIR),--cell "$(CELL)" --seed "$(SEED)",cell CELL=$(CELL) SEED=$(SEED),$(CELL_FILE)) \
+		$(if $(FORCE),$(CELL_FILE))
 	$(MAKE) report
 
 figures: $(INSTALLED) ## seconds | redraw every table and figure from the recorded results; no torch, no data
 	$(MAKE) report DIR=.
 	$(MAKE) report DIR=reduced
-	$(PY) -m firstorder readme README.md . reduced
+	$(PY) -m firstorder readme README.md . reduced $(if $(ALLOW_STALE),--allow-stale)
 
-report: $(INSTALLED) ## seconds | the tables, figures and HTML page of one folder: make report [DIR=reduced]
-	$(REPORT) --directory "$(DIR)"
+report: $(INSTALLED) ## seconds | the tables, figures and HTML page of one folder: make report [DIR=reduced] [ALLOW_STALE=1]
+	@$(call HOLD,$(DIR),--report,report) $(REPORT) --directory "$(DIR)"
 
 paper: $(TORCH) ## days | everything, full length
-	$(SNAKEMAKE) --directory . all --forcerun $(call STALE,.)
+	$(call COMPUTE,.,,paper,computed)
+	$(MAKE) report
 
 plan: $(INSTALLED) ## seconds | what is done and missing, and the time it takes: make plan [DIR=reduced] [DEVICE=cpu]
 	@$(PY) -m firstorder plan $(MEASURED) --params "$(DIR)/params.yaml" --device "$(DEVICE)"
@@ -106,8 +120,25 @@ plan: $(INSTALLED) ## seconds | what is done and missing, and the time it takes:
 why: $(INSTALLED) ## seconds | walk a number back: make why CELL=reptile/omniglot-5way/1shot/transductive [DIR=reduced]
 	@$(PY) -m firstorder why "$(CELL)" --params "$(DIR)/params.yaml"
 
+##@ Check and publish
+.PHONY: verify ci-figures publish
+verify: $(INSTALLED) ## seconds | hash data, checkpoints, DVC's objects and records again; says how to mend what differs
+	@$(PY) -m firstorder verify $(MEASURED)
+
+ci-figures: $(INSTALLED) ## 2 min | what continuous integration does: delete all that is drawn, redraw, compare, stale, verify
+	$(PY) tools/check_redrawn.py $(RECORDED) -- $(SHELL) -ec '$(REDRAW)'
+	@for folder in $(RECORDED); do $(PY) -m firstorder stale --params "$$folder/params.yaml" || exit 1; done
+	$(PY) -m firstorder verify $(RECORDED)
+
+publish: $(INSTALLED) ## seconds | track and push checkpoints that are evaluated: make publish [DIR=reduced] [REMOTE=name]
+	@$(PY) -m firstorder publish --params "$(DIR)/params.yaml" $(addprefix --remote ,$(REMOTE))
+
 ##@ Development
-.PHONY: lint format lock clean-quick
+.PHONY: bench lint format lock clean-quick
+bench: $(TORCH) ## 6 min | time this machine, CPU or GPU, with every engine; wants it idle; into docs/performance.md
+	$(PY) -m firstorder bench
+	$(PY) -m firstorder performance
+
 lint: $(TORCH) ## seconds | ruff, snakefmt and mypy; changes nothing
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .

@@ -21,7 +21,18 @@ rule cells:
         lambda wildcards: wanted_cells(),
 
 
+rule computed:
+    """All that the report is made from: cells, and what figures draw beside them."""
+    input:
+        lambda wildcards: wanted_cells() + wanted_by_figures(),
+
+
 rule report:
     """Tables, figures and the HTML page; with --config records=existing from what is recorded already."""
     input:
         lambda wildcards: wanted_report(),
+
+
+# `make` takes the locks before the graph is made (firstorder hold); without it, whoever comes second is refused.
+onstart:
+    claim_the_folder()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import yaml
 
 from firstorder import __main__ as command_line
 from firstorder import packs
+from tests import quick_python
 
 TRAINING = "reptile/omniglot-5way"
 EVALUATION = f"{TRAINING}/1shot"
@@ -113,3 +115,13 @@ def computed_project(computed_once: Path, tmp_path: Path, monkeypatch: pytest.Mo
     shutil.copytree(computed_once, root)
     monkeypatch.chdir(root)
     return root
+
+
+@pytest.fixture(scope="session")
+def quick_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give a folder for PATH whose `python` runs `-m firstorder` without importing anything anew."""
+    folder = tmp_path_factory.mktemp("quick") / "bin"
+    server = quick_python.install(folder)
+    yield folder
+    server.kill()
+    server.wait()

@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from firstorder import NUMERICS_VERSION, params
-from firstorder.results import CellRecord, write_record, write_rows
+from firstorder.results import CellRecord, write_record, write_rows, write_run
+from firstorder.schema import build
 from firstorder.settings import CURVE, SINE_FITS, SINE_LOSSES, Mode, Project, digest
 
 TRAINING = "reptile/omniglot-5way"
@@ -139,10 +140,22 @@ def store_record(root: Path, project: Project, evaluation: str, mode: Mode, corr
         write_record(root, make_record(project, evaluation, mode, seed, histogram), run)
 
 
-def store_curve(root: Path, seed: int, accuracies: dict[int, float], training: str = TRAINING) -> None:
-    """Write a learning curve of one pool and mode: accuracy by outer step, standard error 0.01."""
+def of_params(values: dict[str, Any] | None = None) -> Project:
+    """Return the project of `values` (PARAMS by default) without writing a file."""
+    return build(Project, copy.deepcopy(values or PARAMS), "made-up params")
+
+
+def store_curve(
+    root: Path, seed: int, accuracies: dict[int, float], training: str = TRAINING, project: Project | None = None
+) -> None:
+    """Write a learning curve of one pool and mode: accuracy by outer step, standard error 0.01.
+
+    It is that of `project`, by default that of PARAMS.
+    """
     rows = [(step, "meta-test", "inductive", 5, 50, accuracy, 0.01) for step, accuracy in accuracies.items()]
-    write_rows(root / CURVE.format(training=training, seed=seed), CURVE_COLUMNS, rows)
+    path = root / CURVE.format(training=training, seed=seed)
+    write_rows(path, CURVE_COLUMNS, rows)
+    write_run(path, {"settings_digest": digest((project or of_params()).settings_of_training(training))})
 
 
 def store_sine(root: Path) -> None:
@@ -160,3 +173,5 @@ def store_sine(root: Path) -> None:
         points += [(task, "support", 0, x, task + x) for x in (-5.0, 5.0)]
         points += [(task, name, step, x, step / 8) for name in losses for step in (0, 32) for x in (-5.0, 0.0, 5.0)]
     write_rows(root / SINE_FITS, ("task", "algorithm", "inner_steps", "x", "y"), points)
+    for path in (SINE_LOSSES, SINE_FITS):
+        write_run(root / path, {"settings_digest": digest(of_params().settings_of_sine())})

@@ -478,11 +478,11 @@ def test_a_stale_record_is_told_with_what_changed(computed_project: Path, capsys
     [
         ([], set()),
         ([(("evaluations", EVALUATION, "tasks"), 11)], set(RECORDS.values())),
-        ([(("trainings", TRAINING, "inner_steps"), 3)], {MODEL, *RECORDS.values()}),
-        ([(("datasets", "omniglot", "rotations"), [0])], {MODEL, *RECORDS.values()}),
+        ([(("trainings", TRAINING, "inner_steps"), 3)], {MODEL, CURVE, *RECORDS.values()}),
+        ([(("datasets", "omniglot", "rotations"), [0])], {MODEL, CURVE, *RECORDS.values()}),
         (
             [(("evaluations", EVALUATION, "tasks"), 11), (("trainings", TRAINING, "inner_steps"), 3)],
-            {MODEL, *RECORDS.values()},
+            {MODEL, CURVE, *RECORDS.values()},
         ),
     ],
     ids=["nothing", "evaluation", "training", "data set", "evaluation and training"],

@@ -130,7 +130,7 @@ def test_continuous_integration_runs_make_test_and_nothing_else(tmp_path: Path) 
     assert (done.stdout, done.returncode) == ("make test\n", 7)
 
 
-@pytest.mark.parametrize(("workflow", "command"), [("test.yml", "make test"), ("figures.yml", "make figures")])
+@pytest.mark.parametrize(("workflow", "command"), [("test.yml", "make test"), ("figures.yml", "make ci-figures")])
 def test_workflows_run_make_targets(workflow: str, command: str) -> None:
     jobs = yaml.safe_load(read(f".github/workflows/{workflow}"))["jobs"]
     steps = [step for job in jobs.values() for step in job["steps"]]

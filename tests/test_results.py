@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 from firstorder import results
 from firstorder.errors import UserError
-from tests.synthetic_records import FIVE_SHOT, ONE_SHOT, PARAMS, TRAINING, changed_params, make_project, make_record
+from tests.synthetic_records import FIVE_SHOT, ONE_SHOT, TRAINING, make_project, make_record
 
 HISTOGRAM = (1, 2, 3, 4, 40, 50)
 RUN = {"seconds": 1.5, "commit": "abc"}
@@ -42,7 +41,8 @@ def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
 
 def test_how_it_was_made_stands_beside_the_record_and_not_in_it(tmp_path: Path) -> None:
     path = written(tmp_path)
-    assert json.loads(path.with_name("seed-0.run.json").read_text(encoding="utf-8")) == RUN
+    run = json.loads(path.with_name("seed-0.run.json").read_text(encoding="utf-8"))
+    assert {key: run[key] for key in RUN} == RUN
     first = path.read_bytes()
     record = results.read_record(path)
     results.write_record(tmp_path, record, {"seconds": 99.0})
@@ -98,22 +98,6 @@ def test_a_record_in_the_place_of_another_is_refused(tmp_path: Path) -> None:
     path.rename(path.with_name("seed-1.json"))
     with pytest.raises(UserError, match=r"seed-1\.json: it is the record of .*inductive, seed 0"):
         results.read_records(tmp_path, make_project(tmp_path))
-
-
-def test_a_record_is_stale_after_its_settings_changed(tmp_path: Path) -> None:
-    record = make_record(make_project(tmp_path), ONE_SHOT, "inductive", 0, HISTOGRAM)
-    evaluations = copy.deepcopy(PARAMS["evaluations"])
-    evaluations[ONE_SHOT]["inner_steps"] = 25
-    project = make_project(tmp_path, changed_params(evaluations=evaluations))
-    assert results.stale_records([record], project) == [(record, "evaluation.inner_steps: 50 -> 25")]
-
-
-def test_a_record_stays_fresh_when_only_lists_and_other_cells_changed(tmp_path: Path) -> None:
-    record = make_record(make_project(tmp_path), ONE_SHOT, "inductive", 0, HISTOGRAM)
-    evaluations = copy.deepcopy(PARAMS["evaluations"])
-    evaluations[FIVE_SHOT]["tasks"] = 7
-    project = make_project(tmp_path, changed_params(title="Another", seeds=[0, 1], evaluations=evaluations, figures={}))
-    assert results.stale_records([record], project) == []
 
 
 @pytest.mark.parametrize(

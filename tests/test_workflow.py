@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from firstorder import packs, params, settings
+from firstorder.report import tables
 from tests.conftest import EVALUATION, TINY_PARAMS, TRAINING, edit, tiny_pack, write_params
+from tests.test_theory import THEORY
 
 REPOSITORY = Path(__file__).parents[1]
 TABLE = {
@@ -123,6 +125,55 @@ def test_a_deleted_figure_redraws_that_figure(project):
     assert planned(project) == {"figure": 1, "page": 1}
 
 
+SWEPT = {
+    ("sweeps",): {
+        "inner-steps": {
+            "base": TINY_PARAMS["trainings"][TRAINING],
+            "varied": "inner_steps",
+            "values": [1, 2],
+            "variants": {"reptile": {"label": "Reptile", "algorithm": "reptile"}},
+        }
+    },
+    ("figures", "figure-4"): {"kind": "sweeps", "title": "A sweep", "sweeps": ["inner-steps"]},
+    ("figures", "adaptation"): {"kind": "adaptation", "title": "Along", "evaluations": [EVALUATION]},
+    ("adaptations",): {EVALUATION: {"inner_steps": [0, 2], "tasks": 4}},
+    ("manifolds",): {
+        "start": [1.0, 0.0],
+        "inner_learning_rate": 0.5,
+        "inner_steps": 1,
+        "outer_steps": 2,
+        "outer_step_size": 0.5,
+    },
+    ("figures", "figure-2"): {"kind": "manifolds", "title": "In the plane"},
+}
+
+
+def test_figures_ask_for_the_curves_that_params_yaml_names(project):
+    """A sweep is trained value by value; what is there already is left alone."""
+    write_params(project, edit(PROJECT, *SWEPT.items()))
+    jobs = planned(project)
+    assert {rule: jobs[rule] for rule in ("train", "adaptation", "manifolds")} == {
+        "train": 2,
+        "adaptation": 1,
+        "manifolds": 1,
+    }
+    assert jobs["figure"] == 3
+    assert "evaluate" not in jobs
+
+
+def test_a_value_added_to_a_sweep_trains_that_value_alone(project):
+    values = edit(PROJECT, *SWEPT.items())
+    write_params(project, values)
+    wanted = ["results/figures/figure-4.png", "results/figures/figure-2.png"]
+    answer = snakemake(project, *wanted)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert planned(project, *wanted) == {}
+    (project / wanted[0]).unlink()
+    assert planned(project, *wanted) == {"figure": 1}
+    write_params(project, edit(values, (("sweeps", "inner-steps", "values"), [1, 2, 3])))
+    assert planned(project, wanted[0]) == {"train": 1, "figure": 1}
+
+
 def test_results_alone_are_enough_to_redraw(project):
     """As in a clone: no data, no models, no memory of Snakemake's, time stamps of any order."""
     for folder in ("data", "models", ".snakemake"):
@@ -182,6 +233,11 @@ def test_newer_data_of_the_same_content_trains_nothing(project):
     assert planned(project) == {}
 
 
+def test_a_theory_section_adds_its_computations_its_table_and_its_claims(project):
+    write_params(project, edit(PROJECT, (("theory",), THEORY)))
+    assert planned(project) == {"theory": 1, "inner_products": 1, "table": 1, "claims": 1, "page": 1}
+
+
 def test_a_name_outside_params_yaml_matches_no_rule(project):
     answer = snakemake(project, "--dry-run", "results/cells/reptil/omniglot-5way/1shot/inductive/seed-0.json")
     assert answer.returncode != 0
@@ -203,5 +259,5 @@ def test_snakemakes_own_report_carries_the_captions(built, tmp_path):
 def test_every_table_and_figure_has_a_caption():
     for folder in (".", "quick", "reduced", "studies/second-moments/carried", "studies/second-moments/per-lane"):
         project = params.load(REPOSITORY / folder / "params.yaml")
-        for name in [*project.tables, *project.figures, *(["sine"] if project.sine else [])]:
+        for name in [*tables.names(project), *project.figures]:
             assert (REPOSITORY / f"workflow/report/{name}.rst").read_text(encoding="utf-8").strip()

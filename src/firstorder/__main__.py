@@ -8,12 +8,12 @@ code 2. Heavy imports are inside the verbs, so that reporting needs no torch.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import importlib
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,15 @@ from firstorder.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+    from firstorder import probes
+    from firstorder.evaluation import Draws, ImagePool
+    from firstorder.freshness import Recorded
     from firstorder.training import Problem
 
+Rows = list[list[Any]]
+
 Arguments = argparse.Namespace
+OUT_OF_TIME = 3  # exit code of a training that --time-limit stopped
 
 
 def _project(arguments: Arguments) -> tuple[Path, settings.Project]:
@@ -42,6 +48,8 @@ def _check_seed(project: settings.Project, seed: int) -> None:
 def _device(name: str) -> torch.device:
     import torch
 
+    from firstorder import allocator
+
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
     if name == "auto":
@@ -50,16 +58,8 @@ def _device(name: str) -> torch.device:
         # One thread a process: two trainings side by side do more than one training on two threads.
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(1)
-        _keep_freed_memory()
+        allocator.keep_freed_memory()
     return torch.device(name)
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep freed blocks for the next step instead of handing them back and faulting them in again."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        for parameter in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-            mallopt(parameter, 32 * 2**20)  # the largest that M_MMAP_THRESHOLD takes
 
 
 def _device_name(device: torch.device) -> str:
@@ -69,21 +69,53 @@ def _device_name(device: torch.device) -> str:
 
 
 def _problem(root: Path, project: settings.Project, name: str, arguments: Arguments) -> tuple[Problem, str]:
-    """Load a training's data onto the device; return it with the data's content digest."""
-    from firstorder import native, packs, training
+    """Load a training's data onto the device for one seed; return it with the data's content digest."""
+    problems, _, data_digest = _problems(root, project, name, (arguments, [arguments.seed]))
+    return problems[0], data_digest
+
+
+def _problems(
+    root: Path, project: settings.Project, name: str, chosen: tuple[Arguments, Sequence[int]]
+) -> tuple[list[Problem], str, str]:
+    """Load a training's data onto the device for some seeds; return it with the engine's name and the data's digest."""
+    from firstorder import engines, packs, training
     from firstorder.evaluation import ImagePool
 
-    chosen = settings.lookup(project.trainings, name, "training")
-    _check_seed(project, arguments.seed)
+    arguments, seeds = chosen
+    wanted = settings.lookup(project.trainings, name, "training")
+    for seed in seeds:
+        _check_seed(project, seed)
     device = _device(arguments.device)
-    pack, data_digest = packs.read_pack(root / project.pack_path(chosen.dataset))
-    pools = packs.make_pools(pack, project.datasets[chosen.dataset], arguments.seed)
-    on_device = {
-        "meta-train": ImagePool.of(pools.meta_train, pools.scale, device, pools.turns, pools.counts.get("meta_train")),
-        "meta-test": ImagePool.of(pools.meta_test, pools.scale, device, pools.turns, pools.counts.get("meta_test")),
-    }
-    engine = native.engine(chosen.network, chosen.way) if device.type == "cpu" else None
-    return training.Problem(name, chosen, arguments.seed, on_device, engine), data_digest
+    asked = getattr(arguments, "engine", "auto"), device, wanted, getattr(arguments, "compile", False)
+    choice = engines.choose(*asked)
+    pack, data_digest = packs.read_pack(root / project.pack_path(wanted.dataset))
+    problems: list[training.Problem] = []
+    before: packs.Pools | None = None
+    for seed in seeds:
+        cut = packs.make_pools(pack, project.datasets[wanted.dataset], seed)
+        if before is not None and packs.same_pools(cut, before):
+            pools = problems[-1].pools  # where the split does not depend on the seed, the images lie there once
+        else:
+            turns, counts = cut.turns, cut.counts
+            pools = {
+                "meta-train": ImagePool.of(cut.meta_train, cut.scale, device, turns, counts.get("meta_train")),
+                "meta-test": ImagePool.of(cut.meta_test, cut.scale, device, turns, counts.get("meta_test")),
+            }
+        before = cut
+        problems.append(training.Problem(name, wanted, seed, pools, choice.engine))
+    return problems, choice.name, data_digest
+
+
+def _run_information(seconds: float, device: torch.device, engine: str) -> dict[str, Any]:
+    """Describe a computation for its `.run.json`; on a GPU the peak memory is the GPU's."""
+    import torch
+
+    from firstorder import provenance
+
+    made = {**provenance.run_information(seconds, _device_name(device)), "engine": engine}
+    if device.type == "cuda":
+        made["peak_memory_bytes"] = torch.cuda.max_memory_allocated(device)
+    return made
 
 
 def download(arguments: Arguments) -> None:
@@ -142,38 +174,84 @@ def data(arguments: Arguments) -> None:
     return None
 
 
-def train(arguments: Arguments) -> None:
-    """Meta-train one training for one seed: checkpoint and learning curve."""
-    from firstorder import checkpoints, provenance, results, training
+def train(arguments: Arguments) -> int:
+    """Meta-train one training for one or more seeds: checkpoint and learning curve of each."""
+    _, project = _project(arguments)
+    seeds = list(dict.fromkeys(arguments.seed))
+    deadline = None if arguments.time_limit is None else time.monotonic() + arguments.time_limit
+    code = 0
+    # Engine `graph` trains all seeds side by side, the others one after another.
+    groups = [seeds] if _engine_name(project, arguments).startswith("graph") else [[seed] for seed in seeds]
+    for group in groups:
+        if group is not groups[0] and deadline is not None and time.monotonic() >= deadline:
+            print(f"firstorder: --time-limit: seed {group[0]} was not begun; run it again to go on", file=sys.stderr)
+            code = OUT_OF_TIME
+        else:
+            code = max(code, _train_group(arguments, group, deadline))
+    return code
+
+
+def _engine_name(project: settings.Project, arguments: Arguments) -> str:
+    from firstorder import engines
+
+    chosen = settings.lookup(project.trainings, arguments.training, "training")
+    for seed in arguments.seed:
+        _check_seed(project, seed)
+    return engines.choose(arguments.engine, _device(arguments.device), chosen, arguments.compile).name
+
+
+def _train_group(arguments: Arguments, seeds: Sequence[int], deadline: float | None) -> int:
+    """Train some seeds at once until they are done or time.monotonic() says `deadline`; return the exit code."""
+    from firstorder import checkpoints, graphs, results, stored, training
+    from firstorder.lanes import LanesEngine
 
     root, project = _project(arguments)
     resolved = project.settings_of_training(arguments.training)
-    problem, data_digest = _problem(root, project, arguments.training, arguments)
-    names = {"training": arguments.training, "seed": arguments.seed}
+    problems, engine, data_digest = _problems(root, project, arguments.training, (arguments, seeds))
+    device = problems[0].pools["meta-train"].images.device
     digest = settings.digest(resolved)
-    about = {**names, "settings": resolved, "training_digest": digest, "data_digest": data_digest}
-    identity = settings.digest({**about, "device": problem.pools["meta-train"].images.device.type})
-    state_path = root / ".work" / digest / f"seed-{arguments.seed}.safetensors"
-    ended = training.train(problem, state_path, identity, progress.shown)
-    path = root / settings.MODEL.format(**names)
-    checkpoints.write(path, problem.network, training.checkpoint_of(problem, ended, about))
-    curve = root / settings.CURVE.format(**names)
-    results.write_rows(curve, training.CURVE_COLUMNS, ended.curve)
-    device = _device_name(problem.pools["meta-train"].images.device)
-    run = {**provenance.run_information(ended.seconds, device), **names, "settings_digest": digest}
-    results.write_run(curve, {**run, "data_digest": data_digest, "outer_steps": ended.outer_step})
-    state_path.unlink(missing_ok=True)
-    print(f"{path}\n{curve}")
+    abouts, runs = [], []
+    for problem in problems:
+        names = {"training": arguments.training, "seed": problem.seed}
+        abouts.append({**names, "settings": resolved, "training_digest": digest, "data_digest": data_digest})
+        identity = settings.digest({**abouts[-1], "device": device.type})
+        runs.append(graphs.Run(problem, root / ".work" / digest / f"seed-{problem.seed}.safetensors", identity))
+    time_limit = None if deadline is None else deadline - time.monotonic()
+    if engine.startswith("graph") and isinstance(problems[0].engine, LanesEngine):
+        ended = graphs.train(runs, problems[0].engine, progress.shown, time_limit)
+    else:
+        ended = [
+            training.train(run.problem, run.progress_path, run.identity, progress.shown, time_limit) for run in runs
+        ]
+    code = 0
+    for run, about, done in zip(runs, abouts, ended, strict=True):
+        names = {"training": arguments.training, "seed": run.problem.seed}
+        if done.outer_step < run.problem.settings.outer_steps:
+            what = f"{arguments.training} seed {run.problem.seed} stopped at outer step {done.outer_step:,}"
+            print(f"firstorder: --time-limit: {what}; the same command goes on from there", file=sys.stderr)
+            code = OUT_OF_TIME
+            continue
+        path = root / settings.MODEL.format(**names)
+        checkpoints.write(path, run.problem.network, training.checkpoint_of(run.problem, done, about))
+        curve = root / settings.CURVE.format(**names)
+        results.write_rows(curve, training.CURVE_COLUMNS, done.curve)
+        made = {**_run_information(done.seconds, device, engine), **names, **results.made_with(resolved)}
+        made |= {"data_digest": data_digest, "outer_steps": done.outer_step, "together": len(runs)}
+        made |= {"checkpoint_digest": stored.hash_of(path, "sha256")}
+        results.write_run(curve, made)
+        run.progress_path.unlink(missing_ok=True)
+        print(f"{path}\n{curve}")
+    return code
 
 
 def evaluate(arguments: Arguments) -> None:
     """Evaluate a training for one shot and seed: the records of its two cells."""
-    from firstorder import checkpoints, evaluation, provenance, results, training
+    from firstorder import checkpoints, evaluation, results, training
 
     start = time.monotonic()
     root, project = _project(arguments)
     chosen = settings.lookup(project.evaluations, arguments.evaluation, "evaluation")
-    problem, data_digest = _problem(root, project, chosen.training, arguments)
+    (problem,), engine, data_digest = _problems(root, project, chosen.training, (arguments, [arguments.seed]))
     model_path = root / settings.MODEL.format(training=chosen.training, seed=arguments.seed)
     checkpoint, checkpoint_digest = checkpoints.read(model_path, problem.network)
     digests = {
@@ -192,12 +270,98 @@ def evaluate(arguments: Arguments) -> None:
     )
     model = checkpoint.to(pool.images.device)
     counts = evaluation.evaluate(problem.network, problem.inner, model, pool, draws, progress.shown)
-    run = provenance.run_information(time.monotonic() - start, _device_name(pool.images.device))
+    # In an evaluation there is no outer step to record.
+    run = _run_information(time.monotonic() - start, pool.images.device, engine.replace("graph", "lanes"))
     digests["checkpoint_digest"] = checkpoint_digest
     for mode, correct in counts.items():
         right = evaluation.histogram(correct, draws.shape.way * draws.shape.query)
         record = results.make_record(project, (arguments.evaluation, mode, arguments.seed), digests, right)
         print(results.write_record(root, record, run))
+
+
+def adaptation(arguments: Arguments) -> None:
+    """Measure accuracy along an evaluation's inner steps, as params.yaml's section adaptations says."""
+    from firstorder import probes
+
+    root, project = _project(arguments)
+    resolved = project.settings_of_adaptation(arguments.evaluation)
+    entry = (project.adaptations or {})[arguments.evaluation]
+
+    def measure(model: probes.Model, pool: ImagePool, draws: Draws) -> Rows:
+        return probes.along(model, pool, draws, entry.inner_steps, progress.shown)
+
+    lengths = {"tasks": entry.tasks, "inner_steps": max(*entry.inner_steps, 1)}
+    path = settings.ADAPTATION.format(evaluation=arguments.evaluation, seed=arguments.seed)
+    _probe(arguments, resolved, lengths, measure, root / path, probes.ADAPTATION_COLUMNS)
+
+
+def alphabets(arguments: Arguments) -> None:
+    """Count which alphabet is taken for which in an evaluation, as params.yaml's section alphabets says."""
+    from firstorder import packs, probes
+
+    root, project = _project(arguments)
+    resolved = project.settings_of_alphabets(arguments.evaluation)
+    entry = (project.alphabets or {})[arguments.evaluation]
+    dataset = project.trainings[project.evaluations[arguments.evaluation].training].dataset
+    pack, _ = packs.read_pack(root / project.pack_path(dataset))
+    names = packs.meta_test_names(pack, project.datasets[dataset], arguments.seed)
+
+    def measure(model: probes.Model, pool: ImagePool, draws: Draws) -> Rows:
+        return probes.by_alphabet(model, pool, draws, [name.rpartition("/")[0] for name in names], progress.shown)
+
+    path = settings.ALPHABETS.format(evaluation=arguments.evaluation, seed=arguments.seed)
+    _probe(arguments, resolved, {"tasks": entry.tasks}, measure, root / path, probes.ALPHABET_COLUMNS)
+
+
+def _probe(
+    arguments: Arguments,
+    resolved: dict[str, Any],
+    lengths: dict[str, Any],
+    measure: Callable[[probes.Model, ImagePool, Draws], Rows],
+    path: Path,
+    columns: Sequence[str],
+) -> None:
+    """Load an evaluation's model, measure on the first of its tasks, and write the rows to `path`."""
+    from firstorder import checkpoints, probes, provenance, results, training
+    from firstorder.evaluation import Draws
+
+    start = time.monotonic()
+    root, project = _project(arguments)
+    chosen = replace(project.evaluations[arguments.evaluation], **lengths)
+    problem, data_digest = _problem(root, project, chosen.training, arguments)
+    model_path = root / settings.MODEL.format(training=chosen.training, seed=arguments.seed)
+    checkpoint, checkpoint_digest = checkpoints.read(model_path, problem.network)
+    training_digest = settings.digest(project.settings_of_training(chosen.training))
+    made_of = {"data_digest": data_digest, "training_digest": training_digest}
+    checkpoints.check_made_of(checkpoint, model_path, {**made_of, "seed": arguments.seed})
+    pool = problem.pools["meta-test"]
+    title, shape = (
+        f"{arguments.evaluation} seed {arguments.seed}",
+        training.evaluation_shape(pool, problem.settings.way, chosen),
+    )
+    draws = Draws(title=title, shape=shape, seed=arguments.seed, purpose="evaluation", step=0, tasks=chosen.tasks)
+    model = probes.Model(problem.network, problem.inner, checkpoint.to(pool.images.device))
+    results.write_rows(path, columns, measure(model, pool, draws))
+    run = provenance.run_information(time.monotonic() - start, _device_name(pool.images.device))
+    run |= {**results.made_with(resolved), "checkpoint_digest": checkpoint_digest, **made_of}
+    results.write_run(path, run)
+    print(path)
+
+
+def manifolds(arguments: Arguments) -> None:
+    """Compute Figure 2: Reptile's iterates between two curves in the plane."""
+    from firstorder import manifolds as module
+    from firstorder import provenance, results
+
+    start = time.monotonic()
+    root, project = _project(arguments)
+    resolved = project.settings_of_manifolds()
+    assert project.manifolds is not None  # else the line before has refused
+    path = root / settings.MANIFOLD_POINTS
+    results.write_rows(path, module.COLUMNS, module.simulate(project.manifolds))
+    run = provenance.run_information(time.monotonic() - start, "cpu, 1 thread")
+    results.write_run(path, {**run, **results.made_with(resolved)})
+    print(path)
 
 
 def sine(arguments: Arguments) -> None:
@@ -212,7 +376,7 @@ def sine(arguments: Arguments) -> None:
     device = _device("cpu")
     losses, fits = module.simulate(project.sine, progress.shown)
     run = provenance.run_information(time.monotonic() - start, _device_name(device))
-    run |= {"settings_digest": settings.digest(resolved), "numerics_version": resolved["numerics_version"]}
+    run |= {**results.made_with(resolved), "numerics_version": resolved["numerics_version"]}
     for name, columns, rows in (
         (settings.SINE_LOSSES, module.LOSS_COLUMNS, losses),
         (settings.SINE_FITS, module.FIT_COLUMNS, fits),
@@ -220,6 +384,43 @@ def sine(arguments: Arguments) -> None:
         results.write_rows(root / name, columns, rows)
         results.write_run(root / name, run)
         print(root / name)
+
+
+def theory(arguments: Arguments) -> None:
+    """Compute section 5: E[g] of MAML, FOMAML and Reptile over all mini-batch orders, and its expansion."""
+    from firstorder import provenance, results
+    from firstorder import theory as module
+
+    start = time.monotonic()
+    root, project = _project(arguments)
+    resolved = project.settings_of_theory()
+    assert project.theory is not None  # else the line before has refused
+    device = _device("cpu")
+    rows = module.expand(project.theory.expansion, progress.shown)
+    run = provenance.run_information(time.monotonic() - start, _device_name(device))
+    run |= {**results.made_with(resolved), "numerics_version": resolved["numerics_version"]}
+    results.write_rows(root / settings.EXPANSION, module.COLUMNS, rows)
+    results.write_run(root / settings.EXPANSION, run)
+    print(root / settings.EXPANSION)
+
+
+def inner_products(arguments: Arguments) -> None:
+    """Measure inner products of a task's gradients while a training and its joint counterpart go on."""
+    from firstorder import inner_products as module
+    from firstorder import results
+
+    start = time.monotonic()
+    root, project = _project(arguments)
+    resolved = project.settings_of_theory(arguments.training)
+    assert project.theory is not None  # else the line before has refused
+    (problem,), engine, data_digest = _problems(root, project, arguments.training, (arguments, [arguments.seed]))
+    rows = module.compare(problem, project.theory.inner_products, progress.shown)
+    run = _run_information(time.monotonic() - start, problem.pools["meta-train"].images.device, engine)
+    run |= {**results.made_with(resolved), "numerics_version": resolved["numerics_version"]}
+    path = root / settings.INNER_PRODUCTS.format(training=arguments.training, seed=arguments.seed)
+    results.write_rows(path, module.COLUMNS, rows)
+    results.write_run(path, {**run, "data_digest": data_digest})
+    print(path)
 
 
 def accuracies(arguments: Arguments) -> None:
@@ -247,7 +448,9 @@ def figure(arguments: Arguments) -> None:
     """Draw one figure: PNG, PDF and the CSV behind it."""
     from firstorder.report import figures
 
-    print(*figures.write(*_project(arguments), arguments.figure, Path(arguments.published)), sep="\n")
+    root, project = _project(arguments)
+    paths = figures.write(root, project, arguments.figure, Path(arguments.published), whole=arguments.whole)
+    print(*paths, sep="\n")
 
 
 def page(arguments: Arguments) -> None:
@@ -267,18 +470,35 @@ def readme(arguments: Arguments) -> None:
 
 
 def stale(arguments: Arguments) -> int:
-    """List recorded cells that params.yaml has changed under; exit code 1 if there are any."""
-    from firstorder import results
-
+    """List what is recorded and stale, each with the first difference; exit code 1 if there is any."""
     root, project = _project(arguments)
-    outdated = results.stale_records(results.read_records(root, project), project)
+    found = _stale(root, project, arguments)
     if arguments.paths:
-        files = {path for record, difference in outdated for path in results.paths_to_rebuild(record, difference)}
-        print(*sorted(files))
+        print(*_paths(root, project, found))
         return 0
-    for record, difference in outdated:
-        print(f"{record.evaluation}/{record.mode} seed {record.seed}: {difference}")
-    return 1 if outdated else 0
+    for item, difference in found:
+        print(f"{item.name}: {difference}")
+    return 1 if found else 0
+
+
+def _stale(root: Path, project: settings.Project, arguments: Arguments) -> list[tuple[Recorded, str]]:
+    """List what is stale of one cell, of some algorithms, or of everything."""
+    from firstorder import freshness
+
+    if arguments.cell is not None:
+        cell = _cell(project, arguments)
+        difference = freshness.difference(root, cell)
+        return [] if difference is None else [(cell, difference)]
+    found = freshness.stale(root, project)
+    chosen = arguments.algorithms.split("+") if arguments.algorithms else None
+    return [(item, difference) for item, difference in found if not chosen or item.about.split("/")[0] in chosen]
+
+
+def _paths(root: Path, project: settings.Project, found: list[tuple[Recorded, str]]) -> list[str]:
+    """Name the files to compute again."""
+    from firstorder import freshness
+
+    return sorted({path for item, _ in found for path in freshness.paths_to_rebuild(root, project, item)})
 
 
 def why(arguments: Arguments) -> None:
@@ -301,12 +521,100 @@ def plan(arguments: Arguments) -> None:
     print(module.describe(_project(arguments)[0], device, [Path(folder) for folder in arguments.folders]))
 
 
-def check_cell(arguments: Arguments) -> None:
-    """Check that a cell exists in params.yaml."""
+def bench(arguments: Arguments) -> None:
+    """Time the benchmark's workloads on this machine with every engine there is: one JSON for the machine."""
+    from firstorder import bench as module
+    from firstorder import cases, workloads
+
     _, project = _project(arguments)
-    known = {f"{evaluation}/{mode}": None for evaluation, mode, _ in project.cells()}
-    settings.lookup(known, arguments.cell, "cell")
+    device = _device(arguments.device).type
+    engines = arguments.engines or cases.DEFAULTS[device]
+    for name in engines:
+        settings.lookup(dict.fromkeys(cases.CONTENDERS), name, "engine")
+    plan = module.Bench(
+        device=device,
+        workloads=workloads.chosen(project, arguments.workloads, device),
+        engines=engines,
+        rounds=arguments.rounds,
+        seconds=arguments.seconds,
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+    )
+    print(module.write(Path(arguments.output), module.run(plan, progress.shown)))
+
+
+def performance(arguments: Arguments) -> None:
+    """Draw what `bench` measured, each machine's table and charts, and put them into docs/performance.md."""
+    from firstorder.report import performance as module
+
+    print(*module.update(Path(arguments.docs), Path(arguments.results)), sep="\n")
+
+
+def verify(arguments: Arguments) -> int:
+    """Hash data, checkpoints and records again; exit code 1 where one is not what is said of it."""
+    from firstorder import verify as module
+
+    folders = [Path(folder) for folder in arguments.folders] or [Path(arguments.params).parent]
+    findings = module.verify(folders, progress.shown)
+    print(*(mismatch.text for mismatch in findings.mismatches), *findings.summary(), sep="\n")
+    return 1 if findings.mismatches else 0
+
+
+def publish(arguments: Arguments) -> None:
+    """Track checkpoints with DVC and push them; refused while anything is stale or does not verify."""
+    from firstorder import publish as module
+
+    wish = module.Wish(*_project(arguments), arguments.trainings, arguments.remote)
+    print(*module.publish(wish), sep="\n")
+
+
+def check_cell(arguments: Arguments) -> None:
+    """Say whether a cell of params.yaml is fresh, stale or missing; refuse one that is not there or was edited."""
+    from firstorder import freshness
+
+    root, project = _project(arguments)
+    cell = _cell(project, arguments)
+    difference = freshness.difference(root, cell)
+    state = "fresh" if (root / cell.path).exists() else "not computed yet"
+    print(f"{cell.name}: {state if difference is None else f'stale, {difference}'}")
+
+
+def _cell(project: settings.Project, arguments: Arguments) -> Recorded:
+    """Look a cell up; raises UserError for one that params.yaml does not list, or another seed."""
+    from firstorder import freshness
+
+    known = {f"{evaluation}/{mode}": (evaluation, mode) for evaluation, mode, _ in project.cells()}
+    evaluation, mode = settings.lookup(known, arguments.cell, "cell")
+    if arguments.seed is None:
+        raise UserError(f"{arguments.cell}: which seed? Give --seed, one of {', '.join(map(str, project.seeds))}")
     _check_seed(project, arguments.seed)
+    return freshness.cell(project, evaluation, mode, arguments.seed)
+
+
+def hold(arguments: Arguments) -> int:
+    """Wait until nothing else computes the same in this folder, then run a command; its end frees the locks."""
+    from firstorder import locks
+
+    root, project = _project(arguments)
+    if arguments.report:
+        wanted = [locks.Lock("report")]
+    elif arguments.cell is None:
+        wanted = locks.WHOLE
+    else:
+        check_cell(arguments)
+        cell = _cell(project, arguments)
+        wanted = [locks.Lock(locks.FOLDER, shared=True), locks.Lock(f"training/{cell.training}/seed-{cell.seed}")]
+    locks.take(root, wanted, arguments.told, lambda words: print(f"firstorder: {words}", file=sys.stderr))
+    # Asked after the wait: who held the locks may have computed it.
+    added = _paths(root, project, _stale(root, project, arguments)) if arguments.stale else []
+    sys.stdout.flush()
+    return locks.become([*arguments.command, *added])
+
+
+def _positive(text: str) -> int:
+    """Read a whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, found {text!r}")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -324,7 +632,7 @@ def _parser() -> argparse.ArgumentParser:
         for name in names:
             added.add_argument(name)
         for name, option in options.items():
-            added.add_argument(f"--{name}", **option)
+            added.add_argument(f"--{name.replace('_', '-')}", **option)
         return added
 
     seed: dict[str, Any] = {"type": int, "required": True}
@@ -334,29 +642,83 @@ def _parser() -> argparse.ArgumentParser:
     copy: dict[str, Any] = {"help": "your copy of mini-ImageNet: folder, zip, tar or pickles; else MINI_IMAGENET"}
     names: dict[str, Any] = {"help": "csv of file names, or a folder of them, that says which images are wanted"}
     verb(data, "dataset", source=copy, names=names)
-    verb(train, "training", seed=seed, device=device)
-    verb(evaluate, "evaluation", seed=seed, device=device)
+    engine: dict[str, Any] = {
+        "choices": ("auto", "plain", "native", "lanes", "graph"),
+        "default": "auto",
+        "help": "plain: autograd; native: C, on a CPU; lanes: many at once; graph: lanes, and whole outer steps of "
+        "all seeds, on a GPU as CUDA graphs; auto: graph on a GPU, else native or plain",
+    }
+    joined: dict[str, Any] = {"action": "store_true", "help": "lanes, graph: join operations with torch.compile"}
+    limit: dict[str, Any] = {"type": float, "help": "stop after so many SECONDS, state saved, exit code 3"}
+    options: dict[str, Any] = {"device": device, "engine": engine, "compile": joined}
+    trained = verb(train, "training", **options)
+    several = "one or more; with engine graph they are trained side by side"
+    trained.add_argument("--seed", type=int, nargs="+", required=True, help=several)
+    trained.add_argument("--time-limit", metavar="SECONDS", **limit)
+    verb(evaluate, "evaluation", seed=seed, **options)
     published: dict[str, Any] = {"default": "paper/published.csv", "help": "the paper's numbers"}
+    mark: dict[str, Any] = {"action": "store_true", "help": "show stale records with a mark instead of refusing them"}
+    verb(adaptation, "evaluation", seed=seed, device=device)
+    verb(alphabets, "evaluation", seed=seed, device=device)
     verb(sine)
-    verb(accuracies)
-    verb(table, "table", published=published)
-    verb(claims, published=published)
-    verb(figure, "figure", published=published)
-    verb(page, captions={"default": "workflow/report", "help": "folder of the captions"})
-    verb(readme, "readme", published=published).add_argument("folders", nargs="+")
-    verb(stale, paths={"action": "store_true", "help": "print the files to compute again, for snakemake --forcerun"})
+    verb(manifolds)
+    verb(theory)
+    verb(inner_products, "training", seed=seed, device=device)
+    verb(accuracies, allow_stale=mark)
+    verb(table, "table", published=published, allow_stale=mark)
+    verb(claims, published=published, allow_stale=mark)
+    whole = {"action": "store_true", "help": "refuse where a curve is missing or cut short; else there is a gap"}
+    verb(figure, "figure", published=published, whole=whole, allow_stale=mark)
+    verb(page, captions={"default": "workflow/report", "help": "folder of the captions"}, allow_stale=mark)
+    verb(readme, "readme", published=published, allow_stale=mark).add_argument("folders", nargs="+")
+    one_seed: dict[str, Any] = {"type": int, "help": "seed of the cell"}
+    some: dict[str, Any] = {
+        "cell": {"help": "this cell alone, with --seed"},
+        "seed": one_seed,
+        "algorithms": {"help": "cells of these alone, like reptile+untrained"},
+    }
+    again = {"action": "store_true", "help": "print the files to compute again, for snakemake --forcerun"}
+    verb(stale, **some, paths=again)
     verb(why, "cell", seed={"type": int, "help": "one seed; else all of params.yaml"}, published=published)
     on = {"default": "cpu", "help": "cpu, or a GPU's name as in a .run.json"}
     verb(plan, device=on).add_argument("folders", nargs="*", help="other folders whose measured times count")
+    timed = verb(
+        bench,
+        device=device,
+        rounds={"type": _positive, "default": 5, "help": "turns of each engine"},
+        seconds={"type": float, "default": 0.4, "help": "least length of a turn"},
+        output={"default": "results/bench", "help": "folder of the machines' results"},
+    )
+    timed.add_argument("--workloads", nargs="+", default=[], metavar="W", help="like W1 W4; else all")
+    timed.add_argument("--engines", nargs="+", metavar="E", help="like plain native; else those meant for the device")
+    docs: dict[str, Any] = {"default": "docs/performance.md", "help": "page with the markers of the block `bench`"}
+    verb(performance, docs=docs, results={"default": "results/bench", "help": "folder that `bench` wrote into"})
+    verb(verify).add_argument("folders", nargs="*", help="folders with a params.yaml; else that of --params")
+    remote: dict[str, Any] = {"help": "name of a DVC remote; else the default one"}
+    only: dict[str, Any] = {"nargs": "+", "default": [], "metavar": "TRAINING", "help": "publish these; else all"}
+    verb(publish, trainings=only, remote=remote)
     verb(check_cell, "cell", seed=seed)
+    held = verb(
+        hold,
+        **some,
+        report={"action": "store_true", "help": "hold what the report writes, and nothing else"},
+        stale={"action": "store_true", "help": "add the files to compute again to the end of the command"},
+        told={"default": "another command", "help": "what others are told that wait"},
+    )
+    held.add_argument("command", nargs="+", help="after --")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; return the exit code: 0, 2 for a user's error, 130 when interrupted."""
+    """Run one verb; return the exit code: 0, 2 for a user's error, 3 out of time, 130 when interrupted."""
     parsed = _parser().parse_args(arguments)
     try:
-        return parsed.run(parsed) or 0
+        if not getattr(parsed, "allow_stale", False):
+            return parsed.run(parsed) or 0
+        from firstorder.report import staleness
+
+        with staleness.allowed():
+            return parsed.run(parsed) or 0
     except UserError as error:
         print(f"firstorder: {error}", file=sys.stderr)
         return 2

@@ -71,10 +71,20 @@ def read(path: Path, network: Network) -> tuple[Checkpoint, str]:
     expected = {prefix + name: shape for prefix in ("", SECOND_MOMENTS) for name, shape in network.shapes.items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if shapes != expected:
-        raise UserError(f"{path}: made for another network: it has {shapes}, expected {expected}")
+        raise _another_network(path, shapes, expected)
     moments = {name: tensors[SECOND_MOMENTS + name] for name in network.shapes}
     state = OptimiserState(network.flat(moments)[None], steps)
     return Checkpoint(network.flat(tensors)[None], state, about), sha
+
+
+def _another_network(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> UserError:
+    """Name the first tensor that is missing, too many or of another shape."""
+    name = min(key for key in {**found, **expected} if found.get(key) != expected.get(key))
+    has, wanted = (f"shape {shapes[name]}" if name in shapes else "no value" for shapes in (found, expected))
+    return UserError(
+        f"{path}: made for another network: {name} has {has}, expected {wanted.removeprefix('shape ')}; "
+        f"get the right one back (dvc pull --force {path}.dvc), or delete it and train again"
+    )
 
 
 def check_made_of(checkpoint: Checkpoint, path: Path, expected: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any
 
 from firstorder.errors import UserError
 from firstorder.files import replacing
-from firstorder.settings import MODEL, RECORD, Mode, Project, digest
+from firstorder.settings import RECORD, Mode, Project, digest
 
 SCHEMA = 1
 
@@ -92,10 +93,12 @@ def read_record(path: Path) -> CellRecord:
     """Read one record and check that it holds together.
 
     Raises UserError, naming the file, when it is not JSON, lacks or adds a key, was made under another
-    schema, its histogram does not add up to its tasks, or its settings do not match their digest.
+    schema, its histogram does not add up to its tasks, its settings do not match their digest, or it was
+    changed after it was recorded.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        values = json.loads(content.decode("utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such record; compute it with: make cell CELL=... SEED=...") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -112,7 +115,35 @@ def read_record(path: Path) -> CellRecord:
         raise _broken(path, f"correct_histogram must have {queries + 1} counts that add up to {record.tasks} tasks")
     if digest(record.settings) != record.settings_digest:
         raise _broken(path, f"settings_digest is {record.settings_digest}, its settings give {digest(record.settings)}")
+    check_unedited(path, content)
     return record
+
+
+def check_unedited(path: Path, content: bytes) -> None:
+    """Raise UserError where `content`, that of the recorded file `path`, is not what was recorded.
+
+    Its SHA-256 is in the `.run.json` beside it; of a file that has none there, nothing can be told.
+    """
+    recorded, found = read_run(path).get("sha256"), hashlib.sha256(content).hexdigest()
+    if recorded not in (None, found):
+        beside = path.with_suffix(".run.json").name
+        raise _broken(
+            path, f"changed after it was recorded: its SHA-256 is {found[:16]}..., {beside} has {recorded[:16]}..."
+        )
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """Read how the file `path` was made (`<name>.run.json` beside it); empty where nothing says so."""
+    beside = path.with_suffix(".run.json")
+    try:
+        run = json.loads(beside.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{beside}: not valid JSON ({error}); restore it (git checkout -- {beside}) or delete it"
+        ) from None
+    return run if isinstance(run, dict) else {}
 
 
 def read_records(root: Path, project: Project) -> list[CellRecord]:
@@ -142,42 +173,42 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str
     return None
 
 
-def stale_records(records: Iterable[CellRecord], project: Project) -> list[tuple[CellRecord, str]]:
-    """List the records made with other settings than the project's, each with the first difference."""
-    stale = []
-    for record in records:
-        # Through JSON and back, as the record went: tuples are lists there.
-        wanted = json.loads(json.dumps(project.settings_of_evaluation(record.evaluation)))
-        difference = first_difference(record.settings, wanted)
-        if difference:
-            stale.append((record, difference))
-    return stale
-
-
-def paths_to_rebuild(record: CellRecord, difference: str) -> list[str]:
-    """Name the files to compute again for a stale record: its own and, unless only its evaluation changed, the model.
-
-    `difference` is what `stale_records` gives; paths are relative to the folder of params.yaml.
-    """
-    paths = [RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)]
-    if not difference.startswith("evaluation."):
-        paths.append(MODEL.format(training=record.settings["evaluation"]["training"], seed=record.seed))
-    return paths
-
-
 def write_record(root: Path, record: CellRecord, run: Mapping[str, Any]) -> Path:
     """Write a record, and how it was made in `seed-<n>.run.json` beside it; return the record's path."""
     path = root / RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)
-    write_run(path, run)
+    text = record.to_json()
+    write_run(path, sealed(run, text.encode()))
     with replacing(path) as part:
-        part.write_text(record.to_json(), encoding="utf-8")
+        part.write_text(text, encoding="utf-8")
     return path
 
 
 def write_run(path: Path, run: Mapping[str, Any]) -> None:
-    """Write how the file `path` was made (time, machine, versions) beside it, as `<name>.run.json`."""
+    """Write how the file `path` was made (time, machine, versions) beside it, as `<name>.run.json`.
+
+    Unless `run` is sealed already, it is sealed with the content that `path` has now.
+    """
+    if "sha256" not in run and path.exists():
+        run = sealed(run, path.read_bytes())
     with replacing(path.with_suffix(".run.json")) as part:
-        part.write_text(json.dumps(run, sort_keys=True, indent=1) + "\n", encoding="utf-8")
+        part.write_text(run_text(run), encoding="utf-8")
+
+
+def made_with(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a `.run.json` that says with which resolved settings a file was made."""
+    return {"settings": settings, "settings_digest": digest(settings)}
+
+
+def sealed(run: Mapping[str, Any], content: bytes) -> dict[str, Any]:
+    """Add to `run` the SHA-256 of the file that it is about, and a digest of all it says then; `verify` checks both."""
+    unsealed = {key: value for key, value in run.items() if key not in ("sha256", "run_digest")}
+    values = {**unsealed, "sha256": hashlib.sha256(content).hexdigest()}
+    return {**values, "run_digest": digest(values)}
+
+
+def run_text(run: Mapping[str, Any]) -> str:
+    """Return a `.run.json` as text, the same bytes for the same content."""
+    return json.dumps(run, sort_keys=True, indent=1) + "\n"
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -1,10 +1,10 @@
 rule evaluate:
     """Adapt to new tasks and record both modes; adaptation is the same for them, so it is done once."""
     input:
-        pack=lambda wildcards: ancient(pack_of(training_of(wildcards.evaluation))),
-        model=lambda wildcards: model_of(wildcards.evaluation, wildcards.seed),
+        pack=lambda wildcards: unless_fresh(cell_of(wildcards), ancient(pack_of(training_of(wildcards.evaluation)))),
+        model=lambda wildcards: unless_fresh(cell_of(wildcards), model_of(wildcards)),
     output:
-        **{mode: settings.RECORD.replace("{mode}", mode) for mode in settings.MODES},
+        **{mode: update(settings.RECORD.replace("{mode}", mode)) for mode in settings.MODES},
     log:
         "logs/evaluate/{evaluation}/seed-{seed}.log",
     conda:
@@ -16,3 +16,47 @@ rule evaluate:
         settings=lambda wildcards: PROJECT.settings_of_evaluation(wildcards.evaluation),
     shell:
         "python -m firstorder evaluate {wildcards.evaluation} --seed {wildcards.seed} 2>&1 | tee {log}"
+
+
+rule adaptation:
+    """Accuracy along an evaluation's inner steps, on fewer tasks."""
+    input:
+        pack=lambda wildcards: unless_fresh(
+            settings.ADAPTATION.format(**wildcards), ancient(pack_of(training_of(wildcards.evaluation)))
+        ),
+        model=lambda wildcards: unless_fresh(settings.ADAPTATION.format(**wildcards), model_of(wildcards)),
+    output:
+        accuracies=update(settings.ADAPTATION),
+    log:
+        "logs/adaptation/{evaluation}/seed-{seed}.log",
+    conda:
+        "../envs/compute.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        settings=lambda wildcards: PROJECT.settings_of_adaptation(wildcards.evaluation),
+    shell:
+        "python -m firstorder adaptation {wildcards.evaluation} --seed {wildcards.seed} 2>&1 | tee {log}"
+
+
+rule alphabets:
+    """Which alphabet is taken for which in an evaluation, on fewer tasks."""
+    input:
+        pack=lambda wildcards: unless_fresh(
+            settings.ALPHABETS.format(**wildcards), ancient(pack_of(training_of(wildcards.evaluation)))
+        ),
+        model=lambda wildcards: unless_fresh(settings.ALPHABETS.format(**wildcards), model_of(wildcards)),
+    output:
+        counts=update(settings.ALPHABETS),
+    log:
+        "logs/alphabets/{evaluation}/seed-{seed}.log",
+    conda:
+        "../envs/compute.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        settings=lambda wildcards: PROJECT.settings_of_alphabets(wildcards.evaluation),
+    shell:
+        "python -m firstorder alphabets {wildcards.evaluation} --seed {wildcards.seed} 2>&1 | tee {log}"

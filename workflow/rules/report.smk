@@ -2,12 +2,16 @@
 PUBLISHED = str(REPOSITORY / "paper/published.csv")
 CLAIMS = str(REPOSITORY / "paper/claims.yaml")
 CAPTIONS = str(REPOSITORY / "workflow/report")
+# A figure refuses a curve that is missing or cut short, unless it is to be drawn from what there is.
+WHOLE = "" if config.get("records", "all") == "existing" else "--whole"
+# --config stale=marked shows stale records with a mark instead of refusing them.
+MARK = "--allow-stale" if config.get("stale", "refused") == "marked" else ""
 
 
 rule accuracies:
     """All recorded cells as one tidy table."""
     input:
-        records=lambda wildcards: shown_cells(),
+        records=lambda wildcards: shown("results/accuracies.csv", shown_cells()),
     output:
         accuracies="results/accuracies.csv",
         metrics="results/metrics.json",
@@ -20,13 +24,13 @@ rule accuracies:
     params:
         shown=lambda wildcards: shown_cells(),
     shell:
-        "python -m firstorder accuracies > {log} 2>&1 || (cat {log}; exit 1)"
+        f"python -m firstorder accuracies {MARK}" " > {log} 2>&1 || (cat {log}; exit 1)"
 
 
 rule table:
     """One table, the paper's numbers beside ours."""
     input:
-        records=lambda wildcards: cells_of_table(wildcards.table),
+        records=lambda wildcards: shown(f"results/tables/{wildcards.table}.csv", cells_of_table(wildcards.table)),
         published=ancient(PUBLISHED),
         claims=ancient(CLAIMS),
     output:
@@ -50,13 +54,14 @@ rule table:
         shown=lambda wildcards: cells_of_table(wildcards.table),
         settings=lambda wildcards: settings_of(PROJECT.tables, wildcards.table),
     shell:
-        "python -m firstorder table {wildcards.table} --published {input.published} > {log} 2>&1 || (cat {log}; exit 1)"
+        f"python -m firstorder table {{wildcards.table}} --published {{input.published}} {MARK}"
+        " > {log} 2>&1 || (cat {log}; exit 1)"
 
 
 rule claims:
     """A verdict for each claim of the paper about the cells of params.yaml."""
     input:
-        records=lambda wildcards: shown_cells(),
+        recorded=lambda wildcards: shown("results/claims.csv", judged()),
         published=ancient(PUBLISHED),
         claims=ancient(CLAIMS),
     output:
@@ -74,16 +79,16 @@ rule claims:
         mem_mb=500,
     params:
         caption=caption_of("claims"),
-        shown=lambda wildcards: shown_cells(),
+        shown=lambda wildcards: judged(),
         length=lambda wildcards: PROJECT.length,
     shell:
-        "python -m firstorder claims --published {input.published} > {log} 2>&1 || (cat {log}; exit 1)"
+        f"python -m firstorder claims --published {{input.published}} {MARK}" " > {log} 2>&1 || (cat {log}; exit 1)"
 
 
 rule figure:
     """One figure, with the data behind it as CSV."""
     input:
-        recorded=lambda wildcards: inputs_of_figure(wildcards.figure),
+        recorded=lambda wildcards: shown(f"results/figures/{wildcards.figure}.png", inputs_of_figure(wildcards.figure)),
         published=ancient(PUBLISHED),
         claims=ancient(CLAIMS),
     output:
@@ -106,7 +111,8 @@ rule figure:
         shown=lambda wildcards: inputs_of_figure(wildcards.figure),
         settings=lambda wildcards: settings_of(PROJECT.figures, wildcards.figure),
     shell:
-        "python -m firstorder figure {wildcards.figure} --published {input.published} > {log} 2>&1 || (cat {log}; exit 1)"
+        f"python -m firstorder figure {{wildcards.figure}} --published {{input.published}} {WHOLE} {MARK}"
+        " > {log} 2>&1 || (cat {log}; exit 1)"
 
 
 rule page:
@@ -125,4 +131,4 @@ rule page:
     params:
         captions=CAPTIONS,
     shell:
-        "python -m firstorder page --captions {params.captions} > {log} 2>&1" " || (cat {log}; exit 1)"
+        f"python -m firstorder page --captions {{params.captions}} {MARK}" " > {log} 2>&1 || (cat {log}; exit 1)"

@@ -2,10 +2,12 @@ rule train:
     """Meta-train one training for one seed; an interrupted one goes on where it stopped."""
     input:
         # Time stamps of data mean nothing after a clone or a pull: content is checked by digest instead.
-        pack=lambda wildcards: data_to_train(wildcards.training, wildcards.seed),
+        # A training that is done needs none: even as ancient input a missing pack, as after pulling a model, trains.
+        pack=lambda wildcards: [] if is_trained(**wildcards) else ancient(pack_of(wildcards.training)),
     output:
-        model=settings.MODEL,
-        curve=settings.CURVE,
+        # `update`: what is there stays until the new one is whole, and is back if the job fails.
+        model=update(settings.MODEL),
+        curve=update(settings.CURVE),
     log:
         "logs/train/{training}/seed-{seed}.log",
     conda:
@@ -20,10 +22,10 @@ rule train:
 
 
 rule sine:
-    """Figure 1: meta-train on sine waves by Reptile and MAML, then adapt to new waves."""
+    """Figure 1: meta-train on sine waves by Reptile, MAML and jointly, then adapt to new waves."""
     output:
-        losses=settings.SINE_LOSSES,
-        fits=settings.SINE_FITS,
+        losses=update(settings.SINE_LOSSES),
+        fits=update(settings.SINE_FITS),
     log:
         "logs/train/sine.log",
     conda:
@@ -35,3 +37,58 @@ rule sine:
         settings=lambda wildcards: PROJECT.settings_of_sine(),
     shell:
         "python -m firstorder sine 2>&1 | tee {log}"
+
+
+rule manifolds:
+    """Figure 2: Reptile's iterates between two curves in the plane."""
+    output:
+        points=update(settings.MANIFOLD_POINTS),
+    log:
+        "logs/train/manifolds.log",
+    conda:
+        "../envs/compute.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+    params:
+        settings=lambda wildcards: PROJECT.settings_of_manifolds(),
+    shell:
+        "python -m firstorder manifolds 2>&1 | tee {log}"
+
+
+rule theory:
+    """Section 5: E[g] of MAML, FOMAML and Reptile over all orders of a task's mini-batches, and its expansion."""
+    output:
+        expansion=update(settings.EXPANSION),
+    log:
+        "logs/train/theory.log",
+    conda:
+        "../envs/compute.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        settings=lambda wildcards: PROJECT.settings_of_theory(),
+    shell:
+        "python -m firstorder theory 2>&1 | tee {log}"
+
+
+rule inner_products:
+    """Section 5: inner products of a task's gradients while Reptile and its joint counterpart train."""
+    input:
+        pack=lambda wildcards: unless_fresh(
+            settings.INNER_PRODUCTS.format(**wildcards), ancient(pack_of(wildcards.training))
+        ),
+    output:
+        products=update(settings.INNER_PRODUCTS),
+    log:
+        "logs/train/theory/{training}/seed-{seed}.log",
+    conda:
+        "../envs/compute.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        settings=lambda wildcards: PROJECT.settings_of_theory(wildcards.training),
+    shell:
+        "python -m firstorder inner-products {wildcards.training} --seed {wildcards.seed} 2>&1 | tee {log}"

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import pandas as pd
 
-from firstorder.errors import UserError
+from firstorder import freshness
 from firstorder.files import replacing
-from firstorder.report import ACCURACIES, METRICS, frames
+from firstorder.report import ACCURACIES, METRICS, frames, staleness
 from firstorder.report.statistics import accuracy_over_tasks, half_width_over_tasks
-from firstorder.results import CellRecord, read_records, stale_records
+from firstorder.results import CellRecord, read_records
 from firstorder.settings import RECORD, Project
 
 TYPES = {
@@ -30,34 +30,34 @@ TYPES = {
 }
 
 
-def fresh_records(root: Path, project: Project) -> list[CellRecord]:
-    """Read the records that `project` lists and that exist.
+def fresh_records(root: Path, project: Project, cells: Collection[str] | None = None) -> list[CellRecord]:
+    """Read the records that `project` lists and that exist; of these `cells` (algorithm/column/mode) alone, if given.
 
-    Raises UserError when one was made with other settings than params.yaml has now: a table must not mix
-    two versions of an experiment. It names the first such cell, the setting and the command that rebuilds it.
+    Raises UserError when one was made with other settings or data than those of now: a table must not mix two
+    versions of an experiment. It names the first such cell, what differs and the command that rebuilds it. Inside
+    staleness.allowed() such records are among those returned.
     """
     records = read_records(root, project)
-    stale = stale_records(records, project)
-    if stale:
-        record, difference = stale[0]
-        cell = f"{record.evaluation}/{record.mode}"
-        path = root / RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)
-        others = f" ({len(stale) - 1} more stale)" if len(stale) > 1 else ""
-        raise UserError(
-            f"{path}: stale, params.yaml has changed since: {difference}{others}; "
-            f"rebuild it: make cell CELL={cell} SEED={record.seed}{_directory(root)}"
-        )
+    if cells is not None:
+        records = [record for record in records if f"{record.evaluation}/{record.mode}" in cells]
+    staleness.check(root, (freshness.cell(project, item.evaluation, item.mode, item.seed) for item in records))
     return records
 
 
 def frame(records: Iterable[CellRecord]) -> pd.DataFrame:
-    """Return one row a record: accuracy (fraction), its standard error and 95 % half-width over tasks."""
-    rows = []
+    """Return one row a record: accuracy (fraction), its standard error and 95 % half-width over tasks.
+
+    Where a stale record is among them, the column `stale` says which are.
+    """
+    rows, stale = [], []
     for record in records:
+        path = RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)
+        stale.append(staleness.rests_on_stale([path]))
         accuracy, error = accuracy_over_tasks(record.correct_histogram)
         names = (record.algorithm, record.dataset, record.way, record.shot, record.column, record.mode, record.seed)
         rows.append((*names, record.tasks, accuracy, error, half_width_over_tasks(error)))
-    return pd.DataFrame(rows, columns=list(TYPES)).astype(TYPES)
+    made = pd.DataFrame(rows, columns=list(TYPES)).astype(TYPES)
+    return made.assign(**{frames.STALE: stale}) if any(stale) else made
 
 
 def write(root: Path, project: Project) -> Path:
@@ -68,15 +68,18 @@ def write(root: Path, project: Project) -> Path:
     path = root / ACCURACIES
     written = frame(fresh_records(root, project))
     frames.write(path, written)
-    means = written.groupby(["algorithm", "column", "mode"])["accuracy"].mean()
-    metrics = {"/".join(cell): round(float(mean), 6) for cell, mean in means.items()}
     with replacing(root / METRICS) as part:
-        part.write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        part.write_text(metrics(written), encoding="utf-8")
     return path
 
 
-def _directory(root: Path) -> str:
-    """Return ` DIR=...` as make wants it: the folder of params.yaml seen from the one with the Snakefile."""
-    here = root.resolve()
-    tops = [folder for folder in (here, *here.parents) if (folder / "Snakefile").exists()]
-    return f" DIR={here.relative_to(tops[0])}" if tops and tops[0] != here else ""
+def metrics(written: pd.DataFrame) -> str:
+    """Return results/metrics.json: the mean accuracy over seeds (fraction) of each cell of the frame.
+
+    It has no place for a mark, so stale cells are left out.
+    """
+    if frames.STALE in written:
+        written = written[~written[frames.STALE]]
+    means = written.groupby(["algorithm", "column", "mode"])["accuracy"].mean()
+    values = {"/".join(cell): round(float(mean), 6) for cell, mean in means.items()}
+    return json.dumps(values, indent=1, sort_keys=True) + "\n"

@@ -10,7 +10,8 @@ from firstorder import params
 from firstorder.errors import UserError
 from firstorder.files import replacing
 from firstorder.report import tables, verdicts
-from firstorder.report.printed import NOT_RUN, column_label, percent
+from firstorder.report.frames import STALE
+from firstorder.report.printed import NOT_RUN, STALE_MARK, STALE_NOTE, column_label, percent
 from firstorder.settings import Project
 
 TABLE = "table-2"
@@ -88,7 +89,8 @@ def _ours(data: pd.DataFrame, column: str) -> str:
     line = data.loc[column]
     mark = " †" if line["half_width_over"] == "tasks" else ""
     judged = f", {line['verdict']}" if line["verdict"] in JUDGED else ""
-    return percent(line["accuracy_fraction"], line["half_width_fraction"]) + mark + judged
+    stale = f" {STALE_MARK}" if line.get(STALE, False) else ""
+    return percent(line["accuracy_fraction"], line["half_width_fraction"]) + mark + judged + stale
 
 
 def _notes(comparisons: dict[str, pd.DataFrame]) -> list[str]:
@@ -108,6 +110,8 @@ def _notes(comparisons: dict[str, pd.DataFrame]) -> list[str]:
             "Equivalent: the 95 % interval of ours minus the paper's lies within the margin fixed beforehand "
             "(paper/claims.yaml); better, worse: beyond it; inconclusive: it overlaps the margin."
         )
+    if STALE in everything and everything[STALE].eq(True).any():
+        notes.append(STALE_NOTE)
     for title, data in comparisons.items():
         ran = data.dropna(subset=["seeds"])
         if len(ran):

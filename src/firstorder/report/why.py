@@ -12,10 +12,11 @@ from typing import Any
 
 import pandas as pd
 
+from firstorder import freshness
 from firstorder.report import accuracies, claims, published, runs, verdicts
 from firstorder.report.printed import NOT_RUN, algorithm_label, column_label, percent, points
 from firstorder.report.statistics import Estimate, estimate
-from firstorder.results import CellRecord, read_records, stale_records
+from firstorder.results import CellRecord, read_records
 from firstorder.settings import CURVE, RECORD, Project, digest, lookup
 
 _WIDTH = 14
@@ -33,7 +34,9 @@ def explain(root: Path, project: Project, cell: str, seeds: Sequence[int], publi
         for record in read_records(root, project)
         if (record.evaluation, record.mode, record.seed in seeds) == (evaluation, mode, True)
     }
-    stale = {record.seed: difference for record, difference in stale_records(records.values(), project)}
+    now = {seed: freshness.cell(project, evaluation, record.mode, seed) for seed, record in records.items()}
+    differences = {seed: freshness.difference(root, wanted) for seed, wanted in now.items()}
+    stale = {seed: difference for seed, difference in differences.items() if difference is not None}
     fresh = [record for seed, record in records.items() if seed not in stale]
     algorithm, _, column = evaluation.partition("/")
     blocks = [
@@ -81,7 +84,12 @@ def _verdicts(root: Path, project: Project, cell: str, path: Path, any_stale: bo
     """List the claims about the cell with their verdicts; none are given while a record is stale."""
     if any_stale:
         return [_line("claims", "not judged while a record is stale")]
-    judged = verdicts.judge(accuracies.fresh_records(root, project), project, path)
+    # Other cells may be stale; a claim that needs one of them is not run.
+    cells = (
+        (item, freshness.cell(project, item.evaluation, item.mode, item.seed)) for item in read_records(root, project)
+    )
+    fresh = [item for item, wanted in cells if freshness.difference(root, wanted) is None]
+    judged = verdicts.judge(fresh, project, path)
     lines = []
     for claim in judged.itertuples():
         if cell in str(claim.cells).split(" against "):
@@ -109,7 +117,7 @@ def _seed(
     queries = len(record.correct_histogram) - 1
     training = str(record.settings["evaluation"]["training"])
     curve = root / CURVE.format(training=training, seed=seed)
-    state = f"STALE, params.yaml has changed since: {difference}" if difference else "fresh: made with these settings"
+    state = f"STALE, {freshness.since(difference)}" if difference else _fresh(root, project, record)
     digests = {name: getattr(record, f"{name}_digest") for name in ("settings", "training", "data", "checkpoint")}
     return [
         _line(
@@ -124,6 +132,14 @@ def _seed(
         *_run("  evaluation", runs.read(path)),
         *_run("  training", _of_training(runs.read(curve), record)),
     ]
+
+
+def _fresh(root: Path, project: Project, record: CellRecord) -> str:
+    """Say why a record is fresh: what it was compared with."""
+    data = freshness.cell(project, record.evaluation, record.mode, record.seed).pack
+    found = freshness.pack_digest(root / data) if data else None
+    compared = f"and the data, {data}, is the same" if found else f"the data, {data}, is not here to compare"
+    return f"fresh: made with these settings; {compared}"
 
 
 def _of_training(run: dict[str, Any], record: CellRecord) -> dict[str, Any]:

@@ -1,0 +1,113 @@
+"""A `python` for the jobs of Snakemake in tests: it hands `-m firstorder ...` to a process with everything imported.
+
+Importing torch and pandas takes seconds of each job and its work a fraction of one. The process forks for each job; the
+job has its own working folder, output and exit code, as if Python had been started for it. Run as a program, this is
+the process; `install` starts it and writes the `python` that talks to it.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+CLIENT = """#!{python} -IS
+import array, json, os, socket, sys
+server = socket.socket(socket.AF_UNIX)
+server.connect({address!r})
+request = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+fds = array.array("i", [0, 1, 2])
+server.sendmsg([len(request).to_bytes(8, "little")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+server.sendall(request)
+sys.exit(int(server.recv(16) or 1))
+"""
+
+
+def install(folder: Path) -> subprocess.Popen[bytes]:
+    """Write `folder`/python and start the process behind it, which ends with the returned one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    address = str(folder / "socket")
+    python = folder / "python"
+    python.write_text(CLIENT.format(python=sys.executable, address=address), encoding="utf-8")
+    python.chmod(0o755)
+    root = Path(__file__).parents[1]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}"}
+    server = subprocess.Popen([sys.executable, "-m", "tests.quick_python", address], env=environment)
+    while not Path(address).exists() and server.poll() is None:
+        time.sleep(0.05)
+    return server
+
+
+def serve(address: str) -> None:
+    """Fork for every request."""
+    import matplotlib.figure  # noqa: F401
+    import seaborn  # noqa: F401
+    import torch
+
+    from firstorder import __main__, evaluation, native, training  # noqa: F401
+    from firstorder.report import accuracies, claim_tables, figures, page, tables  # noqa: F401
+
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"{address}.part")
+    listener.listen(16)
+    Path(f"{address}.part").rename(address)
+    while True:
+        client, _ = listener.accept()
+        if os.fork() == 0:
+            listener.close()
+            _answer(client)
+        client.close()
+
+
+def _answer(client: socket.socket) -> None:
+    """Be the job: this process ends here."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    fds = array.array("i")
+    size, passed, _, _ = client.recvmsg(8, socket.CMSG_LEN(3 * fds.itemsize))
+    fds.frombytes(passed[0][2])
+    request = b""
+    while len(request) < int.from_bytes(size, "little"):
+        request += client.recv(1 << 16)
+    arguments, folder, environment = json.loads(request)
+    for number, handle in enumerate(fds):
+        os.dup2(handle, number)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    code: Any = 1
+    try:
+        code = _run(arguments)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        client.sendall(str(code).encode())
+        os._exit(0)
+
+
+def _run(arguments: list[str]) -> int:
+    import firstorder
+    from firstorder import __main__, settings
+
+    if arguments[:2] != ["-m", "firstorder"]:
+        print(f"tests/quick_python.py: only -m firstorder is known, found {arguments}", file=sys.stderr)
+        return 1
+    if "NUMERICS_VERSION" in os.environ:  # stands for an edited package
+        firstorder.NUMERICS_VERSION = settings.NUMERICS_VERSION = int(os.environ["NUMERICS_VERSION"])
+    return __main__.main(arguments[2:])
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
