@@ -81,7 +81,7 @@ MAY_IMPORT = {
     "limits": {"native", "timing"},
     "flops": {"architectures", "settings"},
     "workloads": {"flops", "settings"},
-    "jax_reference": {"inner_loop", "models", "settings", "tasks"},
+    "jax_reference": {"architectures", "inner_loop", "models", "settings", "tasks"},
     "cases": {
         "architectures",
         "blocks",

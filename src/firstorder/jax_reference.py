@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from firstorder.architectures import BLOCKS
 from firstorder.inner_loop import ADAM_BETA2, ADAM_EPSILON
-from firstorder.models import BATCH_NORMALISATION_EPSILON, BLOCKS, make_network
+from firstorder.models import BATCH_NORMALISATION_EPSILON, make_network
 from firstorder.settings import TrainingSettings
 from firstorder.tasks import TaskShape, draw_tasks
 

@@ -118,8 +118,8 @@ class TrainingSettings:
     )
     truncation_order: int | None = setting("L of the binomial truncation", at_least=0, default=None)
     precision: Literal["tf32", "bfloat16"] | None = setting(
-        "of matrix products in training and evaluation; absent: float32. Not for a record until its accuracies are shown "
-        "to be equivalent, docs/performance.md",
+        "of matrix products in training and evaluation; absent: float32. Not for a record until its accuracies are "
+        "shown to be equivalent, docs/performance.md",
         default=None,
     )
     curve: CurveSettings = setting("learning curve")
