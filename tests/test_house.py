@@ -152,3 +152,12 @@ def test_a_mirror_folder_is_named_from_the_top_though_snakemake_works_below(give
         check=True,
     )
     assert shown.stdout.strip() == seen
+
+
+def test_the_map_names_every_module_once() -> None:
+    """docs/map.md is how a newcomer finds a module among many."""
+    package = ROOT / "src/firstorder"
+    modules = {".".join(path.relative_to(package).with_suffix("").parts) for path in package.rglob("*.py")}
+    modules = {name.replace(".", "/") for name in modules if not name.endswith("__init__")}
+    named = re.findall(r"`((?:report/)?\w+)`", (ROOT / "docs/map.md").read_text(encoding="utf-8"))
+    assert sorted(set(named) - {"Snakefile"}) == sorted(modules)
