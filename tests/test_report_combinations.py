@@ -67,10 +67,29 @@ def test_a_combination_that_is_not_run_is_missing_and_the_others_are_drawn(tmp_p
     assert np.isnan(heights(ends)["last"]).all()
 
 
-def test_figure_3_without_any_curve_says_so(tmp_path: Path, project: Project) -> None:
-    words = {text.get_text() for axis in drawn(tmp_path, project, "figure-3").axes for text in axis.texts}
-    assert all("not run" in text for text in words)
-    assert len(words) == 2
+def test_figure_3_names_what_is_not_run_and_leaves_out_a_panel_without_any_curve(
+    tmp_path: Path, project: Project
+) -> None:
+    store_ends(tmp_path, project, {SUM2: 0.7, MEAN2: 0.6})
+    figure = drawn(tmp_path, project, "figure-3")
+    assert [axis.get_title(loc="left") for axis in figure.axes[:-1]] == ["k = 2 mini-batches"]
+    assert figure.get_supxlabel() == "Not run yet: k = 1 (first); k = 2 (last); k = 4 (sum, mean, last)."
+
+
+@pytest.mark.parametrize("name", ["figure-3", "figure-4"])
+def test_without_any_curve_a_figure_says_so_once(tmp_path: Path, project: Project, name: str) -> None:
+    (axis,) = drawn(tmp_path, project, name).axes
+    assert [text.get_text() for text in axis.texts] == ["Nothing is recorded yet for this figure."]
+
+
+def test_a_sweep_that_is_not_run_is_named_below_and_the_others_keep_their_letters(
+    tmp_path: Path, project: Project
+) -> None:
+    store_ends(tmp_path, project, {swept(project, "step-size", "shared")[0.125]: 0.9})
+    figure = drawn(tmp_path, project, "figure-4")
+    assert [axis.get_title(loc="left") for axis in figure.axes] == ["(b)"]
+    assert figure.axes[0].get_ylabel() == "accuracy, %"
+    assert figure.get_supxlabel() == "Not run yet: (a)."
 
 
 def test_figure_4_draws_a_line_a_variant_and_a_gap_where_a_training_is_not_run(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from pathlib import Path
 from typing import get_args, get_type_hints
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
 from firstorder.errors import UserError
-from firstorder.report import drawing, figures, style
+from firstorder.report import adaptation, alphabets, drawing, figures, style
 from firstorder.results import write_run
 from firstorder.settings import FigureSettings, Project, digest
 from tests.synthetic_records import (
@@ -83,6 +85,72 @@ def test_curves_are_drawn_in_percent(root: Path) -> None:
     assert inductive.get_xlabel() == "outer step"
     assert "%" in inductive.get_ylabel()
     assert "not run" in transductive.texts[0].get_text()
+
+
+@pytest.mark.parametrize(("recorded", "axes"), [(1, 2), (3, 6), (4, 6), (5, 6)])
+def test_trainings_without_a_curve_have_no_axis_and_are_named_below(root: Path, recorded: int, axes: int) -> None:
+    """Up to three have an axis for each mode, more of them one each in rows of three."""
+    curve = gathered(root, make_project(root), "learning-curves")
+    names = [f"{algorithm}/omniglot-{way}way" for algorithm in ("reptile", "maml", "fomaml") for way in (5, 20)]
+    rows = [curve.assign(training=name) for name in names[:recorded]]
+    rows += [pd.DataFrame({"training": names[recorded:]}).reindex(columns=curve.columns)]
+    with style.applied():
+        figure = drawing.draw_curves(pd.concat([rows[-1], *rows[:-1]], ignore_index=True))
+    assert len(figure.axes) == axes
+    titles = " ".join(axis.get_title(loc="left").replace("\n", ", ") for axis in figure.axes)
+    below = figure.get_supxlabel().replace("\n", " ")
+    assert below.startswith("Not run yet: ")
+    assert below.endswith("FOMAML (Omniglot 20-way)." if recorded == 5 else "Omniglot 20-way).")
+    for place, name in enumerate(names):
+        algorithm, column = drawing.training_label(name).split(", ")
+        assert (f"{algorithm}, {column}" in titles) == (place < recorded)
+        groups = below.removeprefix("Not run yet: ").split("; ")
+        named = any(group.startswith(f"{algorithm} (") and column in group for group in groups)
+        assert named == (place >= recorded)
+
+
+def test_where_all_is_recorded_nothing_is_named_as_not_run(root: Path) -> None:
+    assert drawn(root, make_project(root), "learning-curves").get_supxlabel() == ""
+
+
+def test_lines_below_make_the_figure_higher_and_are_cut_to_its_width() -> None:
+    with style.applied():
+        figure = style.new_figure(2.0)
+        style.below(figure, "word " * 60).subplots()
+    lines = figure.get_supxlabel().split("\n")
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= style.LINE_LENGTH
+    assert figure.get_figheight() == pytest.approx(2.0 + 4 * style.LINE_HEIGHT)
+
+
+@pytest.mark.parametrize("count", [20, 49])
+def test_no_words_of_the_alphabets_figure_lie_upon_others(count: int) -> None:
+    """The longest name of an alphabet leaves the two panels the least room."""
+    names = [f"Inuktitut_(Canadian_Aboriginal_Syllabics) {place}" for place in range(count)]
+    rows = [(ONE_SHOT, name, name, 100, 40, 10, 1) for name in names]
+    frame = pd.DataFrame(rows, columns=list(alphabets.FRAME))
+    with style.applied():
+        figure = alphabets.draw(pd.concat([frame, frame.assign(evaluation="reptile/omniglot-20way/1shot")]))
+        FigureCanvasAgg(figure).draw()
+    assert len(figure.axes[1].get_xticks()) == 0
+    assert "order of the rows" in figure.axes[1].get_xlabel()
+    # Titles and labels of the axes, headings and legends of both evaluations, and the names of the rows.
+    found = [text for axis in figure.axes for text in (axis._left_title, axis.xaxis.label, axis.yaxis.label)]
+    found += [text for part in figure.subfigs for text in (part._suptitle, *part.legends[0].get_texts())]
+    found += [text for axis in figure.axes for text in (*axis.get_xticklabels(), *axis.get_yticklabels())]
+    boxes = [text.get_window_extent() for text in found if text.get_text() and text.get_visible()]
+    assert len(boxes) > 2 * count
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+
+
+def test_an_evaluation_that_is_not_run_has_no_panel_and_is_named_below() -> None:
+    known = {"evaluation": ONE_SHOT, "mode": "inductive", "inner_steps": 4, "own_steps": 4, "accuracy": 0.5}
+    frame = pd.DataFrame([{"evaluation": "maml/omniglot-20way/1shot", "own_steps": 4}, known])
+    with style.applied():
+        figure = adaptation.draw(frame.reindex(columns=list(adaptation.FRAME)))
+    (axis,) = figure.axes
+    assert axis.lines[0].get_ydata().tolist() == [50]
+    assert figure.get_supxlabel() == "Not run yet: MAML (Omniglot 20-way 1-shot)."
 
 
 def test_the_stretched_scale_is_undone_by_its_inverse() -> None:
@@ -164,7 +232,11 @@ def test_pictures_name_no_date_and_no_maker(root: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("figure-1", "Nothing is recorded yet"), ("learning-curves", "not run"), ("accuracies", "not run")],
+    [
+        ("figure-1", "Nothing is recorded yet"),
+        ("learning-curves", "Nothing is recorded yet"),
+        ("accuracies", "not run"),
+    ],
 )
 def test_a_figure_without_records_says_so_and_is_written(tmp_path: Path, name: str, expected: str) -> None:
     project = make_project(tmp_path)

@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from firstorder import freshness
-from firstorder.report import frames, staleness, style
-from firstorder.report.printed import NOT_RUN, training_label
+from firstorder.report import drawing, frames, staleness, style
+from firstorder.report.printed import training_label
 from firstorder.report.statistics import estimate
 from firstorder.settings import MODES, FigureSettings, Project
 
@@ -52,33 +52,32 @@ def gather(root: Path, project: Project, figure: FigureSettings, published_path:
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    """Draw a panel an evaluation, two a row."""
-    evaluations = list(frame["evaluation"].unique())
+    """Draw a panel an evaluation, two a row; what is not run is named below them."""
+    evaluations, rest = drawing.recorded(frame, "evaluation")
+    if not evaluations:
+        return drawing.nothing()
     columns = min(2, len(evaluations))
     rows = math.ceil(len(evaluations) / columns)
     figure = style.new_figure(0.6 + 2.4 * rows)
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    part = style.below(figure, drawing.not_run(rest))
+    axes = list(part.subplots(rows, columns, squeeze=False).flat)
     for place, (axis, name) in enumerate(zip(axes, evaluations, strict=False)):
         draw_evaluation(frame[frame["evaluation"] == name], axis)
         axis.set_title(training_label(name))
         axis.set_ylabel("accuracy, %" if place % columns == 0 else "")
     for axis in axes[len(evaluations) :]:
         axis.set_axis_off()
-    if frame["accuracy"].notna().any():
-        handles = [
-            Line2D([], [], color=style.colour(mode), linestyle=LINES[mode], marker=MARKERS[mode], label=mode)
-            for mode in MODES
-        ]
-        own = Line2D([], [], color="black", linestyle=":", linewidth=style.THIN, label="steps of the evaluation itself")
-        figure.legend(handles=[*handles, own], loc="outside lower center", ncols=3, handlelength=3)
+    handles = [
+        Line2D([], [], color=style.colour(mode), linestyle=LINES[mode], marker=MARKERS[mode], label=mode)
+        for mode in MODES
+    ]
+    own = Line2D([], [], color="black", linestyle=":", linewidth=style.THIN, label="steps of the evaluation itself")
+    part.legend(handles=[*handles, own], loc="outside lower center", ncols=3, handlelength=3)
     return figure
 
 
 def draw_evaluation(frame: pd.DataFrame, axis: Axes) -> Axes:
     """Draw both modes with their intervals; the scale of the steps is stretched near 0."""
-    if frame["accuracy"].isna().all():
-        style.say(axis, f"{NOT_RUN}:\nnothing is recorded yet")
-        return axis
     for mode, line in frame.groupby("mode", sort=False):
         colour, steps = style.colour(mode), line["inner_steps"]
         axis.plot(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from firstorder import freshness
 from firstorder.report import drawing, style
@@ -18,6 +18,7 @@ from firstorder.settings import FigureSettings, Project
 
 COLUMNS = ("mode", "alphabet", "answered", "queries", "offered", "errors")
 FRAME = ("evaluation", "alphabet", "answered", "queries", "offered", "errors", "seeds")
+TAKEN = "taken for a character of"
 FEWEST = 20  # offers below which a cell of the map is left white: a share of so few says nothing
 
 
@@ -46,16 +47,24 @@ def draw(frame: pd.DataFrame) -> Figure:
     evaluations = list(frame["evaluation"].unique())
     if not evaluations:
         return drawing.nothing()
-    sizes = [frame[frame["evaluation"] == name]["alphabet"].nunique() for name in evaluations]
-    figure = style.new_figure(sum(0.9 + 0.145 * size for size in sizes))
-    grid = figure.subplots(len(evaluations), 2, squeeze=False, height_ratios=sizes, width_ratios=[1, 1.55])
-    for (bars, cells), name in zip(grid, evaluations, strict=True):
-        part = frame[frame["evaluation"] == name]
-        order = list(rates(part).index)
-        draw_rates(part, order, bars)
-        bars.set_title(training_label(name))
-        draw_map(part, order, cells)
+    heights = [1.2 + 0.145 * frame[frame["evaluation"] == name]["alphabet"].nunique() for name in evaluations]
+    figure = style.new_figure(sum(heights))
+    parts = figure.subfigures(len(evaluations), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for part, name in zip(parts, evaluations, strict=True):
+        draw_evaluation(frame[frame["evaluation"] == name], part)
+        part.suptitle(training_label(name), fontsize="medium", x=0.01, ha="left")
     return figure
+
+
+def draw_evaluation(frame: pd.DataFrame, part: SubFigure) -> SubFigure:
+    """Draw one evaluation's bars and map, with the same rows, and the bars' legend below both."""
+    bars, cells = part.subplots(1, 2, width_ratios=[1, 1.4])
+    order = list(rates(frame).index)
+    draw_rates(frame, order, bars)
+    draw_map(frame, order, cells)
+    handles, labels = bars.get_legend_handles_labels()
+    part.legend(handles, labels, loc="outside lower center", ncols=len(handles))
+    return part
 
 
 def rates(frame: pd.DataFrame) -> pd.DataFrame:
@@ -78,14 +87,17 @@ def draw_rates(frame: pd.DataFrame, order: list[str], axis: Axes) -> Axes:
     """Draw the error rates as bars, those within the alphabet first."""
     shares, places = 100 * rates(frame).loc[order], np.arange(len(order))
     left = np.zeros(len(order))
-    for side, label, role in (("inside", "same alphabet", "last"), ("outside", "another", "sum")):
+    for side, label, role in (
+        ("inside", f"{TAKEN} the same alphabet", "last"),
+        ("outside", f"{TAKEN} another alphabet", "sum"),
+    ):
         axis.barh(places, shares[side], left=left, color=style.colour(role), label=label, height=0.8)
         left = left + shares[side].to_numpy()
     axis.set_yticks(places, [name.replace("_", " ") for name in order], fontsize="xx-small")
     axis.set_ylim(len(order) - 0.5, -0.5)
     axis.grid(axis="y", visible=False)
-    axis.set_xlabel("query images answered wrongly, %")
-    axis.legend(title="taken for a character of", loc="lower right", fontsize="x-small", title_fontsize="x-small")
+    axis.set_xlabel("wrong answers,\n% of the query images")
+    axis.set_title("how often wrong", fontsize="small")
     return axis
 
 
@@ -98,8 +110,9 @@ def draw_map(frame: pd.DataFrame, order: list[str], axis: Axes) -> Axes:
     shares = np.where(offered >= FEWEST, 100 * errors / np.maximum(offered, 1), np.nan)
     image = axis.imshow(shares, cmap=style.SEQUENTIAL, aspect="auto", vmin=0, interpolation="nearest")
     axis.set_yticks([])
-    axis.set_xticks(range(len(order)), [name.replace("_", " ") for name in order], rotation=90, fontsize="xx-small")
+    axis.set_xticks([])  # so many names would lie upon one another
     axis.grid(visible=False)
     axis.figure.colorbar(image, ax=axis, label="answers, % of the times on offer", shrink=0.6)
-    axis.set_title("taken for a character of")
+    axis.set_xlabel("alphabet of the answer:\ncolumns in the order of the rows")
+    axis.set_title("which wrong answer", fontsize="small")
     return axis

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from firstorder.report import curves, style
+from firstorder.report import curves, drawing, style
 from firstorder.report.printed import NOT_RUN
 from firstorder.report.statistics import estimate
 from firstorder.settings import FigureSettings, Project
@@ -87,34 +87,42 @@ def end(root: Path, project: Project, training: str) -> dict[str, Any]:
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    """Draw the curves, a panel for each k, and below them the ends against k."""
+    """Draw the curves, a panel for each k, and below them the ends against k; what is not run is named below all."""
+    if frame["accuracy"].isna().all():
+        return drawing.nothing()
     drawn, ended = (frame[frame["panel"] == panel] for panel in ("curve", "end"))
-    numbers = sorted(k for k in frame["k"].unique() if k > 1)
+    numbers = [k for k in sorted(set(frame["k"]) - {1}) if drawn[drawn["k"].isin([1, k])]["accuracy"].notna().any()]
     figure = style.new_figure(5.6)
-    grid = figure.add_gridspec(2, max(len(numbers), 1), height_ratios=[1, 0.9])
+    part = style.below(figure, not_run(drawn))
+    grid = part.add_gridspec(2, max(len(numbers), 1), height_ratios=[1, 0.9])
     first = None
     for column, k in enumerate(numbers):
-        axis = figure.add_subplot(grid[0, column], sharex=first, sharey=first)
+        axis = part.add_subplot(grid[0, column], sharex=first, sharey=first)
         first = first or axis
         draw_curves(drawn[drawn["k"].isin([1, k])], axis)
         axis.set_title(f"k = {k} mini-batches")
         axis.set_ylabel("accuracy, %" if column == 0 else "")
         axis.tick_params(labelleft=column == 0)
-    draw_ends(ended, figure.add_subplot(grid[1, :]))
+    draw_ends(ended, part.add_subplot(grid[1, :]))
     present = [name for name in LABELS if name in set(frame["follows"])]
     handles = [
         Line2D([], [], color=style.colour(name), linestyle=LINES[name], marker=MARKERS[name], label=LABELS[name])
         for name in present
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, handlelength=3.5)
+    part.legend(handles=handles, loc="outside lower center", ncols=2, handlelength=3.5)
     return figure
+
+
+def not_run(frame: pd.DataFrame) -> str:
+    """Name the trainings without a curve, like `Not run yet: k = 2 (sum, mean); k = 3 (last).`; empty without any."""
+    _, missing = drawing.recorded(frame, "training")
+    rest = frame[frame["training"].isin(missing)].groupby("k")["follows"]
+    groups = [f"k = {k} ({', '.join(found)})" for k, found in rest]
+    return f"Not run yet: {'; '.join(groups)}." if groups else ""
 
 
 def draw_curves(frame: pd.DataFrame, axis: Axes) -> Axes:
     """Draw one panel's curves with their bands; a missing point is a gap."""
-    if frame["accuracy"].isna().all():
-        style.say(axis, f"{NOT_RUN}:\nno learning curve\nis recorded yet")
-        return axis
     for name, line in frame.groupby("follows", sort=False):
         colour, steps = style.colour(name), line["outer_step"]
         axis.plot(steps, 100 * line["accuracy"], LINES[name], color=colour, label=name)

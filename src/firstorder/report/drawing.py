@@ -6,6 +6,7 @@ The frames are those of figures.py. An axis that has no data says so in words.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -34,33 +35,37 @@ NOTHING = "Nothing is recorded yet for this figure."
 
 
 def draw_curves(frame: pd.DataFrame) -> Figure:
-    """Draw accuracy against outer steps: a row a training, a column a mode, a line a pool of classes."""
-    trainings = list(frame["training"].unique())
+    """Draw accuracy against outer steps: a row a training, a column a mode, a line a pool of classes.
+
+    A training without a curve has no axis; it is named below the others.
+    """
+    trainings, rest = recorded(frame, "training")
     if not trainings:
         return nothing()
     if len(trainings) > MOST_ROWS:
-        return _draw_many_curves(frame, trainings)
+        return _draw_many_curves(frame, trainings, not_run(rest))
     figure = style.new_figure(0.5 + 2.5 * len(trainings))
-    axes = figure.subplots(len(trainings), len(MODES), squeeze=False, sharey="row")
+    part = style.below(figure, not_run(rest))
+    axes = part.subplots(len(trainings), len(MODES), squeeze=False, sharey="row")
     for row, training in zip(axes, trainings, strict=True):
         for axis, mode in zip(row, MODES, strict=True):
             draw_curve(frame[(frame["training"] == training) & (frame["mode"] == mode)], axis)
             axis.set_title(f"{training_label(training)}, {mode}")
         row[1].set_ylabel("")
-    if frame["accuracy"].notna().any():
-        handles = [
-            Line2D([], [], color=style.colour(pool), linestyle=line, label=f"{pool} classes")
-            for pool, line in POOL_LINES.items()
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    handles = [
+        Line2D([], [], color=style.colour(pool), linestyle=line, label=f"{pool} classes")
+        for pool, line in POOL_LINES.items()
+    ]
+    part.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure
 
 
-def _draw_many_curves(frame: pd.DataFrame, trainings: list[str]) -> Figure:
+def _draw_many_curves(frame: pd.DataFrame, trainings: list[str], words: str) -> Figure:
     """Draw both modes on one axis a training, meta-test classes alone, three axes a row."""
     rows = math.ceil(len(trainings) / 3)
     figure = style.new_figure(0.6 + 1.9 * rows)
-    axes = list(figure.subplots(rows, 3, squeeze=False).flat)
+    part = style.below(figure, words)
+    axes = list(part.subplots(rows, 3, squeeze=False).flat)
     for place, (axis, training) in enumerate(zip(axes, trainings, strict=False)):
         lines = frame[(frame["training"] == training) & (frame["pool"] != "meta-train")]
         draw_curve(lines.dropna(subset="mode"), axis, by="mode", lines=MODE_LINES)
@@ -69,12 +74,11 @@ def _draw_many_curves(frame: pd.DataFrame, trainings: list[str]) -> Figure:
         axis.xaxis.set_major_locator(MaxNLocator(2, integer=True))
     for axis in axes[len(trainings) :]:
         axis.set_axis_off()
-    if frame["accuracy"].notna().any():
-        handles = [
-            Line2D([], [], color=style.colour(mode), linestyle=line, label=f"meta-test classes, {mode}")
-            for mode, line in MODE_LINES.items()
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    handles = [
+        Line2D([], [], color=style.colour(mode), linestyle=line, label=f"meta-test classes, {mode}")
+        for mode, line in MODE_LINES.items()
+    ]
+    part.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure
 
 
@@ -285,6 +289,22 @@ def _unstretch(place: NDArray[np.float64]) -> NDArray[np.float64]:
 def _range(counts: pd.Series) -> str:
     low, high = int(counts.min()), int(counts.max())
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def recorded(frame: pd.DataFrame, by: str) -> tuple[list[str], list[str]]:
+    """Part the names in column `by` into those with an accuracy and those without, each in the frame's order."""
+    known = frame["accuracy"].notna().groupby(frame[by], sort=False).any()
+    return list(known.index[known]), list(known.index[~known])
+
+
+def not_run(names: Iterable[str]) -> str:
+    """Name trainings or evaluations by algorithm, like `Not run yet: MAML (Omniglot 5-way).`; empty without any."""
+    columns: dict[str, list[str]] = {}
+    for name in names:
+        algorithm, _, column = training_label(name).partition(", ")
+        columns.setdefault(algorithm, []).append(column)
+    groups = [f"{algorithm} ({', '.join(found)})" for algorithm, found in columns.items()]
+    return f"Not run yet: {'; '.join(groups)}." if groups else ""
 
 
 def nothing() -> Figure:

@@ -5,6 +5,7 @@ Colours are seaborn's colour-blind-safe palette, and what differs in colour diff
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import matplotlib as mpl
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 
 from firstorder.files import replacing
 
@@ -21,6 +22,7 @@ WIDTH = 7.2  # inches
 DOTS_PER_INCH = 160
 BAND_OPACITY = 0.2
 THIN, THICK = 0.8, 1.6  # points
+LINE_LENGTH, LINE_HEIGHT = 130, 0.13  # of small lines: characters that fit into WIDTH, and inches
 MARKER, SMALL_MARKER, CAP = 5.5, 3.5, 2.5  # points
 
 _SETTINGS: dict[str, Any] = {
@@ -115,6 +117,17 @@ def new_figure(height: float) -> Figure:
 def note(figure: Figure, words: str) -> None:
     """Write a line above everything that is drawn."""
     figure.suptitle(words, fontsize="x-small", x=0.01, ha="left")
+
+
+def below(figure: Figure, words: str) -> FigureBase:
+    """Write small lines below all that is to be drawn; return what to draw in, which is no smaller for them."""
+    if not words:
+        return figure
+    lines = textwrap.wrap(words, LINE_LENGTH, break_on_hyphens=False)
+    figure.set_figheight(figure.get_figheight() + LINE_HEIGHT * (len(lines) + 1))
+    figure.supxlabel("\n".join(lines), fontsize="x-small", x=0.01, ha="left")
+    # A part of its own: a legend at its lower edge would else lie upon the words.
+    return figure.add_subfigure(figure.add_gridspec(1, 1)[0])
 
 
 def say(axis: Axes, words: str) -> None:

@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from firstorder.report import combinations, style
-from firstorder.report.printed import NOT_RUN
+from firstorder.report import combinations, drawing, style
 from firstorder.settings import FigureSettings, Project
 
 FRAME = (
@@ -55,8 +54,12 @@ def gather(root: Path, project: Project, figure: FigureSettings, published_path:
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    """Draw a panel a sweep, all with the same scale of accuracies."""
-    sweeps = list(frame["sweep"].unique())
+    """Draw a panel a sweep, all with the same scale of accuracies; sweeps that are not run are named below them."""
+    sweeps, rest = drawing.recorded(frame, "sweep")
+    if not sweeps:
+        return drawing.nothing()
+    # A panel keeps its letter, whichever others are drawn: the caption goes by them.
+    letters = {sweep: f"({'abcdefgh'[place % 8]})" for place, sweep in enumerate(frame["sweep"].unique())}
     labels = list(frame["label"].unique())
     of_reptile = set(frame.loc[frame["training"].str.startswith("reptile/"), "label"])
     looks = {
@@ -68,24 +71,22 @@ def draw(frame: pd.DataFrame) -> Figure:
         for place, label in enumerate(labels)
     }
     figure = style.new_figure(3.4)
-    axes = figure.subplots(1, len(sweeps), squeeze=False, sharey=True)[0]
+    part = style.below(figure, f"Not run yet: {', '.join(letters[sweep] for sweep in rest)}." if rest else "")
+    axes = part.subplots(1, len(sweeps), squeeze=False, sharey=True)[0]
     for place, (axis, sweep) in enumerate(zip(axes, sweeps, strict=True)):
         draw_sweep(frame[frame["sweep"] == sweep], looks, axis)
-        axis.set_title(f"({'abcdefgh'[place % 8]})")
+        axis.set_title(letters[sweep])
         axis.set_ylabel("accuracy, %" if place == 0 else "")
     handles = [
         Line2D([], [], color=colour, linestyle=line, marker=marker, label=label)
         for label, (colour, line, marker) in looks.items()
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, handlelength=3.5)
+    part.legend(handles=handles, loc="outside lower center", ncols=2, handlelength=3.5)
     return figure
 
 
 def draw_sweep(frame: pd.DataFrame, looks: dict[str, tuple[style.Colour, str, str]], axis: Axes) -> Axes:
     """Draw one sweep with 95 % intervals; a training that is not run is a gap."""
-    if frame["accuracy"].isna().all():
-        style.say(axis, f"{NOT_RUN}:\nno training of this sweep has ended yet")
-        return axis
     varied, values = frame["varied"].iloc[0], sorted(frame["value"].unique())
     is_log = varied == "outer_step_size"
     # Lines stand a little apart, so that their intervals can be told apart.
