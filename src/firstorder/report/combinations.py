@@ -101,7 +101,8 @@ def draw(frame: pd.DataFrame) -> Figure:
         first = first or axis
         draw_curves(drawn[drawn["k"].isin([1, k])], axis)
         axis.set_title(f"k = {k} mini-batches")
-        axis.set_ylabel("accuracy, %" if column == 0 else "")
+        drawing.stretch(axis, 100 * drawn["low"].min() - 2)
+        axis.set_ylabel("accuracy, % (stretched)" if column == 0 else "")
         axis.tick_params(labelleft=column == 0)
     draw_ends(ended, part.add_subplot(grid[1, :]))
     present = [name for name in LABELS if name in set(frame["follows"])]
@@ -126,9 +127,8 @@ def draw_curves(frame: pd.DataFrame, axis: Axes) -> Axes:
     for name, line in frame.groupby("follows", sort=False):
         colour, steps = style.colour(name), line["outer_step"]
         axis.plot(steps, 100 * line["accuracy"], LINES[name], color=colour, label=name)
-        axis.fill_between(
-            steps, 100 * line["low"], 100 * line["high"], color=colour, alpha=style.BAND_OPACITY, linewidth=0
-        )
+        low, high = 100 * line["low"], (100 * line["high"]).clip(upper=100)
+        axis.fill_between(steps, low, high, color=colour, alpha=style.BAND_OPACITY, linewidth=0)
     axis.set_xlabel("outer step")
     axis.set_xlim(0, max(frame["outer_step"].max(), 1))
     axis.xaxis.set_major_locator(MaxNLocator(3, integer=True))
@@ -155,6 +155,7 @@ def draw_ends(frame: pd.DataFrame, axis: Axes) -> Axes:
         )
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("mini-batches (inner steps) k")
-    axis.set_ylabel("accuracy, %")
+    drawing.stretch(axis, 100 * frame["low"].min() - 15)
+    axis.set_ylabel("accuracy, % (stretched)")
     axis.set_title("at the end: mean over the measurements of the last fifth of the outer steps")
     return axis

@@ -95,17 +95,24 @@ def draw_curve(frame: pd.DataFrame, axis: Axes, by: str = "pool", lines: dict[st
         axis.plot(steps, 100 * line["accuracy"], (lines or POOL_LINES)[name], color=colour, label=name)
         low, high = 100 * line["low"], (100 * line["high"]).clip(upper=100)
         axis.fill_between(steps, low, high, color=colour, alpha=style.BAND_OPACITY, linewidth=0)
-    # Most of a curve lies just below 100 %; a plain scale would show the first step and nothing else.
-    axis.set_yscale("function", functions=(_stretch, _unstretch))
-    axis.set_ylim(100 * frame["low"].min() - 2, 100)
-    axis.yaxis.set_major_locator(FixedLocator([20, 40, 60, 80, 90, 95, 98, 99, 100]))
-    axis.yaxis.set_minor_locator(NullLocator())
+    stretch(axis, 100 * frame["low"].min() - 2)
     axis.set_xlim(0, max(frame["outer_step"].max(), 1))
     axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
     axis.set_xlabel("outer step")
     axis.set_ylabel(f"{_range(frame['shot'])}-shot accuracy, % (stretched scale)")
     return axis
+
+
+def stretch(axis: Axes, lowest: float) -> None:
+    """Stretch an axis of accuracies towards 100 %, from `lowest` percent on.
+
+    Most of a curve lies just below 100 %; a plain scale would show the first step and nothing else.
+    """
+    axis.set_yscale("function", functions=(_stretch, _unstretch))
+    axis.set_ylim(lowest, 100)
+    axis.yaxis.set_major_locator(FixedLocator([20, 40, 60, 80, 90, 95, 98, 99, 100]))
+    axis.yaxis.set_minor_locator(NullLocator())
 
 
 def draw_accuracies(frame: pd.DataFrame) -> Figure:

@@ -38,7 +38,7 @@ def draw_rates(frame: pd.DataFrame) -> Figure:
     for bars, (_, way) in zip(axis.containers, contenders.values(), strict=False):
         for bar in bars:
             bar.set(hatch=HATCHES[way], edgecolor="white", linewidth=0)
-    axis.set_xlabel("percent of the machine's float32 matrix products")
+    axis.set_xlabel("percent of the machine's limit in float32 arithmetic")
     axis.set_ylabel("")
     handles, labels = axis.get_legend_handles_labels()
     for handle, (_, way) in zip(handles, contenders.values(), strict=True):
