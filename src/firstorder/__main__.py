@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from firstorder import probes
+    from firstorder.checkpoints import Checkpoint
     from firstorder.evaluation import Draws, ImagePool
     from firstorder.freshness import Recorded
     from firstorder.training import Problem
@@ -246,21 +247,41 @@ def _train_group(arguments: Arguments, seeds: Sequence[int], deadline: float | N
 
 def evaluate(arguments: Arguments) -> None:
     """Evaluate a training for one shot and seed: the records of its two cells."""
-    from firstorder import checkpoints, evaluation, results, training
+    from firstorder import evaluation, results
 
     start = time.monotonic()
     root, project = _project(arguments)
     chosen = settings.lookup(project.evaluations, arguments.evaluation, "evaluation")
     (problem,), engine, data_digest = _problems(root, project, chosen.training, (arguments, [arguments.seed]))
-    model_path = root / settings.MODEL.format(training=chosen.training, seed=arguments.seed)
-    checkpoint, checkpoint_digest = checkpoints.read(model_path, problem.network)
-    digests = {
-        "data_digest": data_digest,
-        "training_digest": settings.digest(project.settings_of_training(chosen.training)),
-    }
-    checkpoints.check_made_of(checkpoint, model_path, {**digests, "seed": arguments.seed})
+    model, draws, digests = _trained(arguments, chosen, problem, data_digest)
     pool = problem.pools["meta-test"]
-    draws = evaluation.Draws(
+    counts = evaluation.evaluate(problem.network, problem.inner, model, pool, draws, progress.shown)
+    # In an evaluation there is no outer step to record.
+    run = _run_information(time.monotonic() - start, pool.images.device, engine.replace("graph", "lanes"))
+    for mode, correct in counts.items():
+        right = evaluation.histogram(correct, draws.shape.way * draws.shape.query)
+        record = results.make_record(project, (arguments.evaluation, mode, arguments.seed), digests, right)
+        print(results.write_record(root, record, run))
+
+
+def _trained(
+    arguments: Arguments, chosen: settings.EvaluationSettings, problem: Problem, data_digest: str
+) -> tuple[Checkpoint, Draws, dict[str, str]]:
+    """Read an evaluation's model onto the device; return it, the evaluation's tasks, and digests of what it is made of.
+
+    Raises UserError where it was made with other settings, data or seed.
+    """
+    from firstorder import checkpoints, training
+    from firstorder.evaluation import Draws
+
+    root, project = _project(arguments)
+    path = root / settings.MODEL.format(training=chosen.training, seed=arguments.seed)
+    checkpoint, checkpoint_digest = checkpoints.read(path, problem.network)
+    training_digest = settings.digest(project.settings_of_training(chosen.training))
+    digests = {"data_digest": data_digest, "training_digest": training_digest}
+    checkpoints.check_made_of(checkpoint, path, {**digests, "seed": arguments.seed})
+    pool = problem.pools["meta-test"]
+    draws = Draws(
         title=f"{arguments.evaluation} seed {arguments.seed}",
         shape=training.evaluation_shape(pool, problem.settings.way, chosen),
         seed=arguments.seed,
@@ -268,15 +289,7 @@ def evaluate(arguments: Arguments) -> None:
         step=0,
         tasks=chosen.tasks,
     )
-    model = checkpoint.to(pool.images.device)
-    counts = evaluation.evaluate(problem.network, problem.inner, model, pool, draws, progress.shown)
-    # In an evaluation there is no outer step to record.
-    run = _run_information(time.monotonic() - start, pool.images.device, engine.replace("graph", "lanes"))
-    digests["checkpoint_digest"] = checkpoint_digest
-    for mode, correct in counts.items():
-        right = evaluation.histogram(correct, draws.shape.way * draws.shape.query)
-        record = results.make_record(project, (arguments.evaluation, mode, arguments.seed), digests, right)
-        print(results.write_record(root, record, run))
+    return checkpoint.to(pool.images.device), draws, {**digests, "checkpoint_digest": checkpoint_digest}
 
 
 def adaptation(arguments: Arguments) -> None:
@@ -322,28 +335,18 @@ def _probe(
     columns: Sequence[str],
 ) -> None:
     """Load an evaluation's model, measure on the first of its tasks, and write the rows to `path`."""
-    from firstorder import checkpoints, probes, provenance, results, training
-    from firstorder.evaluation import Draws
+    from firstorder import probes, provenance, results
 
     start = time.monotonic()
     root, project = _project(arguments)
     chosen = replace(project.evaluations[arguments.evaluation], **lengths)
     problem, data_digest = _problem(root, project, chosen.training, arguments)
-    model_path = root / settings.MODEL.format(training=chosen.training, seed=arguments.seed)
-    checkpoint, checkpoint_digest = checkpoints.read(model_path, problem.network)
-    training_digest = settings.digest(project.settings_of_training(chosen.training))
-    made_of = {"data_digest": data_digest, "training_digest": training_digest}
-    checkpoints.check_made_of(checkpoint, model_path, {**made_of, "seed": arguments.seed})
+    checkpoint, draws, digests = _trained(arguments, chosen, problem, data_digest)
     pool = problem.pools["meta-test"]
-    title, shape = (
-        f"{arguments.evaluation} seed {arguments.seed}",
-        training.evaluation_shape(pool, problem.settings.way, chosen),
-    )
-    draws = Draws(title=title, shape=shape, seed=arguments.seed, purpose="evaluation", step=0, tasks=chosen.tasks)
-    model = probes.Model(problem.network, problem.inner, checkpoint.to(pool.images.device))
+    model = probes.Model(problem.network, problem.inner, checkpoint)
     results.write_rows(path, columns, measure(model, pool, draws))
     run = provenance.run_information(time.monotonic() - start, _device_name(pool.images.device))
-    run |= {**results.made_with(resolved), "checkpoint_digest": checkpoint_digest, **made_of}
+    run |= {**results.made_with(resolved), **digests}
     results.write_run(path, run)
     print(path)
 

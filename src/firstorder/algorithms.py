@@ -107,10 +107,7 @@ def _through_hessians(inner: InnerLoop, initial: Tensor, state: OptimiserState, 
 
     H_j is the Hessian of inner step j's loss where that step started.
     """
-    start, state = _start(initial, state, group)
-    points = [start]
-    for batch in group.batches:
-        points.append(adapt(inner, points[-1], state, [batch])[0])
+    points = _points(inner, initial, state, group)
     product = gradient(inner, points[-1], group.query)
     for point, batch in zip(points[-2::-1], reversed(group.batches), strict=True):
         product = product - inner.learning_rate * hessian_product(inner, point, batch, product)
@@ -130,10 +127,7 @@ def binomial(order: int) -> Algorithm:
     ) -> tuple[Tensor, OptimiserState]:
         gradients = []
         for group in groups:
-            start, begun = _start(initial, state, group)
-            points = [start]
-            for batch in group.batches:
-                points.append(adapt(inner, points[-1], begun, [batch])[0])
+            points = _points(inner, initial, state, group)
             # terms[l] sums the products with exactly l Hessians of the steps seen so far, from the last back.
             terms = [gradient(inner, points[-1], group.query)]
             for point, batch in zip(points[-2::-1], reversed(group.batches), strict=True):
@@ -171,6 +165,15 @@ def _start(initial: Tensor, state: OptimiserState, group: Group) -> tuple[Tensor
     """Return phi and the optimiser's state for every lane of a group."""
     lanes = _count(group)
     return _spread(initial, lanes), replace(state, second_moments=_spread(state.second_moments, lanes))
+
+
+def _points(inner: InnerLoop, initial: Tensor, state: OptimiserState, group: Group) -> list[Tensor]:
+    """Return the parameters [lanes, parameters] where each inner step starts, and those after the last."""
+    start, begun = _start(initial, state, group)
+    points = [start]
+    for batch in group.batches:
+        points.append(adapt(inner, points[-1], begun, [batch])[0])
+    return points
 
 
 def _mean(groups: Sequence[Tensor], seeds: int) -> Tensor:
