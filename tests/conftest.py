@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from firstorder import __main__ as command_line
@@ -85,6 +86,12 @@ def write_params(root: Path, values: dict[str, Any]) -> Path:
 def files_below(root: Path) -> dict[str, bytes]:
     """Map every file below `root`, hidden ones too, to its content."""
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def float32_on_a_gpu_too() -> None:
+    """Keep cuDNN from rounding to TF32, as the command line does: the plain path is the oracle of the others."""
+    torch.backends.cudnn.allow_tf32 = False
 
 
 @pytest.fixture
