@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from firstorder import blocks, graphs, params, training
 from firstorder.architectures import ARCHITECTURES
-from firstorder.evaluation import ImagePool
+from firstorder.images import ImagePool
 from firstorder.lanes import LanesEngine
 from firstorder.settings import TrainingSettings
 from firstorder.training import Problem

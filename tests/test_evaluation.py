@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from firstorder import evaluation
-from firstorder.checkpoints import Checkpoint
-from firstorder.evaluation import Draws, ImagePool, evaluate, histogram, inductive_logits, transductive_logits
-from firstorder.inner_loop import InnerLoop, OptimiserState
+from firstorder.evaluation import Checkpoint, evaluate, histogram
+from firstorder.images import ImagePool, task_images
+from firstorder.inner_loop import InnerLoop, OptimiserState, Plain
 from firstorder.models import make_network
-from firstorder.tasks import TaskShape, draw_tasks
+from firstorder.tasks import Draws, TaskShape, draw_tasks
 from firstorder.training import classification_loss
 
 WAY = 3
@@ -57,7 +57,7 @@ def draws(pool: ImagePool, tasks: int = 7) -> Draws:
 
 
 def inner(network) -> InnerLoop:
-    return InnerLoop(classification_loss(network), "adam", 1e-3)
+    return InnerLoop(classification_loss(network), "adam", 1e-3, logits=network.logits)
 
 
 def noise(*shape: int, seed: int) -> torch.Tensor:
@@ -69,8 +69,8 @@ def test_an_inductive_prediction_does_not_change_when_another_query_does(network
     support, query = noise(1, 6, 1, 28, 28, seed=1), noise(1, WAY, 1, 28, 28, seed=2)
     changed = query.clone()
     changed[:, 1] = 1 - changed[:, 1]
-    before = inductive_logits(network, parameters, support, query)
-    after = inductive_logits(network, parameters, support, changed)
+    before = Plain().inductive_logits(inner(network), parameters, support, query)
+    after = Plain().inductive_logits(inner(network), parameters, support, changed)
     assert torch.equal(before[:, [0, 2]], after[:, [0, 2]])
     assert not torch.equal(before[:, 1], after[:, 1])
 
@@ -80,7 +80,7 @@ def test_an_inductive_prediction_is_normalised_with_the_support_set(network):
     parameters = network.initial(seed=0)[None]
     support, query = noise(1, 6, 1, 28, 28, seed=1), noise(1, WAY, 1, 28, 28, seed=2)
     whole = network.logits(parameters, torch.cat([support, query[:, :1]], dim=1))
-    assert torch.equal(inductive_logits(network, parameters, support, query)[:, 0], whole[:, -1])
+    assert torch.equal(Plain().inductive_logits(inner(network), parameters, support, query)[:, 0], whole[:, -1])
 
 
 def test_a_transductive_prediction_depends_on_the_other_queries_and_not_on_the_support(network):
@@ -88,14 +88,14 @@ def test_a_transductive_prediction_depends_on_the_other_queries_and_not_on_the_s
     query = noise(1, WAY, 1, 28, 28, seed=2)
     changed = query.clone()
     changed[:, 1] = 1 - changed[:, 1]
-    before = transductive_logits(network, parameters, query)
-    assert not torch.equal(before[:, 0], transductive_logits(network, parameters, changed)[:, 0])
+    before = Plain().logits(inner(network), parameters, query)
+    assert not torch.equal(before[:, 0], Plain().logits(inner(network), parameters, changed)[:, 0])
     assert torch.equal(before, network.logits(parameters, query))
 
 
 def test_a_task_leaves_no_trace_in_the_checkpoint(network, checkpoint, pool):
     parameters, moments = checkpoint.parameters.clone(), checkpoint.state.second_moments.clone()
-    evaluate(network, inner(network), checkpoint, pool, draws(pool))
+    evaluate(inner(network), checkpoint, pool, draws(pool))
     assert torch.equal(checkpoint.parameters, parameters)
     assert torch.equal(checkpoint.state.second_moments, moments)
 
@@ -103,10 +103,10 @@ def test_a_task_leaves_no_trace_in_the_checkpoint(network, checkpoint, pool):
 def test_adaptation_starts_from_the_trained_second_moments(network, checkpoint, pool):
     """A fresh Adam would take other steps, and so would another count of steps."""
     tasks = draw_tasks(shape(pool), 0, "evaluation", 0, range(2))
-    batches = evaluation.mini_batches(pool, tasks)
+    task = task_images(pool, tasks)
 
     def adapted(state: OptimiserState) -> torch.Tensor:
-        return evaluation.adapt(inner(network), checkpoint.parameters.expand(2, -1), state, batches)[0]
+        return evaluation.adapt(inner(network), checkpoint.parameters.expand(2, -1), state, task.batches)[0]
 
     trained = adapted(checkpoint.state.lanes(2))
     seen = []
@@ -119,7 +119,7 @@ def test_adaptation_starts_from_the_trained_second_moments(network, checkpoint, 
 
     evaluation.adapt = spy
     try:
-        evaluation.correct_answers(network, inner(network), checkpoint, pool, tasks)
+        evaluation.correct_answers(inner(network), checkpoint, task)
     finally:
         evaluation.adapt = original
     assert torch.equal(seen[0], trained)
@@ -129,9 +129,9 @@ def test_adaptation_starts_from_the_trained_second_moments(network, checkpoint, 
 
 @pytest.mark.parametrize("lanes", [1, 3, 7])
 def test_counts_do_not_depend_on_how_many_tasks_run_side_by_side(network, checkpoint, pool, lanes, monkeypatch):
-    expected = evaluate(network, inner(network), checkpoint, pool, draws(pool))
-    monkeypatch.setitem(evaluation.LANES, "cpu", lanes)
-    found = evaluate(network, inner(network), checkpoint, pool, draws(pool))
+    expected = evaluate(inner(network), checkpoint, pool, draws(pool))
+    monkeypatch.setitem(Plain.LANES, "cpu", lanes)
+    found = evaluate(inner(network), checkpoint, pool, draws(pool))
     for mode, counts in expected.items():
         assert counts.tolist() == found[mode].tolist()
 
@@ -142,7 +142,8 @@ def test_a_query_is_right_when_its_own_label_scores_highest(checkpoint, pool):
     constant = network.named(torch.zeros(network.parameters))
     constant["dense.bias"][1] = 1.0
     stubborn = Checkpoint(network.flat(constant)[None], OptimiserState.fresh(torch.zeros(1, network.parameters)), {})
-    counts = evaluate(network, InnerLoop(classification_loss(network), "sgd", 1e-9), stubborn, pool, draws(pool))
+    still = InnerLoop(classification_loss(network), "sgd", 1e-9, logits=network.logits)
+    counts = evaluate(still, stubborn, pool, draws(pool))
     assert {mode: values.tolist() for mode, values in counts.items()} == {
         "inductive": [1] * 7,
         "transductive": [1] * 7,

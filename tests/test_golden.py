@@ -28,7 +28,7 @@ def fingerprint(trained: Problem) -> dict[str, object]:
     for _ in range(2):
         outer_step(trained, trained.inner, progress)
     change = trained.network.named((progress.parameters - initial)[0].double())
-    moments = trained.network.named(progress.state.second_moments[0].double())
+    moments = trained.network.named(progress.optimiser.second_moments[0].double())
     shape = TaskShape(
         pool_classes=50,
         class_images=20,

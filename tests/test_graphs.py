@@ -17,13 +17,14 @@ import pytest
 import torch
 
 from firstorder import __main__ as command_line
-from firstorder import blocks, evaluation, graphs, inner_loop, training
-from firstorder.device_draws import DeviceTasks
+from firstorder import blocks, evaluation, graphs, images, inner_loop, lanes, params, training
+from firstorder.checkpoints import StateFile
 from firstorder.errors import UserError
-from firstorder.evaluation import ImagePool
-from firstorder.graphs import OuterStep, Run
+from firstorder.graphs import OuterStep
+from firstorder.images import ImagePool
+from firstorder.inner_loop import Plain
 from firstorder.lanes import LanesEngine
-from firstorder.training import Problem, Progress
+from firstorder.training import Problem, Resumable, TrainingState
 from tests.conftest import TINY_PARAMS, TRAINING, edit, write_params
 from tests.test_evaluation import checkpoint, draws, inner, network, pool  # noqa: F401 (fixtures)
 from tests.test_training import problem, with_query, with_settings  # noqa: F401 (a fixture)
@@ -52,28 +53,29 @@ def on(device: str, given: Problem, dtype: torch.dtype = torch.float64) -> Probl
     return with_settings(dataclasses.replace(given, pools=pools, dtype=dtype), curve=seldom)
 
 
-def run(given: Problem, folder: Path, seed: int = 0) -> Run:
-    return Run(
-        dataclasses.replace(given, seed=seed), folder / f"state-{given.name.replace('/', '-')}-{seed}", "identity"
-    )
+def run(given: Problem, folder: Path, seed: int = 0) -> Resumable:
+    path = folder / f"state-{given.name.replace('/', '-')}-{seed}"
+    return Resumable(dataclasses.replace(given, seed=seed), StateFile(path, "identity"))
 
 
 def engine(given: Problem) -> LanesEngine:
     return LanesEngine(given.settings.network, given.settings.way)
 
 
-def plain(given: Problem, folder: Path, seed: int) -> Progress:
-    return training.train(dataclasses.replace(given, seed=seed), folder / f"plain-{seed}", "identity")
+def plain(given: Problem, folder: Path, seed: int) -> TrainingState:
+    return training.train(
+        Resumable(dataclasses.replace(given, seed=seed), StateFile(folder / f"plain-{seed}", "identity"))
+    )
 
 
-def close(found: Progress, expected: Progress, begin: torch.Tensor, tolerance: float = 1e-9) -> None:
+def close(found: TrainingState, expected: TrainingState, begin: torch.Tensor, tolerance: float = 1e-9) -> None:
     """Assert that parameters went the same way, and the rest of the state too."""
     way = (expected.parameters - begin).norm()
     assert way > 0
     assert (found.parameters - expected.parameters).norm() <= tolerance * way
     assert found.parameters.shape == expected.parameters.shape
-    assert found.state.steps == expected.state.steps
-    torch.testing.assert_close(found.state.second_moments, expected.state.second_moments, rtol=1e-6, atol=1e-12)
+    assert found.optimiser.steps == expected.optimiser.steps
+    torch.testing.assert_close(found.optimiser.second_moments, expected.optimiser.second_moments, rtol=1e-6, atol=1e-12)
     assert found.outer_moments.shape == expected.outer_moments.shape
     torch.testing.assert_close(found.outer_moments, expected.outer_moments, rtol=1e-6, atol=1e-12)
     assert found.outer_step == expected.outer_step
@@ -83,7 +85,7 @@ def close(found: Progress, expected: Progress, begin: torch.Tensor, tolerance: f
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_seeds_side_by_side_end_where_each_ends_alone_the_plain_way(problem, tmp_path, kind, device):  # noqa: F811
     chosen = on(device, KINDS[kind](problem))
-    ended = graphs.train([run(chosen, tmp_path, seed) for seed in (0, 1)], engine(chosen))
+    ended = graphs.train([run(chosen, tmp_path, seed) for seed in (0, 1)], engine=engine(chosen))
     for seed, found in enumerate(ended):
         expected = plain(chosen, tmp_path, seed)
         begin = training.start(dataclasses.replace(chosen, seed=seed)).parameters
@@ -98,8 +100,8 @@ def test_one_outer_step_in_float32_differs_by_rounding(problem, tmp_path, second
     chosen = on(device, with_settings(problem, second_moments=second_moments), torch.float32)
     grown = training.start(chosen)
     generator = torch.Generator().manual_seed(0)
-    moments = 1e-2 + torch.rand(grown.state.second_moments.shape, generator=generator).to(device)
-    grown.state = inner_loop.OptimiserState(moments, 0)
+    moments = 1e-2 + torch.rand(grown.optimiser.second_moments.shape, generator=generator).to(device)
+    grown.optimiser = inner_loop.OptimiserState(moments, 0)
     begin = grown.parameters
     step = OuterStep([chosen], [grown], engine(chosen))
     step.load(blocks.draw([chosen], step.offsets, range(1)), 1)
@@ -112,10 +114,10 @@ def test_one_outer_step_in_float32_differs_by_rounding(problem, tmp_path, second
 def test_a_seed_ends_with_the_same_bits_alone_and_beside_others(problem, tmp_path):  # noqa: F811
     """On the CPU, whose products of one lane do not depend on how many there are; on a GPU the last bits may."""
     chosen = on("cpu", problem, torch.float32)
-    together = graphs.train([run(chosen, tmp_path / "together", seed) for seed in (0, 1, 2)], engine(chosen))
-    (alone,) = graphs.train([run(chosen, tmp_path / "alone", 1)], engine(chosen))
+    together = graphs.train([run(chosen, tmp_path / "together", seed) for seed in (0, 1, 2)], engine=engine(chosen))
+    (alone,) = graphs.train([run(chosen, tmp_path / "alone", 1)], engine=engine(chosen))
     assert torch.equal(together[1].parameters, alone.parameters)
-    assert torch.equal(together[1].state.second_moments, alone.state.second_moments)
+    assert torch.equal(together[1].optimiser.second_moments, alone.optimiser.second_moments)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -125,7 +127,7 @@ def test_points_that_differ_in_the_outer_step_size_are_runs_of_their_own(problem
         dataclasses.replace(with_settings(chosen, outer_step_size=size), name=f"reptile/omniglot-3way-{size:g}")
         for size in (1.0, 0.25)
     ]
-    ended = graphs.train([run(point, tmp_path) for point in points], engine(chosen))
+    ended = graphs.train([run(point, tmp_path) for point in points], engine=engine(chosen))
     for point, found in zip(points, ended, strict=True):
         close(found, plain(point, tmp_path / point.name, 0), training.start(point).parameters)
 
@@ -133,14 +135,14 @@ def test_points_that_differ_in_the_outer_step_size_are_runs_of_their_own(problem
 def test_runs_that_differ_in_more_are_refused(problem, tmp_path):  # noqa: F811
     other = dataclasses.replace(with_settings(problem, inner_steps=2), name="reptile/omniglot-3way-short")
     with pytest.raises(UserError, match="reptile/omniglot-3way-short cannot be trained together with reptile"):
-        graphs.train([run(problem, tmp_path), run(other, tmp_path)], engine(problem))
+        graphs.train([run(problem, tmp_path), run(other, tmp_path)], engine=engine(problem))
 
 
 @pytest.mark.parametrize("room", [1, 3])
 def test_the_length_of_blocks_changes_nothing(problem, tmp_path, room, monkeypatch):  # noqa: F811
-    expected = graphs.train([run(problem, tmp_path / "whole")], engine(problem))
+    expected = graphs.train([run(problem, tmp_path / "whole")], engine=engine(problem))
     monkeypatch.setattr(blocks, "LONGEST", room)
-    found = graphs.train([run(problem, tmp_path / "short")], engine(problem))
+    found = graphs.train([run(problem, tmp_path / "short")], engine=engine(problem))
     assert torch.equal(found[0].parameters, expected[0].parameters)
     assert found[0].curve == expected[0].curve
 
@@ -155,10 +157,8 @@ def test_a_training_goes_on_on_the_other_path(problem, tmp_path, kind, monkeypat
     for first in ("graphs", "plain"):
         mine = run(chosen, tmp_path / first)
         paths = {
-            "graphs": lambda limit, mine=mine: graphs.train([mine], engine(chosen), time_limit=limit)[0],
-            "plain": lambda limit, mine=mine: training.train(
-                mine.problem, mine.progress_path, mine.identity, time_limit=limit
-            ),
+            "graphs": lambda limit, mine=mine: graphs.train([mine], engine=engine(chosen), time_limit=limit)[0],
+            "plain": lambda limit, mine=mine: training.train(mine, time_limit=limit),
         }
         stopped = paths.pop(first)(0.0)
         assert stopped.outer_step == 1
@@ -170,8 +170,8 @@ def test_seeds_that_stopped_at_different_steps_all_go_on(problem, tmp_path, monk
     chosen = dataclasses.replace(problem, dtype=torch.float64)
     monkeypatch.setattr(blocks, "LONGEST", 1)
     runs = [run(chosen, tmp_path, seed) for seed in (0, 1)]
-    graphs.train(runs[1:], engine(chosen), time_limit=0.0)
-    ended = graphs.train(runs, engine(chosen))
+    graphs.train(runs[1:], engine=engine(chosen), time_limit=0.0)
+    ended = graphs.train(runs, engine=engine(chosen))
     for seed, found in enumerate(ended):
         begin = training.start(dataclasses.replace(chosen, seed=seed)).parameters
         close(found, plain(chosen, tmp_path, seed), begin)
@@ -208,18 +208,20 @@ def test_each_seed_draws_from_its_own_pool(problem, tmp_path):  # noqa: F811
         name: ImagePool(1 - images.images, images.class_images, images.scale) for name, images in chosen.pools.items()
     }
     runs = [run(chosen, tmp_path, 0), run(dataclasses.replace(chosen, pools=negative), tmp_path, 1)]
-    ended = graphs.train(runs, engine(chosen))
+    ended = graphs.train(runs, engine=engine(chosen))
     for mine, found in zip(runs, ended, strict=True):
-        expected = training.train(mine.problem, tmp_path / f"plain-{mine.problem.seed}", "identity")
+        expected = training.train(
+            Resumable(mine.problem, StateFile(tmp_path / f"plain-{mine.problem.seed}", "identity"))
+        )
         close(found, expected, training.start(mine.problem).parameters)
 
 
 def test_tasks_are_split_as_memory_asks_and_the_training_stays(problem, tmp_path, monkeypatch):  # noqa: F811
     chosen = dataclasses.replace(with_query(problem, "fomaml"), dtype=torch.float64)
-    expected = graphs.train([run(chosen, tmp_path / "whole", seed) for seed in (0, 1)], engine(chosen))
+    expected = graphs.train([run(chosen, tmp_path / "whole", seed) for seed in (0, 1)], engine=engine(chosen))
     monkeypatch.setattr(graphs, "PASS_BYTES", 1)
     monkeypatch.setattr(graphs, "PATCHES_BYTES", 1)
-    found = graphs.train([run(chosen, tmp_path / "split", seed) for seed in (0, 1)], engine(chosen))
+    found = graphs.train([run(chosen, tmp_path / "split", seed) for seed in (0, 1)], engine=engine(chosen))
     for seed in (0, 1):
         begin = training.start(dataclasses.replace(chosen, seed=seed)).parameters
         close(found[seed], expected[seed], begin)
@@ -250,9 +252,9 @@ def test_an_evaluation_by_the_engine_counts_the_same_answers(network, checkpoint
     """Draws on the device, queries of the inductive mode side by side: one answer in sixty may differ by rounding."""
     pool = dataclasses.replace(pool, images=pool.images.to(device))
     moved = checkpoint.to(torch.device(device))
-    expected = evaluation.evaluate(network, inner(network), moved, pool, draws(pool, tasks=20))
+    expected = evaluation.evaluate(inner(network), moved, pool, draws(pool, tasks=20))
     fast = dataclasses.replace(inner(network), engine=LanesEngine("omniglot", 3))
-    found = evaluation.evaluate(network, fast, moved, pool, draws(pool, tasks=20))
+    found = evaluation.evaluate(fast, moved, pool, draws(pool, tasks=20))
     for mode, counts in expected.items():
         assert abs(found[mode] - counts).sum() <= 1
 
@@ -263,17 +265,24 @@ def test_queries_side_by_side_are_the_queries_one_after_another(network, pool, m
     generator = torch.Generator().manual_seed(0)
     support = torch.rand(2, 4, 1, 28, 28, generator=generator, dtype=torch.float64)
     query = torch.rand(2, 3, 1, 28, 28, generator=generator, dtype=torch.float64)
-    expected = evaluation.inductive_logits(network, parameters, support, query)
-    for limit in (evaluation.LANES_BYTES, 1):
-        monkeypatch.setattr(evaluation, "LANES_BYTES", limit)
-        found = evaluation.inductive_logits(engine, parameters, support, query)
+    expected = Plain().inductive_logits(inner(network), parameters, support, query)
+    for limit in (lanes.LANES_BYTES, 1):
+        monkeypatch.setattr(lanes, "LANES_BYTES", limit)
+        found = engine.inductive_logits(inner(network), parameters, support, query)
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
-def test_an_evaluation_by_the_engine_draws_on_the_device(network, pool):  # noqa: F811
+def test_an_evaluation_by_the_engine_draws_the_same_tasks_on_the_device(network, pool, monkeypatch):  # noqa: F811
     fast = dataclasses.replace(inner(network), engine=LanesEngine("omniglot", 3))
-    assert isinstance(evaluation._drawn(fast, pool, draws(pool), range(3)), DeviceTasks)
-    assert not isinstance(evaluation._drawn(inner(network), pool, draws(pool), range(3)), DeviceTasks)
+    monkeypatch.setattr(images, "task_images", None)  # what draws on the host
+    task = fast.engine.task_images(pool, draws(pool), range(3), torch.float32)
+    monkeypatch.undo()
+    expected = Plain().task_images(pool, draws(pool), range(3), torch.float32)
+    for step, batch in enumerate(task.batches):
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(batch(), expected.batches[step], strict=True))
+    assert torch.equal(task.support, expected.support)
+    assert torch.equal(task.query, expected.query)
+    assert torch.equal(task.labels, expected.labels)
 
 
 def test_on_a_gpu_lanes_follow_from_sizes_alone(network, pool):  # noqa: F811
@@ -283,11 +292,11 @@ def test_on_a_gpu_lanes_follow_from_sizes_alone(network, pool):  # noqa: F811
     fast = dataclasses.replace(inner(network), engine=LanesEngine("omniglot", 3))
     there = dataclasses.replace(pool, images=Elsewhere())
     parameters = network.initial(0)[None]
-    small = evaluation.lanes_at_once(fast, there, draws(pool).shape, parameters)
+    small = fast.engine.lanes_at_once(there, draws(pool).shape, parameters)
     large = dataclasses.replace(draws(pool).shape, inner_batch_size=100)
-    assert 1000 < small <= evaluation.MOST_LANES
-    assert 10 < evaluation.lanes_at_once(fast, there, large, parameters) < small
-    assert evaluation.lanes_at_once(inner(network), there, draws(pool).shape, parameters) == 256
+    assert 1000 < small <= lanes.MOST_LANES
+    assert 10 < fast.engine.lanes_at_once(there, large, parameters) < small
+    assert Plain().lanes_at_once(there, draws(pool).shape, parameters) == 256
 
 
 # --- The command ---
@@ -350,9 +359,9 @@ def test_an_unknown_seed_among_several_is_refused_before_anything_is_done(tiny_p
 
 def test_a_precision_is_a_setting_of_its_own_and_leaves_the_digests_of_others(tiny_project, capsys):
     low = edit(TINY_PARAMS, (("trainings", TRAINING, "precision"), "bfloat16"))
-    before = command_line.params.load(tiny_project / "params.yaml").settings_of_training(TRAINING)
+    before = params.load(tiny_project / "params.yaml").settings_of_training(TRAINING)
     write_params(tiny_project, low)
-    after = command_line.params.load(tiny_project / "params.yaml").settings_of_training(TRAINING)
+    after = params.load(tiny_project / "params.yaml").settings_of_training(TRAINING)
     assert "precision" not in before["training"]
     assert after["training"]["precision"] == "bfloat16"
     assert train("--seed", "0", "--engine", "plain") == 2

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from firstorder.inner_loop import InnerLoop, OptimiserState, adapt
+from firstorder.inner_loop import InnerLoop, OptimiserState, adapt, adapt_differentiably
 
 
 def parabola(parameters: torch.Tensor, curvature: torch.Tensor) -> torch.Tensor:
@@ -90,7 +90,8 @@ def test_a_differentiable_adaptation_has_the_derivative_of_finite_differences(op
     def end(value: float, differentiable: bool) -> tuple[torch.Tensor, torch.Tensor]:
         start = double(value, 0.7)[None].requires_grad_()
         state = OptimiserState(torch.full_like(start, 0.3), 5).lanes(1)
-        adapted, _ = adapt(inner, start, OptimiserState(state.second_moments.detach(), 5), batches, differentiable)
+        how = adapt_differentiably if differentiable else adapt
+        adapted, _ = how(inner, start, OptimiserState(state.second_moments.detach(), 5), batches)
         return adapted, start
 
     adapted, start = end(1.3, True)
@@ -104,5 +105,5 @@ def test_linear_inner_steps_have_the_product_of_their_jacobians():
     """On parabolas the derivative of two SGD steps is (1 - 0.1*1)(1 - 0.1*2) = 0.72."""
     start = double(4.0)[None].requires_grad_()
     state = OptimiserState.fresh(start.detach())
-    adapted, _ = adapt(InnerLoop(parabola, "sgd", 0.1), start, state, [double(1.0), double(2.0)], True)
+    adapted, _ = adapt_differentiably(InnerLoop(parabola, "sgd", 0.1), start, state, [double(1.0), double(2.0)])
     assert torch.autograd.grad(adapted.sum(), start)[0].item() == pytest.approx(0.72, rel=1e-15)

@@ -14,7 +14,7 @@ import torch
 
 from firstorder import __main__, inner_products, packs, params, settings, training
 from firstorder.errors import UserError
-from firstorder.evaluation import ImagePool, mini_batches
+from firstorder.images import ImagePool, mini_batches
 from firstorder.inner_loop import InnerLoop
 from tests.conftest import TINY_PARAMS, TRAINING, tiny_pack, write_params
 from tests.test_theory import PRODUCTS, THEORY

@@ -10,8 +10,9 @@ import torch
 
 from firstorder import inner_loop, lanes, patches
 from firstorder.architectures import ARCHITECTURES
+from firstorder.engines import Wish
 from firstorder.errors import UserError
-from firstorder.inner_loop import InnerLoop, OptimiserState
+from firstorder.inner_loop import InnerLoop, OptimiserState, Plain
 from firstorder.lanes import LanesEngine, Prepared
 from firstorder.models import make_network
 from firstorder.patches import Convolution, make_tables
@@ -58,8 +59,7 @@ def close(found: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None
 def test_logits_and_gradient_are_autograds_in_float64(name, device):
     plain, fast = both(name, device=device)
     parameters, (batch,) = problem(name, device=device)
-    assert fast.engine is not None
-    close(fast.engine.logits(parameters, batch[0]), make_network(name, WAY).logits(parameters, batch[0]), 1e-12)
+    close(fast.engine.logits(fast, parameters, batch[0]), make_network(name, WAY).logits(parameters, batch[0]), 1e-12)
     expected = inner_loop.gradient(plain, parameters, batch)
     found = inner_loop.gradient(fast, parameters, batch)
     for piece, wanted in make_network(name, WAY).named(expected[0]).items():
@@ -237,14 +237,14 @@ def test_engines_are_refused_where_they_cannot_compute_what_is_asked():
 
     settings = count_kernels.workload("W1", "carried")
     cpu = torch.device("cpu")
-    assert engines.choose("plain", cpu, settings).engine is None
-    assert engines.choose("graph", cpu, settings).name == "graph"
+    assert isinstance(engines.choose(Wish(name="plain", device=cpu), settings).engine, Plain)
+    assert engines.choose(Wish(name="graph", device=cpu), settings).name == "graph"
     low = dataclasses.replace(settings, precision="bfloat16")
-    assert engines.choose("auto", cpu, low).name == "lanes"
+    assert engines.choose(Wish(name="auto", device=cpu), low).name == "lanes"
     with pytest.raises(UserError, match="use --engine lanes or graph"):
-        engines.choose("plain", cpu, low)
+        engines.choose(Wish(name="plain", device=cpu), low)
     with pytest.raises(UserError, match="leave it out"):
-        engines.choose("plain", cpu, settings, compiled=True)
+        engines.choose(Wish(name="plain", device=cpu, compiled=True), settings)
     with pytest.raises(UserError, match="it is for the CPU; use --engine auto"):
-        engines.choose("native", torch.device("cuda"), settings)
-    assert engines.choose("auto", torch.device("cuda"), settings).name == "graph"
+        engines.choose(Wish(name="native", device=torch.device("cuda")), settings)
+    assert engines.choose(Wish(name="auto", device=torch.device("cuda")), settings).name == "graph"

@@ -22,7 +22,7 @@ from PIL import Image
 from firstorder import packs, settings
 from firstorder.__main__ import main
 from firstorder.errors import UserError
-from firstorder.evaluation import ImagePool
+from firstorder.images import ImagePool
 from firstorder.mini_imagenet import CENSUS_COLUMNS, SPLITS, CensusRow, make_pack, read_names
 from firstorder.mini_imagenet_sources import CACHES
 from firstorder.packs import Pack

@@ -17,10 +17,11 @@ from torch import Tensor
 from firstorder import inner_loop, native
 from firstorder.algorithms import ALGORITHMS, Group
 from firstorder.architectures import ARCHITECTURES
-from firstorder.evaluation import Draws, evaluate
-from firstorder.inner_loop import InnerLoop, OptimiserState
+from firstorder.evaluation import evaluate, evaluation_shape
+from firstorder.inner_loop import InnerLoop, OptimiserState, Plain
 from firstorder.models import make_network
-from firstorder.training import Problem, checkpoint_of, classification_loss, evaluation_shape, outer_step, start
+from firstorder.tasks import Draws
+from firstorder.training import Problem, checkpoint_of, classification_loss, outer_step, start
 from tests.test_golden import fingerprint
 from tests.test_training import problem
 
@@ -38,7 +39,7 @@ def case(name: str, dtype: torch.dtype, engine: bool = True) -> tuple[InnerLoop,
     size = (LANES, BATCH, architecture.channels, architecture.size, architecture.size)
     batches = [(torch.rand(size), torch.randint(0, WAY, (LANES, BATCH))) for _ in range(3)]
     adapted = None if network.adapted is None else network.adapted.to(dtype)
-    made = native.NativeEngine(name, WAY) if engine else None
+    made = native.NativeEngine(name, WAY) if engine else Plain()
     loop = InnerLoop(classification_loss(network), "sgd", 0.01, adapted, made)
     return loop, parameters.to(dtype), [(images.to(dtype), labels) for images, labels in batches]
 
@@ -53,13 +54,13 @@ def distance(found: Tensor, wanted: Tensor) -> float:
 def test_gradient_and_hessian_product_and_logits_equal_autograds(name: str) -> None:
     """In float64, where only a wrong formula could tell them apart."""
     loop, parameters, batches = case(name, torch.float64)
-    plain, vector = replace(loop, engine=None), torch.randn_like(parameters)
+    plain, vector = replace(loop, engine=Plain()), torch.randn_like(parameters)
     wanted = inner_loop.gradient(plain, parameters, batches[0])
     assert distance(inner_loop.gradient(loop, parameters, batches[0]), wanted) < 1e-12
     wanted = inner_loop.hessian_product(plain, parameters, batches[0], vector)
     assert distance(inner_loop.hessian_product(loop, parameters, batches[0], vector), wanted) < 1e-12
     wanted = make_network(name, WAY).logits(parameters, batches[0][0])
-    assert distance(native.NativeEngine(name, WAY).logits(parameters, batches[0][0]), wanted) < 1e-12
+    assert distance(native.NativeEngine(name, WAY).logits(loop, parameters, batches[0][0]), wanted) < 1e-12
 
 
 @needs_compiler
@@ -69,7 +70,7 @@ def test_adapted_parameters_and_second_moments_equal_the_plain_ones(name: str, o
     loop, parameters, batches = case(name, torch.float64)
     loop = replace(loop, optimiser=optimiser, learning_rate=1e-3)
     state = OptimiserState(torch.rand_like(parameters) * 0.01, 12)
-    wanted, wanted_state = inner_loop.adapt(replace(loop, engine=None), parameters, state, batches)
+    wanted, wanted_state = inner_loop.adapt(replace(loop, engine=Plain()), parameters, state, batches)
     found, found_state = inner_loop.adapt(loop, parameters, state, batches)
     assert distance(found - parameters, wanted - parameters) < 1e-11
     assert distance(found_state.second_moments, wanted_state.second_moments) < 1e-11
@@ -84,7 +85,7 @@ def test_in_float32_it_is_as_near_to_float64_as_torch_is(name: str) -> None:
     wanted = inner_loop.gradient(exact, parameters, batches[0])
     loop, parameters, batches = case(name, torch.float32)
     ours = distance(inner_loop.gradient(loop, parameters, batches[0]), wanted)
-    torchs = distance(inner_loop.gradient(replace(loop, engine=None), parameters, batches[0]), wanted)
+    torchs = distance(inner_loop.gradient(replace(loop, engine=Plain()), parameters, batches[0]), wanted)
     assert ours < 2 * torchs + 1e-6
 
 
@@ -97,7 +98,7 @@ def test_meta_gradients_equal_the_plain_ones(algorithm: str) -> None:
     query = batches[2] if algorithm in ("fomaml", "maml") else None
     lanes = 1 if query is None else LANES
     groups = [Group([(x[:lanes], y[:lanes]) for x, y in batches[:2]], query)]
-    wanted, _ = ALGORITHMS[algorithm](replace(loop, engine=None), initial, state, groups)
+    wanted, _ = ALGORITHMS[algorithm](replace(loop, engine=Plain()), initial, state, groups)
     found, _ = ALGORITHMS[algorithm](loop, initial, state, groups)
     assert distance(found, wanted) < 1e-11
 
@@ -106,7 +107,7 @@ def test_meta_gradients_equal_the_plain_ones(algorithm: str) -> None:
 def test_the_golden_training_is_the_same(problem: Problem) -> None:
     """No number moves beyond the golden test's own tolerance, so records of both are records of one method."""
     settings = problem.settings
-    with_engine = replace(problem, engine=native.engine(settings.network, settings.way))
+    with_engine = replace(problem, engine=native.NativeEngine(settings.network, settings.way))
     wanted, found = fingerprint(problem), fingerprint(with_engine)
     for what in ("size of the change", "second moments"):
         assert found[what] == pytest.approx(wanted[what], rel=1e-3)
@@ -121,7 +122,6 @@ def test_lanes_and_sizes_of_mini_batches_do_not_matter() -> None:
     fresh = native.NativeEngine("mini_imagenet_finn", WAY).gradient(
         loop, parameters[:1], (images[:1, :4], labels[:1, :4])
     )
-    assert loop.engine is not None
     both = loop.engine.gradient(loop, parameters, batches[0])
     again = loop.engine.gradient(loop, parameters[:1], few)
     assert torch.equal(again, fresh)
@@ -148,9 +148,9 @@ def test_a_whole_evaluation_gives_the_same_answers(problem: Problem) -> None:
     shape = evaluation_shape(pool, problem.settings.way, problem.settings.curve)
     draws = Draws(title="", shape=shape, seed=0, purpose="test", step=0, tasks=4)
     checkpoint = checkpoint_of(problem, progress, {})
-    wanted = evaluate(problem.network, problem.inner, checkpoint, pool, draws)
-    engine = native.engine(problem.settings.network, problem.settings.way)
-    found = evaluate(problem.network, replace(problem.inner, engine=engine), checkpoint, pool, draws)
+    wanted = evaluate(problem.inner, checkpoint, pool, draws)
+    engine = native.NativeEngine(problem.settings.network, problem.settings.way)
+    found = evaluate(replace(problem.inner, engine=engine), checkpoint, pool, draws)
     for mode, counts in wanted.items():
         assert (found[mode] == counts).all()
 
@@ -198,4 +198,3 @@ def test_networks_whose_filters_fill_no_vector_are_left_to_torch(monkeypatch: py
     narrow = replace(ARCHITECTURES["omniglot"], filters=24)
     monkeypatch.setitem(ARCHITECTURES, "omniglot", narrow)
     assert native.reason("omniglot") == "24 filters are no multiple of 16"
-    assert native.engine("omniglot", 5) is None

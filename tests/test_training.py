@@ -9,8 +9,18 @@ import pytest
 import torch
 
 from firstorder import settings, training
-from firstorder.evaluation import ImagePool
-from firstorder.training import Problem, annealed, checkpoint_of, draw_groups, outer_step, start
+from firstorder.checkpoints import StateFile
+from firstorder.images import ImagePool
+from firstorder.training import (
+    Problem,
+    Resumable,
+    TrainingState,
+    annealed,
+    checkpoint_of,
+    draw_groups,
+    outer_step,
+    start,
+)
 
 
 @pytest.fixture
@@ -59,19 +69,19 @@ def test_the_outer_step_size_falls_linearly_and_never_quite_to_the_end(problem):
 def test_carried_second_moments_see_every_inner_step(problem):
     progress = start(problem)
     outer_step(problem, problem.inner, progress)
-    assert progress.state.second_moments.shape[0] == 1
-    assert progress.state.steps == 2 * 3
+    assert progress.optimiser.second_moments.shape[0] == 1
+    assert progress.optimiser.steps == 2 * 3
 
 
 def test_second_moments_per_lane_see_their_own_task_only(problem):
     problem = with_settings(problem, second_moments="per_lane")
     progress = start(problem)
     outer_step(problem, problem.inner, progress)
-    assert progress.state.second_moments.shape[0] == 2
-    assert progress.state.steps == 3
-    assert not torch.equal(*progress.state.second_moments)
+    assert progress.optimiser.second_moments.shape[0] == 2
+    assert progress.optimiser.steps == 3
+    assert not torch.equal(*progress.optimiser.second_moments)
     averaged = checkpoint_of(problem, progress, {}).state
-    torch.testing.assert_close(averaged.second_moments, progress.state.second_moments.mean(0, keepdim=True))
+    torch.testing.assert_close(averaged.second_moments, progress.optimiser.second_moments.mean(0, keepdim=True))
 
 
 def test_both_ways_draw_the_same_tasks(problem):
@@ -97,7 +107,7 @@ def test_sgd_makes_both_ways_the_same_training(problem):
 
 def test_the_last_outer_step_leaves_the_model(problem, tmp_path):
     """The result is the last iterate: one more step by hand gives the same as training one step longer."""
-    ended = training.train(problem, tmp_path / "state", "identity")
+    ended = training.train(Resumable(problem, StateFile(tmp_path / "state", "identity")))
     assert ended.outer_step == 4
     progress = start(problem)
     for _ in range(4):
@@ -106,7 +116,7 @@ def test_the_last_outer_step_leaves_the_model(problem, tmp_path):
 
 
 def test_the_curve_is_measured_on_schedule_in_both_pools_and_modes(problem, tmp_path):
-    rows = training.train(problem, tmp_path / "state", "identity").curve
+    rows = training.train(Resumable(problem, StateFile(tmp_path / "state", "identity"))).curve
     assert [row[:5] for row in rows] == [
         [step, pool, mode, 1, 3]
         for step in (2, 4)
@@ -118,15 +128,17 @@ def test_the_curve_is_measured_on_schedule_in_both_pools_and_modes(problem, tmp_
 
 def test_measuring_more_often_changes_no_training(problem, tmp_path):
     often = with_settings(problem, curve=dataclasses.replace(problem.settings.curve, every=1))
-    ends = [training.train(p, tmp_path / "state", "identity").parameters for p in (problem, often)]
+    ends = [
+        training.train(Resumable(p, StateFile(tmp_path / "state", "identity"))).parameters for p in (problem, often)
+    ]
     assert torch.equal(*ends)
 
 
 def test_an_untrained_model_is_the_initial_network(problem, tmp_path):
     chosen = with_settings(problem, algorithm="untrained", outer_steps=0)
-    ended = training.train(chosen, tmp_path / "state", "identity")
+    ended = training.train(Resumable(chosen, StateFile(tmp_path / "state", "identity")))
     assert torch.equal(ended.parameters[0], problem.network.initial(0))
-    assert ended.state.steps == 0
+    assert ended.optimiser.steps == 0
     assert ended.curve == []
 
 
@@ -186,15 +198,14 @@ def test_splitting_a_meta_batch_for_memory_leaves_the_training(problem, algorith
 
 def test_the_outer_adam_is_tensorflows(problem):
     """From zero moments the first step has the size of its rate, whatever the gradient: 0.1 g / sqrt(0.001 g^2) ..."""
-    progress = start(problem)
-    before = progress.parameters
+    chosen = with_settings(problem, outer_optimiser="adam", outer_step_size=0.01, outer_step_size_final=0.01).settings
+    before = start(problem).parameters
     gradient = torch.full_like(before, -0.25)
-    progress.outer_step = 1
-    after = training.outer_adam(progress, gradient, 0.01)
+    sizes = [training.step_size(chosen, step) for step in range(2)]
+    after, moments = training.outer_update(chosen, before, before.new_zeros(2, 1, 1), gradient, sizes[0])
     torch.testing.assert_close(after - before, torch.full_like(before, 0.01), rtol=1e-3, atol=1e-6)
     # Second step with g = 0: m = 0.9 * -0.025, v = 0.999 * 0.001 / 16, rate 0.01 sqrt(1 - 0.999^2) / (1 - 0.81).
-    progress.parameters, progress.outer_step = after, 2
-    again = training.outer_adam(progress, torch.zeros_like(before), 0.01)
+    again, _ = training.outer_update(chosen, after, moments, torch.zeros_like(before), sizes[1])
     rate = 0.01 * (1 - 0.999**2) ** 0.5 / (1 - 0.9**2)
     expected = rate * 0.0225 / ((0.999 * 0.001 / 16) ** 0.5 + 1e-8)
     torch.testing.assert_close(again - after, torch.full_like(before, expected), rtol=1e-3, atol=1e-6)
@@ -219,20 +230,20 @@ def test_every_algorithm_goes_on_after_an_interruption_to_the_same_bytes(problem
         chosen = with_query(problem, algorithm, outer_optimiser="adam", outer_step_size=0.001, truncation_order=order)
     elif algorithm == "last_step":
         chosen = with_query(problem, algorithm, inner_optimiser="adam")
-    whole = training.train(chosen, tmp_path / "whole", "identity")
+    whole = training.train(Resumable(chosen, StateFile(tmp_path / "whole", "identity")))
     monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", -1.0)
     original = training.outer_step
 
-    def interrupted(problem: Problem, inner: object, progress: training.Progress) -> None:
+    def interrupted(problem: Problem, inner: object, progress: TrainingState) -> None:
         if progress.outer_step == 2:
             raise KeyboardInterrupt
         original(problem, inner, progress)
 
     monkeypatch.setattr(training, "outer_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        training.train(chosen, tmp_path / "state", "identity")
+        training.train(Resumable(chosen, StateFile(tmp_path / "state", "identity")))
     monkeypatch.setattr(training, "outer_step", original)
-    resumed = training.train(chosen, tmp_path / "state", "identity")
+    resumed = training.train(Resumable(chosen, StateFile(tmp_path / "state", "identity")))
     assert torch.equal(resumed.parameters, whole.parameters)
-    assert torch.equal(resumed.state.second_moments, whole.state.second_moments)
+    assert torch.equal(resumed.optimiser.second_moments, whole.optimiser.second_moments)
     assert resumed.curve == whole.curve

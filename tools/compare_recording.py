@@ -25,7 +25,6 @@ import numpy as np
 import torch
 
 from firstorder.algorithms import Group, reptile
-from firstorder.evaluation import inductive_logits, transductive_logits
 from firstorder.inner_loop import InnerLoop, OptimiserState, adapt
 from firstorder.models import make_network
 from firstorder.training import classification_loss
@@ -75,7 +74,7 @@ def results(path: str, dtype: torch.dtype) -> tuple[Values, Values, Values]:
     """Run all recorded steps in a precision: our results, the recorded ones, and the values before."""
     recording = Recording(path, dtype)
     optimiser, rate = ("adam", 5e-4) if recording.adam else ("sgd", 3e-3)
-    inner = InnerLoop(classification_loss(recording.network), optimiser, rate)
+    inner = InnerLoop(classification_loss(recording.network), optimiser, rate, logits=recording.network.logits)
     ours: Values = {}
     theirs: Values = {}
     before: Values = {}
@@ -118,8 +117,8 @@ def evaluate(
     key = f"{name}: adapted parameters"
     ours[key], theirs[key], before[key] = adapted, recording.flat(f"{name}_after"), start
     for mode, logits in (
-        ("transductive", transductive_logits(recording.network, adapted, query)),
-        ("inductive", inductive_logits(recording.network, adapted, support, query)),
+        ("transductive", inner.engine.logits(inner, adapted, query)),
+        ("inductive", inner.engine.inductive_logits(inner, adapted, support, query)),
     ):
         key = f"{name}: {mode} logits"
         ours[key], theirs[key] = logits[0], recording.tensor(f"{name}|{mode}_logits")

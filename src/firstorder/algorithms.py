@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from firstorder.inner_loop import InnerLoop, OptimiserState, adapt, gradient, hessian_product
+from firstorder.inner_loop import InnerLoop, OptimiserState, adapt, gradient, gradient_through, hessian_product, points
 
 
 @dataclass(frozen=True)
@@ -88,30 +88,10 @@ def maml(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Group
 
     Equation 4: g_MAML = U'_A(phi) L'_B(U_A(phi)). Mean over tasks.
     """
-    by_hand = inner.engine is not None and inner.optimiser == "sgd"
-    through = _through_hessians if by_hand else _through_autograd
-    gradients = [through(inner, initial, state, group) for group in groups]
+    gradients = [
+        gradient_through(inner, *_start(initial, state, group), group.batches, group.query) for group in groups
+    ]
     return _mean(gradients, len(initial)), state
-
-
-def _through_autograd(inner: InnerLoop, initial: Tensor, state: OptimiserState, group: Group) -> Tensor:
-    """Return MAML's gradients [lanes, parameters] by differentiating the whole inner loop."""
-    start, state = _start(initial, state, group)
-    start = start.clone().requires_grad_()
-    adapted, _ = adapt(inner, start, state, group.batches, differentiable=True)
-    return torch.autograd.grad(inner.loss(adapted, group.query).sum(), start)[0]
-
-
-def _through_hessians(inner: InnerLoop, initial: Tensor, state: OptimiserState, group: Group) -> Tensor:
-    """Return MAML's gradients [lanes, parameters] for SGD: the query gradient times I - alpha H_j, from the last j on.
-
-    H_j is the Hessian of inner step j's loss where that step started.
-    """
-    points = _points(inner, initial, state, group)
-    product = gradient(inner, points[-1], group.query)
-    for point, batch in zip(points[-2::-1], reversed(group.batches), strict=True):
-        product = product - inner.learning_rate * hessian_product(inner, point, batch, product)
-    return product
 
 
 def binomial(order: int) -> Algorithm:
@@ -127,10 +107,10 @@ def binomial(order: int) -> Algorithm:
     ) -> tuple[Tensor, OptimiserState]:
         gradients = []
         for group in groups:
-            points = _points(inner, initial, state, group)
+            starts = points(inner, *_start(initial, state, group), group.batches)
             # terms[l] sums the products with exactly l Hessians of the steps seen so far, from the last back.
-            terms = [gradient(inner, points[-1], group.query)]
-            for point, batch in zip(points[-2::-1], reversed(group.batches), strict=True):
+            terms = [gradient(inner, starts[-1], group.query)]
+            for point, batch in zip(starts[-2::-1], reversed(group.batches), strict=True):
                 products = [hessian_product(inner, point, batch, term) for term in terms[:order]]
                 terms += [torch.zeros_like(terms[0])] * (min(order, len(terms)) + 1 - len(terms))
                 for hessians, product in enumerate(products, start=1):
@@ -143,7 +123,7 @@ def binomial(order: int) -> Algorithm:
 
 ALGORITHMS: dict[str, Algorithm] = {
     "reptile": reptile,
-    "joint": reptile,  # joint training is Reptile with one inner step (equations 6 and 7); settings.py sees to it
+    "joint": reptile,  # joint training is Reptile with one inner step (equations 6 and 7); params.py sees to it
     "last_step": last_step,
     "fomaml": fomaml,
     "maml": maml,
@@ -165,15 +145,6 @@ def _start(initial: Tensor, state: OptimiserState, group: Group) -> tuple[Tensor
     """Return phi and the optimiser's state for every lane of a group."""
     lanes = _count(group)
     return _spread(initial, lanes), replace(state, second_moments=_spread(state.second_moments, lanes))
-
-
-def _points(inner: InnerLoop, initial: Tensor, state: OptimiserState, group: Group) -> list[Tensor]:
-    """Return the parameters [lanes, parameters] where each inner step starts, and those after the last."""
-    start, begun = _start(initial, state, group)
-    points = [start]
-    for batch in group.batches:
-        points.append(adapt(inner, points[-1], begun, [batch])[0])
-    return points
 
 
 def _mean(groups: Sequence[Tensor], seeds: int) -> Tensor:

@@ -6,7 +6,6 @@ keyed by (seed, outer step, task), so a training may stop after any block and go
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,9 +13,9 @@ import torch
 from torch import Tensor
 
 from firstorder import device_draws
-from firstorder.inner_loop import ADAM_BETA2
+from firstorder.inner_loop import adam_rate
 from firstorder.tasks import TaskShape
-from firstorder.training import WITHOUT_MEMORY, Problem, annealed, outer_adam_correction, training_shape
+from firstorder.training import WITHOUT_MEMORY, Problem, step_size, training_shape
 
 # Random 64-bit numbers drawn at once; working on them takes about a dozen times their 8 bytes.
 NUMBERS_AT_ONCE = 2**24
@@ -70,21 +69,12 @@ def rates(problem: Problem, outer_steps: range) -> list[list[float]]:
     taken = inner_steps_taken(problem)
     count = taken or problem.settings.inner_steps
     alpha = problem.settings.inner_learning_rate
-    return [
-        [alpha * math.sqrt(1 - ADAM_BETA2 ** (step * taken + inner + 1)) for inner in range(count)]
-        for step in outer_steps
-    ]
-
-
-def step_sizes(problem: Problem, outer_steps: range) -> list[float]:
-    """Return epsilon for each outer step, times the outer Adam's bias correction where there is one."""
-    adam = problem.settings.outer_optimiser == "adam"
-    return [annealed(problem.settings, step) * (outer_adam_correction(step + 1) if adam else 1) for step in outer_steps]
+    return [[adam_rate(alpha, step * taken + inner + 1) for inner in range(count)] for step in outer_steps]
 
 
 def draw(problems: Sequence[Problem], offsets: Sequence[int], outer_steps: range) -> Block:
     """Draw a block for all runs; `offsets` say where in the common pool each run's images begin."""
-    settings, device = problems[0].settings, problems[0].pools["meta-train"].images.device
+    settings, device = problems[0].settings, problems[0].device
     tasks = settings.meta_batch_size
     step = torch.arange(outer_steps.start, outer_steps.stop, device=device).repeat_interleave(tasks)
     task = torch.arange(tasks, device=device).repeat(len(outer_steps))
@@ -98,7 +88,9 @@ def draw(problems: Sequence[Problem], offsets: Sequence[int], outer_steps: range
     )
     query_labels = torch.arange(query.shape[-1], device=device) // (settings.query_shot or 1)
     dtype = problems[0].dtype
-    sizes = torch.tensor([step_sizes(problem, outer_steps) for problem in problems], dtype=dtype)
+    sizes = torch.tensor(
+        [[step_size(problem.settings, step) for step in outer_steps] for problem in problems], dtype=dtype
+    )
     return Block(
         images,
         labels,

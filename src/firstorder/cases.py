@@ -15,10 +15,10 @@ import torch
 
 from firstorder import evaluation, jax_reference, training
 from firstorder.architectures import ARCHITECTURES
-from firstorder.evaluation import ImagePool
-from firstorder.inner_loop import Engine, adapt
+from firstorder.images import ImagePool, mini_batches, query_images, task_images
+from firstorder.inner_loop import Engine, Plain, adapt
 from firstorder.settings import EvaluationSettings
-from firstorder.tasks import TaskShape, draw_tasks
+from firstorder.tasks import Draws, TaskShape, draw_tasks
 from firstorder.training import Problem
 from firstorder.workloads import Workload
 
@@ -29,7 +29,7 @@ CPU_ONLY = ("native", JAX)
 JAX_DOES = ("omniglot", "reptile", "carried")
 EVALUATED = 512  # tasks of a step on a GPU
 
-EngineFactory = Callable[[str, int], Engine | None]
+EngineFactory = Callable[[str, int], Engine]
 
 
 class UnsuitedError(Exception):
@@ -46,21 +46,21 @@ class Case:
     units: int = 1
 
 
-def _plain(network: str, way: int) -> Engine | None:
+def _plain(network: str, way: int) -> Engine:
     """Differentiate by autograd: the reference, and the oracle of every other engine."""
-    return None
+    return Plain()
 
 
-def _native(network: str, way: int) -> Engine | None:
+def _native(network: str, way: int) -> Engine:
     from firstorder import native
 
     reason = native.reason(network)
     if reason:
         raise UnsuitedError(reason)
-    return native.engine(network, way)
+    return native.NativeEngine(network, way)
 
 
-def _lanes(network: str, way: int) -> Engine | None:
+def _lanes(network: str, way: int) -> Engine:
     from firstorder.lanes import LanesEngine
 
     return LanesEngine(network, way)
@@ -99,8 +99,6 @@ def make_case(workload: Workload, engine_name: str, device: torch.device) -> Cas
     if engine_name in RECORDED:
         return _recorded(workload, RECORDED[engine_name], device)
     engine = ENGINES[engine_name](workload.settings.network, workload.settings.way)
-    if engine is None and engine_name != PLAIN:
-        raise UnsuitedError(f"has nothing for the network {workload.settings.network}")
     pool = noise(workload, device)
     problem = Problem("benchmark", workload.settings, 0, {"meta-train": pool, "meta-test": pool}, engine)
     if workload.evaluation is None:
@@ -157,27 +155,24 @@ def _in_jax(workload: Workload, device: torch.device) -> Case:
 
 def _inductive_task(problem: Problem, pool: ImagePool, settings: EvaluationSettings) -> Case:
     """On a CPU one task, as a user classifies one; on a GPU EVALUATED tasks as `firstorder evaluate` does them."""
-    inner, forward = problem.inner, problem.engine or problem.network
+    inner = problem.inner
     checkpoint = training.checkpoint_of(problem, training.start(problem), {})
-    shape = training.evaluation_shape(pool, problem.settings.way, settings)
+    shape = evaluation.evaluation_shape(pool, problem.settings.way, settings)
     numbers = iter(range(2**62))
 
     def one() -> None:
         number = next(numbers)
         tasks = draw_tasks(shape, 0, "benchmark", 0, range(number, number + 1))
-        batches = evaluation.mini_batches(pool, tasks)
-        adapted, _ = adapt(inner, checkpoint.parameters, checkpoint.state, batches)
-        query, _ = evaluation.query_images(pool, tasks)
+        task = task_images(pool, tasks)
+        adapted, _ = adapt(inner, checkpoint.parameters, checkpoint.state, task.batches)
         with torch.no_grad():
-            answers = evaluation.inductive_logits(forward, adapted, pool.take(tasks.support), query)
+            answers = inner.engine.inductive_logits(inner, adapted, task.support, task.query)
         answers.argmax(dim=-1).cpu()
 
     def many() -> None:
         # Both modes, as always: the transductive one adds one forward pass of the queries, less than 1 %.
-        draws = evaluation.Draws(
-            title="", shape=shape, seed=0, purpose="benchmark", step=next(numbers), tasks=EVALUATED
-        )
-        evaluation.evaluate(problem.network, inner, checkpoint, pool, draws)
+        draws = Draws(title="", shape=shape, seed=0, purpose="benchmark", step=next(numbers), tasks=EVALUATED)
+        evaluation.evaluate(inner, checkpoint, pool, draws)
 
     if pool.images.device.type == "cpu":
         return Case(one, *_inputs(pool, shape, 1))
@@ -189,8 +184,8 @@ def _inputs(pool: ImagePool, shape: TaskShape, tasks: int) -> tuple[Callable[[],
     drawn = draw_tasks(shape, 0, "benchmark", 0, range(tasks))
 
     def gather() -> None:
-        evaluation.mini_batches(pool, drawn)
+        mini_batches(pool, drawn)
         if shape.query:
-            evaluation.query_images(pool, drawn)
+            query_images(pool, drawn)
 
     return lambda: draw_tasks(shape, 0, "benchmark", 0, range(tasks)), gather

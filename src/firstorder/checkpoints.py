@@ -13,31 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
 
 from firstorder.errors import UserError
+from firstorder.evaluation import Checkpoint
 from firstorder.files import replacing
 from firstorder.inner_loop import OptimiserState
 from firstorder.models import Network
+from firstorder.training import TrainingState
 
 SECOND_MOMENTS = "second_moments."
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """Parameters [1, parameters], optimiser state of one lane, and what they are (`about`, plain values)."""
-
-    parameters: Tensor
-    state: OptimiserState
-    about: dict[str, Any]
-
-    def to(self, device: torch.device) -> Checkpoint:
-        """Return it with its tensors on `device`."""
-        state = OptimiserState(self.state.second_moments.to(device), self.state.steps)
-        return Checkpoint(self.parameters.to(device), state, self.about)
 
 
 def write(path: Path, network: Network, checkpoint: Checkpoint) -> None:
@@ -97,18 +83,48 @@ def check_made_of(checkpoint: Checkpoint, path: Path, expected: Mapping[str, Any
             )
 
 
-def save_progress(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-    """Write what a training needs to go on after an interruption; the previous one stays until it is whole."""
-    text = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, {"about": json.dumps(about)})
-    with replacing(path) as part:
-        part.write_bytes(text)
+@dataclass(frozen=True)
+class StateFile:
+    """Keeps the state of a training that is not done in a file; see training.Keeper.
 
+    `identity` names everything that the outcome depends on: a file of another identity is left unused.
+    """
 
-def load_progress(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Read what `save_progress` wrote; None where there is nothing, or nothing usable."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, json.loads((file.metadata() or {})["about"])
-    except (FileNotFoundError, SafetensorError, KeyError, ValueError):
-        return None
+    path: Path
+    identity: str
+
+    def load(self) -> TrainingState | None:
+        """Read the state; None where there is nothing, nothing usable, or one of another identity."""
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                about = json.loads((file.metadata() or {})["about"])
+            if about["identity"] != self.identity:
+                return None
+            optimiser = OptimiserState(tensors["second_moments"], about["optimiser_steps"])
+            counts = about["outer_step"], about["seconds"], about["curve"]
+            return TrainingState(tensors["parameters"], optimiser, tensors["outer_moments"], *counts)
+        except (FileNotFoundError, SafetensorError, KeyError, ValueError):
+            return None
+
+    def save(self, state: TrainingState) -> None:
+        """Write the state; the previous one stays until this one is whole."""
+        tensors = {
+            "parameters": state.parameters,
+            "second_moments": state.optimiser.second_moments,
+            "outer_moments": state.outer_moments,
+        }
+        about = {
+            "identity": self.identity,
+            "outer_step": state.outer_step,
+            "optimiser_steps": state.optimiser.steps,
+            "seconds": state.seconds,
+            "curve": state.curve,
+        }
+        text = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, {"about": json.dumps(about)})
+        with replacing(self.path) as part:
+            part.write_bytes(text)
+
+    def discard(self) -> None:
+        """Remove the file, once the training is done."""
+        self.path.unlink(missing_ok=True)

@@ -10,46 +10,105 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
-from firstorder import native
+from firstorder import graphs, native, training
 from firstorder.errors import UserError
-from firstorder.inner_loop import Engine
+from firstorder.inner_loop import Engine, Plain
 from firstorder.lanes import LanesEngine
+from firstorder.progress import Track
 from firstorder.settings import TrainingSettings
+from firstorder.training import Resumable, TrainingState
+
+# Trains several seeds of a training: (trainings, track, time_limit) -> their states, None for one not begun.
+Train = Callable[[Sequence[Resumable], Track, float | None], Iterable[TrainingState | None]]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """An engine by name, for records, and what computes with it; None: the plain way."""
+    """What computes: an engine, how it trains several seeds, and what the records of that training call it."""
+
+    engine: Engine
+    train: Train = training.train_each
+    trained_by: str = ""
+    side_by_side: bool = False  # all seeds of a training at once
+
+    @property
+    def name(self) -> str:
+        """What the records of a training call it."""
+        return self.trained_by or self.engine.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """Which engine is asked for, on which device, and whether `torch.compile` may join operations."""
 
     name: str
-    engine: Engine | None
+    device: torch.device
+    compiled: bool = False
 
 
-def choose(name: str, device: torch.device, settings: TrainingSettings, compiled: bool = False) -> Choice:
-    """Choose the engine called `name` for a training's network on a device.
+def choose(wish: Wish, settings: TrainingSettings) -> Choice:
+    """Choose the engine for a training's network.
 
     Raises UserError where that engine cannot be had here, or does not know the training's precision.
     """
-    precision = settings.precision or "float32"
-    reason = native.reason(settings.network) if device.type == "cpu" else "it is for the CPU"
-    if name == "auto":
-        faster = "graph" if device.type == "cuda" else "native" if reason is None else "plain"
-        name = faster if precision == "float32" or device.type == "cuda" else "lanes"
-    if name in ("lanes", "graph"):
-        engine = LanesEngine(settings.network, settings.way, precision=precision, compiled=compiled)
-        return Choice(f"{name}, compiled" if compiled else name, engine)
-    if precision != "float32":
-        raise UserError(
-            f"--engine {name} computes in float32 only, precision is {precision}; use --engine lanes or graph"
-        )
-    if compiled:
-        raise UserError(f"--compile joins operations of engines lanes and graph, not of {name}; leave it out")
-    if name == "plain":
-        return Choice(name, None)
+    return MAKERS[_automatic(wish, settings) if wish.name == "auto" else wish.name](wish, settings)
+
+
+def _automatic(wish: Wish, settings: TrainingSettings) -> str:
+    """Return the fastest engine that can be had on the device."""
+    if wish.device.type == "cuda":
+        return "graph"
+    if settings.precision is not None:
+        return "lanes"
+    return "plain" if native.reason(settings.network) else "native"
+
+
+def _plain(wish: Wish, settings: TrainingSettings) -> Choice:
+    _refuse_options("plain", wish, settings)
+    return Choice(Plain())
+
+
+def _native(wish: Wish, settings: TrainingSettings) -> Choice:
+    _refuse_options("native", wish, settings)
+    reason = native.reason(settings.network) if wish.device.type == "cpu" else "it is for the CPU"
     if reason is not None:
         raise UserError(f"--engine native: {reason}; use --engine auto")
-    return Choice(name, native.engine(settings.network, settings.way))
+    return Choice(native.NativeEngine(settings.network, settings.way))
+
+
+def _lanes(wish: Wish, settings: TrainingSettings) -> Choice:
+    return Choice(_lanes_engine(wish, settings))
+
+
+def _graph(wish: Wish, settings: TrainingSettings) -> Choice:
+    engine = _lanes_engine(wish, settings)
+    return Choice(engine, partial(graphs.train, engine=engine), f"graph{', compiled' if wish.compiled else ''}", True)
+
+
+MAKERS: dict[str, Callable[[Wish, TrainingSettings], Choice]] = {
+    "plain": _plain,
+    "native": _native,
+    "lanes": _lanes,
+    "graph": _graph,
+}
+
+
+def _lanes_engine(wish: Wish, settings: TrainingSettings) -> LanesEngine:
+    precision = settings.precision or "float32"
+    return LanesEngine(settings.network, settings.way, precision=precision, compiled=wish.compiled)
+
+
+def _refuse_options(name: str, wish: Wish, settings: TrainingSettings) -> None:
+    """Raise UserError where an engine is asked for what only `lanes` and `graph` know."""
+    if settings.precision is not None:
+        raise UserError(
+            f"--engine {name} computes in float32 only, precision is {settings.precision}; use --engine lanes or graph"
+        )
+    if wish.compiled:
+        raise UserError(f"--compile joins operations of engines lanes and graph, not of {name}; leave it out")

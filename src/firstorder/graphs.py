@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,26 +24,17 @@ from firstorder import blocks, training
 from firstorder.algorithms import Group, Groups
 from firstorder.blocks import Block
 from firstorder.errors import UserError
-from firstorder.evaluation import ImagePool
+from firstorder.images import ImagePool
 from firstorder.inner_loop import OptimiserState
 from firstorder.lanes import LanesEngine, Prepared
 from firstorder.progress import Track, silent
-from firstorder.training import WITHOUT_MEMORY, Problem, Progress
+from firstorder.training import WITHOUT_MEMORY, Problem, Resumable, TrainingState, outer_update
 
 # Bytes that the patches of an outer step's first convolutions may take, and what a backward pass may hold at once.
 PATCHES_BYTES = 8 * 2**30
 PASS_BYTES = 16 * 2**30
 NEVER = 2**62  # later than any outer step
 WARM_UP = 3  # outer steps before a recording: libraries make their workspaces then
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run: what to train, where its state is kept, and what that state must have been made of."""
-
-    problem: Problem
-    progress_path: Path
-    identity: str
 
 
 def common_pool(pools: Sequence[ImagePool]) -> tuple[ImagePool, list[int]]:
@@ -67,7 +57,7 @@ class OuterStep:
     block whose meta-gradient was not finite.
     """
 
-    def __init__(self, problems: Sequence[Problem], progresses: Sequence[Progress], engine: LanesEngine) -> None:
+    def __init__(self, problems: Sequence[Problem], progresses: Sequence[TrainingState], engine: LanesEngine) -> None:
         """Stack the states of all runs."""
         self.problem, self.runs = problems[0], len(problems)
         self.settings = self.problem.settings
@@ -76,7 +66,7 @@ class OuterStep:
         self.inner, self.algorithm = self.problem.inner, self.problem.algorithm
         self.pool, self.offsets = common_pool([problem.pools["meta-train"] for problem in problems])
         self.parameters = torch.cat([progress.parameters for progress in progresses])
-        self.moments = torch.cat([progress.state.second_moments for progress in progresses])
+        self.moments = torch.cat([progress.optimiser.second_moments for progress in progresses])
         self.outer_moments = torch.cat([progress.outer_moments for progress in progresses], dim=1)
         if self.settings.outer_optimiser == "adam" and self.outer_moments.shape[2] == 1:
             self.outer_moments = self.outer_moments.expand(-1, -1, self.parameters.shape[1]).contiguous()
@@ -116,17 +106,12 @@ class OuterStep:
         meta_gradient, state = self.algorithm(inner, self.parameters, begun, groups)
         finite = torch.isfinite(meta_gradient.sum(dim=1))
         self.failed.copy_(torch.minimum(self.failed, torch.where(finite, self.never, self.counter)))
-        if self.settings.meta_loss_divisor is not None:
-            meta_gradient = meta_gradient / self.settings.meta_loss_divisor
-        if self.settings.meta_gradient_clip is not None:
-            meta_gradient = meta_gradient.clamp(-self.settings.meta_gradient_clip, self.settings.meta_gradient_clip)
-        if self.settings.outer_optimiser == "adam":
-            first, second = self.outer_moments.unbind()
-            first.mul_(0.9).add_(0.1 * meta_gradient)
-            second.mul_(0.999).add_(0.001 * meta_gradient**2)
-            self.parameters.sub_(step_sizes * first / (second.sqrt() + 1e-8))
-        else:
-            self.parameters.sub_(step_sizes * meta_gradient)
+        parameters, outer_moments = outer_update(
+            self.settings, self.parameters, self.outer_moments, meta_gradient, step_sizes
+        )
+        self.parameters.copy_(parameters)
+        if outer_moments is not self.outer_moments:
+            self.outer_moments.copy_(outer_moments)
         self.moments.copy_(state.second_moments)
         self.counter.add_(1)
 
@@ -217,7 +202,7 @@ def check_alike(problems: Sequence[Problem]) -> None:
             )
 
 
-def _apart(step: OuterStep, progresses: Sequence[Progress], outer_steps: int, seconds: float) -> None:
+def _apart(step: OuterStep, progresses: Sequence[TrainingState], outer_steps: int, seconds: float) -> None:
     """Note in each run's progress where it stands after so many outer steps more, which took `seconds` in all."""
     runs = len(progresses)
     parameters, moments, outer_moments = (part.clone() for part in step.state()[:3])
@@ -225,15 +210,15 @@ def _apart(step: OuterStep, progresses: Sequence[Progress], outer_steps: int, se
     for run, progress in enumerate(progresses):
         progress.parameters = parameters[[run]]
         lanes = len(moments) // runs
-        progress.state = OptimiserState(moments[run * lanes : (run + 1) * lanes], progress.state.steps + taken)
+        progress.optimiser = OptimiserState(moments[run * lanes : (run + 1) * lanes], progress.optimiser.steps + taken)
         progress.outer_moments = outer_moments[:, [run]]
         progress.outer_step += outer_steps
         progress.seconds += seconds / runs  # its share
 
 
 def train(
-    runs: Sequence[Run], engine: LanesEngine, track: Track = silent, time_limit: float | None = None
-) -> list[Progress]:
+    runs: Sequence[Resumable], track: Track = silent, time_limit: float | None = None, *, engine: LanesEngine
+) -> list[TrainingState]:
     """Train all runs to the end, side by side, each from where its interrupted training stopped.
 
     A run's seconds are its share of the time. Those that stopped at different outer steps are trained one group after
@@ -244,11 +229,8 @@ def train(
         # The curve is measured at other sizes, each of which would be compiled for a few steps only.
         seldom = replace(engine, compiled=False, _kept={})
         runs = [replace(run, problem=replace(run.problem, engine=seldom)) for run in runs]
-    ended: dict[int, Progress] = {}
-    begun = {
-        number: training.resumed(run.problem, run.progress_path, run.identity) or training.start(run.problem)
-        for number, run in enumerate(runs)
-    }
+    ended: dict[int, TrainingState] = {}
+    begun = {number: run.begin() for number, run in enumerate(runs)}
     entered = time.monotonic()
     for outer_step in sorted({progress.outer_step for progress in begun.values()}):
         numbers = [number for number, progress in begun.items() if progress.outer_step == outer_step]
@@ -260,7 +242,7 @@ def train(
 
 
 def _train_together(
-    runs: Sequence[Run], progresses: Sequence[Progress], engine: LanesEngine, how: tuple[Track, float | None]
+    runs: Sequence[Resumable], progresses: Sequence[TrainingState], engine: LanesEngine, how: tuple[Track, float | None]
 ) -> None:
     """Train runs that stand at the same outer step, block after block; their progresses are kept up to date."""
     track, time_limit = how
@@ -295,7 +277,7 @@ def _train_together(
             out_of_time = time_limit is not None and time.monotonic() - entered >= time_limit
             if time.monotonic() - saved > training.SECONDS_BETWEEN_SAVES or out_of_time:
                 for run, progress in zip(runs, progresses, strict=True):
-                    training.save(progress, run.progress_path, run.identity)
+                    run.keeper.save(progress)
                 saved = time.monotonic()
             if out_of_time:
                 break

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from firstorder import training
 from firstorder.errors import UserError
-from firstorder.evaluation import mini_batches
+from firstorder.images import mini_batches
 from firstorder.inner_loop import InnerLoop, gradient
 from firstorder.progress import Track, silent
 from firstorder.settings import InnerProductSettings, TrainingSettings

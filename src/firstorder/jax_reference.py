@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from firstorder.architectures import BLOCKS
-from firstorder.inner_loop import ADAM_BETA2, ADAM_EPSILON
+from firstorder.inner_loop import ADAM_BETA2, ADAM_EPSILON, adam_rate
 from firstorder.models import BATCH_NORMALISATION_EPSILON, make_network
 from firstorder.settings import TrainingSettings
 from firstorder.tasks import TaskShape, draw_tasks
@@ -58,7 +58,7 @@ def make_outer_step(settings: TrainingSettings) -> Callable[[Array, Array, Array
         parameters, moments, steps = carry
         slope = jax.grad(loss)(parameters, *batch)
         moments = ADAM_BETA2 * moments + (1 - ADAM_BETA2) * slope**2
-        rate = settings.inner_learning_rate * numpy.sqrt(1 - ADAM_BETA2 ** (steps + 1))
+        rate = adam_rate(settings.inner_learning_rate, steps + 1, numpy.sqrt)
         return (parameters - rate * slope / (numpy.sqrt(moments) + ADAM_EPSILON), moments, steps + 1), None
 
     def outer_step(

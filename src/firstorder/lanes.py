@@ -14,18 +14,24 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from firstorder import patches
-from firstorder.inner_loop import ADAM_BETA2, ADAM_EPSILON, InnerLoop, OptimiserState
+from firstorder import device_draws, patches
+from firstorder.images import ImagePool, TaskImages, query_labels
+from firstorder.inner_loop import ADAM_BETA2, ADAM_EPSILON, ByHand, InnerLoop, OptimiserState, adam_rate
 from firstorder.models import make_network
 from firstorder.passes import Passes, Saved, Workspace
+from firstorder.tasks import Draws, TaskShape
 
 # Up to so many lanes a vector changes its order by a table of places, one kernel; for more the table is too large.
 LANES_BY_TABLE = 64
+# On a GPU as many lanes are evaluated at once as fit into so many bytes, whatever the GPU has: rounding depends on it.
+LANES_BYTES = 16 * 2**30
+MOST_LANES = 4096
 PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
@@ -49,7 +55,7 @@ Batch = tuple[Tensor, Tensor] | Prepared | Callable[[], Any]
 
 
 @dataclass(frozen=True)
-class LanesEngine:
+class LanesEngine(ByHand):
     """The engine for one architecture and way; see inner_loop.Engine.
 
     `rates` [inner steps], on the device: the learning rates of Adam's steps, bias correction included, of which the
@@ -64,6 +70,11 @@ class LanesEngine:
     precision: str = "float32"
     compiled: bool = False
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """What records call it."""
+        return "lanes, compiled" if self.compiled else "lanes"
 
     def prepare(self, images: Tensor, labels: Tensor) -> Prepared:
         """Prepare images [lanes, batch, channels, height, width], or [lanes, steps, batch, ...] for many steps."""
@@ -119,12 +130,46 @@ class LanesEngine:
         return self._from_pieces(product, lanes)
 
     @torch.no_grad()
-    def logits(self, parameters: Tensor, images: Tensor) -> Tensor:
+    def logits(self, inner: InnerLoop, parameters: Tensor, images: Tensor) -> Tensor:
         """Return the network's logits [lanes, batch, way]."""
         first = self._first(images)
         with self._products():
             weights = self._weights(self._to_pieces(parameters), len(parameters))
             return self._passes.forward(weights, first, self._space(first), None)[0].to(parameters.dtype)
+
+    def inductive_logits(self, inner: InnerLoop, parameters: Tensor, support: Tensor, query: Tensor) -> Tensor:
+        """Classify each query image with the support set alone, a lane for each query of each lane."""
+        lanes, queries = query.shape[:2]
+        lane = torch.arange(lanes, device=query.device).repeat_interleave(queries)
+        single = query.flatten(0, 1).unsqueeze(1)  # [lanes * queries, 1, ...]
+        size = (support.shape[1] + 1) * self.image_bytes(support.element_size())
+        chunk = max(1, LANES_BYTES // (size + _state_bytes(parameters)))
+        rows = [
+            self.logits(inner, parameters[some], torch.cat([support[some], images], dim=1))[:, -1]
+            for some, images in zip(lane.split(chunk), single.split(chunk), strict=True)
+        ]
+        return torch.cat(rows).view(lanes, queries, -1)
+
+    def task_images(self, pool: ImagePool, draws: Draws, tasks: range, dtype: torch.dtype) -> TaskImages:
+        """Draw the tasks on the device, which would wait for the host's draws; each mini-batch is gathered in turn."""
+        numbers = torch.arange(tasks.start, tasks.stop, device=pool.images.device)
+        steps = torch.full_like(numbers, draws.step)
+        drawn = device_draws.draw(draws.shape, draws.seed, draws.purpose, steps, numbers)
+        positions, labels = drawn.batches, drawn.batch_labels
+
+        def gathered(step: int) -> tuple[Tensor, Tensor]:
+            return pool.take(positions[:, step], dtype), labels[:, step]
+
+        batches = [partial(gathered, step) for step in range(positions.shape[1])]
+        query = pool.take(drawn.query, dtype)
+        return TaskImages(batches, pool.take(drawn.support, dtype), query, query_labels(query, drawn.way))
+
+    def lanes_at_once(self, pool: ImagePool, shape: TaskShape, parameters: Tensor) -> int:
+        """Return how many tasks of an evaluation are adapted side by side: as many as fit into LANES_BYTES."""
+        if pool.images.device.type == "cpu":
+            return super().lanes_at_once(pool, shape, parameters)
+        size = shape.inner_batch_size * self.image_bytes(parameters.element_size())
+        return min(max(1, LANES_BYTES // (size + _state_bytes(parameters))), MOST_LANES)
 
     def image_bytes(self, itemsize: int = 4) -> int:
         """Bytes that one image of one lane's mini-batch takes during a step, about: patches twice and five maps."""
@@ -193,7 +238,7 @@ class LanesEngine:
         """Return alpha times Adam's bias correction at a step counted from 1, see inner_loop.adam_step."""
         if self.rates is not None:
             return self.rates[steps - 1]
-        rate = inner.learning_rate * math.sqrt(1 - ADAM_BETA2**steps)
+        rate: float = adam_rate(inner.learning_rate, steps)
         # A compiled step takes numbers as part of its code: it must not see a new one each time.
         return torch.full((), rate, dtype=like.dtype, device=like.device) if self.compiled else rate
 
@@ -231,6 +276,11 @@ class LanesEngine:
             return torch.cat([views[name].reshape(lanes, -1) for name in shapes], dim=1)
         back = self._keep(("back", lanes), lambda: self._order(vector.view(lanes, -1)).argsort().int())
         return vector.index_select(0, back).view(lanes, -1)
+
+
+def _state_bytes(parameters: Tensor) -> int:
+    """Bytes of a lane's parameters, second moments, gradient, and what comes and goes beside them."""
+    return 8 * parameters.shape[1] * parameters.element_size()
 
 
 def _loss_gradient(

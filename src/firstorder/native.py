@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
-import math
 import os
 import platform
 import shlex
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from firstorder.architectures import ARCHITECTURES, Architecture
 from firstorder.files import replacing
-from firstorder.inner_loop import ADAM_BETA2, InnerLoop, OptimiserState
+from firstorder.inner_loop import ByHand, InnerLoop, OptimiserState, adam_rate
 
 SOURCE = Path(__file__).with_name("native.c")
 # -ffast-math stays off: sums keep their order, and what is not a number stays visible.
@@ -86,13 +85,8 @@ def processor() -> str:
     return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
 
 
-def engine(network: str, way: int) -> NativeEngine | None:
-    """Return the engine for one of models.ARCHITECTURES, or None where it cannot be had (see `reason`)."""
-    return None if reason(network) else NativeEngine(network, way)
-
-
 def reason(network: str) -> str | None:
-    """Say why there is no engine for a network here; None if there is one."""
+    """Say why there is no engine for a network here; None if there is one, NativeEngine."""
     loaded = library("float")
     if isinstance(loaded, str):
         return loaded
@@ -137,15 +131,18 @@ class Workspace:
             self.code.net_free(self.net)
 
 
-class NativeEngine:
+class NativeEngine(ByHand):
     """inner_loop.Engine on one CPU core, lane after lane."""
-
-    name = "native"
 
     def __init__(self, network: str, way: int) -> None:
         """Prepare for one of models.ARCHITECTURES; maps are allocated when they are first needed."""
         self.architecture, self.way = ARCHITECTURES[network], way
         self.workspaces: dict[torch.dtype, Workspace] = {}
+
+    @property
+    def name(self) -> str:
+        """What records call it."""
+        return "native"
 
     def workspace(self, parameters: Tensor, images: int) -> Workspace:
         """Return room for mini-batches of `images` images."""
@@ -170,7 +167,7 @@ class NativeEngine:
         if inner.optimiser == "adam":
             moments = state.second_moments.expand(lanes, -1).clone()
             counts = range(state.steps + 1, state.steps + steps + 1)
-            rates = [inner.learning_rate * math.sqrt(1 - ADAM_BETA2**count) for count in counts]
+            rates = [adam_rate(inner.learning_rate, count) for count in counts]
             state = OptimiserState(moments, state.steps + steps)
         room = self.workspace(adapted, batch)
         mask = None if inner.adapted is None else inner.adapted.to(adapted.dtype).contiguous()
@@ -220,7 +217,7 @@ class NativeEngine:
             )
         return result
 
-    def logits(self, parameters: Tensor, images: Tensor) -> Tensor:
+    def logits(self, inner: InnerLoop, parameters: Tensor, images: Tensor) -> Tensor:
         """Return the network's logits [lanes, batch, way] for images [lanes, batch, channels, height, width]."""
         lanes, count = images.shape[:2]
         parameters = parameters.detach().expand(lanes, -1).contiguous()

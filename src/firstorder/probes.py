@@ -11,24 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from firstorder.checkpoints import Checkpoint
-from firstorder.evaluation import (
-    LANES,
-    Draws,
-    ImagePool,
-    inductive_logits,
-    mini_batches,
-    query_images,
-    transductive_logits,
-)
-from firstorder.inner_loop import InnerLoop, adapt
-from firstorder.models import Network
+from firstorder.evaluation import Checkpoint, logits
+from firstorder.images import ImagePool, task_images
+from firstorder.inner_loop import InnerLoop, Plain, adapt
 from firstorder.progress import Track, silent
 from firstorder.settings import MODES, Mode
-from firstorder.tasks import Tasks, draw_tasks
+from firstorder.tasks import Draws, Tasks, draw_tasks
 
 ADAPTATION_COLUMNS = ("inner_steps", "mode", "shot", "tasks", "accuracy", "standard_error")
 ALPHABET_COLUMNS = ("mode", "alphabet", "answered", "queries", "offered", "errors")
@@ -40,7 +29,6 @@ Answers = np.ndarray[Any, np.dtype[np.int64]]  # answered label of each query, [
 class Model:
     """A trained model that can be adapted."""
 
-    network: Network
     inner: InnerLoop
     checkpoint: Checkpoint
 
@@ -51,14 +39,14 @@ def answers_along(
     """Adapt to the tasks and yield, after each of `inner_steps` (ascending), the answers in both modes."""
     lanes = len(tasks.order)
     parameters, state = model.checkpoint.parameters.expand(lanes, -1), model.checkpoint.state.lanes(lanes)
-    batches = mini_batches(pool, tasks, parameters.dtype)
-    (query, _), support = query_images(pool, tasks, parameters.dtype), pool.take(tasks.support, parameters.dtype)
+    task = task_images(pool, tasks, parameters.dtype)
     taken = 0
     for steps in inner_steps:
         if steps > taken:
-            parameters, state = adapt(model.inner, parameters, state, batches[taken:steps])
+            parameters, state = adapt(model.inner, parameters, state, task.batches[taken:steps])
             taken = steps
-        yield steps, _answers(model, parameters, support, query)
+        found = logits(model.inner, parameters, task)
+        yield steps, {mode: values.argmax(dim=-1).cpu().numpy() for mode, values in found.items()}
 
 
 def along(
@@ -116,17 +104,6 @@ def by_alphabet(
     ]
 
 
-def _answers(model: Model, parameters: Tensor, support: Tensor, query: Tensor) -> dict[Mode, Answers]:
-    """Return the label with the largest logit for each query, in both modes."""
-    forward = model.inner.engine or model.network
-    with torch.no_grad():
-        logits: dict[Mode, Tensor] = {
-            "inductive": inductive_logits(forward, parameters, support, query),
-            "transductive": transductive_logits(forward, parameters, query),
-        }
-    return {mode: values.argmax(dim=-1).cpu().numpy() for mode, values in logits.items()}
-
-
 def _labels(tasks: Tasks) -> Answers:
     """Return the right labels, [lanes, way * query]: the queries of label 0 come first."""
     queries = tasks.query.shape[1]
@@ -135,7 +112,7 @@ def _labels(tasks: Tasks) -> Answers:
 
 def _chunks(pool: ImagePool, draws: Draws, track: Track) -> Iterator[Tasks]:
     """Draw the tasks, as many at a time as are adapted side by side."""
-    lanes = LANES[pool.images.device.type]
+    lanes = Plain.LANES[pool.images.device.type]
     with track(draws.title, draws.tasks, "tasks") as bar:
         for first in range(0, draws.tasks, lanes):
             chunk = range(first, min(first + lanes, draws.tasks))

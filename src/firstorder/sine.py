@@ -33,7 +33,7 @@ from torch import Tensor
 
 from firstorder import algorithms
 from firstorder.errors import UserError
-from firstorder.inner_loop import InnerLoop, OptimiserState, adapt
+from firstorder.inner_loop import InnerLoop, OptimiserState, adapt, adapt_differentiably
 from firstorder.progress import Track, silent
 from firstorder.settings import SineSettings, SineTrainingSettings
 from firstorder.tasks import Indices, raw, uniforms
@@ -161,7 +161,7 @@ def maml_gradient(inner: InnerLoop, initial: Tensor, points: Points, training: S
     initial = initial.detach().requires_grad_()
     start = initial.expand(len(points[0]), -1)
     state = OptimiserState.fresh(start)
-    adapted, _ = adapt(inner, start, state, [support] * training.inner_steps, differentiable=True)
+    adapted, _ = adapt_differentiably(inner, start, state, [support] * training.inner_steps)
     return torch.autograd.grad(inner.loss(adapted, query).mean(), initial)[0]
 
 

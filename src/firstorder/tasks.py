@@ -50,6 +50,18 @@ class TaskShape:
         return self.class_images if isinstance(self.class_images, int) else max(self.class_images)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """Which tasks an evaluation is made of; they are numbered from 0, see `draw_task`. `title` is for progress only."""
+
+    title: str
+    shape: TaskShape
+    seed: int
+    purpose: str
+    step: int
+    tasks: int
+
+
 @dataclass(frozen=True)
 class Tasks:
     """Tasks side by side. Images are positions in the pool's images, counted class after class.

@@ -1,4 +1,4 @@
-"""Meta-training: the outer loop, its learning curve, and how it goes on after an interruption.
+"""Meta-training: the outer loop and its learning curve.
 
 A newcomer would get wrong: the model is the last iterate. Test classes are only watched (the learning
 curve); nothing is selected on them, as in the authors' code.
@@ -8,29 +8,29 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from firstorder import checkpoints
 from firstorder.algorithms import ALGORITHMS, EXTENSIONS, Algorithm, Group, Groups
-from firstorder.checkpoints import Checkpoint
 from firstorder.errors import UserError
-from firstorder.evaluation import Draws, ImagePool, evaluate, mini_batches, query_images
-from firstorder.inner_loop import Engine, InnerLoop, Loss, OptimiserState
+from firstorder.evaluation import Checkpoint, evaluate, evaluation_shape
+from firstorder.images import ImagePool, mini_batches, query_images
+from firstorder.inner_loop import Engine, InnerLoop, Loss, OptimiserState, Plain
 from firstorder.models import Network, make_network
 from firstorder.progress import Track, silent
-from firstorder.settings import CurveSettings, EvaluationSettings, TrainingSettings
-from firstorder.tasks import TaskShape, draw_tasks
+from firstorder.settings import TrainingSettings
+from firstorder.tasks import Draws, TaskShape, draw_tasks
 
 SECONDS_BETWEEN_SAVES = 60.0
 # Pixels of mini-batches that one backward pass may hold: keeps the second order of every cell within 8 GiB.
 PIXELS_AT_ONCE = 3_000_000
+OUTER_BETA1, OUTER_BETA2, OUTER_EPSILON = 0.9, 0.999, 1e-8  # of the outer Adam
 WITHOUT_MEMORY = ("fomaml", "maml", "binomial")  # every task starts from the same state of the inner optimiser
 CURVE_COLUMNS = ("outer_step", "pool", "mode", "shot", "tasks", "accuracy", "standard_error")
 
@@ -63,7 +63,7 @@ class Problem:
     settings: TrainingSettings
     seed: int
     pools: dict[str, ImagePool]  # "meta-train", "meta-test"
-    engine: Engine | None = None  # computes the inner loop faster; None: the plain way
+    engine: Engine = field(default_factory=Plain)  # computes the inner loop
     dtype: torch.dtype = torch.float32  # of parameters and images; float64 compares ways to compute the same
 
     @property
@@ -74,11 +74,17 @@ class Problem:
     @property
     def inner(self) -> InnerLoop:
         """How a task is adapted to."""
-        loss = classification_loss(self.network)
-        adapted = self.network.adapted
-        if adapted is not None:
-            adapted = adapted.to(self.pools["meta-train"].images.device)
-        return InnerLoop(loss, self.settings.inner_optimiser, self.settings.inner_learning_rate, adapted, self.engine)
+        network, settings = self.network, self.settings
+        adapted = None if network.adapted is None else network.adapted.to(self.device)
+        loss = classification_loss(network)
+        return InnerLoop(
+            loss, settings.inner_optimiser, settings.inner_learning_rate, adapted, self.engine, network.logits
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images are, and so everything."""
+        return self.pools["meta-train"].images.device
 
     @property
     def algorithm(self) -> Algorithm:
@@ -89,26 +95,57 @@ class Problem:
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """Where a training stands: all that the next outer step depends on, and the curve so far."""
 
     parameters: Tensor  # phi, [1, parameters]
-    state: OptimiserState  # [1 or tasks, parameters]
+    optimiser: OptimiserState  # [1 or tasks, parameters]
     outer_moments: Tensor  # first and second, of the outer Adam where there is one
     outer_step: int = 0
     seconds: float = 0.0
     curve: list[list[Any]] = field(default_factory=list)
 
+    def to(self, device: torch.device) -> TrainingState:
+        """Return it with its tensors on `device`."""
+        return replace(
+            self,
+            parameters=self.parameters.to(device),
+            optimiser=OptimiserState(self.optimiser.second_moments.to(device), self.optimiser.steps),
+            outer_moments=self.outer_moments.to(device),
+        )
 
-def start(problem: Problem) -> Progress:
+
+class Keeper(Protocol):
+    """Keeps the state of a training that is not done, so that it goes on after an interruption."""
+
+    def load(self) -> TrainingState | None:
+        """Return the state that was saved last; None where there is none of this very training."""
+
+    def save(self, state: TrainingState) -> None:
+        """Keep a state in place of the one before."""
+
+
+@dataclass(frozen=True)
+class Resumable:
+    """A training that goes on from where it was interrupted: what to train, and who keeps its state."""
+
+    problem: Problem
+    keeper: Keeper
+
+    def begin(self) -> TrainingState:
+        """Return the state that was kept last or, where there is none, that before the first outer step."""
+        kept = self.keeper.load()
+        return start(self.problem) if kept is None else kept.to(self.problem.device)
+
+
+def start(problem: Problem) -> TrainingState:
     """Return the state before the first outer step."""
-    device = problem.pools["meta-train"].images.device
-    parameters = problem.network.initial(problem.seed)[None].to(device, problem.dtype)
+    parameters = problem.network.initial(problem.seed)[None].to(problem.device, problem.dtype)
     # Where adaptation has no memory from task to task, one lane's state serves all.
     keeps_own = problem.settings.second_moments == "per_lane" and problem.settings.algorithm not in WITHOUT_MEMORY
     lanes = problem.settings.meta_batch_size if keeps_own else 1
     state = OptimiserState.fresh(parameters.expand(lanes, -1))
-    return Progress(parameters, state, parameters.new_zeros(2, 1, 1))
+    return TrainingState(parameters, state, parameters.new_zeros(2, 1, 1))
 
 
 def training_shape(problem: Problem) -> TaskShape:
@@ -160,26 +197,20 @@ def lanes_at_once(problem: Problem, shape: TaskShape) -> int:
     return max(1, min(settings.meta_batch_size, PIXELS_AT_ONCE // (images * channels * height * width)))
 
 
-def outer_step(problem: Problem, inner: InnerLoop, progress: Progress) -> None:
-    """Take one outer step: phi <- phi - epsilon * meta_gradient, or Adam's step on it.
+def outer_step(problem: Problem, inner: InnerLoop, state: TrainingState) -> None:
+    """Take one outer step, see `outer_update`.
 
     Raises UserError when the meta-gradient is not finite, naming step, seed and training.
     """
-    settings = problem.settings
-    groups = draw_groups(problem, progress.outer_step)
-    meta_gradient, progress.state = problem.algorithm(inner, progress.parameters, progress.state, groups)
+    groups = draw_groups(problem, state.outer_step)
+    meta_gradient, state.optimiser = problem.algorithm(inner, state.parameters, state.optimiser, groups)
     if not torch.isfinite(meta_gradient.sum()):
-        raise not_finite(problem, progress.outer_step)
-    if settings.meta_loss_divisor is not None:
-        meta_gradient = meta_gradient / settings.meta_loss_divisor
-    if settings.meta_gradient_clip is not None:
-        meta_gradient = meta_gradient.clamp(-settings.meta_gradient_clip, settings.meta_gradient_clip)
-    epsilon = annealed(settings, progress.outer_step)
-    progress.outer_step += 1
-    if settings.outer_optimiser == "adam":
-        progress.parameters = outer_adam(progress, meta_gradient, epsilon)
-    else:
-        progress.parameters = progress.parameters - epsilon * meta_gradient
+        raise not_finite(problem, state.outer_step)
+    size = step_size(problem.settings, state.outer_step)
+    state.parameters, state.outer_moments = outer_update(
+        problem.settings, state.parameters, state.outer_moments, meta_gradient, size
+    )
+    state.outer_step += 1
 
 
 def not_finite(problem: Problem, outer_step: int) -> UserError:
@@ -190,49 +221,43 @@ def not_finite(problem: Problem, outer_step: int) -> UserError:
     )
 
 
-def outer_adam(progress: Progress, meta_gradient: Tensor, learning_rate: float) -> Tensor:
-    """Return phi after a step of Adam in TensorFlow's form: beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8."""
-    first, second = progress.outer_moments.unbind()
-    first = 0.9 * first + 0.1 * meta_gradient
-    second = 0.999 * second + 0.001 * meta_gradient**2
-    progress.outer_moments = torch.stack([first, second])
-    rate = learning_rate * outer_adam_correction(progress.outer_step)
-    return progress.parameters - rate * first / (second.sqrt() + 1e-8)
+def step_size(settings: TrainingSettings, outer_step: int) -> float:
+    """Return epsilon at an outer step (from 0), for an outer Adam times its bias correction."""
+    epsilon = annealed(settings, outer_step)
+    if settings.outer_optimiser != "adam":
+        return epsilon
+    return epsilon * (math.sqrt(1 - OUTER_BETA2 ** (outer_step + 1)) / (1 - OUTER_BETA1 ** (outer_step + 1)))
 
 
-def outer_adam_correction(steps: int) -> float:
-    """Return the factor on the outer Adam's rate, for moments that started at zero, at a step counted from 1."""
-    return math.sqrt(1 - 0.999**steps) / (1 - 0.9**steps)
+def outer_update(
+    settings: TrainingSettings, parameters: Tensor, moments: Tensor, meta_gradient: Tensor, size: float | Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return phi - size * meta_gradient, or phi after a step of Adam in TensorFlow's form; and Adam's moments.
 
-
-def checkpoint_of(problem: Problem, progress: Progress, about: dict[str, Any]) -> Checkpoint:
-    """Return what evaluation starts from; second moments kept per lane are averaged over the lanes."""
-    moments = progress.state.second_moments.mean(dim=0, keepdim=True)
-    return Checkpoint(progress.parameters, OptimiserState(moments, progress.state.steps), about)
-
-
-def evaluation_shape(pool: ImagePool, way: int, settings: CurveSettings | EvaluationSettings) -> TaskShape:
-    """Return the sizes of an evaluation task: one query image a class (the authors' reptile.py) or as many as set.
-
-    Mini-batches cycle through the support set.
+    `parameters` and `meta_gradient` [seeds, parameters]; `moments` [2, seeds, parameters], the first and the second.
     """
-    query = settings.query if isinstance(settings, EvaluationSettings) else None
-    return TaskShape(
-        pool_classes=pool.classes,
-        class_images=pool.class_images,
-        way=way,
-        support=settings.shot,
-        query=query or 1,
-        inner_steps=settings.inner_steps,
-        inner_batch_size=settings.inner_batch_size,
-        sampling="cycle",
-        turns=pool.turns,
-    )
+    if settings.meta_loss_divisor is not None:
+        meta_gradient = meta_gradient / settings.meta_loss_divisor
+    if settings.meta_gradient_clip is not None:
+        meta_gradient = meta_gradient.clamp(-settings.meta_gradient_clip, settings.meta_gradient_clip)
+    if settings.outer_optimiser != "adam":
+        return parameters - size * meta_gradient, moments
+    first, second = moments.unbind()
+    first = OUTER_BETA1 * first + (1 - OUTER_BETA1) * meta_gradient
+    second = OUTER_BETA2 * second + (1 - OUTER_BETA2) * meta_gradient**2
+    parameters = parameters - size * first / (second.sqrt() + OUTER_EPSILON)
+    return parameters, torch.stack([first, second])
 
 
-def measure(problem: Problem, progress: Progress) -> list[list[Any]]:
+def checkpoint_of(problem: Problem, state: TrainingState, about: dict[str, Any]) -> Checkpoint:
+    """Return what evaluation starts from; second moments kept per lane are averaged over the lanes."""
+    moments = state.optimiser.second_moments.mean(dim=0, keepdim=True)
+    return Checkpoint(state.parameters, OptimiserState(moments, state.optimiser.steps), about)
+
+
+def measure(problem: Problem, state: TrainingState) -> list[list[Any]]:
     """Measure both pools in both modes: rows of the learning curve (CURVE_COLUMNS)."""
-    curve: CurveSettings = problem.settings.curve
+    curve = problem.settings.curve
     rows = []
     for name, pool in problem.pools.items():
         shape = evaluation_shape(pool, problem.settings.way, curve)
@@ -241,47 +266,54 @@ def measure(problem: Problem, progress: Progress) -> list[list[Any]]:
             shape=shape,
             seed=problem.seed,
             purpose=f"curve {name}",
-            step=progress.outer_step,
+            step=state.outer_step,
             tasks=curve.tasks,
         )
-        checkpoint = checkpoint_of(problem, progress, {})
-        for mode, correct in evaluate(problem.network, problem.inner, checkpoint, pool, draws).items():
+        checkpoint = checkpoint_of(problem, state, {})
+        for mode, correct in evaluate(problem.inner, checkpoint, pool, draws).items():
             accuracies = correct / problem.settings.way
             error = accuracies.std(ddof=1) / np.sqrt(len(accuracies)) if len(accuracies) > 1 else float("nan")
-            row = [progress.outer_step, name, mode, curve.shot, curve.tasks]
+            row = [state.outer_step, name, mode, curve.shot, curve.tasks]
             rows.append([*row, f"{accuracies.mean():.6f}", f"{error:.6f}"])
     return rows
 
 
-def train(
-    problem: Problem, progress_path: Path, identity: str, track: Track = silent, time_limit: float | None = None
-) -> Progress:
-    """Train to the end, from where an interrupted training of the same `identity` stopped.
+def train(training: Resumable, track: Track = silent, time_limit: float | None = None) -> TrainingState:
+    """Train to the end, from where an interrupted training stopped.
 
-    `identity` names everything the outcome depends on; a saved state of another identity is left unused. After
-    `time_limit` seconds the state is saved and training stops, short of its last outer step.
+    After `time_limit` seconds the state is saved and training stops, short of its last outer step.
     """
-    progress = resumed(problem, progress_path, identity) or start(problem)
+    problem, state = training.problem, training.begin()
     inner, total, every = problem.inner, problem.settings.outer_steps, problem.settings.curve.every
     check_curve(problem)
     note, saved = "", time.monotonic()
-    entered, begun = saved, saved - progress.seconds
-    with track(f"{problem.name} seed {problem.seed}", total, "outer steps", progress.outer_step) as bar:
-        while progress.outer_step < total:
-            outer_step(problem, inner, progress)
-            if progress.outer_step % every == 0 or progress.outer_step == total:
-                progress.curve += measure(problem, progress)
-                note = curve_note(progress)
+    entered, begun = saved, saved - state.seconds
+    with track(f"{problem.name} seed {problem.seed}", total, "outer steps", state.outer_step) as bar:
+        while state.outer_step < total:
+            outer_step(problem, inner, state)
+            if state.outer_step % every == 0 or state.outer_step == total:
+                state.curve += measure(problem, state)
+                note = curve_note(state)
             bar.advance(1, note)
             now = time.monotonic()
-            progress.seconds = now - begun
+            state.seconds = now - begun
             out_of_time = time_limit is not None and now - entered >= time_limit
             if now - saved > SECONDS_BETWEEN_SAVES or out_of_time:
-                save(progress, progress_path, identity)
+                training.keeper.save(state)
                 saved = now
             if out_of_time:
                 break
-    return progress
+    return state
+
+
+def train_each(
+    trainings: Sequence[Resumable], track: Track = silent, time_limit: float | None = None
+) -> Iterator[TrainingState | None]:
+    """Train one after another; yields the state of each when it stops, None where there was no time to begin."""
+    entered = time.monotonic()
+    for number, training in enumerate(trainings):
+        left = None if time_limit is None else time_limit - (time.monotonic() - entered)
+        yield train(training, track, left) if number == 0 or left is None or left > 0 else None
 
 
 def check_curve(problem: Problem) -> None:
@@ -290,36 +322,6 @@ def check_curve(problem: Problem) -> None:
         evaluation_shape(pool, problem.settings.way, problem.settings.curve)
 
 
-def curve_note(progress: Progress) -> str:
+def curve_note(state: TrainingState) -> str:
     """Say in a few words what the curve measured last."""
-    return f"meta-test {100 * float(progress.curve[-1][5]):.1f} % {progress.curve[-1][2]}"
-
-
-def save(progress: Progress, path: Path, identity: str) -> None:
-    """Write the state of a training that is not done, for `resumed`."""
-    tensors = {
-        "parameters": progress.parameters,
-        "second_moments": progress.state.second_moments,
-        "outer_moments": progress.outer_moments,
-    }
-    about = {
-        "identity": identity,
-        "outer_step": progress.outer_step,
-        "optimiser_steps": progress.state.steps,
-        "seconds": progress.seconds,
-        "curve": progress.curve,
-    }
-    checkpoints.save_progress(path, tensors, about)
-
-
-def resumed(problem: Problem, path: Path, identity: str) -> Progress | None:
-    """Read the state that `save` wrote; None where there is none of this `identity`."""
-    saved = checkpoints.load_progress(path)
-    if saved is None or saved[1]["identity"] != identity:
-        return None
-    tensors, about = saved
-    device = problem.pools["meta-train"].images.device
-    state = OptimiserState(tensors["second_moments"].to(device), about["optimiser_steps"])
-    parameters = tensors["parameters"].to(device)
-    moments = tensors["outer_moments"].to(device)
-    return Progress(parameters, state, moments, about["outer_step"], about["seconds"], about["curve"])
+    return f"meta-test {100 * float(state.curve[-1][5]):.1f} % {state.curve[-1][2]}"

@@ -1,0 +1,96 @@
+"""Verbs that check what is recorded against params.yaml, data and digests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from firstorder import progress, settings
+from firstorder.cli.session import Session
+from firstorder.cli.verbs import SEED, Argument, Arguments, argument, verb
+from firstorder.errors import UserError
+
+if TYPE_CHECKING:
+    from firstorder.freshness import Recorded
+
+# Which records: one cell, those of some algorithms, or everything.
+SOME: tuple[Argument, ...] = (
+    argument("--cell", help="this cell alone, with --seed"),
+    argument("--seed", type=int, help="seed of the cell"),
+    argument("--algorithms", help="cells of these alone, like reptile+untrained"),
+)
+
+
+@verb(
+    "check",
+    *SOME,
+    argument("--paths", action="store_true", help="print the files to compute again, for snakemake --forcerun"),
+)
+def stale(arguments: Arguments) -> int:
+    """List what is recorded and stale, each with the first difference; exit code 1 if there is any."""
+    session = Session.of(arguments)
+    found = stale_of(session, arguments)
+    if arguments.paths:
+        print(*paths_of(session, found))
+        return 0
+    for item, difference in found:
+        print(f"{item.name}: {difference}")
+    return 1 if found else 0
+
+
+def stale_of(session: Session, arguments: Arguments) -> list[tuple[Recorded, str]]:
+    """List what is stale of the records that SOME names."""
+    from firstorder import freshness
+
+    if arguments.cell is not None:
+        cell = cell_of(session, arguments)
+        difference = freshness.difference(session.root, cell)
+        return [] if difference is None else [(cell, difference)]
+    found = freshness.stale(session.root, session.project)
+    chosen = arguments.algorithms.split("+") if arguments.algorithms else None
+    return [(item, difference) for item, difference in found if not chosen or item.about.split("/")[0] in chosen]
+
+
+def paths_of(session: Session, found: list[tuple[Recorded, str]]) -> list[str]:
+    """Name the files to compute again."""
+    from firstorder import freshness
+
+    return sorted(
+        {path for item, _ in found for path in freshness.paths_to_rebuild(session.root, session.project, item)}
+    )
+
+
+def cell_of(session: Session, arguments: Arguments) -> Recorded:
+    """Look a cell up; raises UserError for one that params.yaml does not list, or another seed."""
+    from firstorder import freshness
+
+    project = session.project
+    known = {f"{evaluation}/{mode}": (evaluation, mode) for evaluation, mode, _ in project.cells()}
+    evaluation, mode = settings.lookup(known, arguments.cell, "cell")
+    if arguments.seed is None:
+        raise UserError(f"{arguments.cell}: which seed? Give --seed, one of {', '.join(map(str, project.seeds))}")
+    session.check_seeds([arguments.seed])
+    return freshness.cell(project, evaluation, mode, arguments.seed)
+
+
+@verb("check", argument("folders", nargs="*", help="folders with a params.yaml; else that of --params"))
+def verify(arguments: Arguments) -> int:
+    """Hash data, checkpoints and records again; exit code 1 where one is not what is said of it."""
+    from firstorder import verify as module
+
+    folders = [Path(folder) for folder in arguments.folders] or [Path(arguments.params).parent]
+    findings = module.verify(folders, progress.shown)
+    print(*(mismatch.text for mismatch in findings.mismatches), *findings.summary(), sep="\n")
+    return 1 if findings.mismatches else 0
+
+
+@verb("internal", argument("cell"), SEED)
+def check_cell(arguments: Arguments) -> None:
+    """Say whether a cell of params.yaml is fresh, stale or missing; refuse one that is not there or was edited."""
+    from firstorder import freshness
+
+    session = Session.of(arguments)
+    cell = cell_of(session, arguments)
+    difference = freshness.difference(session.root, cell)
+    state = "fresh" if (session.root / cell.path).exists() else "not computed yet"
+    print(f"{cell.name}: {state if difference is None else f'stale, {difference}'}")

@@ -1,0 +1,77 @@
+"""Verbs that fetch data and pack it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+
+from firstorder import progress, settings
+from firstorder.cli.session import Session
+from firstorder.cli.verbs import Arguments, argument, verb
+from firstorder.errors import UserError
+
+
+@verb("compute", argument("--folder", default="data/raw/omniglot", help="where the archives go"))
+def download(arguments: Arguments) -> None:
+    """Fetch a data set's official archives, or take them from the folder or URL in DATA_MIRROR."""
+    from firstorder import archives, omniglot
+
+    folder = Path(arguments.folder)
+    for archive in omniglot.ARCHIVES:
+        print(archives.fetch(archive, folder, os.environ.get("DATA_MIRROR"), progress.shown))
+
+
+@verb("compute", argument("dataset"))
+def pack(arguments: Arguments) -> None:
+    """Pack a data set into one npz."""
+    from firstorder import packs
+
+    session = Session.of(arguments)
+    project = session.project
+    source = settings.lookup(project.datasets, arguments.dataset, "data set").source
+    if source == "mini_imagenet":
+        raise UserError(
+            f"{arguments.dataset} is made from your copy: firstorder data {arguments.dataset} --source PATH"
+        )
+    module = importlib.import_module(f"firstorder.{source}")
+    raw = session.root / project.data_folder / "raw" / source
+    made = module.make_pack(raw, progress.shown) if source == "omniglot" else module.make_pack(progress.shown)
+    path = session.root / project.pack_path(arguments.dataset)
+    packs.write_pack(path, made)
+    print(f"{path}: {len(made.class_names):,} classes, images {made.images.shape[1:]}, digest {made.digest()[:16]}")
+
+
+@verb(
+    "compute",
+    argument("dataset"),
+    argument("--source", help="your copy of mini-ImageNet: folder, zip, tar or pickles; else MINI_IMAGENET"),
+    argument("--names", help="csv of file names, or a folder of them, that says which images are wanted"),
+)
+def data(arguments: Arguments) -> None:
+    """Pack mini-ImageNet from the copy you have, with a census beside it; other data sets as `pack` does."""
+    from firstorder import mini_imagenet, packs, results
+
+    session = Session.of(arguments)
+    name = arguments.dataset
+    chosen = settings.lookup(session.project.datasets, name, "data set")
+    if chosen.source != "mini_imagenet":
+        if arguments.source or arguments.names:
+            raise UserError(f"{name} is not made from a copy of yours; leave out --source and --names")
+        pack(arguments)
+        return
+    source = arguments.source or os.environ.get("MINI_IMAGENET")
+    names = arguments.names or os.environ.get("MINI_IMAGENET_NAMES")
+    if not source:
+        raise UserError(
+            f"{name} cannot be downloaded: give your copy with --source PATH or in MINI_IMAGENET; docs/data.md lists "
+            "the forms that are read"
+        )
+    made, census = mini_imagenet.make_pack(
+        Path(source), chosen.resize or "nearest", Path(names) if names else None, track=progress.shown
+    )
+    path = session.root / session.project.pack_path(name)
+    packs.write_pack(path, made)
+    results.write_rows(path.with_suffix(".census.csv"), mini_imagenet.CENSUS_COLUMNS, census)
+    print(f"{path}: {census[0].images:,} images of {len(made.class_names)} classes, digest {made.digest()[:16]}")
+    print(path.with_suffix(".census.csv"))

@@ -1,0 +1,32 @@
+"""Verbs that hand results on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from firstorder.cli.session import Session
+from firstorder.cli.verbs import ALLOW_STALE, PUBLISHED, Arguments, argument, verb
+
+
+@verb(
+    "publish",
+    argument("--trainings", nargs="+", default=[], metavar="TRAINING", help="publish these; else all"),
+    argument("--remote", help="name of a DVC remote; else the default one"),
+)
+def publish(arguments: Arguments) -> None:
+    """Track checkpoints with DVC and push them; refused while anything is stale or does not verify."""
+    from firstorder import publish as module
+
+    session = Session.of(arguments)
+    wish = module.Wish(session.root, session.project, arguments.trainings, arguments.remote)
+    print(*module.publish(wish), sep="\n")
+
+
+@verb("publish", argument("readme"), PUBLISHED, ALLOW_STALE, argument("folders", nargs="+"))
+def readme(arguments: Arguments) -> None:
+    """Write the README's table from the records in one or more folders."""
+    from firstorder.report import readme as module
+
+    roots = [Path(folder) for folder in arguments.folders]
+    module.update(Path(arguments.readme), roots, Path(arguments.published))
+    print(arguments.readme)

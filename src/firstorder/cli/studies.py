@@ -1,0 +1,147 @@
+"""Verbs of what stands beside trainings and evaluations: Figures 1 and 2, section 5, looks into evaluations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from firstorder import progress, settings
+from firstorder.cli.session import Session
+from firstorder.cli.verbs import DEVICE, SEED, Arguments, argument, verb
+
+if TYPE_CHECKING:
+    from firstorder.images import ImagePool
+    from firstorder.probes import Model
+    from firstorder.tasks import Draws
+
+Rows = list[list[Any]]
+
+
+@verb("compute", argument("evaluation"), SEED, DEVICE)
+def adaptation(arguments: Arguments) -> None:
+    """Measure accuracy along an evaluation's inner steps, as params.yaml's section adaptations says."""
+    from firstorder import probes
+
+    session, name = Session.of(arguments), arguments.evaluation
+    resolved = session.project.settings_of_adaptation(name)
+    entry = (session.project.adaptations or {})[name]
+
+    def measure(model: Model, pool: ImagePool, draws: Draws) -> Rows:
+        return probes.along(model, pool, draws, entry.inner_steps, progress.shown)
+
+    lengths = {"tasks": entry.tasks, "inner_steps": max(*entry.inner_steps, 1)}
+    path = settings.ADAPTATION.format(evaluation=name, seed=arguments.seed)
+    _look_into(session, Look(name, arguments.seed, lengths, measure, path, probes.ADAPTATION_COLUMNS, resolved))
+
+
+@verb("compute", argument("evaluation"), SEED, DEVICE)
+def alphabets(arguments: Arguments) -> None:
+    """Count which alphabet is taken for which in an evaluation, as params.yaml's section alphabets says."""
+    from firstorder import packs, probes
+
+    session, name = Session.of(arguments), arguments.evaluation
+    project = session.project
+    resolved = project.settings_of_alphabets(name)
+    entry = (project.alphabets or {})[name]
+    dataset = project.trainings[project.evaluations[name].training].dataset
+    names = packs.meta_test_names(session.pack(dataset)[0], project.datasets[dataset], arguments.seed)
+
+    def measure(model: Model, pool: ImagePool, draws: Draws) -> Rows:
+        return probes.by_alphabet(model, pool, draws, [known.rpartition("/")[0] for known in names], progress.shown)
+
+    path = settings.ALPHABETS.format(evaluation=name, seed=arguments.seed)
+    lengths = {"tasks": entry.tasks}
+    _look_into(session, Look(name, arguments.seed, lengths, measure, path, probes.ALPHABET_COLUMNS, resolved))
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is measured in an evaluation, on the first of its tasks; `lengths` stand in place of the evaluation's."""
+
+    evaluation: str
+    seed: int
+    lengths: dict[str, Any]
+    measure: Callable[[Model, ImagePool, Draws], Rows]
+    path: str
+    columns: Sequence[str]
+    resolved: dict[str, Any]
+
+
+def _look_into(session: Session, look: Look) -> None:
+    from firstorder import probes
+
+    start = time.monotonic()
+    chosen = replace(session.project.evaluations[look.evaluation], **look.lengths)
+    trained = session.trained(look.evaluation, chosen, look.seed)
+    model = probes.Model(trained.problem.inner, trained.checkpoint)
+    rows = look.measure(model, trained.problem.pools["meta-test"], trained.draws)
+    run = session.run_information(time.monotonic() - start)
+    session.write(look.path, look.columns, rows, run | trained.digests, look.resolved)
+
+
+@verb("compute")
+def manifolds(arguments: Arguments) -> None:
+    """Compute Figure 2: Reptile's iterates between two curves in the plane."""
+    from firstorder import manifolds as module
+    from firstorder import provenance
+
+    start = time.monotonic()
+    session = Session.of(arguments)
+    resolved = session.project.settings_of_manifolds()
+    assert session.project.manifolds is not None  # else the line before has refused
+    rows = module.simulate(session.project.manifolds)
+    run = provenance.run_information(time.monotonic() - start, "cpu, 1 thread")  # no torch
+    session.write(settings.MANIFOLD_POINTS, module.COLUMNS, rows, run, resolved)
+
+
+@verb("compute")
+def sine(arguments: Arguments) -> None:
+    """Compute Figure 1: meta-train on sine waves, adapt to new ones: losses and fits."""
+    from firstorder import sine as module
+
+    start = time.monotonic()
+    session = Session.of(arguments)
+    resolved = session.project.settings_of_sine()
+    assert session.project.sine is not None  # else the line before has refused
+    assert session.device.type == "cpu"  # with torch set up for it
+    losses, fits = module.simulate(session.project.sine, progress.shown)
+    run = session.run_information(time.monotonic() - start) | {"numerics_version": resolved["numerics_version"]}
+    session.write(settings.SINE_LOSSES, module.LOSS_COLUMNS, losses, run, resolved)
+    session.write(settings.SINE_FITS, module.FIT_COLUMNS, fits, run, resolved)
+
+
+@verb("compute")
+def theory(arguments: Arguments) -> None:
+    """Compute section 5: E[g] of MAML, FOMAML and Reptile over all mini-batch orders, and its expansion."""
+    from firstorder import theory as module
+
+    start = time.monotonic()
+    session = Session.of(arguments)
+    resolved = session.project.settings_of_theory()
+    assert session.project.theory is not None  # else the line before has refused
+    assert session.device.type == "cpu"  # with torch set up for it
+    rows = module.expand(session.project.theory.expansion, progress.shown)
+    run = session.run_information(time.monotonic() - start) | {"numerics_version": resolved["numerics_version"]}
+    session.write(settings.EXPANSION, module.COLUMNS, rows, run, resolved)
+
+
+@verb("compute", argument("training"), SEED, DEVICE)
+def inner_products(arguments: Arguments) -> None:
+    """Measure inner products of a task's gradients while a training and its joint counterpart go on."""
+    from firstorder import inner_products as module
+
+    start = time.monotonic()
+    session, name = Session.of(arguments), arguments.training
+    resolved = session.project.settings_of_theory(name)
+    assert session.project.theory is not None  # else the line before has refused
+    (problem,) = session.problems(name, [arguments.seed])
+    rows = module.compare(problem, session.project.theory.inner_products, progress.shown)
+    run = session.run_information(time.monotonic() - start, session.choice(name).name)
+    run |= {
+        "numerics_version": resolved["numerics_version"],
+        "data_digest": session.pack(problem.settings.dataset)[1],
+    }
+    path = settings.INNER_PRODUCTS.format(training=name, seed=arguments.seed)
+    session.write(path, module.COLUMNS, rows, run, resolved)
