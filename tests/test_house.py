@@ -2,8 +2,11 @@
 
 import os
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -152,6 +155,23 @@ def test_a_mirror_folder_is_named_from_the_top_though_snakemake_works_below(give
         check=True,
     )
     assert shown.stdout.strip() == seen
+
+
+def test_an_installed_package_has_every_file_of_the_source(tmp_path: Path) -> None:
+    """A template or a C source that is not package data is missed only by whoever installs a wheel."""
+    source = tmp_path / "src"
+    shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    files = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
+    program = "from setuptools import build_meta; build_meta.build_wheel('wheels')"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("wheels/*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert {"firstorder/native.c", "firstorder/report/templates/page.html.j2"} < packed
+    assert packed == files
 
 
 def test_the_map_names_every_module_once() -> None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from firstorder.errors import UserError
 from firstorder.report import claim_tables, figures, page, tables
+from firstorder.report.printed import PrintedTable
 from firstorder.settings import Project
 from tests.synthetic_records import ONE_SHOT, changed_params, make_project, store_record, store_sine
 from tests.test_report_published import PUBLISHED
 
 CAPTIONS = Path(__file__).parents[1] / "workflow" / "report"
 VOID = {"meta", "img"}
+PAPER = "https://arxiv.org/abs/1803.02999"
+HOSTILE = "<script>alert(\"1\")</script> & 'co'"
 
 
 class Balance(HTMLParser):
@@ -35,6 +39,47 @@ class Balance(HTMLParser):
         assert self.open.pop() == tag
 
 
+class Content(Balance):
+    """Collects besides the attributes of each tag, and the text of each heading, cell and style sheet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attributes: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[tuple[str, str]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        super().handle_starttag(tag, attrs)
+        assert len(dict(attrs)) == len(attrs), tag
+        self.attributes.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if self.open and data.strip():
+            self.texts.append((self.open[-1], data))
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.attributes if name == tag]
+
+
+def parse(text: str) -> Content:
+    content = Content()
+    content.feed(text)
+    content.close()
+    assert content.open == []
+    return content
+
+
+def contrast(first: str, second: str) -> float:
+    """Return the ratio of WCAG 2 between two colours like #1c1c1c."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted((luminance(first), luminance(second)))
+    return (light + 0.05) / (dark + 0.05)
+
+
 def write_all(root: Path, project: Project) -> Path:
     for name in tables.names(project):
         tables.write(root, project, name, PUBLISHED)
@@ -44,12 +89,23 @@ def write_all(root: Path, project: Project) -> Path:
     return page.write(root, project, CAPTIONS)
 
 
+def store_all(root: Path) -> Project:
+    made = make_project(root)
+    store_record(root, made, ONE_SHOT, "inductive", {0: [0, 0, 0, 0, 50, 50], 1: [0, 0, 0, 0, 100, 0]})
+    store_sine(root)
+    return made
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    made = make_project(tmp_path)
-    store_record(tmp_path, made, ONE_SHOT, "inductive", {0: [0, 0, 0, 0, 50, 50], 1: [0, 0, 0, 0, 100, 0]})
-    store_sine(tmp_path)
-    return made
+    return store_all(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the page's text, for tests that only read it."""
+    root = tmp_path_factory.mktemp("page")
+    return write_all(root, store_all(root)).read_text(encoding="utf-8")
 
 
 def test_page_holds_everything_in_one_file_without_script(tmp_path: Path, project: Project) -> None:
@@ -108,6 +164,74 @@ def test_title_is_escaped(tmp_path: Path) -> None:
         encoding="utf-8"
     )
     assert "<h1>&lt;b&gt; &amp; co</h1>" in text
+
+
+def test_whatever_comes_from_settings_or_records_is_escaped() -> None:
+    table = PrintedTable(
+        title=HOSTILE, heading=(HOSTILE,) * 2, rows=((HOSTILE,) * 2,), label_columns=1, notes=(HOSTILE,)
+    )
+    figure = page.Figure(png="AAAA", numbers=HOSTILE)
+    text = page.paragraphs(HOSTILE)
+    whole = page.Section(key="key", title=HOSTILE, text=text, figure=figure, table=table, claims=[table])
+    plain = page.Section(key="key", title="Plain")
+    content = parse(page.render(HOSTILE, [whole]))
+    assert content.seen.count("script") == 0
+    assert content.of("img") == [{"alt": HOSTILE, "src": "data:image/png;base64,AAAA"}]
+    assert {attributes["aria-label"] for attributes in content.of("div")} == {HOSTILE}
+    assert [data for tag, data in content.texts if tag == "title"] == [f"firstorder: {HOSTILE}"]
+    told = [tag for tag, data in content.texts if data == HOSTILE]
+    cells = ["th", "th", "th", "td", "p"]
+    assert told == ["h1", "a", "h2", "p", "code", *cells, "h3", *cells]
+    assert set(parse(page.render("t", [plain])).seen) & {"table", "figure", "h3"} == set()
+
+
+def test_style_sheet_stands_in_the_page_as_written(written: str) -> None:
+    style = (page.TEMPLATES / "page.css").read_text(encoding="utf-8")
+    assert written.count(style) == 1
+    assert [data.strip() for tag, data in parse(written).texts if tag == "style"] == [style.strip()]
+
+
+def test_page_loads_nothing_from_outside(written: str) -> None:
+    """One link leads to the paper; whatever a browser fetches by itself is inside."""
+    content = parse(written)
+    assert not {"link", "script", "iframe", "object", "embed", "base", "source"} & set(content.seen)
+    assert all((image["src"] or "").startswith("data:image/png;base64,") for image in content.of("img"))
+    assert not {"srcset", "style", "background", "poster"} & {name for _, named in content.attributes for name in named}
+    (style,) = (data for tag, data in content.texts if tag == "style")
+    assert not re.search(r"url\(|@import|@font-face|://", style)
+
+
+def test_headings_go_down_one_level_at_a_time(written: str) -> None:
+    seen = parse(written).seen
+    levels = [int(tag[1]) for tag in seen if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert set(levels) == {1, 2, 3}
+
+
+def test_a_reader_who_hears_the_page_is_told_what_is_what(written: str) -> None:
+    content = parse(written)
+    assert content.of("html") == [{"lang": "en"}]
+    assert all(image["alt"] for image in content.of("img"))
+    assert {cell.get("scope") for cell in content.of("th")} == {"col", "row"}
+    # What scrolls can be reached by keyboard, and then has a name and a role.
+    scrolling = content.of("div")
+    assert len(scrolling) == len(content.of("table"))
+    assert all(box["tabindex"] == "0" and box["role"] == "group" and box["aria-label"] for box in scrolling)
+    keys = [section["id"] for section in content.of("section")]
+    assert len(set(keys)) == len(keys)
+    assert [link["href"] for link in content.of("a") if link["href"] != PAPER] == [f"#{key}" for key in keys]
+
+
+def test_text_can_be_read_on_its_ground_in_light_and_in_dark() -> None:
+    style = (page.TEMPLATES / "page.css").read_text(encoding="utf-8")
+    themes = [
+        dict(re.findall(r"--(\w+): (#\w{6});", block)) for block in re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    ]
+    assert len(themes) == 2
+    for theme in themes:
+        assert all(contrast(theme[name], theme["back"]) >= 7 for name in ("text", "faint", "link")), theme
 
 
 def test_writing_twice_gives_the_same_bytes(tmp_path: Path, project: Project) -> None:

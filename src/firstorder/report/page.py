@@ -1,15 +1,19 @@
 """The report as one HTML file that holds everything: no script, no second file, nothing from the network.
 
-It puts together the tables and figures already written; what it says of the cells it reads from the records.
+It puts together the tables and figures already written; what it says of the cells it reads from the records. How it
+looks is in templates/, beside this file.
 """
 
 from __future__ import annotations
 
 import base64
-import html
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from firstorder.errors import UserError
 from firstorder.files import replacing
@@ -20,24 +24,27 @@ from firstorder.report.statistics import accuracy_over_tasks
 from firstorder.results import CellRecord
 from firstorder.settings import MODES, RECORD, Project
 
-PAPER = "https://arxiv.org/abs/1803.02999"
-_STYLE = """
-:root { color-scheme: light dark; --text: #1c1c1c; --faint: #5c5c5c; --line: #d4d4d4; --back: #ffffff; }
-@media (prefers-color-scheme: dark) { :root { --text: #e4e4e4; --faint: #a4a4a4; --line: #444444; --back: #17181a; } }
-body { margin: 0 auto; padding: 1rem; max-width: 60rem; color: var(--text); background: var(--back);
-  font: 1rem/1.5 system-ui, sans-serif; }
-h1 { line-height: 1.2; } h3 { margin: 2rem 0 0.5rem; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
-a { color: inherit; } nav ul { padding-left: 1.2rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.3rem 0.6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
-thead th { text-align: right; } tbody th { font-weight: normal; text-align: left; white-space: nowrap; }
-thead th.label { text-align: left; } td { text-align: right; white-space: nowrap; }
-figure { margin: 0; } img { display: block; width: 100%; height: auto; background: #ffffff; border-radius: 4px; }
-.note, figcaption, footer { color: var(--faint); font-size: 0.9rem; }
-code { font-size: 0.95em; overflow-wrap: anywhere; }
-@media (max-width: 40rem) { table { font-size: 0.8rem; } tbody th { white-space: normal; } th, td { padding: 0.3rem; } }
-"""
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A figure inside the page: its PNG in base64, and the name of the CSV behind it."""
+
+    png: str
+    numbers: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A section of the page. Its table has the section's title; each table of claims has a title of its own."""
+
+    key: str
+    title: str
+    text: Markup = field(default_factory=Markup)
+    figure: Figure | None = None
+    table: PrintedTable | None = None
+    claims: Sequence[PrintedTable] = ()
 
 
 def write(root: Path, project: Project, captions: Path) -> Path:
@@ -50,86 +57,69 @@ def write(root: Path, project: Project, captions: Path) -> Path:
     sections = [
         *(_table_section(root, project, name, captions) for name in tables.names(project)),
         *(_figure_section(root, project, name, captions) for name in project.figures),
-        ("claims", "Claims", _claims(root, captions)),
-        ("trainings", "Trainings", _training_table(project).to_html()),
-        ("cells", "Cells", _cell_table(project, records).to_html()),
-        ("runs", "How each record was made", _run_table(root, records).to_html()),
+        _claims_section(root, captions),
+        Section(key="trainings", title="Trainings", table=_training_table(project)),
+        Section(key="cells", title="Cells", table=_cell_table(project, records)),
+        Section(key="runs", title="How each record was made", table=_run_table(root, records)),
     ]
     path = root / PAGE
     with replacing(path) as part:
-        part.write_text(_page(project.title, sections), encoding="utf-8")
+        part.write_text(render(project.title, sections), encoding="utf-8")
     return path
 
 
-def paragraphs(rst: str) -> str:
+def render(title: str, sections: Sequence[Section]) -> str:
+    """Fill the template in templates/ and return the page; whatever is not Markup is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("page.html.j2").render(title=title, sections=sections, not_run=NOT_RUN)
+
+
+def paragraphs(rst: str) -> Markup:
     """Turn plain RST paragraphs into HTML paragraphs; of the markup only ``code`` is known."""
     texts = [" ".join(block.split()) for block in re.split(r"\n\s*\n", rst.strip())]
-    marked = [re.sub(r"``(.+?)``", r"<code>\1</code>", html.escape(text)) for text in texts if text]
-    return "\n".join(f"<p>{text}</p>" for text in marked)
+    marked = [re.sub(r"``(.+?)``", r"<code>\1</code>", str(escape(text))) for text in texts if text]
+    return Markup("\n".join(f"<p>{text}</p>" for text in marked))
 
 
-def _page(title: str, sections: list[tuple[str, str, str]]) -> str:
-    contents = "\n".join(f'<li><a href="#{key}">{html.escape(heading)}</a></li>' for key, heading, _ in sections)
-    body = "\n".join(
-        f'<section id="{key}">\n<h2>{html.escape(heading)}</h2>\n{content}\n</section>'
-        for key, heading, content in sections
-    )
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>firstorder: {html.escape(title)}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<header>
-<h1>{html.escape(title)}</h1>
-<p>A replication of <a href="{PAPER}">On First-Order Meta-Learning Algorithms</a> (arXiv 1803.02999).
-Where a number is missing it says so: “{NOT_RUN}” means that no record exists.</p>
-</header>
-<nav aria-label="Contents"><ul>
-{contents}
-</ul></nav>
-<main>
-{body}
-</main>
-</body>
-</html>
-"""
-
-
-def _caption(captions: Path, name: str) -> str:
+def _caption(captions: Path, name: str) -> Markup:
     path = captions / f"{name}.rst"
     if not path.exists():
         raise UserError(f"{path}: no such caption; every table and figure of params.yaml needs one, write it there")
     return paragraphs(path.read_text(encoding="utf-8"))
 
 
-def _table_section(root: Path, project: Project, name: str, captions: Path) -> tuple[str, str, str]:
+def _table_section(root: Path, project: Project, name: str, captions: Path) -> Section:
     table = tables.printed(root, project, name)
-    return f"table-{name}", table.title, f"{_caption(captions, name)}\n{table.to_html()}"
+    return Section(key=f"table-{name}", title=table.title, text=_caption(captions, name), table=table)
 
 
-def _figure_section(root: Path, project: Project, name: str, captions: Path) -> tuple[str, str, str]:
+def _figure_section(root: Path, project: Project, name: str, captions: Path) -> Section:
     path = root / FIGURE.format(name=name, suffix="png")
     if not path.exists():
         raise UserError(f"{path}: no such figure; write it first: make report")
-    title = project.figures[name].title
-    data = base64.b64encode(path.read_bytes()).decode()
-    image = f'<img alt="{html.escape(title)}" src="data:image/png;base64,{data}">'
-    numbers = FIGURE.format(name=name, suffix="csv")
-    caption = f"{_caption(captions, name)}\n<p>The plotted numbers: <code>{html.escape(numbers)}</code></p>"
-    figure = f"<figure>\n{image}\n<figcaption>{caption}</figcaption>\n</figure>"
-    claims = claim_tables.beside(root, name, project.figures[name].kind)
-    tables_beside = (f"<h3>{html.escape(table.title)}</h3>\n{table.to_html()}" for table in claims)
-    return f"figure-{name}", title, "\n".join([figure, *tables_beside])
+    png = base64.b64encode(path.read_bytes()).decode()
+    return Section(
+        key=f"figure-{name}",
+        title=project.figures[name].title,
+        text=_caption(captions, name),
+        figure=Figure(png=png, numbers=FIGURE.format(name=name, suffix="csv")),
+        claims=claim_tables.beside(root, name, project.figures[name].kind),
+    )
 
 
-def _claims(root: Path, captions: Path) -> str:
+def _claims_section(root: Path, captions: Path) -> Section:
     found = claim_tables.printed(root)
-    parts = [f"<h3>{html.escape(table.title)}</h3>\n{table.to_html()}" for table in found]
-    return "\n".join([_caption(captions, "claims"), *(parts or [f"<p>{claim_tables.NOTHING}</p>"])])
+    text = _caption(captions, "claims")
+    if not found:
+        text += Markup("\n") + paragraphs(claim_tables.NOTHING)
+    return Section(key="claims", title="Claims", text=text, claims=found)
 
 
 def _training_table(project: Project) -> PrintedTable:

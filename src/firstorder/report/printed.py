@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import math
 import re
 from collections.abc import Sequence
@@ -76,20 +75,6 @@ class PrintedTable:
             r"\end{tabular}",
         ]
         return "\n".join(lines) + "\n"
-
-    def to_html(self) -> str:
-        """Return a table element followed by its notes as paragraphs; the title is left to the page."""
-        kinds = [' class="label"' if i < self.label_columns else "" for i in range(len(self.heading))]
-        cells = zip(kinds, self.heading, strict=True)
-        heading = "".join(f'<th scope="col"{kind}>{html.escape(entry)}</th>' for kind, entry in cells)
-        rows = "\n".join(f"<tr>{self._html_row(row)}</tr>" for row in self.rows)
-        table = f"<table>\n<thead><tr>{heading}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
-        notes = "".join(f'\n<p class="note">{html.escape(note)}</p>' for note in self.notes)
-        return f'<div class="scroll" tabindex="0">{table}</div>{notes}'
-
-    def _html_row(self, row: tuple[str, ...]) -> str:
-        labels = [f'<th scope="row">{html.escape(entry)}</th>' for entry in row[: self.label_columns]]
-        return "".join(labels + [f"<td>{html.escape(entry)}</td>" for entry in row[self.label_columns :]])
 
 
 def percent(fraction: float, half_width: float = math.nan) -> str:
