@@ -520,7 +520,7 @@ def why(arguments: Arguments) -> None:
 
 
 def plan(arguments: Arguments) -> None:
-    """List trainings and cells: done, missing, and the time they take on this device as far as it was measured."""
+    """List trainings and cells: done, stale, missing, and the time they take on this device as far as measured."""
     from firstorder import plan as module
     from firstorder import provenance
 
