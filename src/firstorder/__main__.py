@@ -8,8 +8,10 @@ code 2. Heavy imports are inside the verbs, so that reporting needs no torch.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
+import select
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +35,7 @@ Rows = list[list[Any]]
 
 Arguments = argparse.Namespace
 OUT_OF_TIME = 3  # exit code of a training that --time-limit stopped
+NOBODY_READS = 141  # exit code where a pipe was closed, as after `| head`: a shell's for a process ended by SIGPIPE
 
 
 def _project(arguments: Arguments) -> tuple[Path, settings.Project]:
@@ -613,7 +616,7 @@ def hold(arguments: Arguments) -> int:
     locks.take(root, wanted, arguments.told, lambda words: print(f"firstorder: {words}", file=sys.stderr))
     # Asked after the wait: who held the locks may have computed it.
     added = _paths(root, project, _stale(root, project, arguments)) if arguments.stale else []
-    sys.stdout.flush()
+    _flush()
     return locks.become([*arguments.command, *added])
 
 
@@ -717,25 +720,59 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; return the exit code: 0, 2 for a user's error, 3 out of time, 130 when interrupted."""
-    parsed = _parser().parse_args(arguments)
+    """Run one verb; return the exit code: 0, 2 for a user's error, 3 out of time, 130 interrupted, 141 nobody reads."""
     try:
+        parsed = _parsed(arguments)
         if not getattr(parsed, "allow_stale", False):
-            return parsed.run(parsed) or 0
-        from firstorder.report import staleness
+            code = parsed.run(parsed) or 0
+        else:
+            from firstorder.report import staleness
 
-        with staleness.allowed():
-            return parsed.run(parsed) or 0
+            with staleness.allowed():
+                code = parsed.run(parsed) or 0
+        _flush()
+        return code
     except UserError as error:
         print(f"firstorder: {error}", file=sys.stderr)
         return 2
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return NOBODY_READS
         where, why = error.filename or "the system says", error.strerror or error
         print(f"firstorder: {where}: {why}; check the path, its permissions and the free space", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("firstorder: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
+
+
+def _parsed(arguments: Sequence[str] | None) -> Arguments:
+    try:
+        return _parser().parse_args(arguments)
+    finally:
+        _flush()  # the help was printed, and argparse ends the process
+
+
+def _flush() -> None:
+    """Write out what was printed: here a closed pipe is still an exception, at the interpreter's end a complaint."""
+    if sys.stdout is not None:  # as after >&-
+        sys.stdout.flush()
+
+
+def _nobody_reads() -> bool:
+    """Say whether standard output or error is a pipe that nobody reads any more; what is still to come goes nowhere.
+
+    A broken pipe alone does not say so: it may be one to another process, whose death is to be told.
+    """
+    found = False
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # none, or no file
+            poll = select.poll()
+            poll.register(stream.fileno(), select.POLLOUT)
+            if any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0)):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+                found = True
+    return found
 
 
 if __name__ == "__main__":
