@@ -103,6 +103,14 @@ def test_records_say_what_they_are_made_of(computed_project: Path) -> None:
         assert len(record.correct_histogram) == 6
 
 
+def test_records_of_a_training_in_bfloat16_say_so(tiny_project: Path) -> None:
+    change(tiny_project, "trainings", TRAINING, "precision", value="bfloat16")
+    assert train() == evaluate() == 0
+    for name in RECORDS.values():
+        assert read_record(tiny_project / name).precision == "bfloat16"
+    assert main(["verify"]) == 0
+
+
 def test_the_pipeline_learns_to_tell_the_made_up_classes_apart(computed_project: Path) -> None:
     """Chance is 1 of 5; classes are as clear as patterns can be, so a few steps must do far better."""
     for name in RECORDS.values():

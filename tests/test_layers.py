@@ -122,7 +122,7 @@ MAY_IMPORT = {
     "verify": {"contents", "errors", "findings", "params", "progress", "recorded", "stored"},
     "publish": {"contents", "errors", "freshness", "packs", "results", "settings", "stored", "verify"},
     "estimates": {"flops", "settings"},
-    "plan": {"estimates", "params", "report", "results", "settings"},
+    "plan": {"estimates", "freshness", "params", "report", "results", "settings"},
 }
 # May import torch.
 ARITHMETIC = {

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from firstorder import plan
+from firstorder import freshness, packs, plan
 from firstorder.__main__ import main
+from firstorder.errors import UserError
 from firstorder.plan import Device
-from firstorder.results import write_rows, write_run
-from firstorder.settings import CURVE, MODEL, Project, digest
-from tests.synthetic_records import FIVE_SHOT, ONE_SHOT, TRAINING, changed_params, make_project, store_record
+from firstorder.results import write_record, write_rows, write_run
+from firstorder.settings import CURVE, MODEL, MODES, RECORD, Project, digest
+from tests.conftest import tiny_pack
+from tests.synthetic_records import (
+    FIVE_SHOT,
+    ONE_SHOT,
+    TRAINING,
+    changed_params,
+    make_project,
+    make_record,
+    store_record,
+)
 
 HERE = Device("cpu", "this machine")
 HISTOGRAM = [0, 0, 0, 0, 50, 50]
@@ -113,6 +124,72 @@ def test_an_evaluation_whose_settings_were_edited_is_stale(short: plan.Root) -> 
     values["evaluations"][ONE_SHOT]["inner_steps"] = 51
     edited = make_project(short[0], values)
     assert plan.evaluations(short[0], edited, HERE, [])[0].states == ("stale", "missing", "missing")
+
+
+def two_data_sets(root: Path) -> Project:
+    """Record what one seed of a project on two data sets is made of, then give one of the two another content."""
+    values = changed_params()
+    values["datasets"]["glyphs"] = {**values["datasets"]["omniglot"], "source": "glyphs"}
+    values["trainings"]["reptile/glyphs-5way"] = {**values["trainings"][TRAINING], "dataset": "glyphs"}
+    values["evaluations"]["reptile/glyphs-5way/1shot"] = {
+        **values["evaluations"][ONE_SHOT],
+        "training": "reptile/glyphs-5way",
+    }
+    project = make_project(root, values)
+    for dataset in ("omniglot", "glyphs"):
+        packs.write_pack(root / f"data/{dataset}.npz", tiny_pack())
+    for training in project.trainings:
+        curve = root / CURVE.format(training=training, seed=0)
+        write_rows(curve, ("outer_step",), [(0,)])
+        made = {"seconds": 100.0, "device": "cpu, 1 thread", "machine": "this machine"}
+        made |= {"settings_digest": digest(project.settings_of_training(training))}
+        write_run(curve, {**made, "data_digest": tiny_pack().digest()})
+    for evaluation in project.evaluations:
+        for mode in MODES:
+            record = make_record(project, evaluation, mode, 0, HISTOGRAM)
+            write_record(root, dataclasses.replace(record, data_digest=tiny_pack().digest()), {})
+    packs.write_pack(root / "data/omniglot.npz", tiny_pack(images=19))
+    return project
+
+
+def test_what_was_made_from_other_data_is_stale_and_counts_as_to_be_computed_again(tmp_path: Path) -> None:
+    project = two_data_sets(tmp_path)
+    trained = plan.trainings(tmp_path, project, HERE, [(tmp_path, project)])
+    assert [entry.states[0] for entry in trained] == ["stale", "done"]
+    assert [entry.remaining for entry in trained] == [pytest.approx(300), pytest.approx(200)]
+    assert [entry.states[0] for entry in plan.evaluations(tmp_path, project, HERE, [])] == ["stale", "stale", "done"]
+    text = plan.describe(tmp_path, HERE)
+    assert "5 of 6 trainings to do (1 stale, to be computed again): 8 min." in text
+    assert "8 of 9 evaluations to do (2 stale, to be computed again): unknown." in text
+
+
+@pytest.mark.parametrize("change", ["data", "settings", "nothing said"])
+def test_plan_and_stale_never_disagree(tmp_path: Path, change: str) -> None:
+    project = two_data_sets(tmp_path)
+    if change == "settings":
+        values = changed_params()
+        values["trainings"][TRAINING]["inner_steps"] = 6
+        project = make_project(tmp_path, values)
+    if change == "nothing said":
+        for run in (tmp_path / "results").rglob("*.run.json"):
+            run.unlink()
+    stale = {item.path for item, _ in freshness.stale(tmp_path, project)}
+    assert stale
+    for entry in plan.trainings(tmp_path, project, HERE, []):
+        for seed, state in zip(project.seeds, entry.states, strict=True):
+            assert (state == "stale") == (CURVE.format(training=entry.name, seed=seed) in stale)
+    for entry in plan.evaluations(tmp_path, project, HERE, []):
+        for seed, state in zip(project.seeds, entry.states, strict=True):
+            records = {RECORD.format(evaluation=entry.name, mode=mode, seed=seed) for mode in MODES}
+            assert (state == "stale") == bool(records & stale)
+
+
+def test_a_file_edited_by_hand_is_refused_as_by_the_other_commands(short: plan.Root) -> None:
+    root, _ = short
+    curve = root / CURVE.format(training=TRAINING, seed=0)
+    curve.write_text("outer_step\n7\n", encoding="utf-8")
+    with pytest.raises(UserError, match="changed after it was recorded"):
+        plan.describe(root, HERE)
 
 
 def test_the_text_sums_up_and_says_what_is_unknown(short: plan.Root, long: plan.Root) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from firstorder import results
+from firstorder.evaluation import histogram
 from firstorder.report import accuracies, statistics
-from tests.synthetic_records import FIVE_SHOT, ONE_SHOT, make_project, make_record
+from tests.synthetic_records import FIVE_SHOT, ONE_SHOT, changed_params, make_project, make_record
 
 
 def test_accuracy_is_the_mean_of_the_tasks() -> None:
@@ -17,6 +20,16 @@ def test_accuracy_is_the_mean_of_the_tasks() -> None:
     assert mean == 0.5
     # Squared deviations 1/4 + 0 + 0 + 1/4 over 4 - 1, then over the root of 4.
     assert error == pytest.approx(math.sqrt(0.5 / 3) / 2)
+
+
+def test_several_query_images_a_class_give_way_times_query_and_one_counts(tmp_path: Path) -> None:
+    """5-way with 3 query images a class: 15 answers a task. Two tasks, with 9 and 15 right, have 24 of 30."""
+    values = changed_params()
+    values["evaluations"][ONE_SHOT] |= {"query": 3, "tasks": 2}
+    record = make_record(make_project(tmp_path, values), ONE_SHOT, "inductive", 0, histogram(np.array([9, 15]), 5 * 3))
+    read = results.read_record(results.write_record(tmp_path, record, {}))
+    assert len(read.correct_histogram) == 5 * 3 + 1
+    assert accuracies.frame([read])["accuracy"].tolist() == [0.8]
 
 
 def test_equal_tasks_have_no_standard_error() -> None:

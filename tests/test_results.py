@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from firstorder import results
+from firstorder import params, results
 from firstorder.errors import UserError
-from tests.synthetic_records import FIVE_SHOT, ONE_SHOT, TRAINING, make_project, make_record
+from firstorder.settings import RECORD
+from tests.synthetic_records import FIVE_SHOT, ONE_SHOT, TRAINING, changed_params, make_project, make_record
 
 HISTOGRAM = (1, 2, 3, 4, 40, 50)
 RUN = {"seconds": 1.5, "commit": "abc"}
@@ -37,6 +38,39 @@ def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert path == tmp_path / f"results/cells/{ONE_SHOT}/inductive/seed-0.json"
     assert results.read_record(path) == record
     assert (record.evaluation, record.column) == (ONE_SHOT, "omniglot-5way/1shot")
+
+
+DIGESTS = {"data_digest": "0" * 16, "training_digest": "1" * 16, "checkpoint_digest": "2" * 16}
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "tf32"])
+def test_a_record_tells_the_precision_of_its_settings(tmp_path: Path, precision: str) -> None:
+    values = changed_params()
+    values["trainings"][TRAINING]["precision"] = precision
+    project = make_project(tmp_path, values)
+    assert results.make_record(project, (ONE_SHOT, "inductive", 0), DIGESTS, HISTOGRAM).precision == precision
+
+
+def test_without_that_setting_it_tells_float32_and_is_the_same_to_the_byte(tmp_path: Path) -> None:
+    """The other is made up without the function that is tested."""
+    project = make_project(tmp_path)
+    made = results.make_record(project, (ONE_SHOT, "inductive", 0), DIGESTS, HISTOGRAM)
+    assert made.precision == "float32"
+    assert made.to_json() == make_record(project, ONE_SHOT, "inductive", 0, HISTOGRAM).to_json()
+
+
+@pytest.mark.parametrize("folder", [".", "reduced"])
+def test_every_committed_record_would_be_written_the_same_to_the_byte(folder: str) -> None:
+    root = Path(__file__).parents[1] / folder
+    project = params.load(root / "params.yaml")
+    records = results.read_records(root, project)
+    assert records
+    for record in records:
+        digests = {name: getattr(record, name) for name in DIGESTS}
+        cell = (record.evaluation, record.mode, record.seed)
+        again = results.make_record(project, cell, digests, record.correct_histogram)
+        path = root / RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)
+        assert again.to_json().encode() == path.read_bytes()
 
 
 def test_how_it_was_made_stands_beside_the_record_and_not_in_it(tmp_path: Path) -> None:

@@ -121,14 +121,14 @@ def test_every_byte_of_a_record_and_of_how_it_was_made_counts(kept: Path) -> Non
 
 
 def test_every_byte_of_an_old_record_that_was_not_sealed_counts_but_for_three_values(kept: Path) -> None:
-    """What a record says once only (a digest of something else, its precision) has nothing to be compared with."""
+    """What a record says once only (digests of something else, the histogram) has nothing to be compared with."""
     run = json.loads(RECORD.with_suffix(".run.json").read_text())
     del run["sha256"], run["run_digest"]
     RECORD.with_suffix(".run.json").write_text(results.run_text(run))
     CURVE.with_suffix(".run.json").unlink()
     whole = RECORD.read_bytes()
     alone = [value.encode() for key, value in json.loads(whole).items() if key in ("data_digest", "checkpoint_digest")]
-    alone += [b"float32", b'"correct_histogram": ']
+    alone += [b'"correct_histogram": ']
     spans = [range(whole.index(value), whole.index(value) + len(value)) for value in alone]
     spans[-1] = range(spans[-1].start, whole.index(b"]", spans[-1].start))
     place = verify.recorded.Place(Path(), params.load("params.yaml"), verify.Findings())
@@ -165,6 +165,14 @@ def test_a_record_edited_by_hand_is_found_even_if_it_holds_together(kept: Path) 
     (line, *_) = found()
     assert line.startswith(f"{RECORD}: expected SHA-256 ")
     assert line.endswith(f"; mend: firstorder evaluate {EVALUATION} --seed 0")
+
+
+def test_a_record_that_claims_another_precision_than_its_settings_is_found(kept: Path) -> None:
+    values = {**json.loads(RECORD.read_text(encoding="utf-8")), "precision": "bfloat16"}
+    text = json.dumps(values, sort_keys=True, indent=1) + "\n"
+    RECORD.write_text(text, encoding="utf-8")
+    results.write_run(RECORD, results.sealed({}, text.encode()))
+    assert any(line.startswith(f"{RECORD}: expected precision float32, found bfloat16; mend: ") for line in found())
 
 
 def test_a_record_in_another_place_is_found(kept: Path) -> None:

@@ -37,6 +37,7 @@ from firstorder.settings import (
     lookup,
 )
 
+DONE, STALE, MISSING = "done", "stale", "missing"
 UNKNOWN = "nothing beside it says with which settings it was made"
 _DATA = "data_digest"
 _LARGEST_HEADER = 10**6  # bytes; ours have a few thousand
@@ -150,6 +151,16 @@ def difference(root: Path, wanted: Recorded) -> str | None:
     if made.get("settings_digest") != digest(wanted.wanted):
         return _changed_setting(made, wanted.wanted)
     return _changed_data(root, wanted.pack, made.get("data_digest"))
+
+
+def state(root: Path, *wanted: Recorded) -> str:
+    """Say whether what is computed at once is DONE: MISSING if a file of it is not there, else STALE if one is stale.
+
+    Raises UserError where a file was changed after it was recorded.
+    """
+    if not all((root / item.path).exists() for item in wanted):
+        return MISSING
+    return STALE if any(difference(root, item) is not None for item in wanted) else DONE
 
 
 def since(difference: str) -> str:

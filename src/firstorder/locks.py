@@ -15,6 +15,7 @@ import errno
 import fcntl
 import json
 import os
+import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -91,10 +92,14 @@ def _holder(path: Path) -> str | None:
 
 def become(command: Sequence[str]) -> NoReturn:
     """Replace this process by `command`, which keeps its locks."""
+    # Python ignores the signal of a closed pipe, and a command started from here would do so too and complain of it.
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         os.execvpe(command[0], list(command), {**os.environ, HELD: "1"})
     except FileNotFoundError:
         raise UserError(f"{command[0]}: no such command") from None
+    finally:
+        signal.signal(signal.SIGPIPE, before)
 
 
 def _try(handle: int, kind: int) -> bool:

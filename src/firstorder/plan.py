@@ -1,4 +1,6 @@
-"""What there is to compute: trainings and cells, what is done, what is missing, and how long that takes here.
+"""What there is to compute: trainings and cells, what is done, stale or missing, and how long that takes here.
+
+What is stale is what `firstorder stale` lists, judged by freshness.py; it counts as still to be computed.
 
 A time is never guessed. It comes from a recorded `<name>.run.json` of the same training or evaluation on the same
 device, with the same settings but for its length (outer steps, how often the curve is measured, tasks), scaled by
@@ -8,19 +10,18 @@ device; without that either it is `unknown`. Times are those of one process at a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from firstorder import estimates, params
+from firstorder import estimates, freshness, params
+from firstorder.freshness import DONE, MISSING, STALE
 from firstorder.report import runs
 from firstorder.results import read_records
 from firstorder.settings import CURVE, MODEL, MODES, RECORD, Project, digest
 
 Root = tuple[Path, Project]
-DONE, STALE, MISSING = "done", "stale", "missing"
 # What decides how long a computation is, or only which draws it makes, not what a step of it costs.
 _LENGTH = {"numerics_version", "training.outer_steps", "training.curve.every", "evaluation.tasks"}
 
@@ -61,7 +62,7 @@ def trainings(root: Path, project: Project, device: Device, measured: Sequence[R
     rows = []
     for name, training in project.trainings.items():
         wanted = project.settings_of_training(name)
-        states = [_state_of_training(root, name, seed, digest(wanted)) for seed in project.seeds]
+        states = [_state_of_training(root, project, name, seed) for seed in project.seeds]
         rates = []
         for folder, other in measured:
             if name in other.trainings and _cost(other.settings_of_training(name)) == _cost(wanted):
@@ -81,7 +82,7 @@ def evaluations(root: Path, project: Project, device: Device, measured: Sequence
     rows = []
     for name, evaluation in project.evaluations.items():
         wanted = project.settings_of_evaluation(name)
-        states = [_state_of_evaluation(root, name, seed, digest(wanted)) for seed in project.seeds]
+        states = [_state_of_evaluation(root, project, name, seed) for seed in project.seeds]
         rates = []
         for folder, record in known:
             # Both modes are measured at once, so either says how long.
@@ -140,20 +141,13 @@ def duration(seconds: float | None) -> str:
     return f"{seconds:.0f} s"
 
 
-def _state_of_training(root: Path, name: str, seed: int, wanted: str) -> str:
-    """Judge by the curve's `.run.json`: the model itself is not in Git."""
-    curve = root / CURVE.format(training=name, seed=seed)
-    if not curve.exists():
-        return MISSING
-    return DONE if runs.read(curve).get("settings_digest") == wanted else STALE
+def _state_of_training(root: Path, project: Project, name: str, seed: int) -> str:
+    """Judge by the curve: the model itself is not in Git."""
+    return freshness.state(root, freshness.curve(project, name, seed))
 
 
-def _state_of_evaluation(root: Path, name: str, seed: int, wanted: str) -> str:
-    paths = [root / RECORD.format(evaluation=name, mode=mode, seed=seed) for mode in MODES]
-    if not all(path.exists() for path in paths):
-        return MISSING
-    fresh = all(json.loads(path.read_text(encoding="utf-8")).get("settings_digest") == wanted for path in paths)
-    return DONE if fresh else STALE
+def _state_of_evaluation(root: Path, project: Project, name: str, seed: int) -> str:
+    return freshness.state(root, *(freshness.cell(project, name, mode, seed) for mode in MODES))
 
 
 def _cost(resolved: Mapping[str, Any]) -> dict[str, Any]:
@@ -208,7 +202,9 @@ def _total(what: str, entries: Sequence[Entry]) -> str:
     clock = duration(None if unknown == todo else known)
     if 0 < unknown < todo:
         clock += f" for {todo - unknown} of them, unknown for {unknown}"
-    return f"{todo} of {everything} {what} to do: {clock}."
+    stale = sum(entry.states.count(STALE) for entry in entries)
+    again = f" ({stale} stale, to be computed again)" if stale else ""
+    return f"{todo} of {everything} {what} to do{again}: {clock}."
 
 
 def _models(root: Path, project: Project, evaluated: Sequence[Entry]) -> list[str]:
@@ -216,10 +212,9 @@ def _models(root: Path, project: Project, evaluated: Sequence[Entry]) -> list[st
     lines = []
     for entry in evaluated:
         training = project.evaluations[entry.name].training
-        wanted = digest(project.settings_of_training(training))
         for seed, state in zip(project.seeds, entry.states, strict=True):
             model = MODEL.format(training=training, seed=seed)
-            trained = _state_of_training(root, training, seed, wanted) == DONE
+            trained = _state_of_training(root, project, training, seed) == DONE
             if state != DONE and trained and not (root / model).exists():
                 lines.append(f"{model}: needed and not here; fetch it (dvc pull), else it is trained again.")
     return list(dict.fromkeys(lines))

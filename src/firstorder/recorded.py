@@ -15,7 +15,7 @@ from typing import Any
 from firstorder.errors import UserError
 from firstorder.findings import Findings
 from firstorder.report import ACCURACIES, METRICS, accuracies, frames
-from firstorder.results import CellRecord, read_record, read_run, run_text
+from firstorder.results import CellRecord, precision_of, read_record, read_run, run_text
 from firstorder.settings import CURVE, RECORD, Project, digest
 from firstorder.stored import hash_of
 
@@ -162,6 +162,7 @@ def _claims(place: Place, path: Path, record: CellRecord) -> Iterator[tuple[str,
     yield "place", place.root / _record(record.evaluation, record.mode, record.seed), path
     yield "training_digest", digest(of_training), record.training_digest
     yield "numerics_version", record.settings["numerics_version"], record.numerics_version
+    yield "precision", precision_of(record.settings), record.precision
     yield "algorithm", training["algorithm"], record.algorithm
     yield "way", training["way"], record.way
     yield "dataset", record.settings["dataset"].get("pack", training["dataset"]), record.dataset

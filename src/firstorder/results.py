@@ -25,7 +25,11 @@ SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True)
 class CellRecord:
-    """One cell, one seed. Accuracy is a fraction; `correct_histogram[c]` counts the tasks with `c` right."""
+    """One cell, one seed.
+
+    `correct_histogram` [way * query + 1]: entry c counts the tasks with c right answers, where query is the number of
+    query images a class. `precision`: that of matrix products in training and evaluation, as the settings ask for it.
+    """
 
     algorithm: str
     dataset: str
@@ -83,10 +87,15 @@ def make_record(
         training_digest=digests["training_digest"],
         checkpoint_digest=digests["checkpoint_digest"],
         numerics_version=settings["numerics_version"],
-        precision="float32",
+        precision=precision_of(settings),
         tasks=evaluation.tasks,
         correct_histogram=correct_histogram,
     )
+
+
+def precision_of(settings: Mapping[str, Any]) -> str:
+    """Return the precision of matrix products that resolved settings ask for: float32 unless they name another."""
+    return str(settings["training"].get("precision", "float32"))
 
 
 def read_record(path: Path) -> CellRecord:

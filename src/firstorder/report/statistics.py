@@ -42,8 +42,9 @@ class Estimate:
 def accuracy_over_tasks(histogram: Sequence[int]) -> tuple[float, float]:
     """Return accuracy (fraction) and its standard error over tasks.
 
-    histogram: [way + 1], tasks with 0, 1, ..., way right answers (one query image a class). The standard error
-    is the sample standard deviation of the tasks' accuracies over the root of their number; NaN for one task.
+    histogram: [way * query + 1], tasks with 0, 1, ..., way * query right answers, where query is the number of query
+    images a class. The standard error is the sample standard deviation of the tasks' accuracies over the root of
+    their number; NaN for one task.
     """
     tasks = np.asarray(histogram, dtype=np.float64)
     count = tasks.sum()
