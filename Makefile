@@ -137,7 +137,7 @@ publish: $(INSTALLED) ## seconds | track and push checkpoints that are evaluated
 	@$(PY) -m firstorder publish --params "$(DIR)/params.yaml" $(addprefix --remote ,$(REMOTE))
 
 ##@ Development
-.PHONY: bench lint format lock clean-quick
+.PHONY: bench lint format schema lock clean-quick
 bench: $(TORCH) ## 6 min | time this machine, CPU or GPU, with every engine; wants it idle; into docs/performance.md
 	$(PY) -m firstorder bench
 	$(PY) -m firstorder performance
@@ -152,6 +152,9 @@ format: $(INSTALLED) ## seconds | let ruff and snakefmt rewrite the code
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 	$(PY) -m snakefmt Snakefile workflow
+
+schema: $(INSTALLED) ## seconds | write params.schema.json, for editors, again from src/firstorder/settings.py
+	$(PY) tools/write_params_schema.py
 
 lock: ## seconds | make requirements.lock again from requirements.in; needs uv
 	uv pip compile requirements.in --output-file requirements.lock --quiet --custom-compile-command "make lock" \

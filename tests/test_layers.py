@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "progress": set(),
     "provenance": set(),
     "schema": {"errors"},
+    "json_schema": set(),
     "settings": {"__init__", "errors", "schema"},
     "params": {"errors", "schema", "settings"},
     "archives": BASE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,43 @@ def test_a_merged_key_may_be_given_again(tmp_path: Path) -> None:
     )
     loaded = project(text, tmp_path).trainings
     assert loaded[f"{FIVE_WAY}-sgd"] == replace(loaded[FIVE_WAY], inner_optimiser="sgd")
+
+
+def merged(node: yaml.Node) -> list[yaml.Node]:
+    """List what `<<` takes over in this mapping itself."""
+    return [value for key, value in node.value if key.value == "<<"] if isinstance(node, yaml.MappingNode) else []
+
+
+def nodes(node: yaml.Node) -> Iterator[yaml.Node]:
+    yield node
+    if isinstance(node, yaml.CollectionNode):
+        for inner in node.value:
+            for child in inner if isinstance(inner, tuple) else (inner,):
+                yield from nodes(child)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("**/params.yaml")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_is_merged_merges_nothing_itself(path: Path) -> None:
+    """So whoever looks for a value looks in the entry, else in the one that it names, and nowhere else."""
+    top = yaml.compose(path.read_text(encoding="utf-8"))
+    taken_over = [given for node in nodes(top) for given in merged(node)]
+    assert taken_over
+    for given in taken_over:
+        assert isinstance(given, yaml.MappingNode)
+        assert not merged(given), f"line {given.start_mark.line + 1} has defaults of its own"
+
+
+def test_first_order_maml_differs_from_maml_in_the_algorithm_alone() -> None:
+    loaded = load(ROOT / FILE)
+    pairs = [(name, f"fo{name}") for name in loaded.trainings if name.startswith("maml/")]
+    assert len(pairs) == 6
+    for name, first_order in pairs:
+        assert loaded.trainings[first_order] == replace(loaded.trainings[name], algorithm="fomaml")
+    pairs = [(name, f"fo{name}") for name in loaded.evaluations if name.startswith("maml/")]
+    assert len(pairs) == 6
+    for name, first_order in pairs:
+        second_order = loaded.evaluations[name]
+        assert loaded.evaluations[first_order] == replace(second_order, training=f"fo{second_order.training}")
 
 
 # --- What is wrong ---

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import types
 import typing
@@ -92,12 +93,18 @@ def build(cls: type[Built], values: Any, where: str) -> Built:
     for name, field in fields.items():
         if name not in values and field.default is dataclasses.MISSING:
             raise UserError(f"{where}: key {name!r} is missing ({field.metadata['help']})")
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]  # mypy holds a class for not hashable
     built = {
         name: _convert(hints[name], value, f"{where}: {name}", fields[name].metadata["limits"])
         for name, value in values.items()
     }
     return cls(**built)
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    """Return the types of a dataclass's fields; made from their texts once, not for each of many entries."""
+    return typing.get_type_hints(cls)
 
 
 def _convert(hint: Any, value: Any, where: str, limits: Limits) -> Any:
