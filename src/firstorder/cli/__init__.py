@@ -10,16 +10,16 @@ A verb is added in one file: a function with the decorator `verb`, in the file o
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
 from firstorder import __version__
-from firstorder.cli import benchmark, check, compute, data, look, publish, report, studies, workflow
+from firstorder.cli import benchmark, check, compute, data, look, output, publish, report, studies, workflow
 from firstorder.cli.verbs import GROUPS, VERBS
 from firstorder.errors import UserError
 
 FILES = (data, compute, studies, benchmark, look, check, publish, report, workflow)  # in the order of the help
+NOBODY_READS = 141  # exit code where a pipe was closed, as after `| head`: a shell's for a process ended by SIGPIPE
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,26 +53,30 @@ def _listed() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; return the exit code: 0, 2 for a user's error, 3 out of time, 130 when interrupted."""
-    parsed = parser().parse_args(arguments)
+    """Run one verb; return the exit code: 0, 2 for a user's error, 3 out of time, 130 interrupted, 141 nobody reads."""
     try:
-        code = _run(parsed)
-        sys.stdout.flush()
+        code = _run(_parsed(arguments))
+        output.flush()
         return code
     except UserError as error:
         print(f"firstorder: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        # Who reads the output has seen enough. What is left of it goes nowhere, or Python would complain at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141  # as a shell says of a program that SIGPIPE ended
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and output.nobody_reads():
+            return NOBODY_READS
         where, why = error.filename or "the system says", error.strerror or error
         print(f"firstorder: {where}: {why}; check the path, its permissions and the free space", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("firstorder: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    try:
+        return parser().parse_args(arguments)
+    finally:
+        output.flush()  # the help was printed, and argparse ends the process
 
 
 def _run(parsed: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from firstorder.cli import output
 from firstorder.cli.check import SOME, cell_of, check_cell, paths_of, stale_of
 from firstorder.cli.session import Session
 from firstorder.cli.verbs import Arguments, argument, verb
@@ -33,5 +34,5 @@ def hold(arguments: Arguments) -> int:
     locks.take(session.root, wanted, arguments.told, lambda words: print(f"firstorder: {words}", file=sys.stderr))
     # Asked after the wait: who held the locks may have computed it.
     added = paths_of(session, stale_of(session, arguments)) if arguments.stale else []
-    sys.stdout.flush()
+    output.flush()
     return locks.become([*arguments.command, *added])
