@@ -560,6 +560,28 @@ def test_pickles_of_other_sizes_are_squashed(tmp_path: Path) -> None:
     assert rows(census, "size") == [("", "", 12, "96x100")]
 
 
+@pytest.mark.parametrize("which", ["all keys", "ids"])
+def test_keys_of_bytes_are_read_as_texts(which: str, tmp_path: Path) -> None:
+    """Python 2's caches have them when they were loaded with encoding="bytes" and saved again."""
+
+    def encode(split: str, cache: dict[str, Any]) -> None:
+        for its in [cache["class_dict"], cache] if which == "all keys" else [cache["class_dict"]]:
+            for key in list(its):
+                its[key.encode()] = its.pop(key)
+
+    pack, _ = pack_of(as_caches(tmp_path / "bytes", encode))
+    assert pack.digest() == pack_of(as_caches(tmp_path / "texts"))[0].digest()
+
+
+@pytest.mark.parametrize("kind", ["u1", "i8", ">i4"])
+def test_indices_may_be_arrays(kind: str, tmp_path: Path) -> None:
+    def to_arrays(split: str, cache: dict[str, Any]) -> None:
+        cache["class_dict"] = {key: np.array(indices, kind) for key, indices in cache["class_dict"].items()}
+
+    pack, _ = pack_of(as_caches(tmp_path / "arrays", to_arrays))
+    assert pack.digest() == pack_of(as_caches(tmp_path / "lists"))[0].digest()
+
+
 CHANGES: dict[str, tuple[Callable[[str, dict[str, Any]], object], str]] = {
     "no images": (
         lambda split, cache: cache.pop("image_data"),
@@ -574,6 +596,26 @@ CHANGES: dict[str, tuple[Callable[[str, dict[str, Any]], object], str]] = {
     ),
     "texts": (lambda split, cache: cache["class_dict"].update(n01532829=["a.jpg"]), "expected a list of whole numbers"),
     "stranger": (lambda split, cache: cache["class_dict"].update({STRANGER: []}), f"class '{STRANGER}' is not among"),
+    "stranger in bytes": (
+        lambda split, cache: cache["class_dict"].update({STRANGER.encode(): []}),
+        f"class '{STRANGER}' is not among",
+    ),
+    "array of texts": (
+        lambda split, cache: cache["class_dict"].update(n01532829=np.array(["a", "b"])),
+        "expected a list of whole numbers",
+    ),
+    "array longer than the images": (
+        lambda split, cache: cache["class_dict"].update(n01532829=np.zeros(7, int)),
+        "expected a list of whole numbers",
+    ),
+    "list of a class longer than the images": (
+        lambda split, cache: cache["class_dict"].update(n01532829=[0] * 7),
+        "must name each of the 6 images once",
+    ),
+    "more images than there are": (
+        lambda split, cache: cache.update(image_data=np.zeros((1300 * len(CLASSES) + 1, 1, 1, 3), np.uint8)),
+        "expected at most 1,300 a class",
+    ),
 }
 
 

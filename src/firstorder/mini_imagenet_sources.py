@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from os import walk
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from firstorder.packs import Images
 CLASS_ID = re.compile(r"n\d{8}")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 LARGEST_IMAGE_BYTES = 64 << 20
+MOST_IMAGES_OF_A_CLASS = 1300  # ILSVRC-2012 has no more
 CACHES = tuple(f"mini-imagenet-cache-{split}.pkl" for split in ("train", "val", "test"))
 DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, RuntimeError)
 DOWNLOAD_AGAIN = "get it again from where it came"
@@ -227,8 +228,12 @@ def _caches(source: Path) -> list[Path]:
 
 
 def _cached(path: Path, classes: Collection[str]) -> list[Found]:
-    """List the images of one cache pickle: image_data uint8 [n, height, width, 3] and class_dict id -> indices."""
-    cache = safe_pickle.read(path)
+    """List the images of one cache pickle: image_data uint8 [n, height, width, 3] and class_dict id -> indices.
+
+    Keys may be bytes: a cache of Python 2 has them when it was loaded with encoding="bytes" and saved again. Raises
+    UserError for anything else in the pickle.
+    """
+    cache = _with_text_keys(safe_pickle.read(path))
     images, of_class = (cache.get(key) if isinstance(cache, dict) else None for key in ("image_data", "class_dict"))
     if not isinstance(images, np.ndarray) or not isinstance(of_class, dict):
         raise UserError(f"{path}: expected a dict of image_data, an array, and class_dict, a dict; {DOWNLOAD_AGAIN}")
@@ -237,17 +242,34 @@ def _cached(path: Path, classes: Collection[str]) -> list[Found]:
             f"{path}: image_data: expected uint8 [n, 84, 84, 3], found {images.dtype} {list(images.shape)}; "
             f"{DOWNLOAD_AGAIN}"
         )
+    if len(images) > MOST_IMAGES_OF_A_CLASS * len(classes):
+        raise UserError(
+            f"{path}: image_data: has {len(images):,} images, expected at most {MOST_IMAGES_OF_A_CLASS:,} a class; "
+            f"{DOWNLOAD_AGAIN}"
+        )
     found: list[tuple[int, str]] = []
-    for class_id, indices in of_class.items():
+    for class_id, indices in _with_text_keys(of_class).items():
         if class_id not in classes:
-            raise UserError(f"{path}: class {class_id!r} is not among the {len(classes)} of mini-ImageNet; take it out")
-        numbers = indices.tolist() if isinstance(indices, np.ndarray) else indices
+            raise UserError(
+                f"{path}: class {class_id[:40]!r} is not among the {len(classes)} of mini-ImageNet; take it out"
+            )
+        whole = isinstance(indices, np.ndarray) and indices.dtype.kind in "iu" and indices.size <= len(images)
+        numbers = indices.tolist() if whole else indices
         if not isinstance(numbers, list) or not all(type(number) is int for number in numbers):
             raise UserError(f"{path}: class_dict: {class_id}: expected a list of whole numbers; {DOWNLOAD_AGAIN}")
         found += [(number, class_id) for number in numbers]
+        if len(found) > len(images):
+            break  # one list may stand under many classes: do not add it up
     if sorted(index for index, _ in found) != list(range(len(images))):
         raise UserError(f"{path}: class_dict must name each of the {len(images):,} images once; {DOWNLOAD_AGAIN}")
     return [Found(c, f"{i:08}", f"{path}: image {i}", partial(images.__getitem__, i)) for i, c in sorted(found)]
+
+
+def _with_text_keys(value: Any) -> Any:
+    """Return a dict with its keys of bytes as texts, each byte one character; anything else as it is."""
+    if not isinstance(value, dict):
+        return value
+    return {key.decode("latin1") if isinstance(key, bytes) else key: each for key, each in value.items()}
 
 
 @contextmanager
