@@ -142,18 +142,19 @@ bench: $(TORCH) ## 6 min | time this machine, CPU or GPU, with every engine; wan
 	$(PY) -m firstorder bench
 	$(PY) -m firstorder performance
 
-lint: $(TORCH) ## seconds | ruff, snakefmt and mypy; changes nothing
+lint: $(TORCH) ## seconds | ruff, snakefmt, mypy and who imports whom; changes nothing
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m snakefmt --check Snakefile workflow
 	$(PY) -m mypy
+	$(PY) -c "import importlinter.cli as c; c.lint_imports_command()" --no-logo --no-cache
 
 format: $(INSTALLED) ## seconds | let ruff and snakefmt rewrite the code
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 	$(PY) -m snakefmt Snakefile workflow
 
-schema: $(INSTALLED) ## seconds | write params.schema.json, for editors, again from src/firstorder/settings.py
+schema: $(INSTALLED) ## seconds | write params.schema.json, for editors, again from src/firstorder/settings/project.py
 	$(PY) tools/write_params_schema.py
 
 lock: ## seconds | make requirements.lock again from requirements.in; needs uv

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from firstorder import __main__ as command_line
-from firstorder import packs
+from firstorder.data import packs
 from tests import quick_python
 
 TRAINING = "reptile/omniglot-5way"

@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from firstorder import blocks, graphs, params, training
-from firstorder.architectures import ARCHITECTURES
-from firstorder.images import ImagePool
-from firstorder.lanes import LanesEngine
-from firstorder.settings import TrainingSettings
-from firstorder.training import Problem
+from firstorder.engines.graph import blocks, graphs
+from firstorder.engines.lanes.lanes import LanesEngine
+from firstorder.method import training
+from firstorder.method.architectures import ARCHITECTURES
+from firstorder.method.images import ImagePool
+from firstorder.method.training import Problem
+from firstorder.settings import TrainingSettings, params
 
 ROOT = Path(__file__).parents[1]
 NOTHING = {

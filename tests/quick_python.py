@@ -52,8 +52,8 @@ def serve(address: str) -> None:
     import seaborn  # noqa: F401
     import torch
 
-    from firstorder import __main__, evaluation, native, training  # noqa: F401
-    from firstorder.report import accuracies, claim_tables, figures, page, tables  # noqa: F401
+    from firstorder.engines.native import native  # noqa: F401
+    from firstorder.report.text import page, tables  # noqa: F401
 
     torch.set_num_threads(1)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -99,13 +99,13 @@ def _answer(client: socket.socket) -> None:
 
 def _run(arguments: list[str]) -> int:
     import firstorder
-    from firstorder import __main__, settings
+    from firstorder import __main__
 
     if arguments[:2] != ["-m", "firstorder"]:
         print(f"tests/quick_python.py: only -m firstorder is known, found {arguments}", file=sys.stderr)
         return 1
     if "NUMERICS_VERSION" in os.environ:  # stands for an edited package
-        firstorder.NUMERICS_VERSION = settings.NUMERICS_VERSION = int(os.environ["NUMERICS_VERSION"])
+        firstorder.NUMERICS_VERSION = int(os.environ["NUMERICS_VERSION"])
     return __main__.main(arguments[2:])
 
 

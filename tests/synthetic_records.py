@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from firstorder import NUMERICS_VERSION, params
-from firstorder.results import CellRecord, write_record, write_rows, write_run
-from firstorder.schema import build
-from firstorder.settings import CURVE, SINE_FITS, SINE_LOSSES, Mode, Project, digest
+from firstorder import NUMERICS_VERSION
+from firstorder.records.results import CellRecord, write_record, write_rows, write_run
+from firstorder.settings import CURVE, SINE_FITS, SINE_LOSSES, Mode, Project, digest, params
+from firstorder.settings.schema import build
 
 TRAINING = "reptile/omniglot-5way"
 ONE_SHOT, FIVE_SHOT = f"{TRAINING}/1shot", f"{TRAINING}/5shot"

@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from firstorder.algorithms import Group, reptile
-from firstorder.inner_loop import InnerLoop, OptimiserState, adapt
-from firstorder.models import make_network
-from firstorder.training import classification_loss
+from firstorder.method.algorithms import Group, reptile
+from firstorder.method.inner_loop import InnerLoop, OptimiserState, adapt
+from firstorder.method.models import make_network
+from firstorder.method.training import classification_loss
 
 
 class Recording:

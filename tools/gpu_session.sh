@@ -27,7 +27,7 @@ case "${1:-help}" in
 check)
     # -W default: a library may warn on a GPU where it does not on a CPU.
     "$PYTHON" -m pytest -q -p no:cacheprovider -W default -m gpu \
-        tests/test_device_draws.py tests/test_lanes.py tests/test_graphs.py
+        tests/engines
     ;;
 bench)
     firstorder bench --params "$PARAMS" --device cuda --rounds 5

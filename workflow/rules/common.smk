@@ -1,13 +1,16 @@
 # Lists and names shared by the rules. No rules here; settings come from firstorder.settings alone, so that
 # what Snakemake compares (params) is what the command line computes with and every record's digest covers.
-# What is recorded and how is asked of firstorder.freshness, as by `firstorder stale`.
+# What is recorded and how is asked of firstorder.records.freshness, as by `firstorder stale`.
 import functools
 from pathlib import Path
 
 from snakemake.io import IOFile
 
-from firstorder import freshness, locks, params, settings
+from firstorder import settings
 from firstorder.errors import UserError
+from firstorder.records import freshness
+from firstorder.settings import params
+from firstorder.upkeep import locks
 
 PROJECT = params.load("params.yaml")
 # The repository, where paper/ and workflow/report/ are, seen from the working folder.

@@ -82,7 +82,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _run(parsed: argparse.Namespace) -> int:
     if not getattr(parsed, "allow_stale", False):
         return parsed.run(parsed) or 0
-    from firstorder.report import staleness
+    from firstorder.report.read import staleness
 
     with staleness.allowed():
         return parsed.run(parsed) or 0

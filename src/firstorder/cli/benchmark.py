@@ -21,8 +21,8 @@ from firstorder.cli.verbs import DEVICE, Arguments, argument, verb, whole_number
 )
 def bench(arguments: Arguments) -> None:
     """Time the benchmark's workloads on this machine with every engine there is: one JSON for the machine."""
-    from firstorder import bench as module
-    from firstorder import cases, workloads
+    from firstorder.bench import bench as module
+    from firstorder.bench import cases, workloads
 
     session = Session.of(arguments)
     device = session.device.type
@@ -47,6 +47,6 @@ def bench(arguments: Arguments) -> None:
 )
 def performance(arguments: Arguments) -> None:
     """Draw what `bench` measured, each machine's table and charts, and put them into docs/performance.md."""
-    from firstorder.report import performance as module
+    from firstorder.report.benchmark import performance as module
 
     print(*module.update(Path(arguments.docs), Path(arguments.results)), sep="\n")

@@ -11,7 +11,7 @@ from firstorder.cli.verbs import SEED, Argument, Arguments, argument, verb
 from firstorder.errors import UserError
 
 if TYPE_CHECKING:
-    from firstorder.freshness import Recorded
+    from firstorder.records.freshness import Recorded
 
 # Which records: one cell, those of some algorithms, or everything.
 SOME: tuple[Argument, ...] = (
@@ -40,7 +40,7 @@ def stale(arguments: Arguments) -> int:
 
 def stale_of(session: Session, arguments: Arguments) -> list[tuple[Recorded, str]]:
     """List what is stale of the records that SOME names."""
-    from firstorder import freshness
+    from firstorder.records import freshness
 
     if arguments.cell is not None:
         cell = cell_of(session, arguments)
@@ -53,7 +53,7 @@ def stale_of(session: Session, arguments: Arguments) -> list[tuple[Recorded, str
 
 def paths_of(session: Session, found: list[tuple[Recorded, str]]) -> list[str]:
     """Name the files to compute again."""
-    from firstorder import freshness
+    from firstorder.records import freshness
 
     return sorted(
         {path for item, _ in found for path in freshness.paths_to_rebuild(session.root, session.project, item)}
@@ -62,7 +62,7 @@ def paths_of(session: Session, found: list[tuple[Recorded, str]]) -> list[str]:
 
 def cell_of(session: Session, arguments: Arguments) -> Recorded:
     """Look a cell up; raises UserError for one that params.yaml does not list, or another seed."""
-    from firstorder import freshness
+    from firstorder.records import freshness
 
     project = session.project
     known = {f"{evaluation}/{mode}": (evaluation, mode) for evaluation, mode, _ in project.cells()}
@@ -76,7 +76,7 @@ def cell_of(session: Session, arguments: Arguments) -> Recorded:
 @verb("check", argument("folders", nargs="*", help="folders with a params.yaml; else that of --params"))
 def verify(arguments: Arguments) -> int:
     """Hash data, checkpoints and records again; exit code 1 where one is not what is said of it."""
-    from firstorder import verify as module
+    from firstorder.upkeep import verify as module
 
     folders = [Path(folder) for folder in arguments.folders] or [Path(arguments.params).parent]
     findings = module.verify(folders, progress.shown)
@@ -87,7 +87,7 @@ def verify(arguments: Arguments) -> int:
 @verb("internal", argument("cell"), SEED)
 def check_cell(arguments: Arguments) -> None:
     """Say whether a cell of params.yaml is fresh, stale or missing; refuse one that is not there or was edited."""
-    from firstorder import freshness
+    from firstorder.records import freshness
 
     session = Session.of(arguments)
     cell = cell_of(session, arguments)

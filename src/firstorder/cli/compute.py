@@ -11,7 +11,7 @@ from firstorder.cli.session import Session
 from firstorder.cli.verbs import COMPILE, DEVICE, ENGINE, SEED, Arguments, argument, verb
 
 if TYPE_CHECKING:
-    from firstorder.training import Problem, Resumable, TrainingState
+    from firstorder.method.training import Problem, Resumable, TrainingState
 
 OUT_OF_TIME = 3  # exit code of a training that --time-limit stopped
 
@@ -52,8 +52,9 @@ def train(arguments: Arguments) -> int:
 
 def _write(session: Session, training: Resumable, state: TrainingState, together: int) -> None:
     """Write what a training that is done leaves: its checkpoint, its curve, and how they were made."""
-    from firstorder import checkpoints, results, stored
-    from firstorder.training import CURVE_COLUMNS, checkpoint_of
+    from firstorder.method.training import CURVE_COLUMNS, checkpoint_of
+    from firstorder.records import checkpoints, results
+    from firstorder.upkeep import stored
 
     problem: Problem = training.problem
     names = {"training": problem.name, "seed": problem.seed}
@@ -74,7 +75,8 @@ def _write(session: Session, training: Resumable, state: TrainingState, together
 @verb("compute", argument("evaluation"), SEED, DEVICE, ENGINE, COMPILE)
 def evaluate(arguments: Arguments) -> None:
     """Evaluate a training for one shot and seed: the records of its two cells."""
-    from firstorder import evaluation, results
+    from firstorder.method import evaluation
+    from firstorder.records import results
 
     start = time.monotonic()
     session, name = Session.of(arguments), arguments.evaluation

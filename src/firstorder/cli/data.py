@@ -15,7 +15,7 @@ from firstorder.errors import UserError
 @verb("compute", argument("--folder", default="data/raw/omniglot", help="where the archives go"))
 def download(arguments: Arguments) -> None:
     """Fetch a data set's official archives, or take them from the folder or URL in DATA_MIRROR."""
-    from firstorder import archives, omniglot
+    from firstorder.data import archives, omniglot
 
     folder = Path(arguments.folder)
     for archive in omniglot.ARCHIVES:
@@ -25,7 +25,7 @@ def download(arguments: Arguments) -> None:
 @verb("compute", argument("dataset"))
 def pack(arguments: Arguments) -> None:
     """Pack a data set into one npz."""
-    from firstorder import packs
+    from firstorder.data import packs
 
     session = Session.of(arguments)
     project = session.project
@@ -34,7 +34,7 @@ def pack(arguments: Arguments) -> None:
         raise UserError(
             f"{arguments.dataset} is made from your copy: firstorder data {arguments.dataset} --source PATH"
         )
-    module = importlib.import_module(f"firstorder.{source}")
+    module = importlib.import_module(f"firstorder.data.{source}")
     raw = session.root / project.data_folder / "raw" / source
     made = module.make_pack(raw, progress.shown) if source == "omniglot" else module.make_pack(progress.shown)
     path = session.root / project.pack_path(arguments.dataset)
@@ -50,7 +50,8 @@ def pack(arguments: Arguments) -> None:
 )
 def data(arguments: Arguments) -> None:
     """Pack mini-ImageNet from the copy you have, with a census beside it; other data sets as `pack` does."""
-    from firstorder import mini_imagenet, packs, results
+    from firstorder.data import mini_imagenet, packs
+    from firstorder.records import results
 
     session = Session.of(arguments)
     name = arguments.dataset

@@ -11,7 +11,7 @@ from firstorder.cli.verbs import PUBLISHED, Arguments, argument, verb
 @verb("look", argument("cell"), argument("--seed", type=int, help="one seed; else all of params.yaml"), PUBLISHED)
 def why(arguments: Arguments) -> None:
     """Walk a cell's number back: the paper's, ours, settings, seeds, digests, commit, machine, time."""
-    from firstorder.report import why as module
+    from firstorder.report.text import why as module
 
     session = Session.of(arguments)
     seeds = session.project.seeds if arguments.seed is None else (arguments.seed,)
@@ -26,8 +26,8 @@ def why(arguments: Arguments) -> None:
 )
 def plan(arguments: Arguments) -> None:
     """List trainings and cells: done, stale, missing, and the time they take on this device as far as measured."""
-    from firstorder import plan as module
-    from firstorder import provenance
+    from firstorder.records import provenance
+    from firstorder.upkeep import plan as module
 
     device = module.Device(arguments.device, provenance.run_information(0, arguments.device)["machine"])
     session = Session.of(arguments)

@@ -15,7 +15,7 @@ from firstorder.cli.verbs import ALLOW_STALE, PUBLISHED, Arguments, argument, ve
 )
 def publish(arguments: Arguments) -> None:
     """Track checkpoints with DVC and push them; refused while anything is stale or does not verify."""
-    from firstorder import publish as module
+    from firstorder.upkeep import publish as module
 
     session = Session.of(arguments)
     wish = module.Wish(session.root, session.project, arguments.trainings, arguments.remote)
@@ -25,7 +25,7 @@ def publish(arguments: Arguments) -> None:
 @verb("publish", argument("readme"), PUBLISHED, ALLOW_STALE, argument("folders", nargs="+"))
 def readme(arguments: Arguments) -> None:
     """Write the README's table from the records in one or more folders."""
-    from firstorder.report import readme as module
+    from firstorder.report.text import readme as module
 
     roots = [Path(folder) for folder in arguments.folders]
     module.update(Path(arguments.readme), roots, Path(arguments.published))

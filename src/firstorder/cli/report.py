@@ -11,7 +11,7 @@ from firstorder.cli.verbs import ALLOW_STALE, PUBLISHED, Arguments, argument, ve
 @verb("internal", ALLOW_STALE)
 def accuracies(arguments: Arguments) -> None:
     """Gather all recorded cells into results/accuracies.csv."""
-    from firstorder.report import accuracies as module
+    from firstorder.report.read import accuracies as module
 
     session = Session.of(arguments)
     print(module.write(session.root, session.project))
@@ -20,7 +20,7 @@ def accuracies(arguments: Arguments) -> None:
 @verb("internal", argument("table"), PUBLISHED, ALLOW_STALE)
 def table(arguments: Arguments) -> None:
     """Write one table (or `sine`): CSV, Markdown and LaTeX."""
-    from firstorder.report import tables
+    from firstorder.report.text import tables
 
     session = Session.of(arguments)
     print(*tables.write(session.root, session.project, arguments.table, Path(arguments.published)), sep="\n")
@@ -29,7 +29,7 @@ def table(arguments: Arguments) -> None:
 @verb("internal", PUBLISHED, ALLOW_STALE)
 def claims(arguments: Arguments) -> None:
     """Judge the paper's claims by what is recorded: CSV and Markdown."""
-    from firstorder.report import claim_tables
+    from firstorder.report.claims import claim_tables
 
     session = Session.of(arguments)
     print(*claim_tables.write(session.root, session.project, Path(arguments.published)), sep="\n")
@@ -43,7 +43,7 @@ WHOLE = argument(
 @verb("internal", argument("figure"), PUBLISHED, WHOLE, ALLOW_STALE)
 def figure(arguments: Arguments) -> None:
     """Draw one figure: PNG, PDF and the CSV behind it."""
-    from firstorder.report import figures
+    from firstorder.report.figures import figures
 
     session, published = Session.of(arguments), Path(arguments.published)
     paths = figures.write(session.root, session.project, arguments.figure, published, whole=arguments.whole)
@@ -53,7 +53,7 @@ def figure(arguments: Arguments) -> None:
 @verb("internal", argument("--captions", default="workflow/report", help="folder of the captions"), ALLOW_STALE)
 def page(arguments: Arguments) -> None:
     """Put tables and figures on one HTML page."""
-    from firstorder.report import page as module
+    from firstorder.report.text import page as module
 
     session = Session.of(arguments)
     print(module.write(session.root, session.project, Path(arguments.captions)))

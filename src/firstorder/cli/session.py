@@ -13,19 +13,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from firstorder import params, settings
+from firstorder import settings
 from firstorder.errors import UserError
+from firstorder.settings import params
 
 if TYPE_CHECKING:
     import torch
 
-    from firstorder.checkpoints import StateFile
-    from firstorder.engines import Choice
-    from firstorder.evaluation import Checkpoint
-    from firstorder.packs import Pack
+    from firstorder.data.packs import Pack
+    from firstorder.engines.engines import Choice
+    from firstorder.method.evaluation import Checkpoint
+    from firstorder.method.tasks import Draws
+    from firstorder.method.training import Problem, Resumable
+    from firstorder.records.checkpoints import StateFile
     from firstorder.settings import EvaluationSettings, Project
-    from firstorder.tasks import Draws
-    from firstorder.training import Problem, Resumable
 
 Arguments = argparse.Namespace
 
@@ -101,7 +102,7 @@ class Session:
 
     def pack(self, dataset: str) -> tuple[Pack, str]:
         """Return a data set's pack and its content digest."""
-        from firstorder import packs
+        from firstorder.data import packs
 
         path = self.project.pack_path(dataset)
         if path not in self._packs:
@@ -110,7 +111,7 @@ class Session:
 
     def choice(self, training: str) -> Choice:
         """Choose the engine for a training."""
-        from firstorder import engines
+        from firstorder.engines import engines
 
         if training not in self._choices:
             chosen = settings.lookup(self.project.trainings, training, "training")
@@ -120,9 +121,9 @@ class Session:
 
     def problems(self, training: str, seeds: Sequence[int]) -> list[Problem]:
         """Load a training's images onto the device for some seeds."""
-        from firstorder import packs
-        from firstorder.images import ImagePool
-        from firstorder.training import Problem
+        from firstorder.data import packs
+        from firstorder.method.images import ImagePool
+        from firstorder.method.training import Problem
 
         chosen = settings.lookup(self.project.trainings, training, "training")
         self.check_seeds(seeds)
@@ -149,9 +150,9 @@ class Session:
 
         Raises UserError where it was made with other settings, data or seed.
         """
-        from firstorder import checkpoints
-        from firstorder.evaluation import evaluation_shape
-        from firstorder.tasks import Draws
+        from firstorder.method.evaluation import evaluation_shape
+        from firstorder.method.tasks import Draws
+        from firstorder.records import checkpoints
 
         (problem,) = self.problems(chosen.training, [seed])
         path = self.root / settings.MODEL.format(training=chosen.training, seed=seed)
@@ -185,7 +186,7 @@ class Session:
 
     def state_file(self, problem: Problem) -> StateFile:
         """Return what keeps the state of a training that is not done."""
-        from firstorder.checkpoints import StateFile
+        from firstorder.records.checkpoints import StateFile
 
         about = self.about(problem)
         identity = settings.digest({**about, "device": self.device.type})
@@ -193,7 +194,7 @@ class Session:
 
     def resumable(self, problem: Problem) -> Resumable:
         """Return a training that goes on where it was interrupted."""
-        from firstorder.training import Resumable
+        from firstorder.method.training import Resumable
 
         return Resumable(problem, self.state_file(problem))
 
@@ -206,7 +207,7 @@ class Session:
         resolved: dict[str, Any],
     ) -> None:
         """Write recorded rows, how they were made beside them, and say where."""
-        from firstorder import results
+        from firstorder.records import results
 
         results.write_rows(self.root / path, columns, rows)
         results.write_run(self.root / path, run | results.made_with(resolved))
@@ -216,7 +217,7 @@ class Session:
         """Describe a computation for its `.run.json`; on a GPU the peak memory is the GPU's."""
         import torch
 
-        from firstorder import provenance
+        from firstorder.records import provenance
 
         made = provenance.run_information(seconds, self.device_name)
         if engine is not None:
@@ -233,7 +234,7 @@ def ready_device(name: str) -> torch.device:
     """
     import torch
 
-    from firstorder import allocator
+    from firstorder.bench import allocator
 
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")

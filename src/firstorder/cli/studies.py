@@ -12,9 +12,9 @@ from firstorder.cli.session import Session
 from firstorder.cli.verbs import DEVICE, SEED, Arguments, argument, verb
 
 if TYPE_CHECKING:
-    from firstorder.images import ImagePool
-    from firstorder.probes import Model
-    from firstorder.tasks import Draws
+    from firstorder.method.images import ImagePool
+    from firstorder.method.tasks import Draws
+    from firstorder.studies.probes import Model
 
 Rows = list[list[Any]]
 
@@ -22,7 +22,7 @@ Rows = list[list[Any]]
 @verb("compute", argument("evaluation"), SEED, DEVICE)
 def adaptation(arguments: Arguments) -> None:
     """Measure accuracy along an evaluation's inner steps, as params.yaml's section adaptations says."""
-    from firstorder import probes
+    from firstorder.studies import probes
 
     session, name = Session.of(arguments), arguments.evaluation
     resolved = session.project.settings_of_adaptation(name)
@@ -39,7 +39,8 @@ def adaptation(arguments: Arguments) -> None:
 @verb("compute", argument("evaluation"), SEED, DEVICE)
 def alphabets(arguments: Arguments) -> None:
     """Count which alphabet is taken for which in an evaluation, as params.yaml's section alphabets says."""
-    from firstorder import packs, probes
+    from firstorder.data import packs
+    from firstorder.studies import probes
 
     session, name = Session.of(arguments), arguments.evaluation
     project = session.project
@@ -70,7 +71,7 @@ class Look:
 
 
 def _look_into(session: Session, look: Look) -> None:
-    from firstorder import probes
+    from firstorder.studies import probes
 
     start = time.monotonic()
     chosen = replace(session.project.evaluations[look.evaluation], **look.lengths)
@@ -84,8 +85,8 @@ def _look_into(session: Session, look: Look) -> None:
 @verb("compute")
 def manifolds(arguments: Arguments) -> None:
     """Compute Figure 2: Reptile's iterates between two curves in the plane."""
-    from firstorder import manifolds as module
-    from firstorder import provenance
+    from firstorder.records import provenance
+    from firstorder.studies import manifolds as module
 
     start = time.monotonic()
     session = Session.of(arguments)
@@ -99,7 +100,7 @@ def manifolds(arguments: Arguments) -> None:
 @verb("compute")
 def sine(arguments: Arguments) -> None:
     """Compute Figure 1: meta-train on sine waves, adapt to new ones: losses and fits."""
-    from firstorder import sine as module
+    from firstorder.studies import sine as module
 
     start = time.monotonic()
     session = Session.of(arguments)
@@ -115,7 +116,7 @@ def sine(arguments: Arguments) -> None:
 @verb("compute")
 def theory(arguments: Arguments) -> None:
     """Compute section 5: E[g] of MAML, FOMAML and Reptile over all mini-batch orders, and its expansion."""
-    from firstorder import theory as module
+    from firstorder.studies import theory as module
 
     start = time.monotonic()
     session = Session.of(arguments)
@@ -130,7 +131,7 @@ def theory(arguments: Arguments) -> None:
 @verb("compute", argument("training"), SEED, DEVICE)
 def inner_products(arguments: Arguments) -> None:
     """Measure inner products of a task's gradients while a training and its joint counterpart go on."""
-    from firstorder import inner_products as module
+    from firstorder.studies import inner_products as module
 
     start = time.monotonic()
     session, name = Session.of(arguments), arguments.training

@@ -20,7 +20,7 @@ from firstorder.cli.verbs import Arguments, argument, verb
 )
 def hold(arguments: Arguments) -> int:
     """Wait until nothing else computes the same in this folder, then run a command; its end frees the locks."""
-    from firstorder import locks
+    from firstorder.upkeep import locks
 
     session = Session.of(arguments)
     if arguments.report:

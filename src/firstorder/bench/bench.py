@@ -1,0 +1,232 @@
+"""The benchmark: every workload with every engine, in turns, beside the machine's own limit; one JSON comes out.
+
+A newcomer would get wrong: "one process" may use all cores; "side by side" is as many processes of one thread as there
+are cores, all at once, and their total. On a GPU there is one process. The limit is the same for both ways: the best
+of the machine's float32 matrix products with all cores, measured before and after everything else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from firstorder.bench import flops, timing
+from firstorder.bench.cases import ENGINES, PLAIN, RECORDED
+from firstorder.bench.workers import Job, Worker, crew, total_rate
+from firstorder.bench.workloads import Workload
+from firstorder.files import replacing
+from firstorder.method.models import make_network
+from firstorder.progress import Bar, Track, silent
+from firstorder.records import provenance
+
+SCHEMA = 1
+ONE, SIDE_BY_SIDE = "one process", "side by side"
+STARTS = 3  # of each start-up time
+SCALED = "W1"
+SCALING_COUNTS: dict[str, dict[str, tuple[int, ...]]] = {
+    "cpu": {"outer steps": (1, 2, 4, 8), "tasks": (1, 2, 4, 8, 16), "lanes": (1, 2, 4, 8, 16)},
+    "cuda": {"outer steps": (1, 4, 16, 64), "tasks": (1, 4, 16, 64), "lanes": (1, 4, 16, 64, 256, 1024)},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What to measure."""
+
+    device: str  # "cpu" or "cuda"
+    workloads: Mapping[str, Workload]
+    engines: Sequence[str]  # of cases.CONTENDERS
+    rounds: int = 5
+    seconds: float = 0.5  # at least, a turn
+    cores: int = 1
+    scaling: Mapping[str, Sequence[int]] | None = None  # counts by axis; None: SCALING_COUNTS
+    starts: int = STARTS
+
+    def ways(self) -> dict[str, tuple[int, int]]:
+        """Return processes and threads in each by way of running: "one process", "side by side"."""
+        if self.device == "cuda":
+            return {ONE: (1, 1)}
+        return {ONE: (1, self.cores)} | ({SIDE_BY_SIDE: (self.cores, 1)} if self.cores > 1 else {})
+
+    def job(self, workload: Workload, engine: str, threads: int) -> Job:
+        """Return the job of a process of this benchmark."""
+        return Job(workload=workload, engine=engine, device=self.device, threads=threads)
+
+
+def run(bench: Bench, track: Track = silent) -> dict[str, Any]:
+    """Measure everything; return what `write` writes. Rates are steps (outer steps or tasks) a second."""
+    begun = time.monotonic()
+    turns = len(bench.ways()) * len(bench.workloads) * len(bench.engines) * bench.rounds
+    with track("bench", turns, "turns") as bar:
+        limit = _limits(bench)
+        measured = {name: _workload(bench, workload, bar) for name, workload in bench.workloads.items()}
+        scaling = _scaling(bench)
+        limit = _better(limit, _limits(bench))
+    for name, result in measured.items():
+        _judge(bench.workloads[name], result, limit)
+    device = torch.cuda.get_device_name() if bench.device == "cuda" else "cpu"
+    return {
+        "schema": SCHEMA,
+        "device": bench.device,
+        "machine": _machine(device),
+        "run": provenance.run_information(time.monotonic() - begun, device),
+        "settings": {"rounds": bench.rounds, "seconds_per_turn": bench.seconds, "cores": bench.cores},
+        "limits": limit,
+        "workloads": measured,
+        "scaling": {"workload": SCALED, "engines": scaling},
+        "startup_seconds": startup(bench.starts),
+    }
+
+
+def write(folder: Path, result: Mapping[str, Any]) -> Path:
+    """Write a result as <machine>.json into `folder`, keys in order; return its path."""
+    slug = re.sub(r"[^a-z0-9]+", "-", result["machine"].lower()).strip("-")
+    path = folder / f"{slug}.json"
+    with replacing(path) as part:
+        part.write_text(json.dumps(result, sort_keys=True, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    return path
+
+
+def startup(starts: int = STARTS) -> dict[str, float]:
+    """Time starting, in seconds: the command line's help, and torch's import alone; the median of `starts`."""
+    commands = {"firstorder --help": ["-m", "firstorder", "--help"], "import torch": ["-c", "import torch"]}
+    found = {}
+    for name, command in commands.items():
+        times = []
+        for _ in range(starts):
+            begun = time.monotonic()
+            subprocess.run([sys.executable, *command], stdout=subprocess.DEVNULL, check=True)
+            times.append(time.monotonic() - begun)
+        found[name] = round(statistics.median(times), 3)
+    return found
+
+
+def _machine(device: str) -> str:
+    """Name what was measured: processor or GPU, and the cores that the process may use."""
+    processor, cores = provenance.run_information(0, device)["machine"].split(", ")[:2]
+    return f"{processor if device == 'cpu' else device}, {cores}"
+
+
+def _workload(bench: Bench, workload: Workload, bar: Bar) -> dict[str, Any]:
+    """Measure one workload: all engines in turns, one way of running after the other."""
+    result: dict[str, Any] = {
+        "title": workload.title,
+        "unit": workload.unit,
+        "operations": workload.operations,
+        "engines": {},
+        "left_out": {},
+    }
+    for way, (processes, threads) in bench.ways().items():
+        with ExitStack() as stack:
+            crews = {}
+            for engine in bench.engines:
+                if engine in result["left_out"]:
+                    bar.advance(bench.rounds)
+                    continue
+                workers = stack.enter_context(crew([bench.job(workload, engine, threads)] * processes))
+                if workers[0].absent is None:
+                    crews[engine] = workers
+                else:
+                    result["left_out"][engine] = workers[0].absent
+                    bar.advance(bench.rounds)
+            turns = {engine: partial(total_rate, workers, bench.seconds) for engine, workers in crews.items()}
+            rates = timing.interleaved(turns, bench.rounds, lambda name: bar.advance(1, f"{workload.title}, {name}"))
+            for engine, workers in crews.items():
+                entry = {"processes": processes, "threads": threads, **timing.summary(rates[engine])}
+                result["engines"].setdefault(engine, {})[way] = entry | _told(workers[0], bench.device)
+            if PLAIN in crews and way == ONE:
+                result |= _asked(crews[PLAIN][0], "inputs")
+    return result
+
+
+def _told(worker: Worker, device: str) -> dict[str, Any]:
+    """Ask a worker what it knows of itself: memory, seconds to its first step, units of a step; kernels on a GPU."""
+    told = {
+        "units": _asked(worker, "units"),
+        "first_step_seconds": round(worker.first_step_seconds, 2),
+        **_asked(worker, "memory"),
+    }
+    if device == "cuda":
+        told["kernels"] = _asked(worker, "kernels")
+    return told
+
+
+def _judge(workload: Workload, result: dict[str, Any], limit: Mapping[str, Any]) -> None:
+    """Add to each way of running the fraction of the limit that it reaches and, on a GPU, two floors of its time.
+
+    Launch-bound floor: kernels a step times the seconds that an idle kernel costs in a CUDA graph. Bandwidth-bound
+    floor: bytes that the step must move (flops.bytes_of_outer_step) over the measured bandwidth of copies.
+    """
+    for ways in result["engines"].values():
+        for entry in ways.values():
+            rate = entry["median"] * workload.operations / 1e9
+            entry["gflop_per_second"] = float(f"{rate:.4g}")
+            entry["fraction_of_limit"] = float(f"{rate / limit['gflop_per_second']:.3g}")
+            if "kernels" in entry:
+                entry["launch_floor_seconds"] = float(f"{entry['kernels'] * limit['launch_seconds']:.3g}")
+                if workload.evaluation is None:
+                    parameters = make_network(workload.settings.network, workload.settings.way).parameters
+                    moved = entry["units"] * flops.bytes_of_outer_step(workload.settings, parameters)
+                    floor = moved / limit["copy_gigabytes_per_second"] / 1e9
+                    entry["bandwidth_floor_seconds"] = float(f"{floor:.3g}")
+
+
+def _limits(bench: Bench) -> dict[str, Any]:
+    """Measure the machine: arithmetic of one thread and all; on a GPU its own, copies and launches."""
+    first = next(iter(bench.workloads.values()))
+    by_threads = {}
+    found: dict[str, Any] = {}
+    for threads in sorted({1, bench.cores}) if bench.device == "cpu" else (1,):
+        with crew([bench.job(first, PLAIN, threads)]) as (worker,):
+            by_threads[str(threads)] = _asked(worker, "limit")
+            if bench.device == "cuda":
+                found = _asked(worker, "gpu")
+    best = {threads: max(sizes.values()) for threads, sizes in by_threads.items()}
+    return {
+        **found,
+        "arithmetic": by_threads,
+        "gflop_per_second": max(best.values()),
+        "gflop_per_second_one_thread": best["1"],
+    }
+
+
+def _better(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the better of two measurements of the machine, entry by entry."""
+    return {
+        key: _better(value, second[key])
+        if isinstance(value, Mapping)
+        else (min if key == "launch_seconds" else max)(value, second[key])
+        for key, value in first.items()
+    }
+
+
+def _scaling(bench: Bench) -> dict[str, list[dict[str, Any]]]:
+    """Time more and more outer steps, tasks and lanes of one workload, with each engine, one thread."""
+    workload = bench.workloads.get(SCALED)
+    if workload is None:
+        return {}
+    counts = SCALING_COUNTS[bench.device] if bench.scaling is None else bench.scaling
+    found = {}
+    for engine in bench.engines:
+        if engine in ENGINES or RECORDED.get(engine) == 1:
+            with crew([bench.job(workload, engine, 1)]) as (worker,):
+                if worker.absent is None:
+                    found[engine] = _asked(worker, "scaling", counts)
+    return found
+
+
+def _asked(worker: Worker, request: str, *values: Any) -> Any:
+    worker.ask(request, *values)
+    return worker.answer()

@@ -1,0 +1,110 @@
+"""Measures what the machine can do at best: arithmetic, and on a GPU copies, launches and kernels of a step."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from firstorder.bench.timing import nothing, timed
+from firstorder.engines.native import native
+
+SIZES = {"cpu": (512, 1024, 2048), "cuda": (4096, 8192)}
+TRIES = 3
+SECONDS = {"cpu": 0.3, "cuda": 0.1}
+TINY_KERNELS = 1000
+COPIED_BYTES = 2**30
+PROFILED_STEPS = 3
+REGISTERS = "registers"
+PEAK_ROUNDS = 50_000_000
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done all that it was told."""
+    (torch.cuda.synchronize if device.type == "cuda" else nothing)()
+
+
+def arithmetic(device: torch.device, threads: int) -> dict[str, float]:
+    """Measure float32 products of square matrices, in GFLOP/s by size: the best of TRIES; on a CPU `registers`, too.
+
+    A product of two n x n matrices counts 2 n^3 operations. TensorFloat-32 stays off, as in trainings.
+    """
+    torch.set_num_threads(threads)
+    rates = {}
+    for size in SIZES[device.type]:
+        left, right = (torch.rand(size, size, device=device) for _ in range(2))
+        product = torch.empty_like(left)
+        best = 0.0
+        for _ in range(TRIES):
+            multiply = partial(torch.mm, left, right, out=product)
+            done, taken = timed(multiply, SECONDS[device.type], lambda: synchronise(device))
+            best = max(best, 2 * size**3 * done / taken / 1e9)
+        rates[str(size)] = round(best, 1)
+    return rates | (registers(threads) if device.type == "cpu" else {})
+
+
+def registers(threads: int) -> dict[str, float]:
+    """Measure float32 multiply-adds in registers on a CPU, in GFLOP/s: the best of TRIES; nothing without native.c.
+
+    A library's matrix products may be far below what the processor does; this is what nothing can exceed.
+    """
+    best = 0.0
+    for _ in range(TRIES):
+        start = time.perf_counter()
+        with ThreadPoolExecutor(threads) as pool:
+            operations = list(pool.map(native.peak, [PEAK_ROUNDS] * threads))
+        taken = time.perf_counter() - start
+        if None in operations:
+            return {}
+        best = max(best, sum(done or 0.0 for done in operations) / taken / 1e9)
+    return {REGISTERS: round(best, 1)}
+
+
+def copy_bandwidth(device: torch.device) -> float:
+    """Measure copies on a GPU, in GB/s: bytes read and bytes written, both counted; the best of TRIES."""
+    source = torch.empty(COPIED_BYTES, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    runs = [
+        timed(lambda: target.copy_(source), SECONDS["cuda"], lambda: synchronise(device), block=10)
+        for _ in range(TRIES)
+    ]
+    return round(max(2 * COPIED_BYTES * done / taken for done, taken in runs) / 1e9, 1)
+
+
+def launch_gap(device: torch.device) -> float:
+    """Measure the seconds that one kernel costs in a CUDA graph when it has nothing to do; the best of TRIES.
+
+    A graph of TINY_KERNELS additions to one number, each of which waits for the one before, is replayed.
+    """
+    number = torch.zeros(1, device=device)
+    side = torch.cuda.Stream(device)
+    with torch.cuda.stream(side):  # capture needs a first run on a stream of its own
+        number.add_(1)
+    torch.cuda.current_stream(device).wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(TINY_KERNELS):
+            number.add_(1)
+    runs = [timed(graph.replay, SECONDS["cuda"], lambda: synchronise(device)) for _ in range(TRIES)]
+    return min(taken / done for done, taken in runs) / TINY_KERNELS
+
+
+def kernels_of(step: Callable[[], object], device: torch.device) -> float:
+    """Count the kernels that a step runs on a GPU (torch.profiler; those of replayed graphs too), copies left out.
+
+    The median of PROFILED_STEPS steps, since now and then a step draws a block of tasks ahead.
+    """
+    counts = []
+    for _ in range(PROFILED_STEPS):
+        synchronise(device)
+        with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+            step()
+            synchronise(device)
+        names = [event.name.lower() for event in profiled.events() if event.device_type.name == "CUDA"]
+        counts.append(sum(not name.startswith(("memcpy", "memset")) for name in names))
+    return float(statistics.median(counts))

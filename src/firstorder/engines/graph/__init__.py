@@ -1,0 +1,1 @@
+"""Whole outer steps of several seeds on the device, captured as CUDA graphs."""

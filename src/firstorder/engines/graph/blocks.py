@@ -1,0 +1,101 @@
+"""What outer steps need, drawn on the device for many of them ahead: image positions, labels, step sizes, rates.
+
+A newcomer would get wrong: nothing of it depends on how many outer steps a block has or where it begins; draws are
+keyed by (seed, outer step, task), so a training may stop after any block and go on with blocks of other lengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from firstorder.engines.lanes import device_draws
+from firstorder.method.inner_loop import adam_rate
+from firstorder.method.tasks import TaskShape
+from firstorder.method.training import WITHOUT_MEMORY, Problem, step_size, training_shape
+
+# Random 64-bit numbers drawn at once; working on them takes about a dozen times their 8 bytes.
+NUMBERS_AT_ONCE = 2**24
+LONGEST = 250  # outer steps, so that a block's end comes every few seconds
+
+
+@dataclass(frozen=True)
+class Block:
+    """What `outer steps` outer steps of all runs need; the first axis of every tensor counts them.
+
+    `images` [steps, runs, tasks, inner steps, batch] are positions in the pool of all runs, `labels` their labels;
+    `query` [steps, runs, tasks, way * query] and `query_labels` likewise. `step_sizes` [steps, runs, 1] are epsilon,
+    the outer Adam's bias correction included; `rates` [steps, inner steps of all tasks] those of the inner Adam.
+    """
+
+    images: Tensor
+    labels: Tensor
+    query: Tensor
+    query_labels: Tensor
+    step_sizes: Tensor
+    rates: Tensor
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Return all tensors, always in the same order."""
+        return self.images, self.labels, self.query, self.query_labels, self.step_sizes, self.rates
+
+
+def longest(problems: Sequence[Problem]) -> int:
+    """Return how many outer steps a block of these runs may have."""
+    numbers = sum(_numbers(training_shape(problem)) * problem.settings.meta_batch_size for problem in problems)
+    return max(1, min(LONGEST, NUMBERS_AT_ONCE // numbers))
+
+
+def _numbers(shape: TaskShape) -> int:
+    """Return about how many random numbers a task takes."""
+    pool = shape.way * shape.support
+    order = shape.inner_steps * (shape.inner_batch_size if shape.sampling == "cycle" else pool)
+    return shape.pool_classes + shape.way * (shape.stride + 1) + order + pool
+
+
+def inner_steps_taken(problem: Problem) -> int:
+    """Return by how much an outer step raises the inner optimiser's count of steps."""
+    settings = problem.settings
+    if settings.inner_optimiser != "adam" or settings.algorithm in WITHOUT_MEMORY:
+        return 0
+    return settings.inner_steps * (settings.meta_batch_size if settings.second_moments == "carried" else 1)
+
+
+def rates(problem: Problem, outer_steps: range) -> list[list[float]]:
+    """Return the inner Adam's rates [outer steps, inner steps], see inner_loop.adam_step."""
+    taken = inner_steps_taken(problem)
+    count = taken or problem.settings.inner_steps
+    alpha = problem.settings.inner_learning_rate
+    return [[adam_rate(alpha, step * taken + inner + 1) for inner in range(count)] for step in outer_steps]
+
+
+def draw(problems: Sequence[Problem], offsets: Sequence[int], outer_steps: range) -> Block:
+    """Draw a block for all runs; `offsets` say where in the common pool each run's images begin."""
+    settings, device = problems[0].settings, problems[0].device
+    tasks = settings.meta_batch_size
+    step = torch.arange(outer_steps.start, outer_steps.stop, device=device).repeat_interleave(tasks)
+    task = torch.arange(tasks, device=device).repeat(len(outer_steps))
+    parts = []
+    for problem, offset in zip(problems, offsets, strict=True):
+        drawn = device_draws.draw(training_shape(problem), problem.seed, "training", step, task)
+        parts.append((drawn.batches + offset, drawn.batch_labels, drawn.query + offset))
+    images, labels, query = (
+        torch.stack([part.unflatten(0, (len(outer_steps), tasks)) for part in run], dim=1)
+        for run in zip(*parts, strict=True)
+    )
+    query_labels = torch.arange(query.shape[-1], device=device) // (settings.query_shot or 1)
+    dtype = problems[0].dtype
+    sizes = torch.tensor(
+        [[step_size(problem.settings, step) for step in outer_steps] for problem in problems], dtype=dtype
+    )
+    return Block(
+        images,
+        labels,
+        query,
+        query_labels.expand_as(query),
+        sizes.T[..., None].to(device),
+        torch.tensor(rates(problems[0], outer_steps), dtype=dtype).to(device),
+    )

@@ -1,0 +1,1 @@
+"""The inner loop for many lanes at once, as batched matrix products."""

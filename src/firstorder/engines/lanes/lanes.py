@@ -1,0 +1,309 @@
+"""An engine for many lanes at once: forward and backward by hand, lanes as the batch of batched matrix products.
+
+It computes what inner_loop.py and models.py compute, its oracle, for the networks of models.py and on any device. It
+never waits for the device and never looks at a number on it, so a CUDA graph can record it.
+
+A newcomer would get wrong: inside, the parameters of all lanes are one vector *of pieces*: all lanes' first kernels,
+then all lanes' second kernels and so on. Every piece is dense [lanes, size], so that matrix products, normalisation
+and the optimiser's step take it as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from firstorder.engines.lanes import device_draws, patches
+from firstorder.engines.lanes.passes import Passes, Saved, Workspace
+from firstorder.method.images import ImagePool, TaskImages, query_labels
+from firstorder.method.inner_loop import ADAM_BETA2, ADAM_EPSILON, ByHand, InnerLoop, OptimiserState, adam_rate
+from firstorder.method.models import make_network
+from firstorder.method.tasks import Draws, TaskShape
+
+# Up to so many lanes a vector changes its order by a table of places, one kernel; for more the table is too large.
+LANES_BY_TABLE = 64
+# On a GPU as many lanes are evaluated at once as fit into so many bytes, whatever the GPU has: rounding depends on it.
+LANES_BYTES = 16 * 2**30
+MOST_LANES = 4096
+PRECISIONS = ("float32", "tf32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A mini-batch of every lane with the first convolution's patches taken.
+
+    `patches` [lanes, batch * places, 9 * channels]; `targets` [lanes, batch, way], 1 at the label and 0 elsewhere.
+    """
+
+    patches: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        """Return the number of lanes."""
+        return len(self.patches)
+
+
+# (images [lanes, batch, channels, height, width], labels [lanes, batch]), the same prepared, or what makes either.
+Batch = tuple[Tensor, Tensor] | Prepared | Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class LanesEngine(ByHand):
+    """The engine for one architecture and way; see inner_loop.Engine.
+
+    `rates` [inner steps], on the device: the learning rates of Adam's steps, bias correction included, of which the
+    optimiser's count of steps says the next; None: they follow from that count. `precision` is that of the matrix
+    products, and with "bfloat16" of the maps between them; all else stays as it is. `compiled`: torch.compile joins
+    what lies between the matrix products.
+    """
+
+    network: str
+    way: int
+    rates: Tensor | None = None
+    precision: str = "float32"
+    compiled: bool = False
+    _kept: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """What records call it."""
+        return "lanes, compiled" if self.compiled else "lanes"
+
+    def prepare(self, images: Tensor, labels: Tensor) -> Prepared:
+        """Prepare images [lanes, batch, channels, height, width], or [lanes, steps, batch, ...] for many steps."""
+        classes = self._keep("classes", lambda: torch.arange(self.way, device=labels.device))
+        targets = labels[..., None] == classes
+        return Prepared(self._first(images), targets.to(images.dtype))
+
+    @torch.no_grad()
+    def adapt(
+        self, inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Batch]
+    ) -> tuple[Tensor, OptimiserState]:
+        """Adapt every lane to its own mini-batches: U^k of Algorithm 1, line 4."""
+        lanes, steps = len(parameters), state.steps
+        vector, mask = self._to_pieces(parameters), self._mask(inner, parameters)
+        adam = inner.optimiser == "adam"
+        moments = self._to_pieces(state.second_moments) if adam else vector
+        with self._products():
+            for batch in batches:
+                gradient = self._gradient(vector, lanes, self._ready(batch))
+                if mask is not None:
+                    gradient.mul_(mask)
+                if adam:
+                    steps += 1
+                    self._keep("adam", lambda: _compiled(_adam_step) if self.compiled else _adam_step)(
+                        vector, gradient, moments, self._rate(inner, steps, vector)
+                    )
+                else:
+                    vector.add_(gradient, alpha=-inner.learning_rate)
+        second_moments = self._from_pieces(moments, lanes) if adam else state.second_moments
+        return self._from_pieces(vector, lanes), OptimiserState(second_moments, steps)
+
+    @torch.no_grad()
+    def gradient(self, inner: InnerLoop, parameters: Tensor, batch: Batch) -> Tensor:
+        """Return the gradient of a mini-batch's loss, [lanes, parameters]."""
+        lanes = len(parameters)
+        with self._products():
+            found = self._gradient(self._to_pieces(parameters), lanes, self._ready(batch))
+        return self._from_pieces(found, lanes)
+
+    def hessian_product(self, inner: InnerLoop, parameters: Tensor, batch: Batch, vector: Tensor) -> Tensor:
+        """Return the Hessian of a mini-batch's loss times `vector` masked by `inner.adapted`, by autograd."""
+        lanes, ready = len(parameters), self._ready(batch)
+        with torch.no_grad():
+            point, along, mask = self._to_pieces(parameters), self._to_pieces(vector), self._mask(inner, parameters)
+            along = along if mask is None else along * mask
+        point.requires_grad_()
+        with self._products():
+            weights = self._weights(point, lanes)
+            logits = self._passes.differentiable(weights, ready.patches, self._space(ready.patches))
+            loss = -(logits.to(point.dtype).log_softmax(dim=-1) * ready.targets).sum()
+            (slope,) = torch.autograd.grad(loss, point, create_graph=True)
+            (product,) = torch.autograd.grad((slope * along).sum(), point)
+        return self._from_pieces(product, lanes)
+
+    @torch.no_grad()
+    def logits(self, inner: InnerLoop, parameters: Tensor, images: Tensor) -> Tensor:
+        """Return the network's logits [lanes, batch, way]."""
+        first = self._first(images)
+        with self._products():
+            weights = self._weights(self._to_pieces(parameters), len(parameters))
+            return self._passes.forward(weights, first, self._space(first), None)[0].to(parameters.dtype)
+
+    def inductive_logits(self, inner: InnerLoop, parameters: Tensor, support: Tensor, query: Tensor) -> Tensor:
+        """Classify each query image with the support set alone, a lane for each query of each lane."""
+        lanes, queries = query.shape[:2]
+        lane = torch.arange(lanes, device=query.device).repeat_interleave(queries)
+        single = query.flatten(0, 1).unsqueeze(1)  # [lanes * queries, 1, ...]
+        size = (support.shape[1] + 1) * self.image_bytes(support.element_size())
+        chunk = max(1, LANES_BYTES // (size + _state_bytes(parameters)))
+        rows = [
+            self.logits(inner, parameters[some], torch.cat([support[some], images], dim=1))[:, -1]
+            for some, images in zip(lane.split(chunk), single.split(chunk), strict=True)
+        ]
+        return torch.cat(rows).view(lanes, queries, -1)
+
+    def task_images(self, pool: ImagePool, draws: Draws, tasks: range, dtype: torch.dtype) -> TaskImages:
+        """Draw the tasks on the device, which would wait for the host's draws; each mini-batch is gathered in turn."""
+        numbers = torch.arange(tasks.start, tasks.stop, device=pool.images.device)
+        steps = torch.full_like(numbers, draws.step)
+        drawn = device_draws.draw(draws.shape, draws.seed, draws.purpose, steps, numbers)
+        positions, labels = drawn.batches, drawn.batch_labels
+
+        def gathered(step: int) -> tuple[Tensor, Tensor]:
+            return pool.take(positions[:, step], dtype), labels[:, step]
+
+        batches = [partial(gathered, step) for step in range(positions.shape[1])]
+        query = pool.take(drawn.query, dtype)
+        return TaskImages(batches, pool.take(drawn.support, dtype), query, query_labels(query, drawn.way))
+
+    def lanes_at_once(self, pool: ImagePool, shape: TaskShape, parameters: Tensor) -> int:
+        """Return how many tasks of an evaluation are adapted side by side: as many as fit into LANES_BYTES."""
+        if pool.images.device.type == "cpu":
+            return super().lanes_at_once(pool, shape, parameters)
+        size = shape.inner_batch_size * self.image_bytes(parameters.element_size())
+        return min(max(1, LANES_BYTES // (size + _state_bytes(parameters))), MOST_LANES)
+
+    def image_bytes(self, itemsize: int = 4) -> int:
+        """Bytes that one image of one lane's mini-batch takes during a step, about: patches twice and five maps."""
+        total = 0
+        for block, convolution in self._passes.convolutions.items():
+            channels = self._passes.architecture.channels if block == 1 else self._passes.architecture.filters
+            patch = patches.TAPS * channels * (1 if block == 1 else 2)
+            total += convolution.out**2 * (patch + 5 * self._passes.architecture.filters)
+        return total * (2 if self.precision == "bfloat16" else itemsize)
+
+    @property
+    def _passes(self) -> Passes:
+        made: Passes = self._keep("passes", lambda: Passes(self.network, self.way, joinable=self.compiled))
+        return made
+
+    def _keep(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Return what is kept under `key`, made at first use. A recorded graph reads it: it is never dropped."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
+
+    @contextlib.contextmanager
+    def _products(self) -> Iterator[None]:
+        """Choose what float32 matrix products may do on a GPU; elsewhere it changes nothing."""
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+
+    def _first(self, images: Tensor) -> Tensor:
+        maps = images.to(torch.bfloat16) if self.precision == "bfloat16" else images
+        first = self._passes.convolutions[1]
+        table = self._keep("images", lambda: patches.image_table(first, images.shape[-3], images.device))
+        return patches.image_patches(maps, table)
+
+    def _ready(self, batch: Batch) -> Prepared:
+        batch = batch() if callable(batch) else batch
+        return batch if isinstance(batch, Prepared) else self.prepare(*batch)
+
+    def _space(self, first: Tensor) -> Workspace:
+        lanes, batch = len(first), first.shape[1] // self._passes.convolutions[1].out ** 2
+        key = ("workspace", lanes, batch, first.dtype)
+        made: Workspace = self._keep(key, lambda: self._passes.workspace(first, lanes, batch))
+        return made
+
+    def _weights(self, vector: Tensor, lanes: int) -> dict[str, Tensor]:
+        """View the vector of pieces by name; kernels and the head in the precision of the maps."""
+        weights = self._passes.views(vector, lanes)
+        if self.precision == "bfloat16":
+            low = self._passes.views(vector.to(torch.bfloat16), lanes)
+            weights = {name: view if "normalisation" in name else low[name] for name, view in weights.items()}
+        if not self._passes.architecture.scale:
+            size = lanes * self._passes.architecture.filters
+            weights["ones"] = self._keep(("ones", size, vector.dtype), lambda: vector.new_ones(size).detach())
+        return weights
+
+    def _gradient(self, vector: Tensor, lanes: int, batch: Prepared) -> Tensor:
+        weights, space = self._weights(vector, lanes), self._space(batch.patches)
+        compute = self._keep("gradient", lambda: _compiled(_loss_gradient) if self.compiled else _loss_gradient)
+        found: Tensor = compute(self._passes, weights, batch.patches, batch.targets, space)
+        return found.to(vector.dtype)
+
+    def _rate(self, inner: InnerLoop, steps: int, like: Tensor) -> float | Tensor:
+        """Return alpha times Adam's bias correction at a step counted from 1, see inner_loop.adam_step."""
+        if self.rates is not None:
+            return self.rates[steps - 1]
+        rate: float = adam_rate(inner.learning_rate, steps)
+        # A compiled step takes numbers as part of its code: it must not see a new one each time.
+        return torch.full((), rate, dtype=like.dtype, device=like.device) if self.compiled else rate
+
+    def _mask(self, inner: InnerLoop, parameters: Tensor) -> Tensor | None:
+        if inner.adapted is None:
+            return None
+        return self._to_pieces(inner.adapted.to(parameters.dtype).expand_as(parameters))
+
+    def _order(self, like: Tensor) -> Tensor:
+        """Return where in [lanes, parameters] each entry of the vector of pieces lies."""
+        lanes, parameters = like.shape
+        places = torch.arange(lanes * parameters, device=like.device).view(lanes, parameters)
+        return torch.cat([part.reshape(-1) for part in self._parts(places)]).int()
+
+    def _parts(self, flat: Tensor) -> list[Tensor]:
+        """View [lanes, parameters] as parts in the order of the pieces."""
+        shapes = make_network(self.network, self.way).shapes
+        sizes = [math.prod(shape) for shape in shapes.values()]
+        named = dict(zip(shapes, flat.split(sizes, dim=1), strict=True))
+        return [named[name] for name in self._passes.pieces]
+
+    def _to_pieces(self, flat: Tensor) -> Tensor:
+        """Return [lanes, parameters] as a new vector of pieces [lanes * parameters]."""
+        lanes = len(flat)
+        if lanes == 1 or lanes > LANES_BY_TABLE:
+            return torch.cat([part.reshape(-1) for part in self._parts(flat)])
+        order = self._keep(("order", lanes), lambda: self._order(flat))
+        return flat.reshape(-1).index_select(0, order)
+
+    def _from_pieces(self, vector: Tensor, lanes: int) -> Tensor:
+        """Return a vector of pieces as [lanes, parameters], the inverse of `_to_pieces`."""
+        if lanes == 1 or lanes > LANES_BY_TABLE:
+            views = self._passes.views(vector, lanes)
+            shapes = make_network(self.network, self.way).shapes
+            return torch.cat([views[name].reshape(lanes, -1) for name in shapes], dim=1)
+        back = self._keep(("back", lanes), lambda: self._order(vector.view(lanes, -1)).argsort().int())
+        return vector.index_select(0, back).view(lanes, -1)
+
+
+def _state_bytes(parameters: Tensor) -> int:
+    """Bytes of a lane's parameters, second moments, gradient, and what comes and goes beside them."""
+    return 8 * parameters.shape[1] * parameters.element_size()
+
+
+def _loss_gradient(
+    passes: Passes, weights: dict[str, Tensor], first: Tensor, targets: Tensor, space: Workspace
+) -> Tensor:
+    """Return the gradient of the cross entropy summed over the mini-batch, a vector of pieces."""
+    saved: list[Saved] = []
+    logits, features = passes.forward(weights, first, space, saved)
+    # The slope of the cross entropy: probabilities less 1 at the label.
+    slope = logits.to(targets.dtype).softmax(dim=-1).sub_(targets).to(features.dtype)
+    return passes.backward(weights, slope, features, space, saved)
+
+
+def _adam_step(vector: Tensor, gradient: Tensor, moments: Tensor, rate: float | Tensor) -> None:
+    """Take inner_loop.adam_step in place."""
+    moments.mul_(ADAM_BETA2).addcmul_(gradient, gradient, value=1 - ADAM_BETA2)
+    size = moments.sqrt().add_(ADAM_EPSILON)
+    if isinstance(rate, Tensor):
+        vector.addcdiv_(gradient.mul_(rate), size, value=-1)
+    else:
+        vector.addcdiv_(gradient, size, value=-rate)
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    compiled: Callable[..., Any] = torch.compile(function, fullgraph=True, dynamic=False)
+    return compiled

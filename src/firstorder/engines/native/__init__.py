@@ -1,0 +1,1 @@
+"""The inner loop in C, for one core of a CPU."""

@@ -1,0 +1,235 @@
+"""native.c as an engine of the inner loop: compiled once on this machine, called through ctypes.
+
+A newcomer would get wrong: nothing depends on it. Where there is no C compiler, or the network is not one that native.c
+knows, `engine` returns None and the inner loop runs as inner_loop.py has it, with the same numbers up to rounding.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from firstorder.files import replacing
+from firstorder.method.architectures import ARCHITECTURES, Architecture
+from firstorder.method.inner_loop import ByHand, InnerLoop, OptimiserState, adam_rate
+
+SOURCE = Path(__file__).with_name("native.c")
+# -ffast-math stays off: sums keep their order, and what is not a number stays visible.
+FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")
+DEFINES = {"float": (), "double": ("-DDOUBLE",)}
+NARROWEST = 32  # bytes a vector: AVX and wider; docs/performance.md has the measurement
+POOLS = {"stride": 0, "same": 1, "valid": 2}
+NUMBERS = {torch.float32: ("float", ctypes.c_float), torch.float64: ("double", ctypes.c_double)}
+
+
+def cache_folder() -> Path:
+    """Return where compiled code is kept: $FIRSTORDER_CACHE or the user's cache folder."""
+    chosen = os.environ.get("FIRSTORDER_CACHE")
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(chosen) if chosen else base / "firstorder"
+
+
+def compiler() -> list[str] | None:
+    """Return the C compiler as a command: $CC, or cc, gcc or clang from the path; None if there is none."""
+    named = shlex.split(os.environ.get("CC", ""))
+    for candidate in [named] if named else [["cc"], ["gcc"], ["clang"]]:
+        if shutil.which(candidate[0]):
+            return candidate
+    return None
+
+
+@functools.cache
+def library(real: str) -> ctypes.CDLL | str:
+    """Compile native.c for `real` ("float" or "double") unless that is done, and load it; or say why not."""
+    command = compiler()
+    if command is None:
+        return "no C compiler found (install gcc or clang, or set CC)"
+    command = [*command, *FLAGS, *DEFINES[real]]
+    # A name of its own for every source, command and processor, so that none of these changes unnoticed.
+    identity = "\n".join([SOURCE.read_text(encoding="utf-8"), *command, platform.machine(), processor()])
+    path = cache_folder() / f"native-{real}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
+    try:
+        if not path.exists():
+            with replacing(path) as part:
+                arguments = [*command, "-x", "c", str(SOURCE), "-o", str(part), "-lm"]
+                done = subprocess.run(arguments, capture_output=True, text=True)
+                if done.returncode:
+                    lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+                    raise OSError(f"{command[0]} cannot compile native.c: {lines[-1]}")
+        loaded = ctypes.CDLL(str(path))
+    except OSError as error:
+        return str(error)
+    loaded.net_new.restype = ctypes.c_void_p
+    loaded.net_parameters.restype = ctypes.c_long
+    return loaded
+
+
+def processor() -> str:
+    """Return what -march=native depends on: the processor's flags where the system tells them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+
+
+def reason(network: str) -> str | None:
+    """Say why there is no engine for a network here; None if there is one, NativeEngine."""
+    loaded = library("float")
+    if isinstance(loaded, str):
+        return loaded
+    if loaded.vector_bytes() < NARROWEST:
+        return f"this processor's vectors have {loaded.vector_bytes()} bytes, with which PyTorch is faster"
+    if ARCHITECTURES[network].filters % 16:
+        return f"{ARCHITECTURES[network].filters} filters are no multiple of 16"
+    return None
+
+
+def peak(rounds: int) -> float | None:
+    """Run `rounds` rounds of multiply-add in registers on this thread and return the operations; None without native.c.
+
+    Float32, the widest vectors there are: no code on one core does more a second. Other threads run meanwhile.
+    """
+    loaded = library("float")
+    if isinstance(loaded, str):
+        return None
+    loaded.peak.restype = ctypes.c_double
+    return float(loaded.peak(ctypes.c_long(rounds), ctypes.byref(ctypes.c_float())))
+
+
+class Workspace:
+    """The maps of one network for mini-batches of up to `images` images, owned by the C code."""
+
+    def __init__(self, architecture: Architecture, way: int, images: int, dtype: torch.dtype) -> None:
+        """Allocate; dtype float32 or float64."""
+        real, self.number = NUMBERS[dtype]
+        loaded = library(real)
+        if isinstance(loaded, str):
+            raise RuntimeError(loaded)
+        self.code, self.images = loaded, images
+        pool = POOLS[architecture.pool]
+        sizes = (architecture.size, architecture.channels, architecture.filters, pool)
+        shape = (ctypes.c_int * 7)(*sizes, architecture.scale, architecture.mean, way)
+        self.net = ctypes.c_void_p(loaded.net_new(shape, images))
+        self.parameters: int = loaded.net_parameters(self.net)
+
+    def __del__(self) -> None:
+        """Free the maps."""
+        if getattr(self, "net", None):
+            self.code.net_free(self.net)
+
+
+class NativeEngine(ByHand):
+    """inner_loop.Engine on one CPU core, lane after lane."""
+
+    def __init__(self, network: str, way: int) -> None:
+        """Prepare for one of models.ARCHITECTURES; maps are allocated when they are first needed."""
+        self.architecture, self.way = ARCHITECTURES[network], way
+        self.workspaces: dict[torch.dtype, Workspace] = {}
+
+    @property
+    def name(self) -> str:
+        """What records call it."""
+        return "native"
+
+    def workspace(self, parameters: Tensor, images: int) -> Workspace:
+        """Return room for mini-batches of `images` images."""
+        known = self.workspaces.get(parameters.dtype)
+        if known is None or known.images < images:
+            known = Workspace(self.architecture, self.way, images, parameters.dtype)
+            self.workspaces[parameters.dtype] = known
+        assert known.parameters == parameters.shape[1], "parameters of another network"
+        return known
+
+    def adapt(
+        self, inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Any]
+    ) -> tuple[Tensor, OptimiserState]:
+        """Adapt every lane to its own mini-batches, as inner_loop.adapt does."""
+        images = torch.stack([x for x, _ in batches], dim=1).to(parameters.dtype)
+        labels = torch.stack([y for _, y in batches], dim=1)
+        lanes, steps, batch = labels.shape
+        adapted = parameters.detach().expand(lanes, -1).clone()
+        gradient = torch.empty_like(adapted[0])
+        moments = None
+        rates = [inner.learning_rate] * steps
+        if inner.optimiser == "adam":
+            moments = state.second_moments.expand(lanes, -1).clone()
+            counts = range(state.steps + 1, state.steps + steps + 1)
+            rates = [adam_rate(inner.learning_rate, count) for count in counts]
+            state = OptimiserState(moments, state.steps + steps)
+        room = self.workspace(adapted, batch)
+        mask = None if inner.adapted is None else inner.adapted.to(adapted.dtype).contiguous()
+        for lane in range(lanes):
+            room.code.net_adapt(
+                room.net,
+                _at(adapted[lane]),
+                None if moments is None else _at(moments[lane]),
+                None if mask is None else _at(mask),
+                _at(images[lane]),
+                _at(labels[lane]),
+                ctypes.c_int(steps),
+                ctypes.c_int(batch),
+                (room.number * steps)(*rates),
+                _at(gradient),
+            )
+        return adapted, state
+
+    def gradient(self, inner: InnerLoop, parameters: Tensor, batch: Any) -> Tensor:
+        """Return the gradient of a mini-batch's loss, [lanes, parameters]."""
+        return self._each_lane("net_gradient", parameters, batch)
+
+    def hessian_product(self, inner: InnerLoop, parameters: Tensor, batch: Any, vector: Tensor) -> Tensor:
+        """Return the Hessian of a mini-batch's loss times `vector` masked by `inner.adapted`, [lanes, parameters]."""
+        masked = vector if inner.adapted is None else vector * inner.adapted.to(vector.dtype)
+        return self._each_lane("net_hessian_product", parameters, batch, masked)
+
+    def _each_lane(self, function: str, parameters: Tensor, batch: Any, *vectors: Tensor) -> Tensor:
+        images, labels = batch
+        lanes, count = labels.shape
+        parameters = parameters.detach().expand(lanes, -1).contiguous()
+        images, labels = images.to(parameters.dtype).contiguous(), labels.contiguous()
+        result = torch.empty_like(parameters)
+        room = self.workspace(parameters, count)
+        call: Callable[..., None] = getattr(room.code, function)
+        vectors = tuple(vector.expand(lanes, -1).contiguous() for vector in vectors)
+        for lane in range(lanes):
+            more = [_at(vector[lane]) for vector in vectors]
+            call(
+                room.net,
+                _at(parameters[lane]),
+                _at(images[lane]),
+                _at(labels[lane]),
+                ctypes.c_int(count),
+                *more,
+                _at(result[lane]),
+            )
+        return result
+
+    def logits(self, inner: InnerLoop, parameters: Tensor, images: Tensor) -> Tensor:
+        """Return the network's logits [lanes, batch, way] for images [lanes, batch, channels, height, width]."""
+        lanes, count = images.shape[:2]
+        parameters = parameters.detach().expand(lanes, -1).contiguous()
+        images = images.to(parameters.dtype).contiguous()
+        result = parameters.new_empty(lanes, count, self.way)
+        room = self.workspace(parameters, count)
+        for lane in range(lanes):
+            room.code.net_logits(
+                room.net, _at(parameters[lane]), _at(images[lane]), ctypes.c_int(count), _at(result[lane])
+            )
+        return result
+
+
+def _at(tensor: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())

@@ -1,0 +1,160 @@
+"""Meta-learning algorithms: one function each, one registry.
+
+A newcomer would get wrong: an algorithm returns a meta-gradient, the direction that the outer step goes
+*against*: phi <- phi - epsilon * meta_gradient. For Reptile that is the mean of phi - adapted parameters,
+so the outer step is equation 5's phi + epsilon * mean(adapted - phi), and its size is that of steps, not of
+gradients: with SGD it is alpha times a sum of gradients.
+
+Several seeds of one training may go side by side: `initial` then has a row for each, the lanes of a group are all
+tasks of the first seed, then all of the second and so on, and the meta-gradient has a row a seed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from firstorder.method.inner_loop import (
+    InnerLoop,
+    OptimiserState,
+    adapt,
+    gradient,
+    gradient_through,
+    hessian_product,
+    points,
+)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tasks that are adapted side by side, a lane each; the groups of an outer step follow one another.
+
+    `batches[s]` is the mini-batch of inner step s for all lanes. `query` holds images that are in none of them:
+    MAML's query set or the paper's separate tail; None where an algorithm needs none.
+    """
+
+    batches: Sequence[Any]
+    query: Any = None
+
+
+Groups = Sequence[Group]
+Algorithm = Callable[[InnerLoop, Tensor, OptimiserState, Groups], tuple[Tensor, OptimiserState]]
+
+
+def reptile(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Groups) -> tuple[Tensor, OptimiserState]:
+    """Reptile, Algorithm 2 (and 1, with one task): the mean over tasks of phi - U^k(phi).
+
+    `initial` is phi [seeds, parameters]. The optimiser's state goes from group to group: with a task a group
+    its second moments are carried through all tasks, as in the authors' code; with all tasks in one group
+    every lane keeps its own. Returns the meta-gradient [seeds, parameters] and the state after the last group.
+    """
+    displacements = []
+    for group in groups:
+        start = _spread(initial, len(state.second_moments))
+        adapted, state = adapt(inner, start, state, group.batches)
+        displacements.append(start - adapted)
+    return _mean(displacements, len(initial)), state
+
+
+def last_step(
+    inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Groups
+) -> tuple[Tensor, OptimiserState]:
+    """FOMAML as sections 6.2 and 6.3 study it: the displacement of the last inner step alone.
+
+    The last mini-batch is one of the inner loop's own (shared tail) or, where there is a `query`, all of it
+    (separate tail). With SGD this is alpha times the gradient at the adapted point; with Adam it is the
+    preconditioned last step, as the authors' class FOML has it, which is not the FOMAML of Finn et al.
+    """
+    displacements = []
+    for group in groups:
+        *first, tail = [*group.batches] if group.query is None else [*group.batches, group.query]
+        start = _spread(initial, len(state.second_moments))
+        before, state = adapt(inner, start, state, first)
+        after, state = adapt(inner, before, state, [tail])
+        displacements.append(before - after)
+    return _mean(displacements, len(initial)), state
+
+
+def fomaml(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Groups) -> tuple[Tensor, OptimiserState]:
+    """First-order MAML of Finn et al.: the gradient of the query loss at the adapted parameters.
+
+    Section 3: g_FOMAML = L'_B(U_A(phi)), the derivative of U_A taken as the identity. Mean over tasks.
+    """
+    gradients = []
+    for group in groups:
+        adapted, _ = adapt(inner, *_start(initial, state, group), group.batches)
+        gradients.append(gradient(inner, adapted, group.query))
+    return _mean(gradients, len(initial)), state
+
+
+def maml(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Groups) -> tuple[Tensor, OptimiserState]:
+    """MAML of Finn et al., second order: the gradient of the query loss through all inner steps.
+
+    Equation 4: g_MAML = U'_A(phi) L'_B(U_A(phi)). Mean over tasks.
+    """
+    gradients = [
+        gradient_through(inner, *_start(initial, state, group), group.batches, group.query) for group in groups
+    ]
+    return _mean(gradients, len(initial)), state
+
+
+def binomial(order: int) -> Algorithm:
+    """Return the binomial truncation of `order` L of MAML's meta-gradient (an extension: BinomMAML, arXiv 2604.13263).
+
+    With SGD, MAML's meta-gradient is the product over inner steps of (I - alpha H_j) times the query gradient,
+    H_j the Hessian of step j's loss where that step started. Multiplied out, the terms with more than L Hessians
+    are left out: L = 0 is FOMAML, L = the number of inner steps is MAML.
+    """
+
+    def truncated(
+        inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Groups
+    ) -> tuple[Tensor, OptimiserState]:
+        gradients = []
+        for group in groups:
+            starts = points(inner, *_start(initial, state, group), group.batches)
+            # terms[l] sums the products with exactly l Hessians of the steps seen so far, from the last back.
+            terms = [gradient(inner, starts[-1], group.query)]
+            for point, batch in zip(starts[-2::-1], reversed(group.batches), strict=True):
+                products = [hessian_product(inner, point, batch, term) for term in terms[:order]]
+                terms += [torch.zeros_like(terms[0])] * (min(order, len(terms)) + 1 - len(terms))
+                for hessians, product in enumerate(products, start=1):
+                    terms[hessians] = terms[hessians] - inner.learning_rate * product
+            gradients.append(torch.stack(terms).sum(dim=0))
+        return _mean(gradients, len(initial)), state
+
+    return truncated
+
+
+ALGORITHMS: dict[str, Algorithm] = {
+    "reptile": reptile,
+    "joint": reptile,  # joint training is Reptile with one inner step (equations 6 and 7); params.py sees to it
+    "last_step": last_step,
+    "fomaml": fomaml,
+    "maml": maml,
+}
+EXTENSIONS: dict[str, Callable[[int], Algorithm]] = {"binomial": binomial}  # beyond the paper
+
+
+def _count(group: Group) -> int:
+    """Return the number of lanes of a group, of which a mini-batch's labels [lanes, batch] have one each."""
+    return len(group.query[1]) if isinstance(group.query, tuple) else len(group.query)
+
+
+def _spread(rows: Tensor, lanes: int) -> Tensor:
+    """Give each of `lanes` lanes the row [seeds, parameters] of its seed."""
+    return rows[:, None].expand(-1, lanes // len(rows), -1).reshape(lanes, -1)
+
+
+def _start(initial: Tensor, state: OptimiserState, group: Group) -> tuple[Tensor, OptimiserState]:
+    """Return phi and the optimiser's state for every lane of a group."""
+    lanes = _count(group)
+    return _spread(initial, lanes), replace(state, second_moments=_spread(state.second_moments, lanes))
+
+
+def _mean(groups: Sequence[Tensor], seeds: int) -> Tensor:
+    """Return the mean over the tasks of each seed, [seeds, parameters], of groups [lanes, parameters]."""
+    return torch.cat([lanes.unflatten(0, (seeds, -1)) for lanes in groups], dim=1).mean(dim=1)

@@ -1,0 +1,96 @@
+"""Images of classes on the device, and those of tasks: whole mini-batches gathered by index.
+
+The images stay packed as whole numbers (uint8); what a network sees is made of them when they are gathered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from firstorder.method.tasks import Indices, Tasks
+
+
+@dataclass(frozen=True)
+class ImagePool:
+    """All images of a pool of classes on the device: uint8 [classes * images a class, channels, height, width].
+
+    Where classes have different numbers of images, `class_images` has one number a class, and every class takes as much
+    room as the largest. A pixel is divided by `scale`, which brings it into [0, 1].
+    """
+
+    images: Tensor
+    class_images: int | tuple[int, ...]
+    scale: int
+    turns: int = 1  # rotated copies of each class, one of which a task chooses
+
+    @staticmethod
+    def of(
+        images: np.ndarray[Any, np.dtype[np.uint8]],
+        scale: int,
+        device: torch.device,
+        turns: int = 1,
+        counts: tuple[int, ...] | None = None,
+    ) -> ImagePool:
+        """Put uint8 [classes, images, channels, height, width] onto the device; `counts` where classes differ."""
+        flat = torch.from_numpy(np.ascontiguousarray(images)).flatten(0, 1).to(device)
+        return ImagePool(flat, counts or images.shape[1], scale, turns)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, rotated copies not counted."""
+        stride = self.class_images if isinstance(self.class_images, int) else max(self.class_images)
+        return len(self.images) // (stride * self.turns)
+
+    def take(self, positions: Indices | Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return images [*positions.shape, channels, height, width] as the network sees them, in [0, 1]."""
+        if not isinstance(positions, Tensor):
+            positions = torch.from_numpy(positions).to(self.images.device)
+        taken = self.images[positions].to(dtype)
+        return taken if self.scale == 1 else taken / self.scale
+
+
+@dataclass(frozen=True)
+class TaskImages:
+    """The images of tasks side by side, a lane each.
+
+    `batches[s]` is the mini-batch of inner step s: (images [lanes, batch, ...], labels [lanes, batch]), or what an
+    engine makes of it. `support` [lanes, way * support, ...] and `query` [lanes, way * query, ...] hold the images of
+    label 0 first; `labels` [lanes, way * query] are those of the queries.
+    """
+
+    batches: Sequence[Any]
+    support: Tensor
+    query: Tensor
+    labels: Tensor
+
+
+def mini_batches(pool: ImagePool, tasks: Tasks, dtype: torch.dtype = torch.float32) -> list[tuple[Tensor, Tensor]]:
+    """Gather the mini-batches of all lanes: a list over inner steps of (images, labels) [lanes, batch, ...]."""
+    images = pool.take(tasks.batches, dtype)
+    labels = torch.from_numpy(tasks.batch_labels).to(images.device)
+    return [(images[:, step], labels[:, step]) for step in range(images.shape[1])]
+
+
+def query_images(pool: ImagePool, tasks: Tasks, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    """Gather the query images of all lanes and their labels: [lanes, way * query, ...]."""
+    images = pool.take(tasks.query, dtype)
+    return images, query_labels(images, tasks.way)
+
+
+def query_labels(images: Tensor, way: int) -> Tensor:
+    """Return the labels of query images [lanes, way * query, ...]: the images of label 0 come first."""
+    queries = images.shape[1]
+    labels = torch.arange(queries, device=images.device) // max(queries // way, 1)
+    return labels.expand(len(images), -1)
+
+
+def task_images(pool: ImagePool, tasks: Tasks, dtype: torch.dtype = torch.float32) -> TaskImages:
+    """Gather all that an evaluation needs of tasks."""
+    batches = mini_batches(pool, tasks, dtype)
+    return TaskImages(batches, pool.take(tasks.support, dtype), *query_images(pool, tasks, dtype))

@@ -1,0 +1,1 @@
+"""What crosses from computing to reporting: cells, checkpoints, how they were made, and whether they still hold."""

@@ -1,0 +1,76 @@
+"""How a number was made: machine, versions, commit, time. Written beside records, never into them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None  # type: ignore[assignment]
+
+PACKAGES = ("torch", "numpy", "pillow", "safetensors")
+
+
+def run_information(seconds: float, device: str) -> dict[str, Any]:
+    """Describe this computation: `seconds` it took, the device's name, machine, versions, commit, end time.
+
+    `peak_memory_bytes` is this process's largest resident memory so far, on whatever device it computed.
+    """
+    return {
+        "seconds": round(seconds, 1),
+        "peak_memory_bytes": _peak_memory(),
+        "device": device,
+        "machine": f"{_processor()}, {len(os.sched_getaffinity(0))} cores, {platform.system()} {platform.machine()}"
+        if hasattr(os, "sched_getaffinity")
+        else f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "commit": _commit(),
+        "ended": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+
+
+def _peak_memory() -> int | None:
+    """Return the largest resident memory of this process in bytes; None where the system does not tell."""
+    if resource is None:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown processor"
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else "unknown processor"
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _commit() -> str:
+    """Name the commit of the package's source tree, with a + where files that Git tracks differ from it."""
+    here = Path(__file__).parents[1]
+    git = ["git", "-C", str(here)]
+    try:
+        # Installed below somebody else's repository, the package would take that one's commit for its own.
+        subprocess.run([*git, "ls-files", "--error-unmatch", "--", __file__], capture_output=True, check=True)
+        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", str(here)], capture_output=True, check=False)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit.stdout.strip() + ("+" if changed.returncode else "")

@@ -1,0 +1,108 @@
+"""Claims of kind theory: section 5's coefficients, how its remainder falls, and what inner products do in training.
+
+The rules, with margins fixed in claims.yaml:
+
+- a coefficient holds if its largest relative error over all problems and k is below the margin, else it fails;
+- a slope holds if its largest distance from 2 over all problems and k is below the margin, else it fails;
+- of an inner product (or cosine) the change from the start of training to its end is judged, seed by seed. It *rises*
+  if its 95 % interval lies above the margin and fails to if it lies below; it does *not rise* the other way round.
+  Across the margin it is inconclusive. As with every claim about trainings, the interval is over seeds (Student), and
+  one seed decides nothing, however many tasks it was measured on.
+
+The expansion is computed without sampling error, so its claims have no interval and hold at any length.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from firstorder.report.claims.claims import TheoryClaim, TheoryMargins, read
+from firstorder.report.claims.verdicts import FAILS, HOLDS, INCONCLUSIVE, NOT_RUN, ONE_SEED
+from firstorder.report.read import published, theory
+from firstorder.report.read.statistics import Estimate, estimate
+from firstorder.settings import Project
+
+SLOPE = 2.0
+_COLUMN = {"average_coefficient": "average_relative_error", "inner_coefficient": "inner_relative_error"}
+
+
+TYPES = {
+    "theory_quantity": "str",
+    "theory_training": "str",
+    "theory_measured": "float64",
+    "theory_low": "float64",
+    "theory_high": "float64",
+    "theory_margin": "float64",
+}
+
+
+def judge(root: Path, project: Project, published_path: Path) -> list[dict[str, Any]]:
+    """Judge the claims of kind theory by what is recorded below `root`: a row each, and one a training for products.
+
+    No rows where params.yaml has no section `theory`. Raises UserError for a stale record.
+    """
+    claims = read(published_path.with_name("claims.yaml"), published.read(published_path))
+    if project.theory is None or claims.theory_margins is None:
+        return []
+    found, products = theory.coefficients(root, project), theory.inner_products(root, project)
+    rows: list[dict[str, Any]] = []
+    for name, claim in claims.claims.items():
+        if claim.theory is None:
+            continue
+        told = {"id": name, "kind": claim.kind, "relation": claim.theory.relation, "sentence": claim.sentence}
+        told |= {"length": project.length, "theory_quantity": claim.theory.quantity}
+        if claim.theory.relation is None:
+            rows.append(told | _expansion_numbers(found, claim.theory, claims.theory_margins))
+        else:
+            for training in project.theory.inner_products.trainings:
+                lines = products[products["training"] == training]
+                numbers = _change_numbers(lines, claim.theory, claims.theory_margins)
+                rows.append(told | {"theory_training": training} | numbers)
+    return rows
+
+
+def verdict_of_change(change: Estimate, relation: str, margin: float) -> str:
+    """Judge the interval of a change over seeds."""
+    if change.seeds < 2:
+        return ONE_SEED
+    low, high = change.value - change.half_width, change.value + change.half_width
+    rose, did_not = low > margin, high < margin
+    holds, fails = (rose, did_not) if relation == "rises" else (did_not, rose)
+    return HOLDS if holds else FAILS if fails else INCONCLUSIVE
+
+
+def _expansion_numbers(found: pd.DataFrame, claim: TheoryClaim, margins: TheoryMargins) -> dict[str, Any]:
+    """Return the worst of an algorithm's numbers over problems and k, and its verdict."""
+    lines = found[found["algorithm"] == claim.algorithm]
+    is_slope = claim.quantity == "remainder_slope"
+    margin = margins.slope if is_slope else margins.coefficient
+    if lines.empty:
+        return {"theory_margin": margin, "verdict": NOT_RUN}
+    errors = (lines["remainder_slope"] - SLOPE).abs() if is_slope else lines[_COLUMN[claim.quantity]]
+    # A slope that could not be taken is NaN and no success.
+    worst = float(errors.max(skipna=False))
+    return {"theory_measured": worst, "theory_margin": margin, "verdict": HOLDS if worst < margin else FAILS}
+
+
+def _change_numbers(lines: pd.DataFrame, claim: TheoryClaim, margins: TheoryMargins) -> dict[str, Any]:
+    """Return the change from start to end of one training over its seeds, and its verdict."""
+    margin = margins.cosine if claim.quantity == "cosine" else margins.product
+    lines = lines[(lines["algorithm"] == claim.algorithm) & (lines["mini_batches"] == claim.mini_batches)]
+    if lines.empty:
+        return {"theory_margin": margin, "verdict": NOT_RUN}
+    last = lines[lines["outer_step"] == lines.groupby("seed")["outer_step"].transform("max")]
+    name = f"{claim.quantity}_change"
+    change = estimate(last[name].tolist(), last[f"{name}_standard_error"].tolist())
+    assert claim.relation is not None  # `judge` asks for no other
+    return {
+        "theory_measured": change.value,
+        "theory_low": change.value - change.half_width,
+        "theory_high": change.value + change.half_width,
+        "theory_margin": margin,
+        "seeds": change.seeds,
+        "tasks_per_seed": int(last["tasks"].min()),
+        "verdict": verdict_of_change(change, claim.relation, margin),
+    }

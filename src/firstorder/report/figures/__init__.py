@@ -1,0 +1,1 @@
+"""The figures: what is gathered and how it is drawn."""

@@ -1,0 +1,118 @@
+"""Errors by alphabet: which alphabets are hard, and which is taken for which."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+from firstorder.records import freshness
+from firstorder.report.figures import drawing, style
+from firstorder.report.figures.adaptation import read
+from firstorder.report.read.curves import JUDGED
+from firstorder.report.text.printed import training_label
+from firstorder.settings import FigureSettings, Project
+
+COLUMNS = ("mode", "alphabet", "answered", "queries", "offered", "errors")
+FRAME = ("evaluation", "alphabet", "answered", "queries", "offered", "errors", "seeds")
+TAKEN = "taken for a character of"
+FEWEST = 20  # offers below which a cell of the map is left white: a share of so few says nothing
+
+
+def gather(root: Path, project: Project, figure: FigureSettings, published_path: Path) -> pd.DataFrame:
+    """Return the counts of the figure's evaluations, inductive, summed over seeds: columns FRAME.
+
+    Each seed has meta-test characters of its own, of nearly the same alphabets. What is not run has no row.
+    """
+    parts = []
+    for name in figure.evaluations or ():
+        parts_of_seeds = (read(root, freshness.alphabets(project, name, seed), COLUMNS) for seed in project.seeds)
+        found = [part for part in parts_of_seeds if part is not None]
+        if not found:
+            continue
+        counts = pd.concat([part[part["mode"] == JUDGED[1]].assign(seed=seed) for seed, part in enumerate(found)])
+        summed = counts.groupby(["alphabet", "answered"], as_index=False)[["offered", "errors"]].sum()
+        # Every row of an alphabet repeats the seed's number of its query images.
+        queries = counts.groupby(["alphabet", "seed"])["queries"].first().groupby(level="alphabet").sum()
+        summed["queries"] = summed["alphabet"].map(queries)
+        parts.append(summed.assign(evaluation=name, seeds=len(found)))
+    return pd.concat(parts, ignore_index=True)[list(FRAME)] if parts else pd.DataFrame(columns=list(FRAME))
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    """Draw an evaluation a row: error rates by alphabet, and beside them the map of who is taken for whom."""
+    evaluations = list(frame["evaluation"].unique())
+    if not evaluations:
+        return drawing.nothing()
+    heights = [1.2 + 0.145 * frame[frame["evaluation"] == name]["alphabet"].nunique() for name in evaluations]
+    figure = style.new_figure(sum(heights))
+    parts = figure.subfigures(len(evaluations), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for part, name in zip(parts, evaluations, strict=True):
+        draw_evaluation(frame[frame["evaluation"] == name], part)
+        part.suptitle(training_label(name), fontsize="medium", x=0.01, ha="left")
+    return figure
+
+
+def draw_evaluation(frame: pd.DataFrame, part: SubFigure) -> SubFigure:
+    """Draw one evaluation's bars and map, with the same rows, and the bars' legend below both."""
+    bars, cells = part.subplots(1, 2, width_ratios=[1, 1.4])
+    order = list(rates(frame).index)
+    draw_rates(frame, order, bars)
+    draw_map(frame, order, cells)
+    handles, labels = bars.get_legend_handles_labels()
+    part.legend(handles, labels, loc="outside lower center", ncols=len(handles))
+    return part
+
+
+def rates(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return each alphabet's errors within it (`inside`) and with others (`outside`), as shares of its query images.
+
+    The alphabet with the most errors comes first.
+    """
+    queries = frame.groupby("alphabet")["queries"].first()
+    within = frame["alphabet"] == frame["answered"]
+    shares = pd.DataFrame(
+        {
+            side: frame[chosen].groupby("alphabet")["errors"].sum().reindex(queries.index, fill_value=0) / queries
+            for side, chosen in (("inside", within), ("outside", ~within))
+        }
+    )
+    return shares.loc[shares.sum(axis=1).sort_values(ascending=False, kind="stable").index]
+
+
+def draw_rates(frame: pd.DataFrame, order: list[str], axis: Axes) -> Axes:
+    """Draw the error rates as bars, those within the alphabet first."""
+    shares, places = 100 * rates(frame).loc[order], np.arange(len(order))
+    left = np.zeros(len(order))
+    for side, label, role in (
+        ("inside", f"{TAKEN} the same alphabet", "last"),
+        ("outside", f"{TAKEN} another alphabet", "sum"),
+    ):
+        axis.barh(places, shares[side], left=left, color=style.colour(role), label=label, height=0.8)
+        left = left + shares[side].to_numpy()
+    axis.set_yticks(places, [name.replace("_", " ") for name in order], fontsize="xx-small")
+    axis.set_ylim(len(order) - 0.5, -0.5)
+    axis.grid(axis="y", visible=False)
+    axis.set_xlabel("wrong answers,\n% of the query images")
+    axis.set_title("how often wrong", fontsize="small")
+    return axis
+
+
+def draw_map(frame: pd.DataFrame, order: list[str], axis: Axes) -> Axes:
+    """Draw, for each alphabet (row), how often a wrong character of another (column) is the answer when on offer."""
+    table = frame.pivot(index="alphabet", columns="answered").reindex(index=order)
+    offered, errors = (
+        table[what].reindex(columns=order).fillna(0).to_numpy(dtype=float) for what in ("offered", "errors")
+    )
+    shares = np.where(offered >= FEWEST, 100 * errors / np.maximum(offered, 1), np.nan)
+    image = axis.imshow(shares, cmap=style.SEQUENTIAL, aspect="auto", vmin=0, interpolation="nearest")
+    axis.set_yticks([])
+    axis.set_xticks([])  # so many names would lie upon one another
+    axis.grid(visible=False)
+    axis.figure.colorbar(image, ax=axis, label="answers, % of the times on offer", shrink=0.6)
+    axis.set_xlabel("alphabet of the answer:\ncolumns in the order of the rows")
+    axis.set_title("which wrong answer", fontsize="small")
+    return axis

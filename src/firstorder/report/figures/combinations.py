@@ -1,0 +1,162 @@
+"""Figure 3: which of the inner loop's gradients the outer step follows.
+
+Above, a panel for each number of mini-batches k: learning curves of the sum of all k gradients, of their mean and of
+the last one, beside joint training (g1). Below, what each training ended at, against k.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from firstorder.report.figures import drawing, style
+from firstorder.report.read import curves
+from firstorder.report.read.statistics import estimate
+from firstorder.report.text.printed import NOT_RUN
+from firstorder.settings import FigureSettings, Project
+
+FRAME = (
+    "panel",
+    "training",
+    "follows",
+    "k",
+    "outer_step",
+    "tasks",
+    "seeds",
+    "accuracy",
+    "low",
+    "high",
+    "band",
+)
+FIRST, SUM, MEAN, LAST = "first", "sum", "mean", "last"
+LINES = {FIRST: ":", SUM: "-", MEAN: "--", LAST: "-."}
+MARKERS = {FIRST: "s", SUM: "o", MEAN: "v", LAST: "^"}
+LABELS = {
+    FIRST: "first gradient alone (joint training)",
+    SUM: "sum of all k gradients (Reptile)",
+    MEAN: "mean of all k gradients",
+    LAST: "last gradient alone (FOMAML)",
+}
+
+
+def follows(project: Project, training: str, largest: float) -> str:
+    """Say what a training's outer step follows: a smaller epsilon than the figure's largest makes a sum a mean."""
+    chosen = project.trainings[training]
+    if chosen.inner_steps == 1:
+        return FIRST
+    if chosen.algorithm == "last_step":
+        return LAST
+    return SUM if chosen.outer_step_size == largest else MEAN
+
+
+def gather(root: Path, project: Project, figure: FigureSettings, published_path: Path) -> pd.DataFrame:
+    """Return the curves (panel `curve`) and what the trainings ended at (panel `end`): columns FRAME.
+
+    Meta-test tasks, inductive; accuracies are fractions. In panel `end` low and high are those of the 95 % interval,
+    over seeds (Student) or, with one seed, over tasks. A training that is not run has one row without accuracy a panel.
+    """
+    largest = max(project.trainings[name].outer_step_size for name in figure.trainings)
+    rows: list[dict[str, Any]] = []
+    for name in figure.trainings:
+        about = {
+            "training": name,
+            "follows": follows(project, name, largest),
+            "k": project.trainings[name].inner_steps,
+            "seeds": 0,
+        }
+        joined = [row for row in curves.joined(root, project, name) if (row["pool"], row["mode"]) == curves.JUDGED]
+        rows += [{**about, "panel": "curve", **row} for row in joined or [{}]]
+        rows.append({**about, "panel": "end", **end(root, project, name)})
+    return pd.DataFrame(rows, columns=list(FRAME))
+
+
+def end(root: Path, project: Project, training: str) -> dict[str, Any]:
+    """Return what a training ended at as a part of a row: accuracy, low, high, band, seeds, tasks a seed."""
+    found = curves.ends(root, project, training)
+    if found is None:
+        return {}
+    mean = estimate(found.accuracies, found.standard_errors)
+    band = "tasks" if mean.seeds == 1 else "seeds"
+    ends = {"low": mean.value - mean.half_width, "high": mean.value + mean.half_width}
+    return {"accuracy": mean.value, **ends, "band": band, "seeds": mean.seeds, "tasks": found.tasks}
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    """Draw the curves, a panel for each k, and below them the ends against k; what is not run is named below all."""
+    if frame["accuracy"].isna().all():
+        return drawing.nothing()
+    drawn, ended = (frame[frame["panel"] == panel] for panel in ("curve", "end"))
+    numbers = [k for k in sorted(set(frame["k"]) - {1}) if drawn[drawn["k"].isin([1, k])]["accuracy"].notna().any()]
+    figure = style.new_figure(5.6)
+    part = style.below(figure, not_run(drawn))
+    grid = part.add_gridspec(2, max(len(numbers), 1), height_ratios=[1, 0.9])
+    first = None
+    for column, k in enumerate(numbers):
+        axis = part.add_subplot(grid[0, column], sharex=first, sharey=first)
+        first = first or axis
+        draw_curves(drawn[drawn["k"].isin([1, k])], axis)
+        axis.set_title(f"k = {k} mini-batches")
+        drawing.stretch(axis, 100 * drawn["low"].min() - 2)
+        axis.set_ylabel("accuracy, % (stretched)" if column == 0 else "")
+        axis.tick_params(labelleft=column == 0)
+    draw_ends(ended, part.add_subplot(grid[1, :]))
+    present = [name for name in LABELS if name in set(frame["follows"])]
+    handles = [
+        Line2D([], [], color=style.colour(name), linestyle=LINES[name], marker=MARKERS[name], label=LABELS[name])
+        for name in present
+    ]
+    part.legend(handles=handles, loc="outside lower center", ncols=2, handlelength=3.5)
+    return figure
+
+
+def not_run(frame: pd.DataFrame) -> str:
+    """Name the trainings without a curve, like `Not run yet: k = 2 (sum, mean); k = 3 (last).`; empty without any."""
+    _, missing = drawing.recorded(frame, "training")
+    rest = frame[frame["training"].isin(missing)].groupby("k")["follows"]
+    groups = [f"k = {k} ({', '.join(found)})" for k, found in rest]
+    return f"Not run yet: {'; '.join(groups)}." if groups else ""
+
+
+def draw_curves(frame: pd.DataFrame, axis: Axes) -> Axes:
+    """Draw one panel's curves with their bands; a missing point is a gap."""
+    for name, line in frame.groupby("follows", sort=False):
+        colour, steps = style.colour(name), line["outer_step"]
+        axis.plot(steps, 100 * line["accuracy"], LINES[name], color=colour, label=name)
+        low, high = 100 * line["low"], (100 * line["high"]).clip(upper=100)
+        axis.fill_between(steps, low, high, color=colour, alpha=style.BAND_OPACITY, linewidth=0)
+    axis.set_xlabel("outer step")
+    axis.set_xlim(0, max(frame["outer_step"].max(), 1))
+    axis.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+    return axis
+
+
+def draw_ends(frame: pd.DataFrame, axis: Axes) -> Axes:
+    """Draw what the trainings ended at against k, with 95 % intervals; joint training is where every line starts."""
+    if frame["accuracy"].isna().all():
+        style.say(axis, f"{NOT_RUN}:\nno training has ended yet")
+        return axis
+    shift = {FIRST: 0.0, SUM: -0.04, MEAN: 0.0, LAST: 0.04}
+    for name, line in frame.groupby("follows", sort=False):
+        errors = [100 * (line["accuracy"] - line["low"]), 100 * (line["high"] - line["accuracy"])]
+        axis.errorbar(
+            line["k"] + shift[name],
+            100 * line["accuracy"],
+            yerr=errors,
+            fmt=MARKERS[name] + LINES[name],
+            color=style.colour(name),
+            capsize=style.CAP,
+            label=name,
+        )
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_xlabel("mini-batches (inner steps) k")
+    drawing.stretch(axis, 100 * frame["low"].min() - 15)
+    axis.set_ylabel("accuracy, % (stretched)")
+    axis.set_title("at the end: mean over the measurements of the last fifth of the outer steps")
+    return axis

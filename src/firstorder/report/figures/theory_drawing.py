@@ -1,0 +1,166 @@
+"""Drawing of the theory figure: coefficients, remainders, and inner products while training goes on.
+
+The frame is that of theory.gather. Every problem, k and seed is drawn as a mark or line of its own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+from firstorder.report.figures import style
+from firstorder.report.read.theory import ONE_TASK, OTHER_TASKS, PRODUCT_PANELS
+from firstorder.report.text.printed import NOT_RUN, algorithm_label, training_label
+
+MARKERS = {"regression": "o", "classification": "s"}
+ALGORITHM_LINES = {"maml": "-", "fomaml": "--", "reptile": "-.", "joint": "--"}
+PAIR_LINES = {ONE_TASK: "-", OTHER_TASKS: ":"}
+TITLES = {"average": "Coefficient of AvgGrad", "inner": "Coefficient of $\\alpha\\,$AvgGradInner"}
+PRODUCT_TITLES = {
+    ("cosine", "trained"): "Cosine",
+    ("cosine", "balanced"): "Cosine, balanced mini-batches",
+    ("product", "trained"): "Inner product",
+}
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    """Draw the expansion in one row of panels, and below a row for each training with its inner products."""
+    trainings = list(frame["training"].dropna().unique())
+    rows = max(len(trainings), 1)
+    figure = style.new_figure(3.3 + 2.7 * rows)
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[3.3, 2.7 * rows])[:, 0]
+    axes = above.subplots(1, 3)
+    for axis, panel in zip(axes, TITLES, strict=False):
+        draw_coefficients(frame[frame["panel"] == panel], axis)
+        axis.set_title(TITLES[panel])
+    draw_remainder(frame[frame["panel"] == "remainder"], axes[2])
+    if frame["problem"].notna().any():
+        above.legend(handles=_expansion_legend(frame), loc="outside lower center", ncols=3)
+    grid = below.subplots(rows, len(PRODUCT_PANELS), squeeze=False)
+    for row, training in zip(grid, trainings or [None], strict=True):
+        for axis, (panel, kind) in zip(row, PRODUCT_PANELS, strict=True):
+            lines = frame[(frame["panel"] == panel) & (frame["mini_batches"] == kind)]
+            draw_products(lines[lines["training"] == training], axis)
+            axis.set_title(PRODUCT_TITLES[panel, kind])
+        row[0].set_ylabel(training_label(training) if training else "")
+    if trainings:
+        below.legend(handles=_product_legend(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def draw_coefficients(frame: pd.DataFrame, axis: Axes) -> Axes:
+    """Draw measured coefficients as marks on the stated ones as lines, against k."""
+    if frame.empty:
+        return _nothing(axis)
+    for algorithm, lines in frame.groupby("algorithm", sort=False):
+        colour = style.colour(algorithm)
+        stated = lines.drop_duplicates("x").sort_values("x")
+        axis.plot(stated["x"], stated["stated"], ALGORITHM_LINES[algorithm], color=colour, label=f"stated, {algorithm}")
+        for problem, marks in lines.groupby("problem", sort=False):
+            label = f"{problem}, {algorithm}"
+            # Open marks of two sizes: where they fall together, both problems stay visible.
+            size = style.SMALL_MARKER if problem == "regression" else 2 * style.SMALL_MARKER
+            axis.plot(
+                marks["x"],
+                marks["y"],
+                MARKERS[problem],
+                color=colour,
+                markerfacecolor="none",
+                markersize=size,
+                label=label,
+            )
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_xlabel("k, mini-batches")
+    return axis
+
+
+def draw_remainder(frame: pd.DataFrame, axis: Axes) -> Axes:
+    """Draw what the expansion leaves of E[g] against alpha: a line for each problem, algorithm and k, and slope 2."""
+    if frame.empty:
+        return _nothing(axis)
+    for (problem, algorithm, k), line in frame.groupby(["problem", "algorithm", "k"], sort=False):
+        axis.plot(
+            line["x"],
+            line["y"],
+            ALGORITHM_LINES[algorithm],
+            marker=MARKERS[problem],
+            markerfacecolor="none",
+            markersize=style.SMALL_MARKER,
+            color=style.colour(algorithm),
+            linewidth=style.THIN,
+            label=f"{problem}, {algorithm}, k = {k}",
+        )
+    x = np.array([frame["x"].min(), frame["x"].max()])
+    start = frame["y"].max() * (x[0] / x[1]) ** 2
+    axis.plot(x, 3 * start * (x / x[0]) ** 2, color="black", linewidth=style.THIN, label="slope 2")
+    axis.annotate("slope 2", (x[1], 3 * start * (x[1] / x[0]) ** 2), ha="right", va="bottom", fontsize="small")
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xlabel("$\\alpha$")
+    axis.set_title("Remainder / |AvgGrad|")
+    return axis
+
+
+def draw_products(frame: pd.DataFrame, axis: Axes) -> Axes:
+    """Draw one training's cosines or inner products, Reptile and joint, against inner steps; a line a seed.
+
+    The band is the 95 % interval over tasks; pairs of different tasks have none.
+    """
+    if frame.empty:
+        return _nothing(axis)
+    for (algorithm, pairs, _), line in frame.groupby(["algorithm", "pairs", "seed"], sort=False):
+        colour = style.colour(algorithm)
+        axis.plot(
+            line["x"],
+            line["y"],
+            PAIR_LINES[pairs],
+            color=colour,
+            linewidth=style.THIN,
+            label=f"{algorithm}, {pairs}",
+        )
+        if line["half_width"].notna().all():
+            low, high = line["y"] - line["half_width"], line["y"] + line["half_width"]
+            axis.fill_between(line["x"], low, high, color=colour, alpha=style.BAND_OPACITY, linewidth=0)
+    axis.axhline(0, color="black", linewidth=style.THIN, label="zero")
+    axis.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+    axis.set_xlabel("inner steps taken")
+    return axis
+
+
+def _nothing(axis: Axes) -> Axes:
+    style.say(axis, f"{NOT_RUN}:\nnothing is recorded yet")
+    return axis
+
+
+def _expansion_legend(frame: pd.DataFrame) -> list[Line2D]:
+    algorithms = [
+        Line2D(
+            [], [], color=style.colour(name), linestyle=ALGORITHM_LINES[name], label=f"{algorithm_label(name)}, stated"
+        )
+        for name in frame.loc[frame["problem"].notna(), "algorithm"].unique()
+    ]
+    problems = [
+        Line2D(
+            [], [], color="black", marker=MARKERS[name], linestyle="", markerfacecolor="none", label=f"{name}, measured"
+        )
+        for name in frame["problem"].dropna().unique()
+    ]
+    return algorithms + problems
+
+
+def _product_legend() -> list[Line2D]:
+    algorithms = [
+        Line2D([], [], color=style.colour(name), label=label)
+        for name, label in (("reptile", "Reptile"), ("joint", "joint training"))
+    ]
+    pairs = [
+        Line2D([], [], color="black", linestyle=line, linewidth=style.THIN, label=f"two mini-batches of {name}")
+        for name, line in PAIR_LINES.items()
+    ]
+    return algorithms + pairs

@@ -1,0 +1,86 @@
+"""Records as one tidy frame: a row a cell and seed. Every table and figure of accuracies starts here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from firstorder.files import replacing
+from firstorder.records import freshness
+from firstorder.records.results import CellRecord, read_records
+from firstorder.report import ACCURACIES, METRICS
+from firstorder.report.read import frames, staleness
+from firstorder.report.read.statistics import accuracy_over_tasks, half_width_over_tasks
+from firstorder.settings import RECORD, Project
+
+TYPES = {
+    "algorithm": "str",
+    "dataset": "str",
+    "way": "int64",
+    "shot": "int64",
+    "column": "str",
+    "mode": "str",
+    "seed": "int64",
+    "tasks": "int64",
+    "accuracy": "float64",
+    "standard_error_tasks": "float64",
+    "half_width_tasks": "float64",
+}
+
+
+def fresh_records(root: Path, project: Project, cells: Collection[str] | None = None) -> list[CellRecord]:
+    """Read the records that `project` lists and that exist; of these `cells` (algorithm/column/mode) alone, if given.
+
+    Raises UserError when one was made with other settings or data than those of now: a table must not mix two
+    versions of an experiment. It names the first such cell, what differs and the command that rebuilds it. Inside
+    staleness.allowed() such records are among those returned.
+    """
+    records = read_records(root, project)
+    if cells is not None:
+        records = [record for record in records if f"{record.evaluation}/{record.mode}" in cells]
+    staleness.check(root, (freshness.cell(project, item.evaluation, item.mode, item.seed) for item in records))
+    return records
+
+
+def frame(records: Iterable[CellRecord]) -> pd.DataFrame:
+    """Return one row a record: accuracy (fraction), its standard error and 95 % half-width over tasks.
+
+    Where a stale record is among them, the column `stale` says which are.
+    """
+    rows, stale = [], []
+    for record in records:
+        path = RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)
+        stale.append(staleness.rests_on_stale([path]))
+        accuracy, error = accuracy_over_tasks(record.correct_histogram)
+        names = (record.algorithm, record.dataset, record.way, record.shot, record.column, record.mode, record.seed)
+        rows.append((*names, record.tasks, accuracy, error, half_width_over_tasks(error)))
+    made = pd.DataFrame(rows, columns=list(TYPES)).astype(TYPES)
+    return made.assign(**{frames.STALE: stale}) if any(stale) else made
+
+
+def write(root: Path, project: Project) -> Path:
+    """Write results/accuracies.csv, in the order of params.yaml, and return its path.
+
+    Beside it goes results/metrics.json, the mean over seeds of each cell, as `dvc metrics diff` reads it.
+    """
+    path = root / ACCURACIES
+    written = frame(fresh_records(root, project))
+    frames.write(path, written)
+    with replacing(root / METRICS) as part:
+        part.write_text(metrics(written), encoding="utf-8")
+    return path
+
+
+def metrics(written: pd.DataFrame) -> str:
+    """Return results/metrics.json: the mean accuracy over seeds (fraction) of each cell of the frame.
+
+    It has no place for a mark, so stale cells are left out.
+    """
+    if frames.STALE in written:
+        written = written[~written[frames.STALE]]
+    means = written.groupby(["algorithm", "column", "mode"])["accuracy"].mean()
+    values = {"/".join(cell): round(float(mean), 6) for cell, mean in means.items()}
+    return json.dumps(values, indent=1, sort_keys=True) + "\n"

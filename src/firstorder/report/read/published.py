@@ -1,0 +1,51 @@
+"""What the paper states in numbers: paper/published.csv, with a grade for how well each number is known.
+
+Percent in the file, as printed in the paper; fractions in the frame. `printed` keeps the paper's own digits:
+98.90 and 98.9 are different claims.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from firstorder.errors import UserError
+from firstorder.report.read import frames
+
+KEYS = ("table", "row", "column")
+COLUMNS = (
+    *KEYS,
+    "accuracy_percent",
+    "half_width_percent",
+    "half_width_meaning",
+    "confidence_grade",
+    "source",
+)
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Read the published numbers: one line a number.
+
+    Columns: table, row, column, accuracy and half_width (fractions), printed (like `97.68 ± 0.04`, percent),
+    half_width_meaning, confidence_grade, source. Raises UserError for a missing file or column, a number that
+    is none, or the same number given twice.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such file; it comes with the repository (git checkout -- paper/published.csv)")
+    frame = frames.read(path, COLUMNS, dict.fromkeys(COLUMNS, "str"))
+    numbers = ("accuracy_percent", "half_width_percent")
+    try:
+        accuracy, half_width = (pd.to_numeric(frame[name]) / 100 for name in numbers)
+    except ValueError as error:
+        raise UserError(f"{path}: expected numbers under {' and '.join(numbers)}: {error}") from None
+    if not accuracy.between(0, 1).all() or not half_width.between(0, 1).all():
+        raise UserError(f"{path}: expected percentages from 0 to 100 under {' and '.join(numbers)}")
+    twice = frame[frame.duplicated(list(KEYS))]
+    if len(twice):
+        raise UserError(f"{path}: given twice: {' / '.join(twice.iloc[0][list(KEYS)])}; keep one of the lines")
+    return frame.assign(
+        accuracy=accuracy,
+        half_width=half_width,
+        printed=frame["accuracy_percent"] + " ± " + frame["half_width_percent"],
+    ).drop(columns=list(numbers))

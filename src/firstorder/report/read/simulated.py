@@ -1,0 +1,41 @@
+"""The records of the simulations, checked: Figure 1's losses and fits, Figure 2's points.
+
+Empty frames where nothing is recorded; a UserError, naming the command, where params.yaml has changed since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from firstorder.records import freshness
+from firstorder.report.read import frames, staleness
+from firstorder.settings import MANIFOLD_POINTS, SINE_FITS, SINE_LOSSES, Project
+
+LOSSES = ("algorithm", "inner_steps", "tasks", "loss", "standard_error")
+FITS = ("task", "algorithm", "inner_steps", "x", "y")
+POINTS = ("what", "outer_step", "toward", "x", "y")
+
+
+def losses(root: Path, project: Project) -> pd.DataFrame:
+    """Read Figure 1's losses: columns LOSSES."""
+    return _read(root, project, SINE_LOSSES, LOSSES) if project.sine else pd.DataFrame(columns=list(LOSSES))
+
+
+def fits(root: Path, project: Project) -> pd.DataFrame:
+    """Read Figure 1's fits: columns FITS."""
+    return _read(root, project, SINE_FITS, FITS) if project.sine else pd.DataFrame(columns=list(FITS))
+
+
+def manifold_points(root: Path, project: Project) -> pd.DataFrame:
+    """Read Figure 2's points: columns POINTS."""
+    return _read(root, project, MANIFOLD_POINTS, POINTS) if project.manifolds else pd.DataFrame(columns=list(POINTS))
+
+
+def _read(root: Path, project: Project, path: str, columns: Sequence[str]) -> pd.DataFrame:
+    if not (root / path).exists():
+        return pd.DataFrame(columns=list(columns))
+    staleness.check(root, [freshness.simulation(project, path)])
+    return frames.read(root / path, columns)

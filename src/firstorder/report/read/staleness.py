@@ -1,0 +1,89 @@
+"""What the report does with a stale record: it refuses it or, where it was told to, shows it with a mark.
+
+A newcomer would get wrong: by default nothing is marked because nothing stale gets that far. Inside `allowed()` a stale
+record passes and is noted; who writes a table or figure then adds the column `stale` to its CSV, true in the rows that
+rest on one, and what is printed from that CSV carries the mark and a note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+import pandas as pd
+
+from firstorder.errors import UserError
+from firstorder.records import freshness
+from firstorder.records.freshness import Recorded
+from firstorder.report.read.frames import STALE
+
+Noted = dict[str, Recorded]  # the stale records that were let through, by path
+
+_NOTED: ContextVar[Noted | None] = ContextVar("noted", default=None)
+
+
+@contextmanager
+def allowed(allow: bool = True) -> Iterator[None]:
+    """Let stale records pass inside this block, and note them; with `allow` False refuse them as ever."""
+    token = _NOTED.set({} if allow else None)
+    try:
+        yield
+    finally:
+        _NOTED.reset(token)
+
+
+def check(root: Path, recorded: Iterable[Recorded]) -> list[Recorded]:
+    """Return those that are stale, where that is allowed.
+
+    Else raises UserError: it names the first of them, the first difference and the command that makes it anew.
+    """
+    found = ((item, freshness.difference(root, item)) for item in recorded)
+    stale = [(item, difference) for item, difference in found if difference is not None]
+    noted = _NOTED.get()
+    if stale and noted is None:
+        raise _refusal(root, *stale[0], others=len(stale) - 1)
+    if noted is not None:
+        noted.update({item.path: item for item, _ in stale})
+    return [item for item, _ in stale]
+
+
+def marked(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add the column `stale` to what is drawn, if anything stale was met: true where a row rests on it.
+
+    A row is known by its training or evaluation; rows that name neither, as those of simulations, share the mark.
+    """
+    noted = list((_NOTED.get() or {}).values())
+    if not noted or STALE in frame:
+        return frame
+    key = next((key for key in ("training", "evaluation") if key in frame), None)
+    if key is None:
+        return frame.assign(**{STALE: True})
+    unnamed = frame[key].isna() & any(item.pack is None for item in noted)
+    return frame.assign(**{STALE: frame[key].isin([item.about for item in noted]) | unnamed})
+
+
+def rests_on_stale(names: Iterable[str]) -> bool:
+    """Say whether a record of one of these cells, trainings or evaluations, or at one of these paths, was stale."""
+    noted = _NOTED.get() or {}
+    return not {*noted, *(item.about for item in noted.values())}.isdisjoint(names)
+
+
+def any_met() -> bool:
+    """Say whether anything stale was let through."""
+    return bool(_NOTED.get())
+
+
+def _refusal(root: Path, item: Recorded, difference: str, others: int) -> UserError:
+    more = f" ({others} more stale)" if others else ""
+    directory = _directory(root) if item.command.startswith("make ") else ""
+    why = f"{freshness.since(difference)}{more}"
+    return UserError(f"{root / item.path}: stale, {why}; make it again: {item.command}{directory}")
+
+
+def _directory(root: Path) -> str:
+    """Return ` DIR=...` as make wants it: the folder of params.yaml seen from the one with the Snakefile."""
+    here = root.resolve()
+    tops = [folder for folder in (here, *here.parents) if (folder / "Snakefile").exists()]
+    return f" DIR={here.relative_to(tops[0])}" if tops and tops[0] != here else ""

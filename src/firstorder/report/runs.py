@@ -1,7 +1,0 @@
-"""How a recorded file was made: the `<name>.run.json` beside it (time, machine, commit, versions)."""
-
-from __future__ import annotations
-
-from firstorder.results import read_run as read
-
-__all__ = ["read"]

@@ -1,0 +1,1 @@
+"""Tables, the page, the README's table, and the way back from a number."""

@@ -1,0 +1,185 @@
+"""The report as one HTML file that holds everything: no script, no second file, nothing from the network.
+
+It puts together the tables and figures already written; what it says of the cells it reads from the records. How it
+looks is in templates/, beside this file.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from firstorder.errors import UserError
+from firstorder.files import replacing
+from firstorder.records.results import CellRecord
+from firstorder.report import FIGURE, PAGE
+from firstorder.report.claims import claim_tables
+from firstorder.report.read import runs, staleness
+from firstorder.report.read.accuracies import fresh_records
+from firstorder.report.read.statistics import accuracy_over_tasks
+from firstorder.report.text import tables
+from firstorder.report.text.printed import MISSING, NOT_RUN, PrintedTable, percent, training_label
+from firstorder.settings import MODES, RECORD, Project
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A figure inside the page: its PNG in base64, and the name of the CSV behind it."""
+
+    png: str
+    numbers: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A section of the page. Its table has the section's title; each table of claims has a title of its own."""
+
+    key: str
+    title: str
+    text: Markup = field(default_factory=Markup)
+    figure: Figure | None = None
+    table: PrintedTable | None = None
+    claims: Sequence[PrintedTable] = ()
+
+
+def write(root: Path, project: Project, captions: Path) -> Path:
+    """Write results/report.html from the tables and figures below `root`, with the texts in `captions`.
+
+    Each table and figure has its caption in `<name>.rst`. Raises UserError for a stale record, or a table,
+    figure or caption that is not there.
+    """
+    records = fresh_records(root, project)
+    sections = [
+        *(_table_section(root, project, name, captions) for name in tables.names(project)),
+        *(_figure_section(root, project, name, captions) for name in project.figures),
+        _claims_section(root, captions),
+        Section(key="trainings", title="Trainings", table=_training_table(project)),
+        Section(key="cells", title="Cells", table=_cell_table(project, records)),
+        Section(key="runs", title="How each record was made", table=_run_table(root, records)),
+    ]
+    path = root / PAGE
+    with replacing(path) as part:
+        part.write_text(render(project.title, sections), encoding="utf-8")
+    return path
+
+
+def render(title: str, sections: Sequence[Section]) -> str:
+    """Fill the template in templates/ and return the page; whatever is not Markup is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("page.html.j2").render(title=title, sections=sections, not_run=NOT_RUN)
+
+
+def paragraphs(rst: str) -> Markup:
+    """Turn plain RST paragraphs into HTML paragraphs; of the markup only ``code`` is known."""
+    texts = [" ".join(block.split()) for block in re.split(r"\n\s*\n", rst.strip())]
+    marked = [re.sub(r"``(.+?)``", r"<code>\1</code>", str(escape(text))) for text in texts if text]
+    return Markup("\n".join(f"<p>{text}</p>" for text in marked))
+
+
+def _caption(captions: Path, name: str) -> Markup:
+    path = captions / f"{name}.rst"
+    if not path.exists():
+        raise UserError(f"{path}: no such caption; every table and figure of params.yaml needs one, write it there")
+    return paragraphs(path.read_text(encoding="utf-8"))
+
+
+def _table_section(root: Path, project: Project, name: str, captions: Path) -> Section:
+    table = tables.printed(root, project, name)
+    return Section(key=f"table-{name}", title=table.title, text=_caption(captions, name), table=table)
+
+
+def _figure_section(root: Path, project: Project, name: str, captions: Path) -> Section:
+    path = root / FIGURE.format(name=name, suffix="png")
+    if not path.exists():
+        raise UserError(f"{path}: no such figure; write it first: make report")
+    png = base64.b64encode(path.read_bytes()).decode()
+    return Section(
+        key=f"figure-{name}",
+        title=project.figures[name].title,
+        text=_caption(captions, name),
+        figure=Figure(png=png, numbers=FIGURE.format(name=name, suffix="csv")),
+        claims=claim_tables.beside(root, name, project.figures[name].kind),
+    )
+
+
+def _claims_section(root: Path, captions: Path) -> Section:
+    found = claim_tables.printed(root)
+    text = _caption(captions, "claims")
+    if not found:
+        text += Markup("\n") + paragraphs(claim_tables.NOTHING)
+    return Section(key="claims", title="Claims", text=text, claims=found)
+
+
+def _training_table(project: Project) -> PrintedTable:
+    heading = (
+        "Training",
+        "Outer steps",
+        "Step size",
+        "Tasks an outer step",
+        "Inner optimiser",
+        "Inner steps",
+        "Images",
+    )
+    rows = []
+    swept = {name for sweep in project.sweeps or {} for _, _, name in project.members_of_sweep(sweep)}
+    for name, training in project.trainings.items():
+        if name in swept:
+            continue
+        step_size = f"{training.outer_step_size:g} to {training.outer_step_size_final:g}"
+        optimiser = f"{training.inner_optimiser}, {training.inner_learning_rate:g}"
+        steps = (f"{training.outer_steps:,}", step_size, str(training.meta_batch_size), optimiser)
+        rows.append((training_label(name), *steps, str(training.inner_steps), str(training.inner_batch_size)))
+    note = "Images: mini-batch of an inner step. Inner learning rates are on the loss summed over the mini-batch."
+    if swept:
+        note += f" The {len(swept)} trainings of the sweeps are left out; params.yaml and the figure's CSV have them."
+    return PrintedTable(title="Trainings", heading=heading, rows=tuple(rows), label_columns=1, notes=(note,))
+
+
+def _cell_table(project: Project, records: Iterable[CellRecord]) -> PrintedTable:
+    """Lay out every cell of params.yaml: its settings of evaluation, and which of its seeds are recorded."""
+    seeds: dict[tuple[str, str], list[str]] = {}
+    for record in records:
+        seeds.setdefault((record.evaluation, record.mode), []).append(str(record.seed))
+    rows = []
+    for name, evaluation in project.evaluations.items():
+        for mode in MODES:
+            ran = seeds.get((name, mode), [])
+            counts = (f"{len(ran)} of {len(project.seeds)}", ", ".join(ran) or NOT_RUN, f"{evaluation.tasks:,}")
+            steps = (str(evaluation.inner_steps), str(evaluation.inner_batch_size))
+            rows.append((training_label(name), mode, *counts, *steps))
+    heading = ("Cell", "Mode", "Seeds", "Which", "Tasks a seed", "Inner steps", "Images")
+    return PrintedTable(title="Cells", heading=heading, rows=tuple(rows), label_columns=2)
+
+
+def _run_table(root: Path, records: Iterable[CellRecord]) -> PrintedTable:
+    """Lay out every record with its accuracy and what its `seed-<n>.run.json` says of commit, machine and time."""
+    rows, stale = [], []
+    for record in records:
+        name = RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)
+        stale.append(staleness.rests_on_stale([name]))
+        run = runs.read(root / name)
+        accuracy, _ = accuracy_over_tasks(record.correct_histogram)
+        seconds = run.get("seconds")
+        clock = f"{seconds:,.0f} s" if isinstance(seconds, int | float) else MISSING
+        made = (str(run.get(name, MISSING)) for name in ("commit", "device", "machine"))
+        rows.append((training_label(record.evaluation), record.mode, str(record.seed), percent(accuracy), clock, *made))
+    heading = ("Cell", "Mode", "Seed", "Accuracy, %", "Time", "Commit", "Device", "Machine")
+    time = "Time is that of the evaluation, which measures both modes at once; training is not in it."
+    notes = (time,) if rows else ("No record exists yet.",)
+    table = PrintedTable(title="Records", heading=heading, rows=tuple(rows), label_columns=2, notes=notes)
+    return table.marking(stale)

@@ -1,0 +1,174 @@
+"""Walk one number back: what the paper says, what we recorded for each seed, and how that was made.
+
+Everything comes from the records; a stale one is shown as such and not refused, as that is what one asks about.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from firstorder.records import freshness
+from firstorder.records.results import CellRecord, read_records
+from firstorder.report.claims import claims, verdicts
+from firstorder.report.read import accuracies, published, runs
+from firstorder.report.read.statistics import Estimate, estimate
+from firstorder.report.text.printed import NOT_RUN, algorithm_label, column_label, percent, points
+from firstorder.settings import CURVE, RECORD, Project, digest, lookup
+
+_WIDTH = 14
+
+
+def explain(root: Path, project: Project, cell: str, seeds: Sequence[int], published_path: Path) -> str:
+    """Return the text behind `cell` (algorithm/dataset-Nway/Kshot/mode), for `seeds`, those of params.yaml.
+
+    Raises UserError for a cell that params.yaml does not list.
+    """
+    lookup({f"{evaluation}/{mode}": None for evaluation, mode, _ in project.cells()}, cell, "cell")
+    evaluation, _, mode = cell.rpartition("/")
+    records = {
+        record.seed: record
+        for record in read_records(root, project)
+        if (record.evaluation, record.mode, record.seed in seeds) == (evaluation, mode, True)
+    }
+    now = {seed: freshness.cell(project, evaluation, record.mode, seed) for seed, record in records.items()}
+    differences = {seed: freshness.difference(root, wanted) for seed, wanted in now.items()}
+    stale = {seed: difference for seed, difference in differences.items() if difference is not None}
+    fresh = [record for seed, record in records.items() if seed not in stale]
+    algorithm, _, column = evaluation.partition("/")
+    blocks = [
+        [cell, f"{algorithm_label(algorithm)}, {column_label(column)}, {mode}; {project.title}"],
+        _published(cell, published_path),
+        [_line("ours", _summary(fresh)), *_verdicts(root, project, cell, published_path, bool(stale))],
+        *(_seed(root, project, (evaluation, mode, seed), records.get(seed), stale.get(seed)) for seed in seeds),
+        ["settings, as params.yaml resolves them now", *_settings(project.settings_of_evaluation(evaluation))],
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def _line(name: str, text: object) -> str:
+    return f"{name:<{_WIDTH}}{text}"
+
+
+def _published(cell: str, path: Path) -> list[str]:
+    """Say what the paper states for the cell, what its ± means, and where that is known from."""
+    numbers = published.read(path)
+    stated = claims.read(path.with_name("claims.yaml"), numbers).claims.values()
+    named = [claims.line_of(about) for claim in stated for about in claim.cells if about.cell == cell]
+    if not named:
+        return [_line("published", "the paper states no number for this cell")]
+    lines = numbers.set_index(list(published.KEYS))
+    number = lines.loc[named[0]]
+    table, row, column = named[0]
+    return [
+        _line("published", f"{number['printed']} %"),
+        _line("  ± means", number["half_width_meaning"]),
+        _line("  source", f"{number['source']} (confidence {number['confidence_grade']})"),
+        _line("  line", f"{path}: {table}, {row}, {column}"),
+    ]
+
+
+def _summary(records: Sequence[CellRecord]) -> str:
+    if not records:
+        return NOT_RUN
+    frame = accuracies.frame(records)
+    found: Estimate = estimate(frame["accuracy"].tolist(), frame["standard_error_tasks"].tolist())
+    spread = "over the tasks of its one seed" if found.seeds == 1 else f"over {found.seeds} seeds (Student)"
+    return f"{percent(found.value, found.half_width)} %, 95 % interval {spread}"
+
+
+def _verdicts(root: Path, project: Project, cell: str, path: Path, any_stale: bool) -> list[str]:
+    """List the claims about the cell with their verdicts; none are given while a record is stale."""
+    if any_stale:
+        return [_line("claims", "not judged while a record is stale")]
+    # Other cells may be stale; a claim that needs one of them is not run.
+    cells = (
+        (item, freshness.cell(project, item.evaluation, item.mode, item.seed)) for item in read_records(root, project)
+    )
+    fresh = [item for item, wanted in cells if freshness.difference(root, wanted) is None]
+    judged = verdicts.judge(fresh, project, path)
+    lines = []
+    for claim in judged.itertuples():
+        if cell in str(claim.cells).split(" against "):
+            found = "" if pd.isna(claim.seeds) else _interval(claim)
+            lines.append(f"  {claim.verdict}: {claim.sentence}{found} [{claim.id}]")
+    return ["claims", *lines] if lines else [_line("claims", "none is about this cell")]
+
+
+def _interval(claim: Any) -> str:
+    what = "Ours minus the paper's" if claim.kind == "value" else "First minus second"
+    low, high = points(claim.low_fraction), points(claim.high_fraction)
+    return f" {what}: {points(claim.judged_fraction)} points, 95 % interval {low} to {high}."
+
+
+def _seed(
+    root: Path, project: Project, key: tuple[str, str, int], record: CellRecord | None, difference: str | None
+) -> list[str]:
+    """Tell all about one seed: the number, its record's digests, how evaluation and training were made."""
+    evaluation, mode, seed = key
+    path = root / RECORD.format(evaluation=evaluation, mode=mode, seed=seed)
+    if record is None:
+        return [_line(f"seed {seed}", NOT_RUN), _line("  record", f"{path} does not exist")]
+    line = accuracies.frame([record]).iloc[0]
+    counts = " ".join(str(count) for count in record.correct_histogram)
+    queries = len(record.correct_histogram) - 1
+    training = str(record.settings["evaluation"]["training"])
+    curve = root / CURVE.format(training=training, seed=seed)
+    state = f"STALE, {freshness.since(difference)}" if difference else _fresh(root, project, record)
+    digests = {name: getattr(record, f"{name}_digest") for name in ("settings", "training", "data", "checkpoint")}
+    return [
+        _line(
+            f"seed {seed}",
+            f"{percent(line['accuracy'], line['half_width_tasks'])} %, 95 % interval over its {record.tasks:,} tasks",
+        ),
+        _line("  tasks", f"with 0 to {queries} of {queries} query images right: {counts}"),
+        _line("  record", path),
+        _line("  state", state),
+        *(_line("  digests" if i == 0 else "", f"{name} {value}") for i, (name, value) in enumerate(digests.items())),
+        _line("  numerics", f"version {record.numerics_version}, {record.precision}"),
+        *_run("  evaluation", runs.read(path)),
+        *_run("  training", _of_training(runs.read(curve), record)),
+    ]
+
+
+def _fresh(root: Path, project: Project, record: CellRecord) -> str:
+    """Say why a record is fresh: what it was compared with."""
+    data = freshness.cell(project, record.evaluation, record.mode, record.seed).pack
+    found = freshness.pack_digest(root / data) if data else None
+    compared = f"and the data, {data}, is the same" if found else f"the data, {data}, is not here to compare"
+    return f"fresh: made with these settings; {compared}"
+
+
+def _of_training(run: dict[str, Any], record: CellRecord) -> dict[str, Any]:
+    """Return how the training was made, unless the curve's is that of another training."""
+    return run if run.get("settings_digest", record.training_digest) == record.training_digest else {}
+
+
+def _run(name: str, run: Mapping[str, Any]) -> list[str]:
+    if not run:
+        return [_line(name, "how it was made is not recorded")]
+    seconds = run.get("seconds")
+    clock = f"{seconds:,.1f} s" if isinstance(seconds, int | float) else "unknown time"
+    versions = ", ".join(f"{package} {version}" for package, version in sorted(run.get("versions", {}).items()))
+    return [
+        _line(
+            name, f"{clock} on {run.get('device', 'unknown device')}; ended {run.get('ended', 'at an unknown time')}"
+        ),
+        _line("    machine", run.get("machine", "unknown")),
+        _line("    commit", run.get("commit", "unknown")),
+        _line("    versions", f"python {run.get('python', 'unknown')}, {versions or 'packages unknown'}"),
+    ]
+
+
+def _settings(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
+    lines = [] if prefix else [f"  digest = {digest(dict(settings))}"]
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            lines += _settings(value, f"{prefix}{key}.")
+        else:
+            lines.append(f"  {prefix}{key} = {json.dumps(value)}")
+    return lines

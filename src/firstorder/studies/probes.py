@@ -1,0 +1,120 @@
+"""Looks into an evaluation: accuracy along its inner steps, and which alphabet is taken for which.
+
+A newcomer would get wrong: the tasks are the first ones of the evaluation itself, so after the evaluation's own number
+of inner steps the accuracy is that of its cells on these tasks. More inner steps only go on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from firstorder.method.evaluation import Checkpoint, logits
+from firstorder.method.images import ImagePool, task_images
+from firstorder.method.inner_loop import InnerLoop, Plain, adapt
+from firstorder.method.tasks import Draws, Tasks, draw_tasks
+from firstorder.progress import Track, silent
+from firstorder.settings import MODES, Mode
+
+ADAPTATION_COLUMNS = ("inner_steps", "mode", "shot", "tasks", "accuracy", "standard_error")
+ALPHABET_COLUMNS = ("mode", "alphabet", "answered", "queries", "offered", "errors")
+
+Answers = np.ndarray[Any, np.dtype[np.int64]]  # answered label of each query, [lanes, way * query]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model that can be adapted."""
+
+    inner: InnerLoop
+    checkpoint: Checkpoint
+
+
+def answers_along(
+    model: Model, pool: ImagePool, tasks: Tasks, inner_steps: Sequence[int]
+) -> Iterator[tuple[int, dict[Mode, Answers]]]:
+    """Adapt to the tasks and yield, after each of `inner_steps` (ascending), the answers in both modes."""
+    lanes = len(tasks.order)
+    parameters, state = model.checkpoint.parameters.expand(lanes, -1), model.checkpoint.state.lanes(lanes)
+    task = task_images(pool, tasks, parameters.dtype)
+    taken = 0
+    for steps in inner_steps:
+        if steps > taken:
+            parameters, state = adapt(model.inner, parameters, state, task.batches[taken:steps])
+            taken = steps
+        found = logits(model.inner, parameters, task)
+        yield steps, {mode: values.argmax(dim=-1).cpu().numpy() for mode, values in found.items()}
+
+
+def along(
+    model: Model, pool: ImagePool, draws: Draws, inner_steps: Sequence[int], track: Track = silent
+) -> list[list[Any]]:
+    """Measure accuracy after each of `inner_steps`: rows of ADAPTATION_COLUMNS."""
+    shares: dict[tuple[int, Mode], list[Any]] = {(steps, mode): [] for steps in inner_steps for mode in MODES}
+    for tasks in _chunks(pool, draws, track):
+        labels = _labels(tasks)
+        for steps, answers in answers_along(model, pool, tasks, inner_steps):
+            for mode in MODES:
+                shares[steps, mode].append((answers[mode] == labels).mean(axis=1))
+    rows = []
+    for (steps, mode), parts in shares.items():
+        accuracies = np.concatenate(parts)
+        error = accuracies.std(ddof=1) / np.sqrt(len(accuracies))
+        rows.append([steps, mode, draws.shape.support, len(accuracies), f"{accuracies.mean():.6f}", f"{error:.6f}"])
+    return rows
+
+
+def by_alphabet(
+    model: Model, pool: ImagePool, draws: Draws, alphabets: Sequence[str], track: Track = silent
+) -> list[list[Any]]:
+    """Count which alphabet is taken for which: rows of ALPHABET_COLUMNS.
+
+    `alphabets` names the alphabet of each class of the pool. A row has the query images of classes of `alphabet`, how
+    often a wrong class of `answered` was on offer beside such an image, and how often it was the answer.
+    """
+    names = sorted(set(alphabets))
+    place = {name: number for number, name in enumerate(names)}
+    of_class = np.array([place[name] for name in alphabets])
+    queries = np.zeros(len(names), dtype=np.int64)
+    offered = np.zeros((len(names), len(names)), dtype=np.int64)
+    errors = {mode: np.zeros_like(offered) for mode in MODES}
+    for tasks in _chunks(pool, draws, track):
+        labels = _labels(tasks)
+        classes = tasks.query[:, :: draws.shape.query] // draws.shape.stride % pool.classes
+        present = of_class[classes]  # alphabet of each label, [lanes, way]
+        ((_, answers),) = answers_along(model, pool, tasks, [draws.shape.inner_steps])
+        for lane, true in enumerate(labels):
+            alphabet = present[lane, true]
+            np.add.at(queries, alphabet, 1)
+            others = np.repeat(present[lane][None], len(true), axis=0)
+            wrong = np.arange(tasks.way) != true[:, None]
+            np.add.at(offered, (np.repeat(alphabet, wrong.sum(axis=1)), others[wrong]), 1)
+            for mode in MODES:
+                missed = answers[mode][lane] != true
+                np.add.at(errors[mode], (alphabet[missed], present[lane, answers[mode][lane][missed]]), 1)
+    return [
+        [mode, name, other, queries[i], offered[i, j], errors[mode][i, j]]
+        for mode in MODES
+        for i, name in enumerate(names)
+        for j, other in enumerate(names)
+        if offered[i, j]
+    ]
+
+
+def _labels(tasks: Tasks) -> Answers:
+    """Return the right labels, [lanes, way * query]: the queries of label 0 come first."""
+    queries = tasks.query.shape[1]
+    return np.broadcast_to(np.arange(queries) // (queries // tasks.way), tasks.query.shape)
+
+
+def _chunks(pool: ImagePool, draws: Draws, track: Track) -> Iterator[Tasks]:
+    """Draw the tasks, as many at a time as are adapted side by side."""
+    lanes = Plain.LANES[pool.images.device.type]
+    with track(draws.title, draws.tasks, "tasks") as bar:
+        for first in range(0, draws.tasks, lanes):
+            chunk = range(first, min(first + lanes, draws.tasks))
+            yield draw_tasks(draws.shape, draws.seed, draws.purpose, draws.step, chunk)
+            bar.advance(len(chunk))

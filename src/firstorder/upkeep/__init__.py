@@ -1,0 +1,1 @@
+"""What keeps a folder of results in order: plan, locks, verification, publishing."""

@@ -1,0 +1,108 @@
+"""Hash everything again: is each file what its record, its .dvc file or the digest in it says it is?
+
+Nothing is trained and nothing is mended; each mismatch is a line with the command that mends it. What is not here
+(data, checkpoints, DVC's cache in a clone) is counted, not refused. No torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from firstorder.errors import UserError
+from firstorder.progress import Track, silent
+from firstorder.settings import params
+from firstorder.upkeep import contents, recorded, stored
+from firstorder.upkeep.findings import Findings, Mismatch, restoring
+from firstorder.upkeep.stored import Tracked
+
+
+def verify(folders: Sequence[Path], track: Track = silent) -> Findings:
+    """Check the projects in `folders` (each with a params.yaml) and what DVC keeps in the repository around them."""
+    findings = Findings()
+    data: set[Path] = set()
+    repositories: dict[Path, None] = {}
+    with track("verify", len(folders), "folders") as bar:
+        for folder in folders:
+            place = recorded.Place(folder, params.load(folder / "params.yaml"), findings)
+            sound = recorded.check_records(place)
+            recorded.check_curves(place)
+            recorded.check_derived(place, sound)
+            contents.check_checkpoints(place, sound)
+            contents.check_packs(place, sound)
+            raw = (folder / place.project.data_folder).resolve()
+            if raw not in data:  # several folders share one
+                data.add(raw)
+                contents.check_archives(place, track)
+            if repository := stored.repository(folder):
+                repositories[repository] = None
+            bar.advance()
+    for repository in repositories:
+        check_repository(repository, findings)
+    return findings
+
+
+def check_repository(repository: Path, findings: Findings) -> None:
+    """Check the files that DVC tracks, the objects in its cache and those in its remote, if that is a folder."""
+    tracked = []
+    for note in stored.notes(repository):
+        try:
+            tracked += stored.read_note(note)
+        except UserError as error:
+            findings.mismatches.append(Mismatch(note, str(error)))
+    stores = {"cache": stored.cache(repository)}
+    elsewhere = False
+    try:
+        remote = stored.remote(repository)
+        elsewhere = remote.folder is None
+        if remote.folder:
+            stores["remote"] = remote.folder
+    except UserError as error:
+        if any(output.pushed for output in tracked):
+            findings.mismatches.append(Mismatch(repository / ".dvc/config", str(error)))
+            elsewhere = True
+    if elsewhere:
+        findings.skipped["remotes (not a folder here)"] += 1
+    for output in tracked:
+        _check_tracked(output, stores, findings, elsewhere=elsewhere)
+    for kind, store in stores.items():
+        for path, md5 in stored.objects(store):
+            findings.checked[f"objects in DVC's {kind}"] += 1
+            if (found := stored.hash_of(path, "md5")) != md5:
+                findings.differs(path, f"MD5 {md5} as its name says", found, _mend(kind, path, md5, tracked, stores))
+
+
+def _check_tracked(output: Tracked, stores: dict[str, Path], findings: Findings, *, elsewhere: bool) -> None:
+    if output.note.name != f"{output.path.name}.dvc":
+        findings.differs(output.note, f"path: {output.note.stem}", output.path.name, restoring(output.note, "dvc add"))
+    kept = [kind for kind, store in stores.items() if stored.object_path(store, output.md5).exists()]
+    if output.path.is_file():
+        findings.checked["files that DVC tracks"] += 1
+        found = stored.hash_of(output.path, "md5")
+        if found != output.md5:
+            back, keep = (f"dvc {verb} --force {output.note}" for verb in ("pull", "commit"))
+            mend = f"{back}; or keep the new one: {keep}"
+            findings.differs(output.path, f"MD5 {output.md5} as in {output.note.name}", found, mend)
+        return
+    findings.skipped["files that DVC tracks (not here)"] += 1
+    if output.pushed and not kept and not elsewhere:
+        findings.differs(
+            output.note,
+            f"its object {output.md5} in the cache or the remote",
+            "none",
+            f"dvc push {output.note} where it was made; or make it again and: dvc commit --force {output.note}",
+        )
+
+
+def _mend(kind: str, path: Path, md5: str, tracked: Sequence[Tracked], stores: dict[str, Path]) -> str:
+    """Return the command that brings back a broken object of the cache or the remote."""
+    wanted = [output for output in tracked if output.md5 == md5]
+    if kind == "remote":
+        return restoring(path, f"rm -f {path} && dvc push" if wanted else f"rm -f {path}")
+    if not wanted:
+        return f"rm -f {path}"  # nothing refers to it
+    if "remote" in stores and stored.object_path(stores["remote"], md5).exists():
+        return f"rm -f {path} && dvc fetch {wanted[0].note}"
+    if wanted[0].path.is_file() and stored.hash_of(wanted[0].path, "md5") == md5:
+        return f"rm -f {path} && dvc commit --force {wanted[0].note}"
+    return f"rm -f {path}, then make {wanted[0].path} again and: dvc commit --force {wanted[0].note}"

@@ -1,0 +1,527 @@
+"""The command line on a project in miniature: what it writes, that it can be repeated, and how it refuses."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from firstorder import NUMERICS_VERSION, __version__, settings
+from firstorder.__main__ import main
+from firstorder.data import packs
+from firstorder.method import training
+from firstorder.records import provenance
+from firstorder.records.results import read_record
+from firstorder.settings import params
+from tests.conftest import EVALUATION, TINY_PARAMS, TRAINING, edit, files_below, tiny_pack, write_params
+
+MODEL = f"models/{TRAINING}/seed-0.safetensors"
+CURVE = f"results/curves/{TRAINING}/seed-0.csv"
+RECORDS = {mode: f"results/cells/{EVALUATION}/{mode}/seed-0.json" for mode in settings.MODES}
+COMPUTED = {MODEL, CURVE, *RECORDS.values()}
+GIVEN = {"params.yaml", "data/omniglot.npz"}
+
+
+def train(seed: int = 0, name: str = TRAINING) -> int:
+    return main(["train", name, "--seed", str(seed), "--device", "cpu"])
+
+
+def evaluate(seed: int = 0, name: str = EVALUATION) -> int:
+    return main(["evaluate", name, "--seed", str(seed), "--device", "cpu"])
+
+
+def without_runs(root: Path) -> dict[str, bytes]:
+    """Return all files but those that tell time and machine."""
+    return {name: content for name, content in files_below(root).items() if not name.endswith(".run.json")}
+
+
+def change(root: Path, *place: Any, value: Any) -> None:
+    """Change one value of the project's params.yaml."""
+    write_params(root, edit(TINY_PARAMS, (place, value)))
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[[Path, Sequence[str]], str]:
+    """Return a function that runs a command which must be refused and write nothing, and gives the message."""
+
+    def run(root: Path, command: Sequence[str]) -> str:
+        before = files_below(root)
+        capsys.readouterr()
+        assert main([*command]) == 2
+        printed = capsys.readouterr()
+        assert files_below(root) == before
+        assert printed.out == ""
+        (line,) = printed.err.splitlines()
+        assert line.startswith("firstorder: ")
+        return line.removeprefix("firstorder: ")
+
+    return run
+
+
+Refused = Callable[[Path, Sequence[str]], str]
+TRAIN = ["train", TRAINING, "--seed", "0", "--device", "cpu"]
+EVALUATE = ["evaluate", EVALUATION, "--seed", "0", "--device", "cpu"]
+
+
+# --- What is written ---
+
+
+def test_training_and_evaluating_write_exactly_their_files(computed_project: Path) -> None:
+    runs = {str(Path(name).with_suffix(".run.json")) for name in (CURVE, *RECORDS.values())}
+    assert set(files_below(computed_project)) == GIVEN | COMPUTED | runs
+
+
+def test_they_print_what_they_wrote(tiny_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train() == 0
+    assert capsys.readouterr().out.splitlines() == [MODEL, CURVE]
+    assert evaluate() == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [RECORDS["inductive"], RECORDS["transductive"]]
+    assert f"{EVALUATION} seed 0: 12/12 tasks (100 %)" in printed.err
+
+
+def test_records_say_what_they_are_made_of(computed_project: Path) -> None:
+    project = params.load(computed_project / "params.yaml")
+    resolved = project.settings_of_evaluation(EVALUATION)
+    for mode, name in RECORDS.items():
+        record = read_record(computed_project / name)
+        assert (record.algorithm, record.dataset, record.way, record.shot) == ("reptile", "omniglot", 5, 1)
+        assert (record.mode, record.seed, record.tasks) == (mode, 0, 12)
+        assert record.settings == json.loads(json.dumps(resolved))
+        assert record.settings_digest == settings.digest(resolved)
+        assert record.training_digest == settings.digest(project.settings_of_training(TRAINING))
+        assert record.data_digest == tiny_pack().digest()
+        assert record.checkpoint_digest == hashlib.sha256((computed_project / MODEL).read_bytes()).hexdigest()
+        assert (record.numerics_version, record.precision) == (NUMERICS_VERSION, "float32")
+        assert sum(record.correct_histogram) == 12
+        assert len(record.correct_histogram) == 6
+
+
+def test_records_of_a_training_in_bfloat16_say_so(tiny_project: Path) -> None:
+    change(tiny_project, "trainings", TRAINING, "precision", value="bfloat16")
+    assert train() == evaluate() == 0
+    for name in RECORDS.values():
+        assert read_record(tiny_project / name).precision == "bfloat16"
+    assert main(["verify"]) == 0
+
+
+def test_the_pipeline_learns_to_tell_the_made_up_classes_apart(computed_project: Path) -> None:
+    """Chance is 1 of 5; classes are as clear as patterns can be, so a few steps must do far better."""
+    for name in RECORDS.values():
+        histogram = read_record(computed_project / name).correct_histogram
+        assert sum(right * tasks for right, tasks in enumerate(histogram)) / (12 * 5) > 0.6
+
+
+def test_how_it_was_made_stands_beside(computed_project: Path) -> None:
+    for name in (CURVE, *RECORDS.values()):
+        run = json.loads((computed_project / name).with_suffix(".run.json").read_text())
+        assert set(provenance.run_information(0.0, "")) <= set(run)
+        assert run["device"] == "cpu, 1 thread"
+        assert 0 <= run["seconds"] < 60
+    curve = json.loads((computed_project / CURVE).with_suffix(".run.json").read_text())
+    assert (curve["training"], curve["seed"], curve["outer_steps"]) == (TRAINING, 0, 6)
+
+
+def test_the_learning_curve_measures_both_pools_and_modes_at_its_steps_and_at_the_end(computed_project: Path) -> None:
+    """Every 4 of 6 outer steps, so after 4 and after the last."""
+    rows = list(csv.DictReader((computed_project / CURVE).read_text().splitlines()))
+    assert tuple(rows[0]) == training.CURVE_COLUMNS
+    assert [(row["outer_step"], row["pool"], row["mode"]) for row in rows] == [
+        (step, pool, mode) for step in ("4", "6") for pool in ("meta-train", "meta-test") for mode in settings.MODES
+    ]
+    for row in rows:
+        assert (row["shot"], row["tasks"]) == ("1", "4")
+        assert 0 <= float(row["accuracy"]) <= 1
+        assert 0 <= float(row["standard_error"]) <= 0.5
+
+
+def test_twice_gives_the_same_bytes(tiny_project: Path, computed_once: Path) -> None:
+    torch.manual_seed(99)
+    assert train() == evaluate() == 0
+    assert without_runs(tiny_project) == without_runs(computed_once)
+
+
+def test_evaluating_again_replaces_records_with_the_same_bytes(computed_project: Path) -> None:
+    before = without_runs(computed_project)
+    assert evaluate() == 0
+    assert without_runs(computed_project) == before
+
+
+def test_another_seed_gives_another_model_and_leaves_the_first_alone(computed_project: Path) -> None:
+    before = files_below(computed_project)
+    assert train(1) == evaluate(1) == 0
+    after = files_below(computed_project)
+    assert {name: after[name] for name in before} == before
+    assert {name.replace("seed-1", "seed-0") for name in set(after) - set(before)} == set(before) - GIVEN
+    for name in (MODEL, CURVE):
+        assert after[name.replace("seed-0", "seed-1")] != after[name]
+
+
+def test_params_may_lie_in_another_folder(tiny_project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*TRAIN, "--params", "project/params.yaml"]) == 0
+    assert (tiny_project / MODEL).exists()
+    assert list(tmp_path.iterdir()) == [tiny_project]
+
+
+def test_untrained_is_the_network_as_initialised(tiny_project: Path) -> None:
+    """Zero outer steps: no curve to measure, and a checkpoint to evaluate all the same."""
+    values = edit(TINY_PARAMS, (("trainings", "untrained/omniglot-5way"), {**TINY_PARAMS["trainings"][TRAINING]}))
+    values["trainings"]["untrained/omniglot-5way"] |= {"algorithm": "untrained", "outer_steps": 0}
+    evaluation = {**TINY_PARAMS["evaluations"][EVALUATION], "training": "untrained/omniglot-5way"}
+    values["evaluations"]["untrained/omniglot-5way/1shot"] = evaluation
+    write_params(tiny_project, values)
+    assert train(name="untrained/omniglot-5way") == 0
+    assert evaluate(name="untrained/omniglot-5way/1shot") == 0
+    curve = (tiny_project / "results/curves/untrained/omniglot-5way/seed-0.csv").read_text()
+    assert curve == ",".join(training.CURVE_COLUMNS) + "\n"
+    record = read_record(tiny_project / "results/cells/untrained/omniglot-5way/1shot/inductive/seed-0.json")
+    assert (record.algorithm, record.tasks) == ("untrained", 12)
+
+
+def test_second_moments_per_lane_train_another_model(tiny_project: Path, computed_once: Path) -> None:
+    change(tiny_project, "trainings", TRAINING, "second_moments", value="per_lane")
+    assert train() == evaluate() == 0
+    assert (tiny_project / MODEL).read_bytes() != (computed_once / MODEL).read_bytes()
+
+
+# --- Interruption ---
+
+
+class Interrupt:
+    """Interrupts a training before the given outer step; `steps` lists those that were taken."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, before: int) -> None:
+        self.steps: list[int] = []
+        outer_step = training.outer_step
+
+        def interrupted(problem: Any, inner: Any, progress: Any) -> None:
+            if progress.outer_step == before:
+                raise KeyboardInterrupt
+            outer_step(problem, inner, progress)
+            self.steps.append(progress.outer_step - 1)
+
+        monkeypatch.setattr(training, "outer_step", interrupted)
+
+
+@pytest.mark.parametrize("second_moments", ["carried", "per_lane"])
+@pytest.mark.parametrize("before", [3, 5])
+def test_an_interrupted_training_goes_on_and_ends_with_the_same_bytes(
+    tiny_project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    second_moments: str,
+    before: int,
+) -> None:
+    change(tiny_project, "trainings", TRAINING, "second_moments", value=second_moments)
+    assert train() == 0
+    whole = without_runs(tiny_project)
+    (tiny_project / MODEL).unlink()
+    (tiny_project / CURVE).unlink()
+
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0.0)
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        Interrupt(patch, before)
+        assert train() == 130
+    assert capsys.readouterr().err == "firstorder: interrupted; the same command goes on where it stopped\n"
+    assert not (tiny_project / MODEL).exists()
+    with monkeypatch.context() as patch:
+        rest = Interrupt(patch, -1)
+        assert train() == 0
+    assert rest.steps == list(range(before, 6))
+    assert without_runs(tiny_project) == whole
+
+
+def test_an_interrupted_training_with_other_settings_starts_anew(
+    tiny_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0.0)
+    with monkeypatch.context() as patch:
+        Interrupt(patch, 3)
+        assert train() == 130
+    change(tiny_project, "trainings", TRAINING, "inner_learning_rate", value=0.002)
+    with monkeypatch.context() as patch:
+        anew = Interrupt(patch, -1)
+        assert train() == 0
+    assert anew.steps == list(range(6))
+
+
+def test_an_interrupted_training_with_other_data_starts_anew(
+    tiny_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0.0)
+    with monkeypatch.context() as patch:
+        Interrupt(patch, 3)
+        assert train() == 130
+    packs.write_pack(tiny_project / "data/omniglot.npz", tiny_pack(classes=25))
+    with monkeypatch.context() as patch:
+        anew = Interrupt(patch, -1)
+        assert train() == 0
+    assert anew.steps == list(range(6))
+
+
+def test_a_damaged_state_of_an_interrupted_training_starts_anew(
+    tiny_project: Path, monkeypatch: pytest.MonkeyPatch, computed_once: Path
+) -> None:
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0.0)
+    with monkeypatch.context() as patch:
+        Interrupt(patch, 3)
+        assert train() == 130
+    (state,) = tiny_project.glob(".work/*/seed-0.safetensors")
+    state.write_bytes(state.read_bytes()[:-100])
+    assert train() == evaluate() == 0
+    assert without_runs(tiny_project) == without_runs(computed_once)
+
+
+# --- Refusals ---
+
+
+def test_a_number_that_is_none_stops_the_training(tiny_project: Path, refused: Refused) -> None:
+    write_params(
+        tiny_project,
+        edit(
+            TINY_PARAMS,
+            (("trainings", TRAINING, "inner_optimiser"), "sgd"),
+            (("trainings", TRAINING, "inner_learning_rate"), 1e30),
+        ),
+    )
+    message = refused(tiny_project, TRAIN)
+    assert message.startswith(f"{TRAINING}, seed 0: the meta-gradient is not finite at outer step ")
+    assert "lower inner_learning_rate (now 1e+30)" in message
+
+
+def test_evaluating_before_training_tells_what_to_do(tiny_project: Path, refused: Refused) -> None:
+    assert refused(tiny_project, EVALUATE) == f"{MODEL}: no such checkpoint; train it, or fetch it with: dvc pull"
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("trainings", TRAINING, "inner_learning_rate"), 0.002),
+        (("trainings", TRAINING, "outer_steps"), 7),
+        (("trainings", TRAINING, "curve", "tasks"), 5),
+        (("datasets", "omniglot", "meta_train_classes"), 15),
+    ],
+)
+def test_a_checkpoint_of_other_settings_is_refused(
+    computed_project: Path, refused: Refused, place: tuple[str, ...], value: Any
+) -> None:
+    change(computed_project, *place, value=value)
+    message = refused(computed_project, EVALUATE)
+    assert message.startswith(f"{MODEL}: its training_digest is ")
+    assert message.endswith(f"train again: firstorder train {TRAINING} --seed 0")
+
+
+def test_a_checkpoint_of_other_data_is_refused(computed_project: Path, refused: Refused) -> None:
+    packs.write_pack(computed_project / "data/omniglot.npz", tiny_pack(classes=25))
+    assert refused(computed_project, EVALUATE).startswith(f"{MODEL}: its data_digest is {tiny_pack().digest()}")
+
+
+def test_a_checkpoint_of_another_seed_is_refused(computed_project: Path, refused: Refused) -> None:
+    (computed_project / MODEL).rename(computed_project / MODEL.replace("seed-0", "seed-1"))
+    message = refused(computed_project, [*EVALUATE[:3], "1", *EVALUATE[4:]])
+    assert "its seed is 0, expected 1" in message
+
+
+def test_a_damaged_checkpoint_is_refused(computed_project: Path, refused: Refused) -> None:
+    path = computed_project / MODEL
+    path.write_bytes(path.read_bytes()[:-1])
+    assert refused(computed_project, EVALUATE).startswith(f"{MODEL}: not a checkpoint of this package")
+
+
+def test_an_evaluation_with_other_settings_needs_no_other_training(computed_project: Path) -> None:
+    before = read_record(computed_project / RECORDS["inductive"])
+    change(computed_project, "evaluations", EVALUATION, "tasks", value=11)
+    assert evaluate() == 0
+    after = read_record(computed_project / RECORDS["inductive"])
+    assert after.tasks == 11
+    assert after.training_digest == before.training_digest
+    assert after.settings_digest != before.settings_digest
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (
+            ["train", "reptile/omniglot-5wy", "--seed", "0"],
+            f"unknown training 'reptile/omniglot-5wy' (did you mean '{TRAINING}'",
+        ),
+        (["evaluate", TRAINING, "--seed", "0"], f"unknown evaluation '{TRAINING}' (did you mean '{EVALUATION}'?)"),
+        (["pack", "omniglott"], "unknown data set 'omniglott' (did you mean 'omniglot'?); known are: omniglot"),
+        (["check-cell", f"{EVALUATION}/both", "--seed", "0"], f"unknown cell '{EVALUATION}/both' (did you mean '"),
+        (["check-cell", f"{EVALUATION}/inductive", "--seed", "7"], "seed 7 is not among params.yaml's seeds [0, 1]"),
+        (["train", TRAINING, "--seed", "7"], "seed 7 is not among params.yaml's seeds [0, 1]"),
+        (["train", TRAINING, "--seed", "-1"], "seed -1 is not among params.yaml's seeds [0, 1]"),
+        (["evaluate", EVALUATION, "--seed", "7"], "seed 7 is not among params.yaml's seeds [0, 1]"),
+        (["train", TRAINING, "--seed", "0", "--params", "nowhere.yaml"], "nowhere.yaml: no such file; run from the"),
+        (["train", TRAINING, "--seed", "0", "--params", "data"], "data: cannot be read ("),
+    ],
+)
+def test_what_is_not_there_is_told_in_one_line(
+    tiny_project: Path, refused: Refused, command: list[str], expected: str
+) -> None:
+    assert refused(tiny_project, command).startswith(expected)
+
+
+def test_a_cell_that_is_there_is_accepted(tiny_project: Path) -> None:
+    assert main(["check-cell", f"{EVALUATION}/transductive", "--seed", "1"]) == 0
+
+
+def test_a_wrong_settings_file_is_told_in_one_line(tiny_project: Path, refused: Refused) -> None:
+    change(tiny_project, "trainings", TRAINING, "way", value="five")
+    expected = f"params.yaml: trainings: {TRAINING}: way: expected a whole number, found 'five'"
+    assert refused(tiny_project, TRAIN) == expected
+
+
+def test_a_missing_pack_tells_how_to_make_it(tiny_project: Path, refused: Refused) -> None:
+    (tiny_project / "data/omniglot.npz").unlink()
+    expected = "data/omniglot.npz: no such packed data set; make it with: firstorder pack omniglot"
+    assert refused(tiny_project, TRAIN) == expected
+
+
+@pytest.mark.parametrize("part", [0.1, 0.3, 0.6, 0.9])
+def test_a_damaged_pack_is_refused(tiny_project: Path, refused: Refused, part: float) -> None:
+    """One flipped bit anywhere among the pixels."""
+    path = tiny_project / "data/omniglot.npz"
+    good = bytearray(path.read_bytes())
+    good[int(part * len(good))] ^= 0x10
+    path.write_bytes(bytes(good))
+    message = refused(tiny_project, TRAIN)
+    assert message.startswith("data/omniglot.npz: ")
+    assert "delete it and make it again with: firstorder pack omniglot" in message
+
+
+def test_a_pack_whose_arrays_have_a_damaged_header_is_refused(tiny_project: Path, refused: Refused) -> None:
+    """NumPy reads an array's header as a piece of Python, and stumbles over a bracket that is never closed."""
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (3, 2L".ljust(117) + b"\n"
+    with zipfile.ZipFile(tiny_project / "data/omniglot.npz", "w") as archive:
+        archive.writestr("images.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    assert refused(tiny_project, TRAIN).startswith("data/omniglot.npz: not a whole packed data set")
+
+
+def test_a_file_in_the_way_of_a_folder_is_told(tiny_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the system refuses when the training is done already comes after the lines of its progress."""
+    (tiny_project / "models").write_text("in the way")
+    assert train() == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("firstorder: models/reptile/omniglot-5way: ")
+    assert last.endswith("check the path, its permissions and the free space")
+    assert set(files_below(tiny_project)) == GIVEN | {"models"}
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "expected"),
+    [
+        (("trainings", TRAINING, "train_shot"), 21, "cannot draw 5 classes x 21 images"),
+        (("trainings", TRAINING, "curve", "shot"), 20, "cannot draw 5 classes x 21 images"),
+        (("datasets", "omniglot", "meta_train_classes"), 20, "cannot draw 5 classes x 2 images"),
+    ],
+    ids=["training images", "images of the curve", "meta-test classes of the curve"],
+)
+def test_a_task_larger_than_the_data_is_refused_before_the_first_step(
+    tiny_project: Path,
+    refused: Refused,
+    monkeypatch: pytest.MonkeyPatch,
+    place: tuple[str, ...],
+    value: int,
+    expected: str,
+) -> None:
+    """The pack has 20 images a class and 24 classes; the curve would notice only after its first 4 steps."""
+    change(tiny_project, *place, value=value)
+    steps = Interrupt(monkeypatch, -1).steps
+    assert expected in refused(tiny_project, TRAIN)
+    assert steps == []
+
+
+def test_an_evaluation_larger_than_the_data_is_refused(computed_project: Path, refused: Refused) -> None:
+    values = edit(TINY_PARAMS, (("evaluations", f"{TRAINING}/20shot"), {**TINY_PARAMS["evaluations"][EVALUATION]}))
+    values["evaluations"][f"{TRAINING}/20shot"]["shot"] = 20
+    write_params(computed_project, values)
+    message = refused(computed_project, ["evaluate", f"{TRAINING}/20shot", "--seed", "0", "--device", "cpu"])
+    assert "cannot draw 5 classes x 21 images" in message
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_device_that_is_not_there_is_refused(tiny_project: Path, refused: Refused) -> None:
+    message = refused(tiny_project, [*TRAIN[:-1], "cuda"])
+    assert message == "--device cuda: torch finds no CUDA device here; use --device cpu or auto"
+
+
+@pytest.mark.parametrize("command", [[], ["tran"], ["train", TRAINING], ["train", TRAINING, "--seed", "zero"]])
+def test_a_command_line_that_cannot_be_read_ends_with_code_2(
+    tiny_project: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(command)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: firstorder")
+    assert set(files_below(tiny_project)) == GIVEN
+
+
+# --- What is out of date ---
+
+
+def test_fresh_records_are_not_stale(computed_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stale"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_stale_record_is_told_with_what_changed(computed_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change(computed_project, "evaluations", EVALUATION, "tasks", value=11)
+    assert main(["stale"]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        f"{EVALUATION}/{mode} seed 0: evaluation.tasks: 12 -> 11" for mode in settings.MODES
+    ]
+
+
+@pytest.mark.parametrize(
+    ("edits", "expected"),
+    [
+        ([], set()),
+        ([(("evaluations", EVALUATION, "tasks"), 11)], set(RECORDS.values())),
+        ([(("trainings", TRAINING, "inner_steps"), 3)], {MODEL, CURVE, *RECORDS.values()}),
+        ([(("datasets", "omniglot", "rotations"), [0])], {MODEL, CURVE, *RECORDS.values()}),
+        (
+            [(("evaluations", EVALUATION, "tasks"), 11), (("trainings", TRAINING, "inner_steps"), 3)],
+            {MODEL, CURVE, *RECORDS.values()},
+        ),
+    ],
+    ids=["nothing", "evaluation", "training", "data set", "evaluation and training"],
+)
+def test_stale_names_the_files_to_compute_again(
+    computed_project: Path, capsys: pytest.CaptureFixture[str], edits: list[Any], expected: set[str]
+) -> None:
+    write_params(computed_project, edit(TINY_PARAMS, *edits))
+    assert main(["stale", "--paths"]) == 0
+    assert set(capsys.readouterr().out.split()) == expected
+
+
+# --- Help ---
+
+
+def test_help_names_every_verb_and_imports_nothing_heavy(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", "-X", "importtime", "-m", "firstorder", "--help"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    for verb in ("download", "pack", "train", "evaluate", "check-cell"):
+        assert re.search(rf"^    {verb}\s", done.stdout, re.MULTILINE)
+    imported = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
+    assert "firstorder" in imported
+    assert not imported & {"torch", "numpy", "pandas", "matplotlib", "seaborn", "PIL", "safetensors"}
+
+
+def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.strip() == __version__

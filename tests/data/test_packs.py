@@ -1,0 +1,270 @@
+"""Packs: the same bytes for the same content, damage found, classes split and rotated as the authors do."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from firstorder.data.packs import Pack, make_pools, read_pack, split_classes, write_pack
+from firstorder.errors import UserError
+from firstorder.settings import DatasetSettings
+
+
+def small_pack(classes: int = 5) -> Pack:
+    images = np.random.default_rng(7).integers(0, 256, (classes, 3, 1, 4, 4), dtype=np.uint8)
+    return Pack(images, tuple(f"Alphabet/character{number:02}" for number in range(1, classes + 1)), 255)
+
+
+def dataset(meta_train_classes: int = 3, rotations: tuple[int, ...] = (0, 90, 180, 270)) -> DatasetSettings:
+    return DatasetSettings(source="omniglot", meta_train_classes=meta_train_classes, rotations=rotations)
+
+
+def message_of(action: Callable[[], object]) -> str:
+    with pytest.raises(UserError) as caught:
+        action()
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def claim(path: Path, pack: Pack, digest: str) -> None:
+    """Write a pack that claims any digest, as write_pack never would."""
+    np.savez_compressed(
+        path,
+        images=pack.images,
+        class_names=np.array(pack.class_names),
+        scale=np.array(pack.scale),
+        digest=np.array(digest),
+    )
+
+
+def test_pack_is_read_as_it_was_written(tmp_path: Path) -> None:
+    pack = small_pack()
+    write_pack(tmp_path / "made.npz", pack)
+    read, digest = read_pack(tmp_path / "made.npz")
+    np.testing.assert_array_equal(read.images, pack.images)
+    assert read.images.dtype == np.uint8
+    assert read.class_names == pack.class_names
+    assert read.scale == pack.scale
+    assert digest == pack.digest()
+    assert [path.name for path in tmp_path.iterdir()] == ["made.npz"]
+
+
+def test_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
+    write_pack(tmp_path / "one.npz", small_pack())
+    write_pack(tmp_path / "two.npz", small_pack())
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
+
+
+def test_digest_depends_on_pixels_names_shape_and_scale_but_not_on_memory_layout() -> None:
+    pack = small_pack()
+    other_pixels = pack.images.copy()
+    other_pixels[-1, -1, -1, -1, -1] ^= 1
+    others = [
+        Pack(other_pixels, pack.class_names, 255),
+        Pack(pack.images, (*pack.class_names[:-1], "Alphabet/other"), 255),
+        Pack(pack.images.reshape(5, 3, 1, 2, 8), pack.class_names, 255),
+        Pack(pack.images, pack.class_names, 1),
+    ]
+    digests = {other.digest() for other in others}
+    assert len(digests) == len(others)
+    assert pack.digest() not in digests
+    assert Pack(np.asfortranarray(pack.images), pack.class_names, 255).digest() == pack.digest()
+
+
+def counted_pack(counts: tuple[int, ...] | None = (3, 2, 3, 3, 1)) -> Pack:
+    """Give the small pack names that carry a split, and classes with fewer images."""
+    return Pack(small_pack().images, ("test/a", "train/b", "train/c", "train/d", "val/e"), 255, counts)
+
+
+def test_counts_travel_with_the_pack_and_have_their_share_of_the_digest(tmp_path: Path) -> None:
+    write_pack(tmp_path / "made.npz", counted_pack())
+    read, digest = read_pack(tmp_path / "made.npz")
+    assert read.counts == (3, 2, 3, 3, 1)
+    assert len({digest, counted_pack(None).digest(), counted_pack((3, 3, 2, 3, 1)).digest()}) == 3
+
+
+@pytest.mark.parametrize("counts", [(3, 3, 3, 3, 3), (3, 2), (2, 2, 2, 2, 1), (4, 3, 3, 3, 3), (3, 3, 3, 3, 0)])
+def test_counts_that_do_not_fit_are_refused(counts: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="counts must be"):
+        counted_pack(counts)
+
+
+def test_classes_with_a_split_in_their_names_are_split_by_it_whatever_the_seed() -> None:
+    mini_imagenet = DatasetSettings(source="mini_imagenet")
+    pack = counted_pack()
+    for seed in (0, 1):
+        pools = make_pools(pack, mini_imagenet, seed)
+        np.testing.assert_array_equal(pools.meta_train, pack.images[1:4])
+        np.testing.assert_array_equal(pools.meta_test, pack.images[:1])
+        assert pools.meta_validation is not None
+        # Its one class has one image: the pool is as long as the largest class in it.
+        np.testing.assert_array_equal(pools.meta_validation, pack.images[4:, :1])
+        assert pools.counts == {"meta_train": (2, 3, 3)}
+
+
+def test_a_pack_without_splits_in_its_names_is_told() -> None:
+    mini_imagenet = DatasetSettings(source="mini_imagenet")
+    assert "has no class train/..." in message_of(lambda: make_pools(small_pack(), mini_imagenet, 0))
+    stray = Pack(small_pack().images, ("test/a", "train/b", "train/c", "val/e", "zebra"), 255)
+    assert "classes outside train/, val/ and test/" in message_of(lambda: make_pools(stray, mini_imagenet, 0))
+
+
+@pytest.mark.parametrize("names", [("b", "a"), ("a", "a")])
+def test_unsorted_or_repeated_names_are_not_written(names: tuple[str, str], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="sorted and distinct"):
+        write_pack(tmp_path / "made.npz", Pack(small_pack(2).images, names, 255))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("scale", [1, 255], ids=["compressed", "uncompressed"])
+def test_every_flipped_byte_is_found_or_harmless(tmp_path: Path, scale: int) -> None:
+    """A flip gives one UserError, or (in a time stamp, say) leaves the content as it was."""
+    path = tmp_path / "made.npz"
+    pack = Pack(small_pack(2).images, small_pack(2).class_names, scale)
+    write_pack(path, pack)
+    whole = path.read_bytes()
+    messages = []
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        try:
+            read, _ = read_pack(path)
+        except UserError as error:
+            messages.append(str(error))
+        else:
+            assert read.digest() == pack.digest()
+    assert len(messages) > len(whole) // 4
+    assert all(message.startswith(f"{path}: ") and "\n" not in message for message in messages)
+
+
+def test_every_cut_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "made.npz"
+    write_pack(path, small_pack(2))
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 11):
+        path.write_bytes(whole[:length])
+        message = message_of(lambda: read_pack(path))
+        assert f"{path}: not a whole packed data set" in message
+        assert "firstorder pack made" in message
+
+
+def test_missing_pack_is_told_with_the_command_that_makes_it(tmp_path: Path) -> None:
+    message = message_of(lambda: read_pack(tmp_path / "omniglot.npz"))
+    assert f"{tmp_path / 'omniglot.npz'}: no such packed data set" in message
+    assert "firstorder pack omniglot" in message
+
+
+def test_pack_that_claims_another_digest_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "made.npz"
+    claim(path, small_pack(), "0" * 64)
+    message = message_of(lambda: read_pack(path))
+    assert small_pack().digest()[:16] in message
+    assert "0000000000000000..." in message
+
+
+def test_npz_that_is_no_pack_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "made.npz"
+    np.savez(path, something=np.arange(3))
+    assert "not a whole packed data set" in message_of(lambda: read_pack(path))
+
+
+def test_array_file_that_is_no_npz_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "made.npz"
+    with path.open("wb") as file:
+        np.save(file, np.arange(3))
+    assert "not a whole packed data set" in message_of(lambda: read_pack(path))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 12345])
+def test_split_is_that_of_the_authors_code(seed: int) -> None:
+    before = random.getstate()
+    try:
+        random.seed(seed)
+        order = list(range(1623))
+        random.shuffle(order)
+    finally:
+        random.setstate(before)
+    assert split_classes(1623, 1200, seed) == (order[:1200], order[1200:])
+
+
+def test_split_is_disjoint_and_complete_and_leaves_global_draws_alone() -> None:
+    before = random.getstate()
+    meta_train, meta_test = split_classes(20, 12, seed=3)
+    assert random.getstate() == before
+    assert (len(meta_train), len(meta_test)) == (12, 8)
+    assert sorted(meta_train + meta_test) == list(range(20))
+    assert split_classes(20, 12, seed=4) != (meta_train, meta_test)
+
+
+def test_meta_train_has_each_rotation_counter_clockwise_as_a_class_of_its_own() -> None:
+    pack = small_pack()
+    pools = make_pools(pack, dataset(), seed=1)
+    meta_train, _ = split_classes(5, 3, seed=1)
+    assert pools.meta_train.shape == (12, 3, 1, 4, 4)
+    assert pools.meta_train.dtype == np.uint8
+    for turn in range(4):
+        for place, of_class in enumerate(meta_train):
+            for drawing in range(3):
+                expected = np.rot90(pack.images[of_class, drawing, 0], k=turn)
+                np.testing.assert_array_equal(pools.meta_train[3 * turn + place, drawing, 0], expected)
+
+
+def test_a_quarter_turn_carries_the_right_edge_to_the_top() -> None:
+    """Worked by hand: counter-clockwise, [[1, 2], [3, 4]] becomes [[2, 4], [1, 3]]."""
+    image = np.array([[1, 2], [3, 4]], np.uint8)
+    pack = Pack(np.stack([image, image, image])[:, None, None], ("a", "b", "c"), 255)
+    pools = make_pools(pack, dataset(2, rotations=(90,)), seed=0)
+    np.testing.assert_array_equal(pools.meta_train[0, 0, 0], [[2, 4], [1, 3]])
+
+
+def test_meta_test_classes_are_not_rotated() -> None:
+    pack = small_pack()
+    pools = make_pools(pack, dataset(), seed=1)
+    _, meta_test = split_classes(5, 3, seed=1)
+    np.testing.assert_array_equal(pools.meta_test, pack.images[meta_test])
+    assert pools.scale == 255
+
+
+@pytest.mark.parametrize("meta_train_classes", [5, 6])
+def test_too_few_classes_are_told(meta_train_classes: int) -> None:
+    message = message_of(lambda: make_pools(small_pack(), dataset(meta_train_classes), seed=0))
+    assert f"meta_train_classes is {meta_train_classes}" in message
+    assert "has 5 classes" in message
+
+
+def finns(**changes: object) -> DatasetSettings:
+    """Cut the small pack as Finn et al. cut Omniglot: a fixed split, validation classes, rotated tasks, ink 1."""
+    settings = {"split_seed": 1, "meta_validation_classes": 1, "rotate": "tasks", "ink": 1, "pack": "omniglot"}
+    return replace(dataset(2), **{**settings, **changes})
+
+
+def test_finns_split_is_the_same_for_every_seed_and_leaves_validation_classes_out() -> None:
+    train, rest = split_classes(5, 2, seed=1)
+    for seed in (0, 7):
+        pools = make_pools(small_pack(), finns(ink=None), seed)
+        np.testing.assert_array_equal(pools.meta_train[:2], small_pack().images[train])
+        np.testing.assert_array_equal(pools.meta_test[:2], small_pack().images[rest[1:]])
+
+
+def test_finns_pools_hold_the_rotated_copies_of_a_class_apart() -> None:
+    """Copy t of class c is class c + t * classes, in meta-test too, as tasks.draw_task expects."""
+    pools = make_pools(small_pack(), finns(ink=None), seed=0)
+    assert pools.turns == 4
+    for pool in (pools.meta_train, pools.meta_test):
+        for turn in range(4):
+            np.testing.assert_array_equal(pool[2 * turn], np.rot90(pool[0], k=turn, axes=(-2, -1)))
+
+
+def test_ink_one_turns_values_around() -> None:
+    pack = small_pack()
+    pools = make_pools(pack, finns(), seed=0)
+    np.testing.assert_array_equal(pools.meta_train, pack.scale - make_pools(pack, finns(ink=None), seed=0).meta_train)
+
+
+def test_validation_classes_count_among_those_that_must_be_there() -> None:
+    assert "lower it" in message_of(lambda: make_pools(small_pack(), finns(meta_validation_classes=3), seed=0))

@@ -1,0 +1,251 @@
+"""Engine `lanes` computes what the plain inner loop computes: to rounding in float64, as far as it goes in others."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+
+from firstorder.engines.engines import Wish
+from firstorder.engines.lanes import lanes, patches
+from firstorder.engines.lanes.lanes import LanesEngine, Prepared
+from firstorder.engines.lanes.patches import Convolution, make_tables
+from firstorder.errors import UserError
+from firstorder.method import inner_loop
+from firstorder.method.architectures import ARCHITECTURES
+from firstorder.method.inner_loop import InnerLoop, OptimiserState, Plain
+from firstorder.method.models import make_network
+from firstorder.method.training import classification_loss
+from firstorder.settings import TrainingSettings
+from tests import count_kernels
+
+WAY, BATCH = 3, 4
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+def both(name: str, optimiser: str = "sgd", device: str = "cpu", **options: Any) -> tuple[InnerLoop, InnerLoop]:
+    """Return the plain inner loop of a network and the same with the engine."""
+    network = make_network(name, WAY)
+    adapted = None if network.adapted is None else network.adapted.to(device)
+    plain = InnerLoop(classification_loss(network), optimiser, 0.01 if optimiser == "sgd" else 1e-3, adapted)
+    return plain, dataclasses.replace(plain, engine=LanesEngine(name, WAY, **options))
+
+
+def problem(
+    name: str, count: int = 2, steps: int = 1, dtype: torch.dtype = torch.float64, device: str = "cpu"
+) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
+    """Return parameters of `count` lanes, each near a start of its own, and mini-batches of noise."""
+    network, sizes = make_network(name, WAY), ARCHITECTURES[name]
+    generator = torch.Generator().manual_seed(7)
+    parameters = torch.stack([network.initial(lane) for lane in range(count)]).double()
+    parameters += 0.05 * torch.randn(parameters.shape, generator=generator, dtype=torch.float64)
+    images = torch.rand(
+        steps, count, BATCH, sizes.channels, sizes.size, sizes.size, generator=generator, dtype=torch.float64
+    )
+    labels = torch.randint(0, WAY, (steps, count, BATCH), generator=generator)
+    batches = [(images[step].to(device, dtype), labels[step].to(device)) for step in range(steps)]
+    return parameters.to(device, dtype), batches
+
+
+def close(found: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None:
+    """Assert that the difference is short beside what is expected."""
+    assert torch.isfinite(found).all()
+    assert (found - expected).norm() <= tolerance * expected.norm()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_logits_and_gradient_are_autograds_in_float64(name, device):
+    plain, fast = both(name, device=device)
+    parameters, (batch,) = problem(name, device=device)
+    close(fast.engine.logits(fast, parameters, batch[0]), make_network(name, WAY).logits(parameters, batch[0]), 1e-12)
+    expected = inner_loop.gradient(plain, parameters, batch)
+    found = inner_loop.gradient(fast, parameters, batch)
+    for piece, wanted in make_network(name, WAY).named(expected[0]).items():
+        close(make_network(name, WAY).named(found[0])[piece], wanted, 1e-11)
+    close(found, expected, 1e-12)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_hessian_product_is_autograds_in_float64(name, device):
+    plain, fast = both(name, device=device)
+    parameters, (batch,) = problem(name, device=device)
+    vector = torch.randn(parameters.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(device)
+    expected = inner_loop.hessian_product(plain, parameters, batch, vector)
+    close(inner_loop.hessian_product(fast, parameters, batch, vector), expected, 1e-11)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("optimiser", ["adam", "sgd"])
+@pytest.mark.parametrize("name", ["omniglot", "mini_imagenet_finn"])
+def test_adaptation_is_the_plain_inner_loops_in_float64(name, optimiser, device):
+    """Three steps from second moments that are not zero, so that no step is the sign of rounding."""
+    plain, fast = both(name, optimiser, device)
+    parameters, batches = problem(name, steps=3, device=device)
+    moments = torch.rand(parameters.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64).to(device)
+    state = OptimiserState(1e-3 * moments, 40)
+    expected, after = inner_loop.adapt(plain, parameters, state, batches)
+    before = parameters.clone()
+    found, found_after = inner_loop.adapt(fast, parameters, state, batches)
+    close(found - parameters, expected - parameters, 1e-11)
+    close(found_after.second_moments, after.second_moments, 1e-11)
+    assert found_after.steps == after.steps
+    assert torch.equal(parameters, before)
+    assert torch.equal(state.second_moments, 1e-3 * moments)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_one_gradient_in_float32_differs_by_rounding(name, device):
+    plain, fast = both(name, device=device)
+    parameters, (batch,) = problem(name, dtype=torch.float32, device=device)
+    expected = inner_loop.gradient(plain, parameters, batch)
+    close(inner_loop.gradient(fast, parameters, batch), expected, 1e-4)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_bfloat16_products_keep_the_gradients_direction(device):
+    """Eight bits of mantissa put errors of about a tenth on the gradient of this network at its start."""
+    plain, fast = both("omniglot", device=device, precision="bfloat16")
+    parameters, (batch,) = problem("omniglot", dtype=torch.float32, device=device)
+    expected = inner_loop.gradient(plain, parameters, batch)
+    found = inner_loop.gradient(fast, parameters, batch)
+    assert found.dtype == torch.float32
+    close(found, expected, 0.3)
+    assert (found - expected).norm() > 1e-4 * expected.norm()
+
+
+def test_tf32_is_chosen_for_the_engines_products_only(monkeypatch):
+    """Elsewhere than on a GPU it changes nothing; the choice is looked at from inside."""
+    _, fast = both("omniglot", precision="tf32")
+    parameters, (batch,) = problem("omniglot", dtype=torch.float32)
+    seen = []
+    original = lanes._loss_gradient
+    monkeypatch.setattr(
+        lanes, "_loss_gradient", lambda *a: (seen.append(torch.get_float32_matmul_precision()), original(*a))[1]
+    )
+    inner_loop.gradient(fast, parameters, batch)
+    assert seen == ["high"]
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_rates_on_the_device_take_the_place_of_the_count_of_steps():
+    parameters, batches = problem("omniglot", steps=3)
+    state = OptimiserState(torch.full_like(parameters, 1e-3), 20)
+    _, fast = both("omniglot", "adam")
+    expected, _ = inner_loop.adapt(fast, parameters, state, batches)
+    rates = torch.tensor([1e-3 * (1 - 0.999**step) ** 0.5 for step in (21, 22, 23)], dtype=torch.float64)
+    _, by_tensor = both("omniglot", "adam", rates=rates)
+    found, after = inner_loop.adapt(by_tensor, parameters, dataclasses.replace(state, steps=0), batches)
+    close(found - parameters, expected - parameters, 1e-12)
+    assert after.steps == 3
+
+
+def test_a_prepared_mini_batch_and_one_that_comes_when_called_are_the_same_mini_batch():
+    _, fast = both("omniglot")
+    parameters, batches = problem("omniglot", steps=2)
+    assert isinstance(fast.engine, LanesEngine)
+    images, labels = (torch.stack(parts, dim=1) for parts in zip(*batches, strict=True))
+    whole = fast.engine.prepare(images, labels)
+    for step, batch in enumerate(batches):
+        expected = inner_loop.gradient(fast, parameters, batch)
+        prepared = Prepared(whole.patches[:, step], whole.targets[:, step])
+        assert len(prepared) == 2
+        assert torch.equal(inner_loop.gradient(fast, parameters, prepared), expected)
+        assert torch.equal(inner_loop.gradient(fast, parameters, lambda batch=batch: batch), expected)
+
+
+def test_many_lanes_change_the_order_of_parameters_without_a_table(monkeypatch):
+    parameters, batches = problem("omniglot", count=3)
+    _, fast = both("omniglot")
+    expected, _ = inner_loop.adapt(fast, parameters, OptimiserState.fresh(parameters), batches)
+    monkeypatch.setattr(lanes, "LANES_BY_TABLE", 2)
+    _, again = both("omniglot")
+    found, _ = inner_loop.adapt(again, parameters, OptimiserState.fresh(parameters), batches)
+    assert torch.equal(found, expected)
+
+
+def test_a_lane_does_not_see_the_others():
+    """Alone and beside another, a lane's gradient is the same to the last bits of float64."""
+    _, fast = both("mini_imagenet")
+    parameters, ((images, labels),) = problem("mini_imagenet", count=2)
+    together = inner_loop.gradient(fast, parameters, (images, labels))
+    alone = inner_loop.gradient(fast, parameters[1:], (images[1:], labels[1:]))
+    close(together[1:], alone, 1e-13)
+
+
+@pytest.mark.parametrize("size", [4, 7, 28])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_folding_is_the_transpose_of_gathering(size, stride):
+    """<gather(x), y> = <x, fold(y)> for all x and y."""
+    convolution = Convolution(size, stride)
+    tables = make_tables(convolution, lanes=2, batch=3, device=torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(3 * size**2 * 2 + 1, 5, generator=generator, dtype=torch.float64)
+    rows[-1] = 0
+    taken = patches.gather(rows, tables, 2)
+    entries = torch.randn(taken.numel() // 5 + 1, 5, generator=generator, dtype=torch.float64)
+    folded = patches.fold(entries, tables)
+    left, right = (taken.reshape(-1, 5) * entries[:-1]).sum(), (rows[:-1] * folded).sum()
+    assert left.item() == pytest.approx(right.item(), rel=1e-12)
+    assert torch.equal(patches.gather_plainly(rows[:-1], tables, 2), taken)
+    torch.testing.assert_close(patches.fold_plainly(entries[:-1], tables), folded, rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["omniglot", "mini_imagenet"])
+def test_operations_for_a_compiler_give_the_same_gradient(name, monkeypatch):
+    """What torch.compile is given, run without it."""
+    monkeypatch.setattr(lanes, "_compiled", lambda function: function)
+    _, fast = both(name, "adam")
+    _, joinable = both(name, "adam", compiled=True)
+    parameters, batches = problem(name, steps=2)
+    state = OptimiserState(torch.full_like(parameters, 1e-3), 5)
+    expected, _ = inner_loop.adapt(fast, parameters, state, batches)
+    found, _ = inner_loop.adapt(joinable, parameters, state, batches)
+    close(found - parameters, expected - parameters, 1e-11)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_compiled_step_is_the_plain_one(device):
+    plain, fast = both("omniglot", device=device, compiled=True)
+    parameters, (batch,) = problem("omniglot", dtype=torch.float32, device=device)
+    close(inner_loop.gradient(fast, parameters, batch), inner_loop.gradient(plain, parameters, batch), 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "second_moments", "most"),
+    [("W1", "per_lane", 330), ("W1", "carried", 1530), ("W4 fomaml", "per_lane", 170), ("W4 maml", "per_lane", 660)],
+)
+def test_an_outer_step_launches_no_more_kernels_than_it_needs(name, second_moments, most):
+    """docs/performance.md argues with these numbers."""
+    settings: TrainingSettings = count_kernels.workload(name, second_moments)
+    smaller = dataclasses.replace(settings, train_shot=2, inner_batch_size=2)  # sizes change no count
+    assert count_kernels.outer_step(smaller).kernels <= most
+
+
+@pytest.mark.parametrize(("name", "most"), [("W1", 59), ("W3", 71)])
+def test_an_inner_step_launches_no_more_kernels_than_it_needs(name, most):
+    settings = dataclasses.replace(count_kernels.workload(name, "carried"), train_shot=1, inner_batch_size=2)
+    assert count_kernels.inner_step(settings) <= most
+
+
+def test_engines_are_refused_where_they_cannot_compute_what_is_asked():
+    from firstorder.engines import engines
+
+    settings = count_kernels.workload("W1", "carried")
+    cpu = torch.device("cpu")
+    assert isinstance(engines.choose(Wish(name="plain", device=cpu), settings).engine, Plain)
+    assert engines.choose(Wish(name="graph", device=cpu), settings).name == "graph"
+    low = dataclasses.replace(settings, precision="bfloat16")
+    assert engines.choose(Wish(name="auto", device=cpu), low).name == "lanes"
+    with pytest.raises(UserError, match="use --engine lanes or graph"):
+        engines.choose(Wish(name="plain", device=cpu), low)
+    with pytest.raises(UserError, match="leave it out"):
+        engines.choose(Wish(name="plain", device=cpu, compiled=True), settings)
+    with pytest.raises(UserError, match="it is for the CPU; use --engine auto"):
+        engines.choose(Wish(name="native", device=torch.device("cuda")), settings)
+    assert engines.choose(Wish(name="auto", device=torch.device("cuda")), settings).name == "graph"

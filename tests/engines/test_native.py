@@ -1,0 +1,201 @@
+"""native.c against the plain inner loop: in float64 to rounding, in float32 no further from float64 than torch is."""
+
+from __future__ import annotations
+
+import os
+import platform
+import stat
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from firstorder.engines.native import native
+from firstorder.method import inner_loop
+from firstorder.method.algorithms import ALGORITHMS, Group
+from firstorder.method.architectures import ARCHITECTURES
+from firstorder.method.evaluation import evaluate, evaluation_shape
+from firstorder.method.inner_loop import InnerLoop, OptimiserState, Plain
+from firstorder.method.models import make_network
+from firstorder.method.tasks import Draws
+from firstorder.method.training import Problem, checkpoint_of, classification_loss, outer_step, start
+from tests.method.test_golden import fingerprint
+from tests.method.test_training import problem
+
+__all__ = ["problem"]  # a fixture
+needs_compiler = pytest.mark.skipif(native.compiler() is None, reason="no C compiler here")
+WAY, LANES, BATCH = 7, 2, 6
+
+
+def case(name: str, dtype: torch.dtype, engine: bool = True) -> tuple[InnerLoop, Tensor, list[tuple[Tensor, Tensor]]]:
+    """Return an inner loop, parameters [2, parameters] away from their symmetric start, and three mini-batches."""
+    torch.manual_seed(7)
+    network, architecture = make_network(name, WAY), ARCHITECTURES[name]
+    parameters = torch.stack([network.initial(seed) for seed in range(LANES)]).double()
+    parameters += 0.05 * torch.randn_like(parameters)
+    size = (LANES, BATCH, architecture.channels, architecture.size, architecture.size)
+    batches = [(torch.rand(size), torch.randint(0, WAY, (LANES, BATCH))) for _ in range(3)]
+    adapted = None if network.adapted is None else network.adapted.to(dtype)
+    made = native.NativeEngine(name, WAY) if engine else Plain()
+    loop = InnerLoop(classification_loss(network), "sgd", 0.01, adapted, made)
+    return loop, parameters.to(dtype), [(images.to(dtype), labels) for images, labels in batches]
+
+
+def distance(found: Tensor, wanted: Tensor) -> float:
+    """Return the distance relative to the size of what is wanted, measured in float64."""
+    return float((found.double() - wanted.double()).norm() / wanted.double().norm())
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_gradient_and_hessian_product_and_logits_equal_autograds(name: str) -> None:
+    """In float64, where only a wrong formula could tell them apart."""
+    loop, parameters, batches = case(name, torch.float64)
+    plain, vector = replace(loop, engine=Plain()), torch.randn_like(parameters)
+    wanted = inner_loop.gradient(plain, parameters, batches[0])
+    assert distance(inner_loop.gradient(loop, parameters, batches[0]), wanted) < 1e-12
+    wanted = inner_loop.hessian_product(plain, parameters, batches[0], vector)
+    assert distance(inner_loop.hessian_product(loop, parameters, batches[0], vector), wanted) < 1e-12
+    wanted = make_network(name, WAY).logits(parameters, batches[0][0])
+    assert distance(native.NativeEngine(name, WAY).logits(loop, parameters, batches[0][0]), wanted) < 1e-12
+
+
+@needs_compiler
+@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_adapted_parameters_and_second_moments_equal_the_plain_ones(name: str, optimiser: str) -> None:
+    loop, parameters, batches = case(name, torch.float64)
+    loop = replace(loop, optimiser=optimiser, learning_rate=1e-3)
+    state = OptimiserState(torch.rand_like(parameters) * 0.01, 12)
+    wanted, wanted_state = inner_loop.adapt(replace(loop, engine=Plain()), parameters, state, batches)
+    found, found_state = inner_loop.adapt(loop, parameters, state, batches)
+    assert distance(found - parameters, wanted - parameters) < 1e-11
+    assert distance(found_state.second_moments, wanted_state.second_moments) < 1e-11
+    assert found_state.steps == wanted_state.steps == (15 if optimiser == "adam" else 12)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_in_float32_it_is_as_near_to_float64_as_torch_is(name: str) -> None:
+    """Twice torch's distance is allowed; where a maximum is nearly shared, either may take another place."""
+    exact, parameters, batches = case(name, torch.float64, engine=False)
+    wanted = inner_loop.gradient(exact, parameters, batches[0])
+    loop, parameters, batches = case(name, torch.float32)
+    ours = distance(inner_loop.gradient(loop, parameters, batches[0]), wanted)
+    torchs = distance(inner_loop.gradient(replace(loop, engine=Plain()), parameters, batches[0]), wanted)
+    assert ours < 2 * torchs + 1e-6
+
+
+@needs_compiler
+@pytest.mark.parametrize("algorithm", ["fomaml", "maml", "reptile", "last_step"])
+def test_meta_gradients_equal_the_plain_ones(algorithm: str) -> None:
+    """MAML's goes through Hessian products here and through autograd there."""
+    loop, parameters, batches = case("omniglot_finn", torch.float64)
+    initial, state = parameters[:1], OptimiserState.fresh(parameters[:1])
+    query = batches[2] if algorithm in ("fomaml", "maml") else None
+    lanes = 1 if query is None else LANES
+    groups = [Group([(x[:lanes], y[:lanes]) for x, y in batches[:2]], query)]
+    wanted, _ = ALGORITHMS[algorithm](replace(loop, engine=Plain()), initial, state, groups)
+    found, _ = ALGORITHMS[algorithm](loop, initial, state, groups)
+    assert distance(found, wanted) < 1e-11
+
+
+@needs_compiler
+def test_the_golden_training_is_the_same(problem: Problem) -> None:
+    """No number moves beyond the golden test's own tolerance, so records of both are records of one method."""
+    settings = problem.settings
+    with_engine = replace(problem, engine=native.NativeEngine(settings.network, settings.way))
+    wanted, found = fingerprint(problem), fingerprint(with_engine)
+    for what in ("size of the change", "second moments"):
+        assert found[what] == pytest.approx(wanted[what], rel=1e-3)
+
+
+@needs_compiler
+def test_lanes_and_sizes_of_mini_batches_do_not_matter() -> None:
+    """Maps left over from a larger mini-batch, or from another lane, leave no trace."""
+    loop, parameters, batches = case("mini_imagenet_finn", torch.float32)
+    images, labels = batches[0]
+    few = (images[:1, :4], labels[:1, :4])
+    fresh = native.NativeEngine("mini_imagenet_finn", WAY).gradient(
+        loop, parameters[:1], (images[:1, :4], labels[:1, :4])
+    )
+    both = loop.engine.gradient(loop, parameters, batches[0])
+    again = loop.engine.gradient(loop, parameters[:1], few)
+    assert torch.equal(again, fresh)
+    assert torch.equal(loop.engine.gradient(loop, parameters[1:], (images[1:], labels[1:])), both[1:])
+
+
+@needs_compiler
+def test_what_is_not_a_number_stays_visible() -> None:
+    """Overflow must reach the check of the meta-gradient, not vanish in a maximum or a rectifier."""
+    for name in ("omniglot", "mini_imagenet"):
+        loop, parameters, batches = case(name, torch.float32)
+        broken = parameters.clone()
+        broken[:, 0] = 1e38
+        assert not torch.isfinite(inner_loop.gradient(loop, broken, batches[0])).all()
+
+
+@needs_compiler
+def test_a_whole_evaluation_gives_the_same_answers(problem: Problem) -> None:
+    """In both modes; float32 rounding may turn a near tie, which these few tasks do not have."""
+    progress = start(problem)
+    for _ in range(3):
+        outer_step(problem, problem.inner, progress)
+    pool = problem.pools["meta-test"]
+    shape = evaluation_shape(pool, problem.settings.way, problem.settings.curve)
+    draws = Draws(title="", shape=shape, seed=0, purpose="test", step=0, tasks=4)
+    checkpoint = checkpoint_of(problem, progress, {})
+    wanted = evaluate(problem.inner, checkpoint, pool, draws)
+    engine = native.NativeEngine(problem.settings.network, problem.settings.way)
+    found = evaluate(replace(problem.inner, engine=engine), checkpoint, pool, draws)
+    for mode, counts in wanted.items():
+        assert (found[mode] == counts).all()
+
+
+def compiled_by(tmp_path: Path, compiler: str) -> str:
+    """Return what `reason` says in a process of its own with another compiler and an empty cache."""
+    program = "from firstorder.engines.native import native; print(native.reason('omniglot'))"
+    environment = {**os.environ, "CC": compiler, "FIRSTORDER_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_without_a_compiler_there_is_no_engine_and_a_reason(tmp_path: Path) -> None:
+    assert compiled_by(tmp_path, "/nowhere/cc").startswith("no C compiler found")
+
+
+def test_a_compiler_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    broken = tmp_path / "cc"
+    broken.write_text("#!/bin/sh\necho 'unknown option -march=native' >&2\nexit 1\n", encoding="utf-8")
+    broken.chmod(broken.stat().st_mode | stat.S_IXUSR)
+    assert compiled_by(tmp_path, str(broken)) == f"{broken} cannot compile native.c: unknown option -march=native"
+    assert not list((tmp_path / "cache").glob("*"))
+
+
+@needs_compiler
+def test_it_is_compiled_once(tmp_path: Path) -> None:
+    command = " ".join(native.compiler() or [])
+    assert compiled_by(tmp_path, command) == "None"
+    (made,) = (tmp_path / "cache").iterdir()
+    stamp = made.stat().st_mtime_ns
+    assert compiled_by(tmp_path, command) == "None"
+    assert made.stat().st_mtime_ns == stamp
+
+
+@needs_compiler
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the option is for x86-64")
+def test_narrow_vectors_are_left_to_torch(tmp_path: Path) -> None:
+    command = " ".join(native.compiler() or [])
+    said = compiled_by(tmp_path, f"{command} -mno-avx")
+    assert said == "this processor's vectors have 16 bytes, with which PyTorch is faster"
+
+
+@needs_compiler
+def test_networks_whose_filters_fill_no_vector_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = replace(ARCHITECTURES["omniglot"], filters=24)
+    monkeypatch.setitem(ARCHITECTURES, "omniglot", narrow)
+    assert native.reason("omniglot") == "24 filters are no multiple of 16"

@@ -1,0 +1,83 @@
+"""The package against a separately written plain loop: same batches, same start, same result."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from firstorder.method.algorithms import Group, reptile
+from firstorder.method.inner_loop import InnerLoop, OptimiserState
+from firstorder.method.models import Network, make_network
+from firstorder.method.training import classification_loss
+from tests import plain_loop
+
+WAY, TASKS, STEPS, BATCH = 5, 5, 5, 10
+
+
+def plain(network: Network, flat: Tensor) -> plain_loop.Parameters:
+    """Translate a flat vector into the plain loop's parameters (with biases of zero)."""
+    named = network.named(flat)
+    parameters = {}
+    for block in range(1, 5):
+        parameters[f"kernel{block}"] = named[f"convolution{block}.kernel"].permute(0, 3, 1, 2).contiguous()
+        parameters[f"bias{block}"] = flat.new_zeros(64)
+        parameters[f"gamma{block}"] = named[f"normalisation{block}.scale"]
+        parameters[f"beta{block}"] = named[f"normalisation{block}.shift"]
+    parameters["dense"] = named["dense.kernel"].T
+    parameters["dense_bias"] = named["dense.bias"]
+    return parameters
+
+
+def flat(network: Network, parameters: plain_loop.Parameters) -> Tensor:
+    """Translate the plain loop's parameters back, leaving out the biases."""
+    named = {"dense.kernel": parameters["dense"].T, "dense.bias": parameters["dense_bias"]}
+    for block in range(1, 5):
+        named[f"convolution{block}.kernel"] = parameters[f"kernel{block}"].permute(0, 2, 3, 1)
+        named[f"normalisation{block}.scale"] = parameters[f"gamma{block}"]
+        named[f"normalisation{block}.shift"] = parameters[f"beta{block}"]
+    return network.flat(named)
+
+
+def outer_steps(optimiser: str, dtype: torch.dtype, count: int) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+    """Take outer steps both ways; give (ours, plain, start) of parameters and of second moments."""
+    generator = torch.Generator().manual_seed(1)
+    network = make_network("omniglot", WAY)
+    start = network.initial(seed=3)[None].to(dtype)
+    rate = {"adam": 1e-3, "sgd": 3e-3}[optimiser]
+    inner = InnerLoop(classification_loss(network), optimiser, rate)
+    oracle = {"adam": plain_loop.Adam, "sgd": plain_loop.Sgd}[optimiser](plain(network, start[0]), rate)
+    ours, theirs, state = start, plain(network, start[0]), OptimiserState.fresh(start)
+    for step in range(count):
+        epsilon = 1 - step / 10
+        images = torch.randint(0, 2, (TASKS, STEPS, BATCH, 1, 28, 28), generator=generator).to(dtype)
+        labels = torch.randint(0, WAY, (TASKS, STEPS, BATCH), generator=generator)
+        groups = [Group([(x[None], y[None]) for x, y in zip(images[t], labels[t], strict=True)]) for t in range(TASKS)]
+        meta_gradient, state = reptile(inner, ours, state, groups)
+        ours = ours - epsilon * meta_gradient
+        theirs = plain_loop.reptile_step(theirs, oracle, images, labels, epsilon)
+    compared = {"parameters": (ours[0], flat(network, theirs), start[0])}
+    if optimiser == "adam":
+        compared["second moments"] = (
+            state.second_moments[0],
+            flat(network, oracle.moments),
+            torch.zeros_like(start[0]),
+        )
+        assert state.steps == count * TASKS * STEPS
+    return compared
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "sgd"])
+def test_outer_steps_equal_the_plain_loop_in_double_precision(optimiser):
+    """Two outer steps (5 tasks x 5 steps each) agree to 1e-10 of the change they make."""
+    for what, (ours, theirs, start) in outer_steps(optimiser, torch.float64, count=2).items():
+        assert (ours - theirs).norm() < 1e-10 * (theirs - start).norm(), what
+        # Entry by entry too, relative to the largest change of any entry.
+        assert (ours - theirs).abs().max() < 1e-10 * (theirs - start).abs().max(), what
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "sgd"])
+def test_an_outer_step_in_single_precision_agrees_to_1e_4_of_its_change(optimiser):
+    """The images are noise: with large even areas a rectifier at its kink can flip them all at once."""
+    for what, (ours, theirs, start) in outer_steps(optimiser, torch.float32, count=1).items():
+        assert (ours - theirs).norm() < 1e-4 * (theirs - start).norm(), what

@@ -1,0 +1,124 @@
+"""How a number was made: complete, plain, and honest about changed sources."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+
+from firstorder.records import provenance
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a Git repository with one commit whose package folder stands in for ours."""
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # set where a hook runs the tests
+        monkeypatch.delenv(name, raising=False)
+    root = tmp_path / "repository"
+    package = root / "package/records"
+    package.mkdir(parents=True)
+    (package / "provenance.py").write_text("one = 1\n")
+    (root / "results.csv").write_text("1\n")
+    git(root, "init", "--quiet")
+    git(root, "add", ".")
+    git(root, "commit", "--quiet", "--message", "First")
+    monkeypatch.setattr(provenance, "__file__", str(package / "provenance.py"))
+    return root
+
+
+def information(seconds: float = 1.0) -> dict[str, Any]:
+    return provenance.run_information(seconds, "cpu, 1 thread")
+
+
+def test_it_names_time_device_machine_versions_and_commit() -> None:
+    made = information(12.345)
+    assert made["seconds"] == 12.3
+    assert made["device"] == "cpu, 1 thread"
+    assert re.fullmatch(r".+, \d+ cores, \w+ \w+", made["machine"])
+    assert made["versions"]["numpy"] == numpy.__version__
+    assert set(made["versions"]) == {"torch", "numpy", "pillow", "safetensors"}
+    assert re.fullmatch(r"3\.\d+\.\d+.*", made["python"])
+    ended = datetime.strptime(made["ended"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    assert abs(datetime.now(UTC) - ended) < timedelta(seconds=10)
+
+
+def test_it_is_plain_enough_for_json() -> None:
+    made = information()
+    assert json.loads(json.dumps(made)) == made
+
+
+def test_commit_is_that_of_the_sources(sources: Path) -> None:
+    assert information()["commit"] == git(sources, "rev-parse", "HEAD")[:12]
+
+
+def test_changed_sources_are_marked(sources: Path) -> None:
+    (sources / "package/records/provenance.py").write_text("one = 2\n")
+    assert information()["commit"] == git(sources, "rev-parse", "HEAD")[:12] + "+"
+
+
+def test_changes_that_are_only_staged_are_marked_too(sources: Path) -> None:
+    (sources / "package/records/provenance.py").write_text("one = 2\n")
+    git(sources, "add", ".")
+    assert information()["commit"].endswith("+")
+
+
+def test_changed_results_do_not_mark_the_sources(sources: Path) -> None:
+    (sources / "results.csv").write_text("2\n")
+    assert not information()["commit"].endswith("+")
+
+
+def test_a_copy_inside_a_stranger_repository_does_not_take_its_commit(
+    sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Installed into a virtual environment below somebody's own repository, Git would name that one's commit."""
+    installed = sources / "venv/package/records/provenance.py"
+    installed.parent.mkdir(parents=True)
+    installed.write_text("one = 1\n")
+    monkeypatch.setattr(provenance, "__file__", str(installed))
+    assert information()["commit"] == "unknown"
+
+
+def test_outside_of_git_the_commit_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "package/records/provenance.py"))
+    assert information()["commit"] == "unknown"
+
+
+def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert information()["commit"] == "unknown"
+
+
+def test_a_package_that_is_not_installed_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "PACKAGES", ("numpy", "no-such-package-as-this"))
+    assert information()["versions"]["no-such-package-as-this"] == "absent"
+
+
+def test_a_system_without_processor_information_still_has_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_text = Path.read_text
+
+    def refuse(path: Path, *arguments: Any, **options: Any) -> str:
+        if path == Path("/proc/cpuinfo"):
+            raise FileNotFoundError(path)
+        return read_text(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(provenance.platform, "processor", lambda: "")
+    assert information()["machine"].startswith("unknown processor, ")
+
+
+def test_it_tells_the_largest_memory_of_the_process_in_bytes() -> None:
+    """A Python with torch's tests around it takes more than 10 MiB and less than 1 TiB."""
+    assert 10 * 2**20 < information()["peak_memory_bytes"] < 2**40

@@ -1,0 +1,203 @@
+"""Claims about what trainings end at, and about the simulations: contrasts and bounds, and verdicts at their edges."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from firstorder.errors import UserError
+from firstorder.records.results import write_rows, write_run
+from firstorder.report.claims import claims, curve_claims, simulation_claims
+from firstorder.report.claims.curve_claims import CurveClaim
+from firstorder.report.claims.simulation_claims import SimulationClaim
+from firstorder.report.read import published
+from firstorder.report.read.statistics import Estimate
+from firstorder.settings import MANIFOLD_POINTS, Project, digest, params
+from tests.report.test_report_published import PUBLISHED
+from tests.sweep_records import G1, G2, G4, SUM2, SUM4, store_ends, sweep_project, swept
+from tests.synthetic_records import PARAMS, make_project, store_sine
+
+ROOT = Path(__file__).parents[2]
+ORDER = CurveClaim(
+    kind="curves", relation="above", sentence="g2 is above g1.", margin_points=10, higher=(G2,), lower=(G1,)
+)
+DROP = CurveClaim(
+    kind="shape",
+    relation="drops",
+    sentence="It drops.",
+    margin_points=2,
+    sweep="inner-steps",
+    variant="shared",
+    before=(2, 4),
+    after=(5, 10),
+)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return sweep_project(tmp_path)
+
+
+def judged(root: Path, project: Project, claim: CurveClaim) -> dict[str, Any]:
+    (row,) = curve_claims.judge(root, project, {"a-claim": claim})
+    return row
+
+
+def estimate_of(value: float, half_width: float, seeds: int = 3) -> Estimate:
+    return Estimate(value, 0.0, half_width, seeds)
+
+
+def test_an_order_is_the_difference_of_what_both_ended_at(tmp_path: Path, project: Project) -> None:
+    """0.8 - 0.5 with 0.01 each over tasks: half-width 1.96 * 0.01414."""
+    store_ends(tmp_path, project, {G1: 0.5, G2: 0.8})
+    row = judged(tmp_path, project, ORDER)
+    assert row["judged_fraction"] == pytest.approx(0.3)
+    assert row["high_fraction"] - row["judged_fraction"] == pytest.approx(1.96 * 0.014142, rel=1e-3)
+    assert (row["seeds"], row["tasks_per_seed"], row["verdict"]) == (1, 50, "holds (one seed)")
+    assert row["cells"] == f"{G2} against {G1}"
+
+
+def test_gains_are_compared_by_two_trainings_a_side(tmp_path: Path, project: Project) -> None:
+    """(0.9 - 0.7) - (0.85 - 0.8) = 0.15."""
+    store_ends(tmp_path, project, {SUM2: 0.7, SUM4: 0.9, G2: 0.8, G4: 0.85})
+    gain = CurveClaim(
+        kind="curves", relation="above", sentence="More.", margin_points=0, higher=(SUM4, G2), lower=(SUM2, G4)
+    )
+    assert judged(tmp_path, project, gain)["judged_fraction"] == pytest.approx(0.15)
+
+
+def test_with_several_seeds_the_interval_is_over_seeds(tmp_path: Path, project: Project) -> None:
+    """Differences 0.3, 0.32, 0.34: Student with two degrees of freedom, 4.303 * 0.02 / sqrt(3)."""
+    for seed in range(3):
+        store_ends(tmp_path, project, {G1: 0.5, G2: 0.8 + 0.02 * seed}, seed)
+    row = judged(tmp_path, project, ORDER)
+    assert row["judged_fraction"] == pytest.approx(0.32)
+    assert row["high_fraction"] - row["judged_fraction"] == pytest.approx(4.303 * 0.02 / 3**0.5, rel=1e-3)
+    assert (row["seeds"], row["verdict"]) == (3, "holds")
+
+
+def test_only_seeds_that_all_trainings_have_count(tmp_path: Path, project: Project) -> None:
+    store_ends(tmp_path, project, {G1: 0.5, G2: 0.8}, 0)
+    store_ends(tmp_path, project, {G2: 0.1}, 1)
+    assert judged(tmp_path, project, ORDER)["judged_fraction"] == pytest.approx(0.3)
+
+
+def test_a_shape_is_the_mean_before_minus_the_mean_after(tmp_path: Path, project: Project) -> None:
+    """(0.9 + 0.8) / 2 - (0.7 + 0.5) / 2 = 0.25; errors 0.01 * sqrt(4 / 4)."""
+    members = swept(project, "inner-steps", "shared")
+    store_ends(tmp_path, project, dict(zip((members[k] for k in (2, 4, 5, 10)), (0.9, 0.8, 0.7, 0.5), strict=True)))
+    row = judged(tmp_path, project, DROP)
+    assert row["judged_fraction"] == pytest.approx(0.25)
+    assert row["half_width_tasks_fraction"] == pytest.approx(1.96 * 0.01, rel=1e-3)
+    assert row["verdict"] == "holds (one seed)"
+
+
+def test_a_shape_with_a_point_that_is_not_run_is_not_judged(tmp_path: Path, project: Project) -> None:
+    members = swept(project, "inner-steps", "shared")
+    store_ends(tmp_path, project, {members[2]: 0.9, members[4]: 0.8, members[5]: 0.7})
+    assert judged(tmp_path, project, DROP)["verdict"] == "not run"
+
+
+@pytest.mark.parametrize(
+    ("relation", "value", "expected"),
+    [
+        ("drops", 0.05, "holds"),
+        ("drops", 0.00, "fails"),
+        ("drops", 0.02, "inconclusive"),
+        ("stays", 0.05, "fails"),
+        ("stays", 0.00, "holds"),
+        ("stays", 0.02, "inconclusive"),
+        ("stays", -0.3, "holds"),
+    ],
+)
+def test_a_verdict_needs_the_whole_interval_on_one_side_of_the_margin(
+    relation: Any, value: float, expected: str
+) -> None:
+    claim = CurveClaim(**{**vars(DROP), "relation": relation})
+    assert curve_claims.verdict(estimate_of(value, 0.01), claim) == expected
+    assert curve_claims.verdict(Estimate(value, 0.01, float("nan"), 1), claim) == f"{expected} (one seed)"
+
+
+def test_at_reduced_length_nothing_is_judged_and_what_is_not_listed_is_left_out(tmp_path: Path) -> None:
+    project = sweep_project(tmp_path, length="reduced")
+    store_ends(tmp_path, project, {G1: 0.5, G2: 0.8})
+    assert judged(tmp_path, project, ORDER)["verdict"] == "reduced length"
+    other = CurveClaim(**{**vars(ORDER), "lower": ("joint/omniglot-20way-g1",)})
+    assert curve_claims.judge(tmp_path, project, {"another": other}) == []
+    full = sweep_project(tmp_path / "full")
+    assert judged(tmp_path / "full", full, other)["verdict"] == "not run"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"lower": None}, "kind curves goes with higher, lower"),
+        ({"sweep": "inner-steps"}, "kind shape goes with sweep"),
+        ({"relation": "drops"}, "relation above goes with kind curves"),
+        ({"higher": (G2, G4)}, "expected as many trainings under lower as under higher, found 1"),
+    ],
+)
+def test_a_claim_that_cannot_be_judged_is_refused(changes: dict[str, Any], expected: str) -> None:
+    with pytest.raises(UserError, match=f"a place: {expected}"):
+        curve_claims.check(CurveClaim(**{**vars(ORDER), **changes}), "a place")
+
+
+def test_the_claims_of_the_repository_name_trainings_and_sweeps_that_there_are() -> None:
+    project = params.load(ROOT / "params.yaml")
+    stated = claims.read(ROOT / "paper/claims.yaml", published.read(PUBLISHED))
+    assert len(stated.curves or {}) > 10
+    for name, claim in (stated.curves or {}).items():
+        weights = curve_claims.weights_of(claim, project)
+        assert weights, name
+        assert set(weights) <= set(project.trainings), name
+        assert name.split("/")[0] in project.figures
+    assert {claim.measure for claim in (stated.simulations or {}).values()} == set(simulation_claims.MEASURES)
+
+
+# --- Simulations
+
+
+def bound(measure: Any, relation: Any, limit: float) -> dict[str, SimulationClaim]:
+    return {"a-claim": SimulationClaim(measure=measure, relation=relation, bound=limit, sentence="So it is.")}
+
+
+@pytest.mark.parametrize(
+    ("relation", "limit", "expected"),
+    [("below", 0.1, "holds"), ("below", 0.001, "fails"), ("over", 0.001, "holds"), ("below", 0.012, "inconclusive")],
+)
+def test_a_loss_is_judged_in_units_of_predicting_nothing(
+    tmp_path: Path, relation: str, limit: float, expected: str
+) -> None:
+    """Loss 0.05 with standard error 0.005 over 4.2517, the mean square of a wave: 0.0118 +- 0.0023."""
+    project = make_project(tmp_path)
+    store_sine(tmp_path)
+    (row,) = simulation_claims.judge(tmp_path, project, bound("reptile-loss", relation, limit))
+    assert row["judged_fraction"] == pytest.approx(0.05 / 4.2517, rel=1e-3)
+    assert row["high_fraction"] - row["judged_fraction"] == pytest.approx(1.96 * 0.005 / 4.2517, rel=1e-3)
+    assert row["verdict"] == expected
+
+
+def test_the_mean_square_of_a_wave_is_half_that_of_its_amplitude() -> None:
+    """A is uniform in [0.1, 5]: E[a^2] = (5^3 - 0.1^3) / (3 * 4.9)."""
+    assert pytest.approx(4.2517, abs=1e-4) == simulation_claims.MEAN_SQUARE
+
+
+def test_what_was_not_simulated_is_not_run_and_what_params_does_not_have_is_left_out(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    store_sine(tmp_path)
+    (row,) = simulation_claims.judge(tmp_path, project, bound("joint-prediction", "below", 0.1))
+    assert row["verdict"] == "not run"
+    assert simulation_claims.judge(tmp_path, project, bound("manifold-distance", "below", 0.1)) == []
+
+
+def test_the_distance_left_is_that_of_the_last_iterate_over_the_first(tmp_path: Path) -> None:
+    """From 5 away to 0.5 away: 0.1."""
+    section = {"inner_learning_rate": 0.2, "inner_steps": 5, "outer_steps": 2, "outer_step_size": 1.0}
+    project = make_project(tmp_path, {**PARAMS, "manifolds": {"start": [3.0, 4.0], **section}})
+    rows = [("iterate", 0, "", 3, 4), ("iterate", 1, "W1", 0.3, 0.4), ("minimiser", 0, "", 0, 0)]
+    write_rows(tmp_path / MANIFOLD_POINTS, ("what", "outer_step", "toward", "x", "y"), rows)
+    write_run(tmp_path / MANIFOLD_POINTS, {"settings_digest": digest(project.settings_of_manifolds())})
+    (row,) = simulation_claims.judge(tmp_path, project, bound("manifold-distance", "below", 0.2))
+    assert (row["judged_fraction"], row["verdict"]) == (pytest.approx(0.1), "holds")

@@ -1,0 +1,134 @@
+"""Several commands at once in one folder: none fails, nothing is lost or done twice; a killed one frees its locks."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from firstorder import settings
+from firstorder.data import packs
+from firstorder.errors import UserError
+from firstorder.upkeep import locks
+from tests.conftest import tiny_pack, write_params
+from tests.workflow.test_rebuild import FIVE, PROJECT, REPOSITORY, THREE, Checkout
+
+SLEEP = [sys.executable, "-c", "import time; print('asleep', flush=True); time.sleep(60)"]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, quick_path: Path) -> Checkout:
+    """Give a project with packed data and nothing computed."""
+    root = tmp_path / "project"
+    packs.write_pack(root / "data/omniglot.npz", tiny_pack())
+    write_params(root, PROJECT)
+    return Checkout(root, quick_path)
+
+
+def make_cell(checkout: Checkout, training: str) -> subprocess.Popen[str]:
+    """Start `make cell` with the Python of these tests in the place of .venv's."""
+    python = ["--old-file=.venv/.torch", "--old-file=.venv/.installed", f'PY="{sys.executable}"']
+    cell = [f"CELL={training}/1shot/inductive", "SEED=0", f"DIR={checkout.root}", "CORES=1"]
+    variables = {name: value for name, value in checkout.variables().items() if not name.startswith(("MAKE", "MFLAGS"))}
+    command = ["make", "cell", *python, *cell, f"PATH={variables['PATH']}"]
+    return subprocess.Popen(
+        command, cwd=REPOSITORY, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+@contextmanager
+def holding(checkout: Checkout, *arguments: str) -> Iterator[int]:
+    """Have another process hold locks inside this block; gives its number."""
+    command = [sys.executable, "-m", "firstorder", "hold", "--params", str(checkout.root / "params.yaml"), *arguments]
+    with subprocess.Popen(
+        [*command, "--", *SLEEP], stdout=subprocess.PIPE, text=True, env=checkout.variables()
+    ) as held:
+        assert held.stdout is not None
+        assert "asleep\n" in iter(held.stdout.readline, "")
+        yield held.pid
+        held.kill()
+
+
+def test_cells_made_at_once_are_all_made_and_the_same_one_only_once(checkout: Checkout) -> None:
+    started = [make_cell(checkout, training) for training in (FIVE, THREE, FIVE)]
+    said = [process.communicate(timeout=300)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0], said
+    assert [text.count("Rule: train)") for text in said] in ([1, 1, 0], [0, 1, 1])
+    late = said[0] if "Rule: train)" in said[2] else said[2]
+    assert re.search(
+        rf"in use by process \d+ \(make cell CELL={FIVE}/1shot/inductive SEED=0\) since .*; waiting for it to end", late
+    )
+    for training in (FIVE, THREE):
+        path = settings.RECORD.format(evaluation=f"{training}/1shot", mode="inductive", seed=0)
+        assert json.loads((checkout.root / path).read_text(encoding="utf-8"))["training_digest"]
+    shown = (checkout.root / "results/accuracies.csv").read_text(encoding="utf-8")
+    assert "omniglot-5way/1shot" in shown
+    assert "omniglot-3way/1shot" in shown
+
+
+def test_after_a_run_was_killed_the_next_goes_on_without_any_unlocking(
+    checkout: Checkout, tmp_path: Path, quick_path: Path
+) -> None:
+    python = tmp_path / "sleeping/python"
+    python.parent.mkdir()
+    python.write_text("#!/bin/sh\necho working\nexec sleep 60\n", encoding="utf-8")
+    python.chmod(0o755)
+    checkout.python = python.parent
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
+    command += ["--directory", str(checkout.root), "--workflow-profile", str(REPOSITORY / "profiles/default")]
+    cell = settings.RECORD.format(evaluation=f"{FIVE}/1shot", mode="inductive", seed=0)
+    killed = subprocess.Popen(
+        [*command, "--cores", "1", cell], env=checkout.variables(), start_new_session=True, stderr=subprocess.DEVNULL
+    )
+    try:
+        log = checkout.root / f"logs/train/{FIVE}/seed-0.log"
+        while not (log.exists() and log.stat().st_size) and killed.poll() is None:
+            time.sleep(0.05)
+        refused = checkout.snakemake(cell)
+        assert refused.returncode == 1
+        assert re.search(rf"in use by process {killed.pid} \(snakemake\) since .*; wait for", refused.stderr)
+    finally:
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.wait()
+    checkout.python = quick_path
+    assert checkout.rebuild(cell) == {f"train {FIVE} 0", f"evaluate {FIVE}/1shot 0"}
+
+
+def test_who_waits_is_told_who_holds_the_folder(checkout: Checkout) -> None:
+    with holding(checkout, "--told", "make paper") as holder:
+        told = rf"in use by process {holder} \(make paper\) since \d{{4}}-.*; wait for it to end"
+        with pytest.raises(UserError, match=told):
+            locks.take(checkout.root, [locks.Lock(locks.FOLDER, shared=True)], "another", print, wait=False)
+    assert locks.holders(checkout.root) == []
+
+
+def test_cells_of_two_trainings_and_the_report_do_not_wait_for_each_other(checkout: Checkout) -> None:
+    with ExitStack() as held:
+        for training in (FIVE, THREE):
+            held.enter_context(holding(checkout, "--cell", f"{training}/1shot/inductive", "--seed", "0"))
+        held.enter_context(holding(checkout, "--report"))
+        assert len(locks.holders(checkout.root)) == 3
+
+
+def test_a_command_that_is_not_there_is_told(checkout: Checkout, capfd: pytest.CaptureFixture[str]) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "firstorder",
+        "hold",
+        "--params",
+        str(checkout.root / "params.yaml"),
+        "--",
+        "nosuch",
+    ]
+    assert subprocess.run(command, env=checkout.variables(), check=False).returncode == 2
+    assert "nosuch: no such command" in capfd.readouterr().err

@@ -1,0 +1,356 @@
+"""`firstorder verify`: a flipped byte is found wherever it is, named with its mend, and the mend mends it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from firstorder import settings
+from firstorder.__main__ import main
+from firstorder.data import omniglot, packs
+from firstorder.data.omniglot import Content
+from firstorder.records import results
+from firstorder.settings import params
+from firstorder.upkeep import stored, verify
+from tests.conftest import EVALUATION, TINY_PARAMS, TRAINING, edit, tiny_pack, write_params
+from tests.upkeep.test_dvc import git, new_repository
+
+MODEL = Path(settings.MODEL.format(training=TRAINING, seed=0))
+CURVE = Path(settings.CURVE.format(training=TRAINING, seed=0))
+RECORD = Path(settings.RECORD.format(evaluation=EVALUATION, mode="inductive", seed=0))
+PACK = Path("data/omniglot.npz")
+
+
+def note(path: Path, *, push: bool = True) -> stored.Tracked:
+    """Write the .dvc file of `path` and put its object into cache and remote, as `dvc add` and `dvc push` do."""
+    md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    output = {"md5": md5, "size": path.stat().st_size, "hash": "md5", "path": path.name}
+    if not push:
+        output["push"] = False
+    Path(f"{path}.dvc").write_text(yaml.safe_dump({"outs": [output]}), encoding="utf-8")
+    for store in (Path(".dvc/cache"), *([Path("published")] if push else [])):
+        kept = stored.object_path(store, md5)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(path.read_bytes())
+    return stored.read_note(Path(f"{path}.dvc"))[0]
+
+
+@pytest.fixture
+def kept(computed_project: Path) -> Path:
+    """Return a computed project whose pack and checkpoint DVC keeps, and whose table of accuracies is made."""
+    Path(".dvc").mkdir()
+    Path("published").mkdir()
+    Path(".dvc/config").write_text("[core]\n    remote = published\n['remote \"published\"']\n    url = ../published\n")
+    note(PACK, push=False)
+    note(MODEL)
+    assert main(["accuracies"]) == 0
+    return computed_project
+
+
+def found(*folders: Path) -> list[str]:
+    return [mismatch.text for mismatch in verify.verify(folders or [Path()]).mismatches]
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def places(path: Path) -> list[int]:
+    """Start, a little later, middle, a little before the end, end."""
+    size = path.stat().st_size
+    return [0, min(9, size - 1), size // 2, 3 * size // 4, size - 1]
+
+
+def test_a_whole_project_verifies(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["verify"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [
+        "verified: 1 checkpoints, 1 curves, 2 files that DVC tracks, 2 objects in DVC's cache, "
+        "1 objects in DVC's remote, 1 packs, 2 records, 1 tables of accuracies",
+        "not compared: 1 archives (not here)",
+        "no mismatch",
+    ]
+
+
+KINDS: dict[str, Callable[[], Path]] = {
+    "checkpoint": lambda: MODEL,
+    "record": lambda: RECORD,
+    "how a record was made": lambda: RECORD.with_suffix(".run.json"),
+    "curve": lambda: CURVE,
+    "how a curve was made": lambda: CURVE.with_suffix(".run.json"),
+    "pack": lambda: PACK,
+    "table of accuracies": lambda: Path("results/accuracies.csv"),
+    "metrics": lambda: Path("results/metrics.json"),
+    "object in the cache": lambda: next(stored.objects(Path(".dvc/cache")))[0],
+    "object in the remote": lambda: next(stored.objects(Path("published")))[0],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_flipped_byte_is_found_wherever_it_is(kept: Path, kind: str) -> None:
+    path = KINDS[kind]()
+    whole = path.read_bytes()
+    for place in places(path):
+        flip(path, place)
+        lines = found()
+        assert any(str(path) in line and "; mend: " in line for line in lines), (place, lines)
+        path.write_bytes(whole)
+    assert found() == []
+
+
+def test_every_byte_of_a_record_and_of_how_it_was_made_counts(kept: Path) -> None:
+    place = verify.recorded.Place(Path(), params.load("params.yaml"), verify.Findings())
+    for path in (RECORD, RECORD.with_suffix(".run.json")):
+        whole = path.read_bytes()
+        for byte in range(0, len(whole), 17):
+            flip(path, byte)
+            before = len(place.findings.mismatches)
+            verify.recorded.check_records(place)
+            assert len(place.findings.mismatches) == before + 1, byte
+            path.write_bytes(whole)
+
+
+def test_every_byte_of_an_old_record_that_was_not_sealed_counts_but_for_three_values(kept: Path) -> None:
+    """What a record says once only (digests of something else, the histogram) has nothing to be compared with."""
+    run = json.loads(RECORD.with_suffix(".run.json").read_text())
+    del run["sha256"], run["run_digest"]
+    RECORD.with_suffix(".run.json").write_text(results.run_text(run))
+    CURVE.with_suffix(".run.json").unlink()
+    whole = RECORD.read_bytes()
+    alone = [value.encode() for key, value in json.loads(whole).items() if key in ("data_digest", "checkpoint_digest")]
+    alone += [b'"correct_histogram": ']
+    spans = [range(whole.index(value), whole.index(value) + len(value)) for value in alone]
+    spans[-1] = range(spans[-1].start, whole.index(b"]", spans[-1].start))
+    place = verify.recorded.Place(Path(), params.load("params.yaml"), verify.Findings())
+    for byte in range(0, len(whole), 17):
+        if not any(byte in span for span in spans):
+            flip(RECORD, byte)
+            before = len(place.findings.mismatches)
+            verify.recorded.check_records(place)
+            assert len(place.findings.mismatches) == before + 1, whole[byte - 20 : byte + 20]
+            RECORD.write_bytes(whole)
+
+
+def test_a_pack_that_nothing_tracks_is_judged_by_its_content(kept: Path) -> None:
+    """A byte of the container that no image depends on may pass; whatever is read from it then is what was packed."""
+    shutil.rmtree(".dvc")
+    Path(f"{PACK}.dvc").unlink()
+    whole, expected = PACK.read_bytes(), tiny_pack()
+    missed = 0
+    for byte in range(0, len(whole), len(whole) // 40):
+        flip(PACK, byte)
+        if not found():
+            missed += 1
+            read, _ = packs.read_pack(PACK)
+            assert np.array_equal(read.images, expected.images)
+            assert read.class_names == expected.class_names
+        PACK.write_bytes(whole)
+    assert missed < 5
+
+
+def test_a_record_edited_by_hand_is_found_even_if_it_holds_together(kept: Path) -> None:
+    values = json.loads(RECORD.read_text(encoding="utf-8"))
+    values["correct_histogram"] = [0] * 5 + [values["tasks"]]
+    RECORD.write_text(json.dumps(values, sort_keys=True, indent=1) + "\n", encoding="utf-8")
+    (line, *_) = found()
+    assert line.startswith(f"{RECORD}: expected SHA-256 ")
+    assert line.endswith(f"; mend: firstorder evaluate {EVALUATION} --seed 0")
+
+
+def test_a_record_that_claims_another_precision_than_its_settings_is_found(kept: Path) -> None:
+    values = {**json.loads(RECORD.read_text(encoding="utf-8")), "precision": "bfloat16"}
+    text = json.dumps(values, sort_keys=True, indent=1) + "\n"
+    RECORD.write_text(text, encoding="utf-8")
+    results.write_run(RECORD, results.sealed({}, text.encode()))
+    assert any(line.startswith(f"{RECORD}: expected precision float32, found bfloat16; mend: ") for line in found())
+
+
+def test_a_record_in_another_place_is_found(kept: Path) -> None:
+    other = Path(settings.RECORD.format(evaluation=EVALUATION, mode="inductive", seed=1))
+    for suffix in (".json", ".run.json"):
+        shutil.copy(RECORD.with_suffix(suffix), other.with_suffix(suffix))
+    assert any(line.startswith(f"{other}: expected place {RECORD}, found {other}") for line in found())
+
+
+def test_how_a_curve_was_made_belongs_to_that_curve(kept: Path) -> None:
+    other = Path(settings.CURVE.format(training=TRAINING, seed=1))
+    for suffix in (".csv", ".run.json"):
+        shutil.copy(CURVE.with_suffix(suffix), other.with_suffix(suffix))
+    (line,) = found()
+    assert f"expected how {other.name} was made, found training {TRAINING} seed 0" in line
+
+
+def test_other_data_than_the_records_were_made_from_is_found(kept: Path) -> None:
+    shutil.rmtree(".dvc")
+    Path(f"{PACK}.dvc").unlink()
+    packs.write_pack(PACK, tiny_pack(classes=25))
+    (line,) = found()
+    assert line.startswith(f"{PACK}: expected digest ")
+    assert f"firstorder train {TRAINING} --seed 0" in line
+
+
+def test_a_checkpoint_of_another_architecture_is_named_and_evaluating_it_overwrites_nothing(
+    kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    name = "reptile/omniglot-7way"
+    values = edit(TINY_PARAMS, (("trainings", name), {**TINY_PARAMS["trainings"][TRAINING], "way": 7}))
+    packs.write_pack(other / PACK, tiny_pack())
+    assert main(["train", name, "--params", str(write_params(other, values)), "--seed", "0", "--device", "cpu"]) == 0
+    shutil.copy(other / settings.MODEL.format(training=name, seed=0), MODEL)
+    assert any(line.startswith(f"{MODEL}: expected SHA-256") and f"training {name} seed 0" in line for line in found())
+    before = {path: path.read_bytes() for path in Path("results").rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert main(["evaluate", EVALUATION, "--seed", "0", "--device", "cpu"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{MODEL}: made for another network: dense.bias has shape (7,), expected (5,)" in line
+    assert "dvc pull --force" in line
+    assert {path: path.read_bytes() for path in Path("results").rglob("*") if path.is_file()} == before
+
+
+def test_a_dvc_file_whose_object_nobody_has_is_found(kept: Path) -> None:
+    MODEL.unlink()
+    assert found() == []  # in the cache and the remote
+    for store in (".dvc/cache", "published"):
+        stored.object_path(Path(store), stored.read_note(Path(f"{MODEL}.dvc"))[0].md5).unlink()
+    (line,) = found()
+    assert line.startswith(f"{MODEL}.dvc: expected its object ")
+    assert "dvc push" in line
+
+
+def test_data_that_is_kept_out_of_the_remote_may_be_absent(kept: Path) -> None:
+    shutil.rmtree("data")
+    shutil.rmtree(".dvc/cache")
+    Path("data").mkdir()
+    output = {"md5": "0123456789abcdef" * 2, "size": 9, "path": PACK.name, "push": False}
+    Path(f"{PACK}.dvc").write_text(yaml.safe_dump({"outs": [output]}))
+    assert found() == []
+
+
+def test_a_missing_remote_is_named(kept: Path) -> None:
+    shutil.rmtree("published")
+    assert any("published: the folder of remote 'published' is not there" in line for line in found())
+    Path(".dvc/config").write_text("")
+    assert any("no default remote; add one: dvc remote add --default" in line for line in found())
+
+
+@pytest.mark.parametrize("text", ["outs: [{path: a}]", "outs: 3", "{", "outs: [{md5: xyz, size: 1, path: a}]"])
+def test_a_broken_dvc_file_is_named(kept: Path, text: str) -> None:
+    Path(f"{MODEL}.dvc").write_text(text)
+    assert any(line.startswith(f"{MODEL}.dvc: not a whole .dvc file") for line in found())
+
+
+def test_a_fresh_clone_has_nothing_to_compare_but_text_and_verifies(kept: Path) -> None:
+    for folder in ("data", "models", ".dvc/cache"):
+        for path in Path(folder).rglob("*"):
+            if path.is_file() and path.suffix != ".dvc":
+                path.unlink()
+    findings = verify.verify([Path()])
+    assert findings.mismatches == []
+    assert findings.skipped == {
+        "archives (not here)": 1,
+        "files that DVC tracks (not here)": 2,
+        "packs (not here)": 1,
+    }
+
+
+def test_results_written_before_sealing_are_counted(kept: Path) -> None:
+    for path in (RECORD, CURVE):
+        run = json.loads(path.with_suffix(".run.json").read_text())
+        del run["sha256"], run["run_digest"]
+        path.with_suffix(".run.json").write_text(results.run_text(run))
+    findings = verify.verify([Path()])
+    assert findings.mismatches == []
+    assert findings.skipped["records and curves from before they were sealed"] == 2
+
+
+def test_verify_imports_no_torch() -> None:
+    program = "import sys; sys.modules['torch'] = None; import firstorder.upkeep.verify, firstorder.upkeep.publish"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+# --- Archives ---
+
+
+@pytest.fixture
+def archives(kept: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put two small archives where Omniglot's go; take them for the official ones."""
+    folder = Path("data/raw/omniglot")
+    folder.mkdir(parents=True)
+    official = []
+    for archive in omniglot.ARCHIVES:
+        with zipfile.ZipFile(folder / archive.name, "w") as file:
+            file.writestr(zipfile.ZipInfo(f"{Path(archive.name).stem}/a/b/c.png"), bytes(range(256)))
+        content = (folder / archive.name).read_bytes()
+        md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        official.append(dataclasses.replace(archive, bytes=len(content), md5=md5))
+    monkeypatch.setattr(omniglot, "ARCHIVES", tuple(official))
+    return folder
+
+
+def test_a_flipped_byte_of_an_archive_is_found_wherever_it_is(archives: Path) -> None:
+    assert found() == []
+    path = archives / omniglot.ARCHIVES[0].name
+    whole = path.read_bytes()
+    for byte in range(0, len(whole), 7):
+        flip(path, byte)
+        (line,) = found_in_archives()
+        assert line.startswith(f"{path}: expected MD5 ")
+        assert line.endswith(f"; mend: rm {path} && firstorder download --folder {archives}")
+        path.write_bytes(whole)
+
+
+def found_in_archives() -> list[str]:
+    place = verify.recorded.Place(Path(), params.load("params.yaml"), verify.Findings())
+    verify.contents.check_archives(place, verify.silent)
+    return [mismatch.text for mismatch in place.findings.mismatches]
+
+
+def test_archives_of_a_mirror_are_judged_by_their_content(archives: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = archives / omniglot.ARCHIVES[0].name
+    with zipfile.ZipFile(path, "a") as file:
+        file.comment = b"zipped again"
+    assert any("expected 50 alphabets, found 1" in line for line in found_in_archives())
+    monkeypatch.setattr(omniglot, "OFFICIAL", Content(1, 2, 1, "", ""))
+    assert any("expected 2 characters, found 1" in line for line in found_in_archives())
+    flip(path, path.read_bytes().index(bytes(range(256))))
+    assert any("expected a whole zip archive" in line for line in found_in_archives())
+
+
+# --- tools/seal_results.py ---
+
+
+def test_only_what_git_vouches_for_is_sealed(kept: Path) -> None:
+    tool = [sys.executable, Path(__file__).parents[2] / "tools/seal_results.py", "."]
+    for path in (RECORD, CURVE):
+        run = json.loads(path.with_suffix(".run.json").read_text())
+        del run["sha256"], run["run_digest"]
+        path.with_suffix(".run.json").write_text(results.run_text(run))
+    new_repository(kept)
+    CURVE.write_text(CURVE.read_text().replace("0.", "1.", 1))
+    done = subprocess.run(tool, capture_output=True, text=True, check=True)
+    note = RECORD.with_suffix(".run.json")
+    assert f"sealed: {note}\n" in done.stdout
+    assert f"left: {CURVE.with_suffix('.run.json')}; Git does not have" in done.stdout
+    assert results.read_run(RECORD)["sha256"] == hashlib.sha256(RECORD.read_bytes()).hexdigest()
+    assert "sha256" not in results.read_run(CURVE)
+    assert git("add", "results").returncode == git("commit", "--quiet", "-m", "Seal").returncode == 0
+    flip(RECORD, 100)
+    assert any(
+        line.startswith(f"{RECORD}: ") and line.endswith(f"; mend: git checkout -- {RECORD}") for line in found()
+    )

@@ -1,0 +1,186 @@
+"""The files around the code agree with one another: lock, pins, versions, make targets, continuous integration."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+import firstorder
+
+ROOT = Path(__file__).parents[2]
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def locked_requirements() -> dict[str, str]:
+    """Map each package of requirements.lock to its entry: one logical line, comments dropped."""
+    lines = [line for line in read("requirements.lock").splitlines() if not line.lstrip().startswith("#")]
+    entries = "\n".join(lines).replace("\\\n", " ").splitlines()
+    return {re.split(r"[=<>;\s]", entry, maxsplit=1)[0]: entry for entry in entries}
+
+
+def normal(requirement: str) -> str:
+    """Return the package's name in the form that the lock uses."""
+    found = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert found, requirement
+    return re.sub(r"[._-]+", "-", found.group()).lower()
+
+
+def make(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run make as from a fresh shell: the make that runs the tests must not pass its flags on."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    return subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def targets_with_recipe() -> set[str]:
+    """List the targets a person may name: the phony ones (files like .venv/.torch are made on the way)."""
+    return {name for line in re.findall(r"^\.PHONY: (.*)$", read("Makefile"), re.MULTILINE) for name in line.split()}
+
+
+def test_every_locked_requirement_has_an_exact_version_and_hashes() -> None:
+    requirements = locked_requirements()
+    assert len(requirements) > 50
+    for entry in requirements.values():
+        assert re.match(r"[a-z0-9-]+==[0-9][0-9a-z.]*( |$)", entry), entry
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}\b", entry), entry
+
+
+def test_lock_names_no_place_to_download_from() -> None:
+    for name in ("requirements.in", "requirements.lock", "requirements-torch.txt"):
+        assert not re.search(r"://|index-url|find-links|@ ", read(name)), name
+
+
+def test_lock_holds_all_that_is_asked_for_except_torch() -> None:
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    asked = [line for line in read("requirements.in").splitlines() if line and not line.startswith("#")]
+    asked += project["dependencies"] + project["optional-dependencies"]["report"]
+    assert {normal(requirement) for requirement in asked} - set(locked_requirements()) == {"torch"}
+
+
+def test_torch_pin_is_one_exact_version_that_the_package_allows() -> None:
+    pin = re.fullmatch(r"torch==(\d+)\.(\d+)\.(\d+)\n", read("requirements-torch.txt"))
+    assert pin
+    dependencies = tomllib.loads(read("pyproject.toml"))["project"]["dependencies"]
+    minimum = re.search(r"torch>=(\d+)\.(\d+)", " ".join(dependencies))
+    assert minimum
+    assert tuple(map(int, pin.groups())) >= tuple(map(int, minimum.groups()))
+
+
+def test_version_is_the_same_everywhere() -> None:
+    newest = re.search(r"^## (\S+)", read("CHANGELOG.md"), re.MULTILINE)
+    assert newest
+    assert newest.group(1) == firstorder.__version__
+    assert yaml.safe_load(read("CITATION.cff"))["version"] == firstorder.__version__
+
+
+def test_citation_names_the_paper() -> None:
+    (paper,) = yaml.safe_load(read("CITATION.cff"))["references"]
+    assert paper["identifiers"] == [{"type": "other", "value": "arXiv:1803.02999"}]
+    assert [author["family-names"] for author in paper["authors"]] == ["Nichol", "Achiam", "Schulman"]
+
+
+def test_help_lists_every_target_with_its_cost() -> None:
+    listed = dict(re.findall(r"^  make (\S+) +(\S.*?)  +\S", make("help").stdout, re.MULTILINE))
+    assert set(listed) == targets_with_recipe()
+    assert {"quick", "test", "omniglot", "cell", "figures", "paper"} <= set(listed)
+
+
+def test_every_rule_is_either_listed_or_a_file_of_the_set_up() -> None:
+    rules = set(re.findall(r"^([^\s#.:=$][^\s:=]*):(?!=)", read("Makefile"), re.MULTILINE))
+    assert rules == targets_with_recipe()
+
+
+def test_a_bare_make_only_helps() -> None:
+    assert make().stdout == make("help").stdout
+
+
+def test_figures_need_no_torch() -> None:
+    planned = make("--dry-run", "--always-make", "figures").stdout
+    assert "requirements.lock" in planned
+    assert "requirements-torch.txt" not in planned
+
+
+def test_an_old_python_is_refused_in_one_line(tmp_path: Path) -> None:
+    """A stand-in for an old interpreter: it fails the version check and names its version."""
+    old = tmp_path / "old-python"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.9.0" && exit 0\nexit 1\n')
+    old.chmod(0o755)
+    (tmp_path / "Makefile").write_text(read("Makefile"))
+    refused = make(".venv/bin/python", f"PYTHON={old}", folder=tmp_path)
+    assert refused.returncode == 2
+    assert not (tmp_path / ".venv").exists()
+    message, last = refused.stderr.splitlines()
+    assert "needs Python 3.11 or newer" in message
+    assert "Python 3.9.0" in message
+    assert last.startswith("make: ***")
+
+
+def test_continuous_integration_runs_make_test_and_nothing_else(tmp_path: Path) -> None:
+    """`.ci/run` hands on make's exit code and arguments; make is replaced by one that tells them."""
+    (tmp_path / "make").write_text('#!/bin/sh\necho "make $*"\nexit 7\n')
+    (tmp_path / "make").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", ROOT / ".ci/run"], env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("make test\n", 7)
+
+
+@pytest.mark.parametrize(("workflow", "command"), [("test.yml", "make test"), ("figures.yml", "make ci-figures")])
+def test_workflows_run_make_targets(workflow: str, command: str) -> None:
+    jobs = yaml.safe_load(read(f".github/workflows/{workflow}"))["jobs"]
+    steps = [step for job in jobs.values() for step in job["steps"]]
+    assert command in [step.get("run") for step in steps]
+    for action in (step["uses"] for step in steps if "uses" in step):
+        assert re.fullmatch(r"actions/[a-z-]+@v\d+", action), action
+
+
+@pytest.mark.parametrize(
+    ("given", "seen"),
+    [("some/folder", str(ROOT / "some/folder")), ("https://example.org/data", "https://example.org/data")],
+)
+def test_a_mirror_folder_is_named_from_the_top_though_snakemake_works_below(given: str, seen: str) -> None:
+    shown = subprocess.run(
+        ["make", "-s", "--eval", "show-mirror: ; @echo $$DATA_MIRROR", "show-mirror", f"DATA_MIRROR={given}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout.strip() == seen
+
+
+def test_an_installed_package_has_every_file_of_the_source(tmp_path: Path) -> None:
+    """A template or a C source that is not package data is missed only by whoever installs a wheel."""
+    source = tmp_path / "src"
+    shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    files = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
+    program = "from setuptools import build_meta; build_meta.build_wheel('wheels')"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("wheels/*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert {"firstorder/engines/native/native.c", "firstorder/report/text/templates/page.html.j2"} < packed
+    assert packed == files
+
+
+def test_the_map_names_every_room_and_module() -> None:
+    """docs/map.md is how a newcomer finds a module among many."""
+    package = ROOT / "src/firstorder"
+    modules = Counter(path.stem for path in package.rglob("*.py") if not path.stem.startswith("__"))
+    tree = read("docs/map.md").split("```")[1]
+    rooms = [path.name for path in package.rglob("*") if path.is_dir() and (path / "__init__.py").exists()]
+    assert set(re.findall(r"(\w+)/", tree)) == {*rooms, "src", "firstorder"}
+    named = Counter(re.findall(r"(?<![/.])\b[a-z_]+\b(?![/.])", tree))
+    assert not modules - named

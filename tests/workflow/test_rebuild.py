@@ -1,0 +1,346 @@
+"""What is computed again after which change, and nothing else: the real Snakemake on a project in miniature.
+
+Each row stands for one change. It is asked as `make` asks: what `firstorder stale` names is forced, Snakemake finds the
+rest. A row holds in a warm checkout, with data, models and Snakemake's memory of what it did; in a fresh clone, which
+has what Git keeps and time stamps of any order; or in one into which data and models were pulled.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import firstorder
+from firstorder import __main__ as command_line
+from firstorder import settings
+from firstorder.data import packs
+from tests.conftest import TINY_PARAMS, edit, tiny_pack, write_params
+from tests.conftest import TRAINING as FIVE
+
+REPOSITORY = Path(__file__).parents[2]
+THREE = "reptile/omniglot-3way"
+# Each training has a table and a figure, under names that have a caption.
+TABLES = {FIVE: "table-1", THREE: "table-2"}
+FIGURES = {FIVE: "learning-curves", THREE: "accuracies"}
+BOTH = pytest.mark.parametrize("state", ["warm", "clone"])
+COMPUTABLE = pytest.mark.parametrize("state", ["warm", "pulled"])
+WARM, PULLED = (pytest.mark.parametrize("state", [state]) for state in ("warm", "pulled"))
+
+
+def _table(column: str) -> dict[str, Any]:
+    row = {"label": "Reptile", "algorithm": "reptile", "mode": "inductive"}
+    return {"title": f"A table of {column}", "columns": [column], "rows": [row]}
+
+
+def _figure(training: str) -> dict[str, Any]:
+    return {"kind": "curves", "title": "Learning curves", "trainings": [training]}
+
+
+PROJECT = edit(
+    TINY_PARAMS,
+    (("trainings", THREE), {**TINY_PARAMS["trainings"][FIVE], "way": 3, "inner_batch_size": 6}),
+    (("evaluations", f"{THREE}/1shot"), {**TINY_PARAMS["evaluations"][f"{FIVE}/1shot"], "training": THREE}),
+    (("tables", TABLES[FIVE]), _table("omniglot-5way/1shot")),
+    (("tables", TABLES[THREE]), _table("omniglot-3way/1shot")),
+    (("figures", FIGURES[FIVE]), _figure(FIVE)),
+    (("figures", FIGURES[THREE]), _figure(THREE)),
+)
+MORE_INNER_STEPS = edit(PROJECT, (("trainings", FIVE, "inner_steps"), 3))
+REPORT = {"accuracies", "claims", "page"}
+OF_FIVE = REPORT | {f"table {TABLES[FIVE]}"}
+FIGURE_OF_FIVE = {f"figure {FIGURES[FIVE]}"}
+SHOWN = {*(f"table {name}" for name in TABLES.values()), *(f"figure {name}" for name in FIGURES.values())}
+
+
+@dataclass
+class Checkout:
+    """A folder with a params.yaml, and how its jobs are run."""
+
+    root: Path
+    python: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    package: Path = REPOSITORY / "src"
+
+    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run Snakemake here."""
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
+        command += ["--directory", str(self.root), "--workflow-profile", str(REPOSITORY / "profiles/default")]
+        command += ["--quiet", "host", "--cores", "1", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=self.variables(), check=False)
+
+    def variables(self) -> dict[str, str]:
+        """Return the environment of everything that is run here."""
+        path = f"{self.python}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {**os.environ, "PATH": path, "PYTHONPATH": str(self.package), **self.environment}
+
+    def rebuild(self, *arguments: str) -> set[str]:
+        """Compute as `make` does what is to be computed; return the jobs, each as its rule and wildcards."""
+        forced = self.stale("--paths").stdout.split()
+        targets = arguments or ("all",)
+        answer = self.snakemake(*targets, *([] if "--forcerun" in targets else ["--forcerun"]), *forced)
+        output = answer.stdout + answer.stderr
+        assert answer.returncode == 0, output
+        return jobs(output)
+
+    def stale(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Ask what is stale here."""
+        command = [sys.executable, "-m", "firstorder", "stale", "--params", str(self.root / "params.yaml"), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=self.variables(), check=False)
+
+    def record(self, training: str, mode: str = "inductive", seed: int = 0) -> dict[str, Any]:
+        """Read a record."""
+        path = settings.RECORD.format(evaluation=f"{training}/1shot", mode=mode, seed=seed)
+        return dict(json.loads((self.root / path).read_text(encoding="utf-8")))
+
+    def accuracy(self, training: str) -> float:
+        """Read ours from the table of its one cell."""
+        with (self.root / f"results/tables/{TABLES[training]}.csv").open(encoding="utf-8") as file:
+            return float(next(csv.DictReader(file))["accuracy_fraction"])
+
+    def contents(self) -> dict[str, bytes]:
+        """Map every recorded and reported file to its content."""
+        found = (path for path in (self.root / "results").rglob("*") if path.is_file())
+        return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in found}
+
+
+def jobs(output: str) -> set[str]:
+    """Name the jobs that Snakemake ran: `train reptile/omniglot-5way 0`."""
+    found = set()
+    for rule, about in re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)+)", output, flags=re.MULTILINE):
+        wildcards = re.search(r"^    wildcards: (.*)$", about, flags=re.MULTILINE)
+        values = re.findall(r"\w+=([^,]+)", wildcards.group(1)) if wildcards else []
+        found.add(" ".join([rule, *values]))
+    return found - {"all", "report", "cells", "computed"}
+
+
+def computing(training: str, *seeds: int) -> set[str]:
+    """Name the jobs that train and evaluate."""
+    return {f"{job} {seed}" for job in (f"train {training}", f"evaluate {training}/1shot") for seed in seeds}
+
+
+def changed(before: dict[str, bytes], after: dict[str, bytes]) -> set[str]:
+    return {path for path in {*before, *after} if before.get(path) != after.get(path)}
+
+
+def mean_accuracy(records: Iterable[dict[str, Any]]) -> float:
+    """Compute the mean accuracy of records by hand."""
+    shares = []
+    for record in records:
+        counts = record["correct_histogram"]
+        shares.append(sum(right * tasks for right, tasks in enumerate(counts)) / (len(counts) - 1) / sum(counts))
+    return sum(shares) / len(shares)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, quick_path: Path) -> Path:
+    """Compute the whole project once."""
+    root = tmp_path_factory.mktemp("rebuild") / "project"
+    packs.write_pack(root / "data/omniglot.npz", tiny_pack())
+    write_params(root, PROJECT)
+    answer = Checkout(root, quick_path).snakemake("all")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return root
+
+
+@pytest.fixture
+def checkout(built: Path, tmp_path: Path, quick_path: Path, state: str) -> Checkout:
+    """Give a copy of it: warm, a clone without data and models, or one into which both were pulled."""
+    root = Path(shutil.copytree(built, tmp_path / "project"))
+    if state != "warm":
+        for name in (".snakemake", ".work", "logs", *(["data", "models"] if state == "clone" else [])):
+            shutil.rmtree(root / name, ignore_errors=True)
+        (root / "results/report.html").unlink()  # not in Git
+        for moment, path in enumerate(sorted(root.rglob("*"), reverse=True)):
+            os.utime(path, (1_000_000_000 + 977 * moment % 10_007, 1_000_000_000 + 977 * moment % 10_007))
+    return Checkout(root, quick_path)
+
+
+def report_page(state: str) -> set[str]:
+    """Name what a clone makes in any case: the page, which Git does not keep."""
+    return set() if state == "warm" else {"page"}
+
+
+# --- The table ---
+
+
+@BOTH
+def test_nothing_changed_nothing_is_computed(checkout: Checkout, state: str) -> None:
+    assert checkout.stale().stdout == ""
+    assert checkout.rebuild() == report_page(state)
+
+
+@WARM
+def test_one_value_of_one_training_edited_its_seeds_their_cells_and_the_tables(checkout: Checkout, state: str) -> None:
+    before = checkout.contents()
+    write_params(checkout.root, MORE_INNER_STEPS)
+    named = checkout.stale().stdout.splitlines()
+    assert f"{FIVE}/1shot/inductive seed 1: training.inner_steps: 2 -> 3" in named
+    assert f"curve of {FIVE} seed 0: training.inner_steps: 2 -> 3" in named
+    assert checkout.rebuild() == computing(FIVE, 0, 1) | OF_FIVE | FIGURE_OF_FIVE
+    assert checkout.stale().stdout == ""
+    records = [checkout.record(FIVE, seed=seed) for seed in (0, 1)]
+    assert [record["settings"]["training"]["inner_steps"] for record in records] == [3, 3]
+    assert checkout.accuracy(FIVE) == pytest.approx(mean_accuracy(records))
+    of_three = re.compile(f"3way|{TABLES[THREE]}|{FIGURES[THREE]}\\.p")
+    assert not [path for path in changed(before, checkout.contents()) if of_three.search(path)]
+
+
+@BOTH
+def test_a_comment_edited_nothing_is_computed(checkout: Checkout, state: str) -> None:
+    path = checkout.root / "params.yaml"
+    path.write_text("# A thought.\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    assert checkout.rebuild() == report_page(state)
+
+
+@COMPUTABLE
+def test_a_seed_added_only_the_new_ones_are_computed(checkout: Checkout, state: str) -> None:
+    before = checkout.contents()
+    write_params(checkout.root, edit(PROJECT, (("seeds",), [0, 1, 2])))
+    assert checkout.rebuild() == computing(FIVE, 2) | computing(THREE, 2) | REPORT | SHOWN
+    assert not [path for path in changed(before, checkout.contents()) if "seed-0" in path or "seed-1" in path]
+    assert checkout.accuracy(FIVE) == pytest.approx(mean_accuracy(checkout.record(FIVE, seed=n) for n in (0, 1, 2)))
+
+
+@COMPUTABLE
+def test_a_cell_added_only_it_is_computed(checkout: Checkout, state: str) -> None:
+    before = checkout.contents()
+    added = {**PROJECT["evaluations"][f"{FIVE}/1shot"], "shot": 2}
+    write_params(checkout.root, edit(PROJECT, (("evaluations", f"{FIVE}/2shot"), added)))
+    # All cells are in the list of accuracies and may be claimed about; no table has a column for it.
+    assert checkout.rebuild() == {f"evaluate {FIVE}/2shot {seed}" for seed in (0, 1)} | REPORT
+    assert not [path for path in changed(before, checkout.contents()) if "1shot" in path or "tables" in path]
+    assert "2shot" in (checkout.root / "results/accuracies.csv").read_text(encoding="utf-8")
+
+
+@COMPUTABLE
+def test_a_cell_file_deleted_that_evaluation_and_the_tables(checkout: Checkout, state: str) -> None:
+    before = checkout.contents()
+    (checkout.root / settings.RECORD.format(evaluation=f"{FIVE}/1shot", mode="inductive", seed=0)).unlink()
+    assert checkout.rebuild() == {f"evaluate {FIVE}/1shot 0"} | OF_FIVE
+    assert not [path for path in changed(before, checkout.contents()) if path.endswith(".json") and "run" not in path]
+
+
+@COMPUTABLE
+def test_one_cell_forced_by_name_that_cell_and_the_tables(checkout: Checkout, state: str) -> None:
+    before = checkout.contents()
+    cell = settings.RECORD.format(evaluation=f"{FIVE}/1shot", mode="transductive", seed=1)
+    assert checkout.rebuild("all", "--forcerun", cell) == {f"evaluate {FIVE}/1shot 1"} | OF_FIVE
+    after = checkout.contents()
+    assert before[cell] == after[cell]  # computed again, to the same bytes
+    run = cell.replace(".json", ".run.json")
+    assert before[run] != after[run]
+
+
+@BOTH
+def test_a_figure_deleted_that_figure(checkout: Checkout, state: str) -> None:
+    path = checkout.root / f"results/figures/{FIGURES[FIVE]}.png"
+    before = path.read_bytes()
+    path.unlink()
+    assert checkout.rebuild() == FIGURE_OF_FIVE | {"page"}
+    assert path.read_bytes() == before
+
+
+@WARM
+def test_source_of_a_report_module_edited_the_report_only_when_asked(
+    checkout: Checkout, tmp_path: Path, state: str
+) -> None:
+    checkout.package = tmp_path / "src"
+    shutil.copytree(REPOSITORY / "src/firstorder", checkout.package / "firstorder")
+    module = checkout.package / "firstorder/report/printed.py"
+    text = module.read_text(encoding="utf-8")
+    assert text.count('"reptile": "Reptile"') == 1
+    module.write_text(text.replace('"reptile": "Reptile"', '"reptile": "Otherwise"'), encoding="utf-8")
+    checkout.python = Path(sys.executable).parent  # which reads the edited source
+    assert checkout.rebuild() == set()
+    asked = ("report", "--config", "records=existing", "--allowed-rules", "report", "page", "--forcerun", "page")
+    assert checkout.rebuild(*asked) == {"page"}
+    assert "Otherwise" in (checkout.root / "results/report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("state", ["clone"])
+def test_fresh_clone_without_data_or_models_a_removed_table_alone_is_drawn_again(
+    checkout: Checkout, state: str
+) -> None:
+    before = checkout.contents()
+    (checkout.root / f"results/tables/{TABLES[FIVE]}.csv").unlink()
+    assert checkout.rebuild() == {f"table {TABLES[FIVE]}", "page"}
+    assert changed(before, checkout.contents()) == {"results/report.html"}
+
+
+@PULLED
+def test_fresh_clone_and_pull_with_time_stamps_of_any_order_nothing_is_computed(checkout: Checkout, state: str) -> None:
+    assert checkout.rebuild() == {"page"}
+
+
+@PULLED
+def test_fresh_clone_with_an_edited_value_it_is_named_stale_refused_and_rebuilt(
+    checkout: Checkout, state: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_params(checkout.root, MORE_INNER_STEPS)
+    answer = checkout.stale()
+    assert answer.returncode == 1
+    assert answer.stdout.splitlines()[0] == f"{FIVE}/1shot/inductive seed 0: training.inner_steps: 2 -> 3"
+    assert command_line.main(["accuracies", "--params", str(checkout.root / "params.yaml")]) == 2
+    assert "stale, params.yaml has changed since: training.inner_steps: 2 -> 3" in capfd.readouterr().err
+    assert checkout.rebuild() == computing(FIVE, 0, 1) | OF_FIVE | FIGURE_OF_FIVE
+    assert checkout.record(FIVE)["settings"]["training"]["inner_steps"] == 3
+    assert checkout.stale().returncode == 0
+
+
+@COMPUTABLE
+def test_data_replaced_by_other_content_its_trainings(checkout: Checkout, state: str) -> None:
+    pack = checkout.root / "data/omniglot.npz"
+    stamp = pack.stat().st_mtime_ns
+    other = tiny_pack(images=19)
+    packs.write_pack(pack, other)
+    os.utime(pack, ns=(stamp, stamp))
+    named = checkout.stale().stdout.splitlines()
+    assert re.fullmatch(
+        rf"{FIVE}/1shot/inductive seed 0: data_digest: \w{{16}} -> {other.digest()[:16]} \(.*\)", named[0]
+    )
+    assert checkout.rebuild() == computing(FIVE, 0, 1) | computing(THREE, 0, 1) | REPORT | SHOWN
+    assert {checkout.record(training)["data_digest"] for training in (FIVE, THREE)} == {other.digest()}
+    assert checkout.stale().stdout == ""
+
+
+@COMPUTABLE
+def test_numerics_version_raised_everything_is_computed(checkout: Checkout, tmp_path: Path, state: str) -> None:
+    raised = firstorder.NUMERICS_VERSION + 1
+    checkout.package = tmp_path / "src"
+    shutil.copytree(REPOSITORY / "src/firstorder", checkout.package / "firstorder")
+    module = checkout.package / "firstorder/__init__.py"
+    text = module.read_text(encoding="utf-8")
+    module.write_text(text.replace(f"VERSION = {raised - 1}", f"VERSION = {raised}"), encoding="utf-8")
+    checkout.environment["NUMERICS_VERSION"] = str(raised)
+    named = checkout.stale().stdout.splitlines()
+    assert f"curve of {THREE} seed 1: numerics_version: {raised - 1} -> {raised}" in named
+    assert checkout.rebuild() == computing(FIVE, 0, 1) | computing(THREE, 0, 1) | REPORT | SHOWN
+    assert {checkout.record(training)["numerics_version"] for training in (FIVE, THREE)} == {raised}
+    assert checkout.stale().stdout == ""
+
+
+# --- What a failure leaves ---
+
+
+@PULLED
+def test_a_checkpoint_of_another_architecture_is_refused_and_every_record_stays(checkout: Checkout, state: str) -> None:
+    models = [checkout.root / settings.MODEL.format(training=training, seed=0) for training in (FIVE, THREE)]
+    shutil.copy(models[1], models[0])
+    before = checkout.contents()
+    cell = settings.RECORD.format(evaluation=f"{FIVE}/1shot", mode="inductive", seed=0)
+    answer = checkout.snakemake(cell, "--forcerun", cell)
+    assert answer.returncode != 0
+    assert f"{models[0].relative_to(checkout.root)}: made for another network" in answer.stdout + answer.stderr
+    assert checkout.contents() == before
+    assert models[0].read_bytes() == models[1].read_bytes()
