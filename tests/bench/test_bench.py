@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from firstorder.__main__ import main
-from firstorder.bench import bench, cases, jax_reference, limits, timing, workers, workloads
+from firstorder.bench.bench import bench, cases, jax_reference, limits, timing, workers, workloads
 from firstorder.bench.workers import Job
 from firstorder.bench.workloads import Workload
 from firstorder.engines.native import native

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from firstorder.bench import flops, workloads
+from firstorder.bench.bench import flops, workloads
 from firstorder.method.architectures import ARCHITECTURES
 from firstorder.method.models import make_network
 from firstorder.settings import params

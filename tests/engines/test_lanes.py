@@ -19,9 +19,11 @@ from firstorder.method.inner_loop import InnerLoop, OptimiserState, Plain
 from firstorder.method.models import make_network
 from firstorder.method.training import classification_loss
 from firstorder.settings import TrainingSettings
-from tests import count_kernels
+from tests import count_kernels, kinks
 
 WAY, BATCH = 3, 4
+# Seeds of problems with one image a lane whose every decision is more than 2.5e-5 from being another one.
+SEPARATED = {"omniglot": 724, "mini_imagenet": 185, "omniglot_finn": 947, "mini_imagenet_finn": 86}
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
@@ -34,17 +36,23 @@ def both(name: str, optimiser: str = "sgd", device: str = "cpu", **options: Any)
 
 
 def problem(
-    name: str, count: int = 2, steps: int = 1, dtype: torch.dtype = torch.float64, device: str = "cpu"
+    name: str,
+    count: int = 2,
+    steps: int = 1,
+    dtype: torch.dtype = torch.float64,
+    device: str = "cpu",
+    batch: int = BATCH,
+    seed: int = 7,
 ) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
     """Return parameters of `count` lanes, each near a start of its own, and mini-batches of noise."""
     network, sizes = make_network(name, WAY), ARCHITECTURES[name]
-    generator = torch.Generator().manual_seed(7)
+    generator = torch.Generator().manual_seed(seed)
     parameters = torch.stack([network.initial(lane) for lane in range(count)]).double()
     parameters += 0.05 * torch.randn(parameters.shape, generator=generator, dtype=torch.float64)
     images = torch.rand(
-        steps, count, BATCH, sizes.channels, sizes.size, sizes.size, generator=generator, dtype=torch.float64
+        steps, count, batch, sizes.channels, sizes.size, sizes.size, generator=generator, dtype=torch.float64
     )
-    labels = torch.randint(0, WAY, (steps, count, BATCH), generator=generator)
+    labels = torch.randint(0, WAY, (steps, count, batch), generator=generator)
     batches = [(images[step].to(device, dtype), labels[step].to(device)) for step in range(steps)]
     return parameters.to(device, dtype), batches
 
@@ -100,10 +108,24 @@ def test_adaptation_is_the_plain_inner_loops_in_float64(name, optimiser, device)
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_one_gradient_in_float32_differs_by_rounding(name, device):
+    """Compare where rounding decides no sign and no maximum. With more than one image a lane such points are rare."""
     plain, fast = both(name, device=device)
-    parameters, (batch,) = problem(name, dtype=torch.float32, device=device)
+    parameters, (batch,) = problem(name, dtype=torch.float32, device=device, batch=1, seed=SEPARATED[name])
+    with kinks.watched() as seen:
+        make_network(name, WAY).logits(parameters.double(), batch[0].double())
+    nearest = min(decisions.distance.min().item() for decisions in seen)
+    assert nearest > 2.5e-5, "float32 is wrong by up to 1e-5 there: look for another seed"
     expected = inner_loop.gradient(plain, parameters, batch)
     close(inner_loop.gradient(fast, parameters, batch), expected, 1e-4)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_one_gradient_in_float32_differs_by_a_few_decisions_at_most(name, device):
+    """In the worst of these problems seven lie within 1e-5, which together are worth 0.6 % (docs/evidence.md)."""
+    plain, fast = both(name, device=device)
+    parameters, (batch,) = problem(name, dtype=torch.float32, device=device)
+    close(inner_loop.gradient(fast, parameters, batch), inner_loop.gradient(plain, parameters, batch), 1e-2)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -234,7 +256,7 @@ def test_an_inner_step_launches_no_more_kernels_than_it_needs(name, most):
 
 
 def test_engines_are_refused_where_they_cannot_compute_what_is_asked():
-    from firstorder.engines import engines
+    from firstorder.engines.engines import engines
 
     settings = count_kernels.workload("W1", "carried")
     cpu = torch.device("cpu")

@@ -16,8 +16,8 @@ from firstorder.__main__ import main
 from firstorder.data import packs
 from firstorder.errors import UserError
 from firstorder.records import freshness
-from firstorder.report.claims import claim_tables
-from firstorder.report.figures import figures
+from firstorder.report.claims.claims import claim_tables
+from firstorder.report.figures.figures import figures
 from firstorder.report.read import accuracies, staleness
 from firstorder.report.text import page, readme, tables
 from firstorder.settings import params

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from firstorder.bench import flops
+from firstorder.bench.bench import flops
 from firstorder.settings import params
 from firstorder.upkeep import estimates, plan
 
