@@ -154,7 +154,7 @@ format: $(INSTALLED) ## seconds | let ruff and snakefmt rewrite the code
 	$(PY) -m ruff format .
 	$(PY) -m snakefmt Snakefile workflow
 
-schema: $(INSTALLED) ## seconds | write params.schema.json, for editors, again from src/firstorder/settings/project.py
+schema: $(INSTALLED) ## seconds | write params.schema.json, for editors, again from src/firstorder/settings/
 	$(PY) tools/write_params_schema.py
 
 lock: ## seconds | make requirements.lock again from requirements.in; needs uv

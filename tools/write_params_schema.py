@@ -2,7 +2,7 @@
 
 Usage: make schema   (or: python tools/write_params_schema.py)
 
-It is made from the declarations in src/firstorder/settings/project.py. Run it after one of them has changed; a test tells.
+It is made from the declarations in src/firstorder/settings/. Run it after one of them has changed; a test tells.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from firstorder import settings
 from firstorder.settings import json_schema
 
 PATH = Path(__file__).parents[1] / "params.schema.json"
-NOTE = "Made by `make schema` from src/firstorder/settings/project.py; edits here are lost."
+NOTE = "Made by `make schema` from src/firstorder/settings/; edits here are lost."
 
 
 def written() -> str:
