@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from firstorder.engines.graph import blocks, graphs
-from firstorder.engines.lanes.lanes import LanesEngine
+from firstorder.engines.graph import schedule
+from firstorder.engines.graph.outer_step import OuterStep
+from firstorder.engines.lanes.engine import LanesEngine
 from firstorder.method import training
 from firstorder.method.architectures import ARCHITECTURES
 from firstorder.method.images import ImagePool
 from firstorder.method.training import Problem
-from firstorder.settings import TrainingSettings, params
+from firstorder.settings import TrainingSettings, checks
 
 ROOT = Path(__file__).parents[1]
 NOTHING = {
@@ -101,8 +102,8 @@ def outer_step(settings: TrainingSettings) -> Kernels:
     """Count the kernels of one outer step of one seed; what is made once for all steps is not counted."""
     problem = noise_problem(settings)
     engine = LanesEngine(settings.network, settings.way)
-    step = graphs.OuterStep([problem], [training.start(problem)], engine)
-    step.load(blocks.draw([problem], step.offsets, range(1)), 1)
+    step = OuterStep([problem], [training.start(problem)], engine)
+    step.load(schedule.draw([problem], step.offsets, range(1)), 1)
     step.take()
     step.counter.zero_()
     with Kernels() as counted:
@@ -119,7 +120,7 @@ def inner_step(settings: TrainingSettings) -> int:
 def workload(name: str, second_moments: str) -> TrainingSettings:
     """Return the settings of one of WORKLOADS."""
     training_name, changes = WORKLOADS[name]
-    settings = params.load(ROOT / "params.yaml").trainings[training_name]
+    settings = checks.load(ROOT / "params.yaml").trainings[training_name]
     if settings.algorithm == "reptile":
         changes = {**changes, "second_moments": second_moments}
     return dataclasses.replace(settings, **changes)

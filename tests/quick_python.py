@@ -52,7 +52,7 @@ def serve(address: str) -> None:
     import seaborn  # noqa: F401
     import torch
 
-    from firstorder.engines.native import native  # noqa: F401
+    from firstorder.engines.native import engine  # noqa: F401
     from firstorder.report.text import page, tables  # noqa: F401
 
     torch.set_num_threads(1)

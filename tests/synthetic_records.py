@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from firstorder import NUMERICS_VERSION
-from firstorder.records.results import CellRecord, write_record, write_rows, write_run
-from firstorder.settings import CURVE, SINE_FITS, SINE_LOSSES, Mode, Project, digest, params
+from firstorder.records.cells import CellRecord, write_record, write_rows, write_run
+from firstorder.settings import CURVE, SINE_FITS, SINE_LOSSES, Mode, Project, checks, digest
 from firstorder.settings.schema import build
 
 TRAINING = "reptile/omniglot-5way"
@@ -105,7 +105,7 @@ def make_project(root: Path, values: dict[str, Any] | None = None) -> Project:
     root.mkdir(parents=True, exist_ok=True)
     path = root / "params.yaml"
     path.write_text(yaml.safe_dump(values or PARAMS, sort_keys=False), encoding="utf-8")
-    return params.load(path)
+    return checks.load(path)
 
 
 def make_record(project: Project, evaluation: str, mode: Mode, seed: int, histogram: Sequence[int]) -> CellRecord:

@@ -26,7 +26,7 @@ import torch
 
 from firstorder.method.algorithms import Group, reptile
 from firstorder.method.inner_loop import InnerLoop, OptimiserState, adapt
-from firstorder.method.models import make_network
+from firstorder.method.networks import make_network
 from firstorder.method.training import classification_loss
 
 

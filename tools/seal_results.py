@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from firstorder.records.results import read_run, sealed, write_run
+from firstorder.records.cells import read_run, sealed, write_run
 
 
 def unchanged(path: Path) -> bool:

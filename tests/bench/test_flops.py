@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from firstorder.bench.bench import flops, workloads
+from firstorder.bench import flops, workloads
 from firstorder.method.architectures import ARCHITECTURES
-from firstorder.method.models import make_network
-from firstorder.settings import params
+from firstorder.method.networks import make_network
+from firstorder.settings import checks
 
-PROJECT = params.load(Path(__file__).parents[2] / "params.yaml")
+PROJECT = checks.load(Path(__file__).parents[2] / "params.yaml")
 
 
 def test_one_convolution_and_the_dense_layer_by_hand() -> None:

@@ -21,8 +21,8 @@ from firstorder.__main__ import main
 from firstorder.data import packs
 from firstorder.method import training
 from firstorder.records import provenance
-from firstorder.records.results import read_record
-from firstorder.settings import params
+from firstorder.records.cells import read_record
+from firstorder.settings import checks
 from tests.conftest import EVALUATION, TINY_PARAMS, TRAINING, edit, files_below, tiny_pack, write_params
 
 MODEL = f"models/{TRAINING}/seed-0.safetensors"
@@ -91,7 +91,7 @@ def test_they_print_what_they_wrote(tiny_project: Path, capsys: pytest.CaptureFi
 
 
 def test_records_say_what_they_are_made_of(computed_project: Path) -> None:
-    project = params.load(computed_project / "params.yaml")
+    project = checks.load(computed_project / "params.yaml")
     resolved = project.settings_of_evaluation(EVALUATION)
     for mode, name in RECORDS.items():
         record = read_record(computed_project / name)

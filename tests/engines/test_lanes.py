@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from firstorder.engines.engines import Wish
-from firstorder.engines.lanes import lanes, patches
-from firstorder.engines.lanes.lanes import LanesEngine, Prepared
+from firstorder.engines.choice import Wish
+from firstorder.engines.lanes import engine, patches
+from firstorder.engines.lanes.engine import LanesEngine, Prepared
 from firstorder.engines.lanes.patches import Convolution, make_tables
 from firstorder.errors import UserError
 from firstorder.method import inner_loop
 from firstorder.method.architectures import ARCHITECTURES
 from firstorder.method.inner_loop import InnerLoop, OptimiserState, Plain
-from firstorder.method.models import make_network
+from firstorder.method.networks import make_network
 from firstorder.method.training import classification_loss
 from firstorder.settings import TrainingSettings
 from tests import count_kernels, kinks
@@ -145,9 +145,9 @@ def test_tf32_is_chosen_for_the_engines_products_only(monkeypatch):
     _, fast = both("omniglot", precision="tf32")
     parameters, (batch,) = problem("omniglot", dtype=torch.float32)
     seen = []
-    original = lanes._loss_gradient
+    original = engine._loss_gradient
     monkeypatch.setattr(
-        lanes, "_loss_gradient", lambda *a: (seen.append(torch.get_float32_matmul_precision()), original(*a))[1]
+        engine, "_loss_gradient", lambda *a: (seen.append(torch.get_float32_matmul_precision()), original(*a))[1]
     )
     inner_loop.gradient(fast, parameters, batch)
     assert seen == ["high"]
@@ -184,7 +184,7 @@ def test_many_lanes_change_the_order_of_parameters_without_a_table(monkeypatch):
     parameters, batches = problem("omniglot", count=3)
     _, fast = both("omniglot")
     expected, _ = inner_loop.adapt(fast, parameters, OptimiserState.fresh(parameters), batches)
-    monkeypatch.setattr(lanes, "LANES_BY_TABLE", 2)
+    monkeypatch.setattr(engine, "LANES_BY_TABLE", 2)
     _, again = both("omniglot")
     found, _ = inner_loop.adapt(again, parameters, OptimiserState.fresh(parameters), batches)
     assert torch.equal(found, expected)
@@ -220,7 +220,7 @@ def test_folding_is_the_transpose_of_gathering(size, stride):
 @pytest.mark.parametrize("name", ["omniglot", "mini_imagenet"])
 def test_operations_for_a_compiler_give_the_same_gradient(name, monkeypatch):
     """What torch.compile is given, run without it."""
-    monkeypatch.setattr(lanes, "_compiled", lambda function: function)
+    monkeypatch.setattr(engine, "_compiled", lambda function: function)
     _, fast = both(name, "adam")
     _, joinable = both(name, "adam", compiled=True)
     parameters, batches = problem(name, steps=2)
@@ -256,18 +256,18 @@ def test_an_inner_step_launches_no_more_kernels_than_it_needs(name, most):
 
 
 def test_engines_are_refused_where_they_cannot_compute_what_is_asked():
-    from firstorder.engines.engines import engines
+    from firstorder.engines import choice
 
     settings = count_kernels.workload("W1", "carried")
     cpu = torch.device("cpu")
-    assert isinstance(engines.choose(Wish(name="plain", device=cpu), settings).engine, Plain)
-    assert engines.choose(Wish(name="graph", device=cpu), settings).name == "graph"
+    assert isinstance(choice.choose(Wish(name="plain", device=cpu), settings).engine, Plain)
+    assert choice.choose(Wish(name="graph", device=cpu), settings).name == "graph"
     low = dataclasses.replace(settings, precision="bfloat16")
-    assert engines.choose(Wish(name="auto", device=cpu), low).name == "lanes"
+    assert choice.choose(Wish(name="auto", device=cpu), low).name == "lanes"
     with pytest.raises(UserError, match="use --engine lanes or graph"):
-        engines.choose(Wish(name="plain", device=cpu), low)
+        choice.choose(Wish(name="plain", device=cpu), low)
     with pytest.raises(UserError, match="leave it out"):
-        engines.choose(Wish(name="plain", device=cpu, compiled=True), settings)
+        choice.choose(Wish(name="plain", device=cpu, compiled=True), settings)
     with pytest.raises(UserError, match="it is for the CPU; use --engine auto"):
-        engines.choose(Wish(name="native", device=torch.device("cuda")), settings)
-    assert engines.choose(Wish(name="auto", device=torch.device("cuda")), settings).name == "graph"
+        choice.choose(Wish(name="native", device=torch.device("cuda")), settings)
+    assert choice.choose(Wish(name="auto", device=torch.device("cuda")), settings).name == "graph"

@@ -14,13 +14,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from firstorder.engines.native import native
+from firstorder.engines.native import engine as native
 from firstorder.method import inner_loop
 from firstorder.method.algorithms import ALGORITHMS, Group
 from firstorder.method.architectures import ARCHITECTURES
 from firstorder.method.evaluation import evaluate, evaluation_shape
 from firstorder.method.inner_loop import InnerLoop, OptimiserState, Plain
-from firstorder.method.models import make_network
+from firstorder.method.networks import make_network
 from firstorder.method.tasks import Draws
 from firstorder.method.training import Problem, checkpoint_of, classification_loss, outer_step, start
 from tests.method.test_golden import fingerprint
@@ -158,7 +158,7 @@ def test_a_whole_evaluation_gives_the_same_answers(problem: Problem) -> None:
 
 def compiled_by(tmp_path: Path, compiler: str) -> str:
     """Return what `reason` says in a process of its own with another compiler and an empty cache."""
-    program = "from firstorder.engines.native import native; print(native.reason('omniglot'))"
+    program = "from firstorder.engines.native import engine; print(engine.reason('omniglot'))"
     environment = {**os.environ, "CC": compiler, "FIRSTORDER_CACHE": str(tmp_path / "cache")}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     return done.stdout.strip()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from firstorder.method.algorithms import Group, reptile
 from firstorder.method.inner_loop import InnerLoop, OptimiserState
-from firstorder.method.models import Network, make_network
+from firstorder.method.networks import Network, make_network
 from firstorder.method.training import classification_loss
 from tests import plain_loop
 

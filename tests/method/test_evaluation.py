@@ -10,7 +10,7 @@ from firstorder.method import evaluation
 from firstorder.method.evaluation import Checkpoint, evaluate, histogram
 from firstorder.method.images import ImagePool, task_images
 from firstorder.method.inner_loop import InnerLoop, OptimiserState, Plain
-from firstorder.method.models import make_network
+from firstorder.method.networks import make_network
 from firstorder.method.tasks import Draws, TaskShape, draw_tasks
 from firstorder.method.training import classification_loss
 

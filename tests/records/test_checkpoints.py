@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from firstorder.errors import UserError
 from firstorder.method.evaluation import Checkpoint
 from firstorder.method.inner_loop import OptimiserState
-from firstorder.method.models import Network, make_network
+from firstorder.method.networks import Network, make_network
 from firstorder.method.tasks import uniforms
 from firstorder.method.training import TrainingState
 from firstorder.records import checkpoints

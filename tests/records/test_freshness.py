@@ -16,13 +16,13 @@ from firstorder.__main__ import main
 from firstorder.data import packs
 from firstorder.errors import UserError
 from firstorder.records import freshness
-from firstorder.report.claims.claims import claim_tables
-from firstorder.report.figures.figures import figures
+from firstorder.report.claims import claim_tables
+from firstorder.report.figures import figures
 from firstorder.report.read import accuracies, staleness
 from firstorder.report.text import page, readme, tables
-from firstorder.settings import params
+from firstorder.settings import checks
 from tests.conftest import EVALUATION, TINY_PARAMS, TRAINING, edit, files_below, tiny_pack, write_params
-from tests.report.test_report_published import PUBLISHED
+from tests.report.test_published import PUBLISHED
 from tests.synthetic_records import FIVE_SHOT, ONE_SHOT, PARAMS, changed_params, make_project, store_curve, store_record
 
 MODEL = settings.MODEL.format(training=TRAINING, seed=0)
@@ -36,7 +36,7 @@ HALF = (0, 0, 50, 50, 0, 0)
 
 def told(root: Path, values: dict[str, Any]) -> dict[str, str]:
     write_params(root, values)
-    return {item.name: difference for item, difference in freshness.stale(root, params.load(root / "params.yaml"))}
+    return {item.name: difference for item, difference in freshness.stale(root, checks.load(root / "params.yaml"))}
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_where_only_the_digest_of_the_settings_is_recorded_both_digests_are_told
 
 
 def test_every_computed_file_of_the_main_project_has_a_path_of_its_own() -> None:
-    project = params.load(Path(__file__).parents[2] / "params.yaml")
+    project = checks.load(Path(__file__).parents[2] / "params.yaml")
     paths = [item.path for item in freshness.everything(project)]
     assert len(paths) == len(set(paths))
     assert {settings.SINE_LOSSES, settings.SINE_FITS, settings.EXPANSION, settings.MANIFOLD_POINTS} <= set(paths)
@@ -117,10 +117,10 @@ def test_a_cell_of_another_seed_or_without_one_is_refused(
 
 
 def test_a_model_that_is_trained_already_is_not_trained_again_for_a_second_cell(computed_project: Path) -> None:
-    project = params.load(write_params(computed_project, edit(TINY_PARAMS, (("evaluations", EVALUATION, "tasks"), 11))))
+    project = checks.load(write_params(computed_project, edit(TINY_PARAMS, (("evaluations", EVALUATION, "tasks"), 11))))
     wanted = freshness.cell(project, EVALUATION, "inductive", 0)
     assert freshness.paths_to_rebuild(computed_project, project, wanted) == [RECORD]
-    project = params.load(
+    project = checks.load(
         write_params(computed_project, edit(TINY_PARAMS, (("trainings", TRAINING, "inner_steps"), 3)))
     )
     wanted = freshness.cell(project, EVALUATION, "inductive", 0)

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from firstorder.errors import UserError
-from firstorder.records.results import write_rows, write_run
+from firstorder.records.cells import write_rows, write_run
 from firstorder.report.claims.claims import claims, curve_claims, simulation_claims
 from firstorder.report.claims.curve_claims import CurveClaim
 from firstorder.report.claims.simulation_claims import SimulationClaim
 from firstorder.report.read import published
 from firstorder.report.read.statistics import Estimate
-from firstorder.settings import MANIFOLD_POINTS, Project, digest, params
-from tests.report.test_report_published import PUBLISHED
+from firstorder.settings import MANIFOLD_POINTS, Project, checks, digest
+from tests.report.test_published import PUBLISHED
 from tests.sweep_records import G1, G2, G4, SUM2, SUM4, store_ends, sweep_project, swept
 from tests.synthetic_records import PARAMS, make_project, store_sine
 
@@ -145,7 +145,7 @@ def test_a_claim_that_cannot_be_judged_is_refused(changes: dict[str, Any], expec
 
 
 def test_the_claims_of_the_repository_name_trainings_and_sweeps_that_there_are() -> None:
-    project = params.load(ROOT / "params.yaml")
+    project = checks.load(ROOT / "params.yaml")
     stated = claims.read(ROOT / "paper/claims.yaml", published.read(PUBLISHED))
     assert len(stated.curves or {}) > 10
     for name, claim in (stated.curves or {}).items():

@@ -16,7 +16,7 @@ from jsonschema import Draft7Validator
 
 from firstorder import settings
 from firstorder.errors import UserError
-from firstorder.settings.params import load
+from firstorder.settings.checks import load
 from firstorder.settings.schema import build, read_yaml
 from tests.conftest import ABSENT, EVALUATION, TINY_PARAMS, TRAINING, edit, write_params
 

@@ -18,7 +18,7 @@ from firstorder.errors import UserError
 from firstorder.method import training
 from firstorder.method.images import ImagePool, mini_batches
 from firstorder.method.inner_loop import InnerLoop
-from firstorder.settings import params
+from firstorder.settings import checks
 from firstorder.studies import inner_products
 from tests.conftest import TINY_PARAMS, TRAINING, tiny_pack, write_params
 from tests.studies.test_theory import PRODUCTS, THEORY
@@ -28,7 +28,7 @@ from tests.studies.test_theory import PRODUCTS, THEORY
 def problem() -> training.Problem:
     """Return the miniature training: 5 classes x 4 images a task, so two mini-batches of 10 images."""
     pool = ImagePool.of(tiny_pack().images, 1, torch.device("cpu"))
-    chosen = params.build(settings.TrainingSettings, TINY_PARAMS["trainings"][TRAINING], TRAINING)
+    chosen = checks.build(settings.TrainingSettings, TINY_PARAMS["trainings"][TRAINING], TRAINING)
     return training.Problem(TRAINING, chosen, 0, {"meta-train": pool})
 
 
@@ -141,7 +141,7 @@ def test_the_verb_writes_rows_and_how_they_were_made(tiny_project: Path) -> None
     assert tuple(rows[0]) == inner_products.COLUMNS
     assert len(rows) == 12
     run = json.loads(path.with_suffix(".run.json").read_text(encoding="utf-8"))
-    assert run["settings_digest"] == settings.digest(params.load("params.yaml").settings_of_theory(TRAINING))
+    assert run["settings_digest"] == settings.digest(checks.load("params.yaml").settings_of_theory(TRAINING))
     assert run["data_digest"] == packs.read_pack(tiny_project / "data/omniglot.npz")[1]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from firstorder.settings import ManifoldSettings, params
+from firstorder.settings import ManifoldSettings, checks
 from firstorder.studies import manifolds
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +91,7 @@ def test_the_recorded_curves_do_not_meet() -> None:
 
 @pytest.mark.parametrize("folder", [".", "quick"])
 def test_the_params_of_the_repository_end_at_the_minimiser(folder: str, best: manifolds.Numbers) -> None:
-    settings = params.load(ROOT / folder / "params.yaml").manifolds
+    settings = checks.load(ROOT / folder / "params.yaml").manifolds
     assert settings is not None
     iterates = points_of("iterate", settings)
     assert np.linalg.norm(iterates[-1] - best) < 0.02 * np.linalg.norm(iterates[0] - best)

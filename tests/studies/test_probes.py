@@ -14,11 +14,11 @@ import yaml
 from firstorder.__main__ import main
 from firstorder.data import packs
 from firstorder.errors import UserError
-from firstorder.records.results import read_record
+from firstorder.records.cells import read_record
 from firstorder.report.figures.figures import adaptation, alphabets, figures, style
-from firstorder.settings import ADAPTATION, ALPHABETS, RECORD, Project, params
+from firstorder.settings import ADAPTATION, ALPHABETS, RECORD, Project, checks
 from tests.conftest import EVALUATION, TINY_PARAMS, tiny_pack
-from tests.report.test_report_published import PUBLISHED
+from tests.report.test_published import PUBLISHED
 
 SECTIONS = {
     "adaptations": {EVALUATION: {"inner_steps": [0, 4, 9], "tasks": 12}},
@@ -35,7 +35,7 @@ def project(computed_project: Path) -> Project:
     """Give the computed project the two sections, and work in its folder."""
     path = computed_project / "params.yaml"
     path.write_text(yaml.safe_dump({**TINY_PARAMS, **SECTIONS}, sort_keys=False), encoding="utf-8")
-    return params.load(path)
+    return checks.load(path)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -69,7 +69,7 @@ def test_errors_by_alphabet_add_up_to_those_of_the_evaluation(project: Project) 
 def test_a_class_belongs_to_the_part_of_its_name_before_the_last_slash() -> None:
     """The names follow the pool's order, so that label and alphabet belong together."""
     made = packs.Pack(tiny_pack(4, 2).images, ("Greek/1", "Greek/2", "Latin/1", "Latin/2"), 1)
-    settings = params.load(Path(__file__).parents[2] / "params.yaml").datasets["omniglot"]
+    settings = checks.load(Path(__file__).parents[2] / "params.yaml").datasets["omniglot"]
     settings = type(settings)(**{**vars(settings), "meta_train_classes": 2})
     names = packs.meta_test_names(made, settings, seed=3)
     pools = packs.make_pools(made, settings, seed=3)

@@ -19,7 +19,7 @@ from firstorder import NUMERICS_VERSION, __main__, settings
 from firstorder.errors import UserError
 from firstorder.method import tasks
 from firstorder.method.inner_loop import InnerLoop
-from firstorder.settings import SineSettings, SineTrainingSettings, params
+from firstorder.settings import SineSettings, SineTrainingSettings, checks
 from firstorder.studies import sine
 
 EVALUATED = "sine evaluation"
@@ -335,7 +335,7 @@ def test_the_verb_writes_both_tables_and_how_they_were_made(tmp_path: Path, caps
     printed = [str(tmp_path / name) for name in (settings.SINE_LOSSES, settings.SINE_FITS)]
     assert capsys.readouterr().out.split() == printed
     expected = sine.simulate(small())
-    digest = settings.digest(params.load(tmp_path / "params.yaml").settings_of_sine())
+    digest = settings.digest(checks.load(tmp_path / "params.yaml").settings_of_sine())
     for name, columns, rows in zip(
         (settings.SINE_LOSSES, settings.SINE_FITS), (sine.LOSS_COLUMNS, sine.FIT_COLUMNS), expected, strict=True
     ):

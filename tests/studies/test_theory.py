@@ -16,7 +16,7 @@ from torch import Tensor
 
 from firstorder import NUMERICS_VERSION, __main__, settings
 from firstorder.errors import UserError
-from firstorder.settings import ExpansionSettings, params
+from firstorder.settings import ExpansionSettings, checks
 from firstorder.studies import theory
 from firstorder.studies.expansion import STATED, Coefficients
 from tests.conftest import ABSENT, TINY_PARAMS, TRAINING, edit, write_params
@@ -229,7 +229,7 @@ def test_classification_has_all_labels_and_points_around_their_centres() -> None
 
 def project(tmp_path: Path, *edits: tuple[tuple[Any, ...], Any]) -> settings.Project:
     values = edit({**TINY_PARAMS, "theory": THEORY}, *((("theory", *path), value) for path, value in edits))
-    return params.load(write_params(tmp_path, values))
+    return checks.load(write_params(tmp_path, values))
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_settings_that_cannot_be_are_refused_in_a_line(
 def test_a_training_that_cannot_be_measured_is_refused(tmp_path: Path, key: str, value: Any, message: str) -> None:
     values = edit({**TINY_PARAMS, "theory": THEORY}, (("trainings", TRAINING, key), value))
     with pytest.raises(UserError, match=message):
-        params.load(write_params(tmp_path, values))
+        checks.load(write_params(tmp_path, values))
 
 
 def test_a_digest_covers_its_own_part_and_no_other(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_a_digest_covers_its_own_part_and_no_other(tmp_path: Path) -> None:
     alphas = project(tmp_path, (("expansion", "learning_rates"), [0.1, 0.2, 0.3, 0.4]))
     tasks = project(tmp_path, (("inner_products", "tasks"), 4))
     values = edit({**TINY_PARAMS, "theory": THEORY}, (("trainings", TRAINING, "outer_steps"), 7))
-    longer = params.load(write_params(tmp_path, values))
+    longer = checks.load(write_params(tmp_path, values))
 
     def digests(of: settings.Project) -> tuple[str, str]:
         return settings.digest(of.settings_of_theory()), settings.digest(of.settings_of_theory(TRAINING))
@@ -309,7 +309,7 @@ def test_the_verb_writes_the_same_bytes_twice_and_how_it_was_made(tiny_project: 
     assert first.decode().splitlines()[0] == ",".join(theory.COLUMNS)
     run = json.loads(path.with_suffix(".run.json").read_text(encoding="utf-8"))
     assert run["numerics_version"] == NUMERICS_VERSION
-    assert run["settings_digest"] == settings.digest(params.load("params.yaml").settings_of_theory())
+    assert run["settings_digest"] == settings.digest(checks.load("params.yaml").settings_of_theory())
 
 
 def test_every_value_of_the_expansion_changes_its_digest(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ import yaml
 
 from firstorder import settings
 from firstorder.__main__ import main
-from firstorder.upkeep import contents, stored
+from firstorder.upkeep import dvc as reader
+from firstorder.upkeep import verify_files
 from tests.conftest import EVALUATION, TINY_PARAMS, TRAINING, edit, write_params
 
 REPOSITORY = Path(__file__).parents[2]
@@ -68,7 +69,7 @@ def test_only_checkpoints_are_published_and_all_of_them_are_there():
     for path, output in published():
         assert path.suffix == ".safetensors"
         assert hashlib.md5(in_store(output).read_bytes(), usedforsecurity=False).hexdigest() == output["md5"]
-        assert contents.is_checkpoint(in_store(output))  # weights, whatever the file is called
+        assert verify_files.is_checkpoint(in_store(output))  # weights, whatever the file is called
     stored = {path for path in PUBLISHED.rglob("*") if path.is_file()}
     assert stored == {in_store(output) for _, output in published()}
     assert sum(path.stat().st_size for path in stored) <= LARGEST_BYTES
@@ -191,5 +192,5 @@ def test_a_dvc_file_whose_object_nobody_has_is_refused_by_dvc_and_named_by_verif
 def test_another_remote_is_one_command(tmp_path: Path, url: str) -> None:
     new_repository(tmp_path)
     dvc("remote", "add", "--local", "mine", url, folder=tmp_path)
-    assert stored.remote(tmp_path, "mine") == stored.Remote("mine", url, None)
-    assert stored.remote(tmp_path).name == "published"
+    assert reader.remote(tmp_path, "mine") == reader.Remote("mine", url, None)
+    assert reader.remote(tmp_path).name == "published"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from firstorder.bench.bench import flops
-from firstorder.settings import params
+from firstorder.bench import flops
+from firstorder.settings import checks
 from firstorder.upkeep import estimates, plan
 
 BENCH = Path(__file__).parents[1] / "bench_example.json"
@@ -35,7 +35,7 @@ def test_only_the_benchmark_of_this_device_counts(tmp_path: Path, bench: dict[st
 
 
 def test_a_trainings_time_is_its_operations_at_the_measured_rate(bench: dict[str, object]) -> None:
-    settings = params.load(ROOT / "params.yaml").trainings["reptile/omniglot-5way"]
+    settings = checks.load(ROOT / "params.yaml").trainings["reptile/omniglot-5way"]
     seconds = estimates.of_training(bench, settings)
     steps = settings.outer_steps * flops.of_outer_step(settings) / 121.84e9
     assert seconds is not None
@@ -45,7 +45,7 @@ def test_a_trainings_time_is_its_operations_at_the_measured_rate(bench: dict[str
 
 
 def test_what_has_nothing_similar_stays_unknown(bench: dict[str, object]) -> None:
-    project = params.load(ROOT / "params.yaml")
+    project = checks.load(ROOT / "params.yaml")
     assert estimates.of_training(bench, project.trainings["maml/omniglot-5way-1shot"]) is None
     assert estimates.of_training({}, project.trainings["reptile/omniglot-5way"]) is None
 

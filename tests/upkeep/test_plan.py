@@ -13,7 +13,7 @@ from firstorder.__main__ import main
 from firstorder.data import packs
 from firstorder.errors import UserError
 from firstorder.records import freshness
-from firstorder.records.results import write_record, write_rows, write_run
+from firstorder.records.cells import write_record, write_rows, write_run
 from firstorder.settings import CURVE, MODEL, MODES, RECORD, Project, digest
 from firstorder.upkeep import plan
 from firstorder.upkeep.plan import Device

@@ -15,7 +15,7 @@ import yaml
 from firstorder import settings
 from firstorder.__main__ import main
 from firstorder.data import packs
-from firstorder.upkeep import publish, stored
+from firstorder.upkeep import dvc, publish
 from tests.conftest import EVALUATION, TINY_PARAMS, TRAINING, edit, files_below, write_params
 from tests.upkeep.test_dvc import git, new_repository, run
 
@@ -53,8 +53,8 @@ def test_one_step_tracks_and_pushes_and_says_what_to_add_to_git(
 ) -> None:
     content = MODEL.read_bytes()
     assert main(["publish"]) == 0
-    (output,) = stored.read_note(Path(f"{MODEL}.dvc"))
-    kept = stored.object_path(Path("published"), output.md5)
+    (output,) = dvc.read_note(Path(f"{MODEL}.dvc"))
+    kept = dvc.object_path(Path("published"), output.md5)
     assert kept.read_bytes() == content
     printed = capsys.readouterr().out.splitlines()
     assert printed[-2:] == [
@@ -71,14 +71,14 @@ def test_one_step_tracks_and_pushes_and_says_what_to_add_to_git(
     assert Path("../clone", MODEL).read_bytes() == content
     # Nothing changed: the same again, and the same checkpoint evaluated anew does not make another object.
     assert main(["publish"]) == 0
-    assert [path for path, _ in stored.objects(Path("published"))] == [kept]
+    assert [path for path, _ in dvc.objects(Path("published"))] == [kept]
 
 
 def test_a_checkpoint_trained_again_replaces_the_published_one(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["publish"]) == 0
-    old = next(stored.objects(Path("published")))[0]
+    old = next(dvc.objects(Path("published")))[0]
     values = edit(TINY_PARAMS, (("trainings", TRAINING, "outer_steps"), 3))
     write_params(Path(), values)
     for verb, name in (("train", TRAINING), ("evaluate", EVALUATION)):
@@ -127,7 +127,7 @@ def test_a_pack_of_imagenet_is_refused_whatever_it_is_called(
     images = np.zeros((3, 2, 3, 84, 84), np.uint8)
     path = Path("data", name)
     packs.write_pack(path, packs.Pack(images, ("test/n01532829", "train/n01558993", "val/n01704323"), 255))
-    output = {"md5": stored.hash_of(path, "md5"), "size": path.stat().st_size, "path": name}
+    output = {"md5": dvc.hash_of(path, "md5"), "size": path.stat().st_size, "path": name}
     Path(f"{path}.dvc").write_text(yaml.safe_dump({"outs": [output]}))
     message = refused(capsys)
     assert f"{path}.dvc: {name} would be pushed and is made of ImageNet's images" in message
@@ -141,7 +141,7 @@ def test_images_are_refused_where_they_are_called_a_checkpoint(
     header = {"images": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}, "__metadata__": {"about": "{}"}}
     text = json.dumps(header).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
-    output = {"md5": stored.hash_of(path, "md5"), "size": path.stat().st_size, "path": path.name}
+    output = {"md5": dvc.hash_of(path, "md5"), "size": path.stat().st_size, "path": path.name}
     Path(f"{path}.dvc").write_text(yaml.safe_dump({"outs": [output]}))
     assert "would be pushed and is no checkpoint" in refused(capsys)
 

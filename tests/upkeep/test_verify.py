@@ -20,9 +20,9 @@ from firstorder import settings
 from firstorder.__main__ import main
 from firstorder.data import omniglot, packs
 from firstorder.data.omniglot import Content
-from firstorder.records import results
-from firstorder.settings import params
-from firstorder.upkeep import stored, verify
+from firstorder.records import cells
+from firstorder.settings import checks
+from firstorder.upkeep import dvc, verify
 from tests.conftest import EVALUATION, TINY_PARAMS, TRAINING, edit, tiny_pack, write_params
 from tests.upkeep.test_dvc import git, new_repository
 
@@ -32,7 +32,7 @@ RECORD = Path(settings.RECORD.format(evaluation=EVALUATION, mode="inductive", se
 PACK = Path("data/omniglot.npz")
 
 
-def note(path: Path, *, push: bool = True) -> stored.Tracked:
+def note(path: Path, *, push: bool = True) -> dvc.Tracked:
     """Write the .dvc file of `path` and put its object into cache and remote, as `dvc add` and `dvc push` do."""
     md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
     output = {"md5": md5, "size": path.stat().st_size, "hash": "md5", "path": path.name}
@@ -40,10 +40,10 @@ def note(path: Path, *, push: bool = True) -> stored.Tracked:
         output["push"] = False
     Path(f"{path}.dvc").write_text(yaml.safe_dump({"outs": [output]}), encoding="utf-8")
     for store in (Path(".dvc/cache"), *([Path("published")] if push else [])):
-        kept = stored.object_path(store, md5)
+        kept = dvc.object_path(store, md5)
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_bytes(path.read_bytes())
-    return stored.read_note(Path(f"{path}.dvc"))[0]
+    return dvc.read_note(Path(f"{path}.dvc"))[0]
 
 
 @pytest.fixture
@@ -95,8 +95,8 @@ KINDS: dict[str, Callable[[], Path]] = {
     "pack": lambda: PACK,
     "table of accuracies": lambda: Path("results/accuracies.csv"),
     "metrics": lambda: Path("results/metrics.json"),
-    "object in the cache": lambda: next(stored.objects(Path(".dvc/cache")))[0],
-    "object in the remote": lambda: next(stored.objects(Path("published")))[0],
+    "object in the cache": lambda: next(dvc.objects(Path(".dvc/cache")))[0],
+    "object in the remote": lambda: next(dvc.objects(Path("published")))[0],
 }
 
 
@@ -113,13 +113,13 @@ def test_a_flipped_byte_is_found_wherever_it_is(kept: Path, kind: str) -> None:
 
 
 def test_every_byte_of_a_record_and_of_how_it_was_made_counts(kept: Path) -> None:
-    place = verify.recorded.Place(Path(), params.load("params.yaml"), verify.Findings())
+    place = verify.verify_records.Place(Path(), checks.load("params.yaml"), verify.Findings())
     for path in (RECORD, RECORD.with_suffix(".run.json")):
         whole = path.read_bytes()
         for byte in range(0, len(whole), 17):
             flip(path, byte)
             before = len(place.findings.mismatches)
-            verify.recorded.check_records(place)
+            verify.verify_records.check_records(place)
             assert len(place.findings.mismatches) == before + 1, byte
             path.write_bytes(whole)
 
@@ -128,19 +128,19 @@ def test_every_byte_of_an_old_record_that_was_not_sealed_counts_but_for_three_va
     """What a record says once only (digests of something else, the histogram) has nothing to be compared with."""
     run = json.loads(RECORD.with_suffix(".run.json").read_text())
     del run["sha256"], run["run_digest"]
-    RECORD.with_suffix(".run.json").write_text(results.run_text(run))
+    RECORD.with_suffix(".run.json").write_text(cells.run_text(run))
     CURVE.with_suffix(".run.json").unlink()
     whole = RECORD.read_bytes()
     alone = [value.encode() for key, value in json.loads(whole).items() if key in ("data_digest", "checkpoint_digest")]
     alone += [b'"correct_histogram": ']
     spans = [range(whole.index(value), whole.index(value) + len(value)) for value in alone]
     spans[-1] = range(spans[-1].start, whole.index(b"]", spans[-1].start))
-    place = verify.recorded.Place(Path(), params.load("params.yaml"), verify.Findings())
+    place = verify.verify_records.Place(Path(), checks.load("params.yaml"), verify.Findings())
     for byte in range(0, len(whole), 17):
         if not any(byte in span for span in spans):
             flip(RECORD, byte)
             before = len(place.findings.mismatches)
-            verify.recorded.check_records(place)
+            verify.verify_records.check_records(place)
             assert len(place.findings.mismatches) == before + 1, whole[byte - 20 : byte + 20]
             RECORD.write_bytes(whole)
 
@@ -175,7 +175,7 @@ def test_a_record_that_claims_another_precision_than_its_settings_is_found(kept:
     values = {**json.loads(RECORD.read_text(encoding="utf-8")), "precision": "bfloat16"}
     text = json.dumps(values, sort_keys=True, indent=1) + "\n"
     RECORD.write_text(text, encoding="utf-8")
-    results.write_run(RECORD, results.sealed({}, text.encode()))
+    cells.write_run(RECORD, cells.sealed({}, text.encode()))
     assert any(line.startswith(f"{RECORD}: expected precision float32, found bfloat16; mend: ") for line in found())
 
 
@@ -226,7 +226,7 @@ def test_a_dvc_file_whose_object_nobody_has_is_found(kept: Path) -> None:
     MODEL.unlink()
     assert found() == []  # in the cache and the remote
     for store in (".dvc/cache", "published"):
-        stored.object_path(Path(store), stored.read_note(Path(f"{MODEL}.dvc"))[0].md5).unlink()
+        dvc.object_path(Path(store), dvc.read_note(Path(f"{MODEL}.dvc"))[0].md5).unlink()
     (line,) = found()
     assert line.startswith(f"{MODEL}.dvc: expected its object ")
     assert "dvc push" in line
@@ -272,7 +272,7 @@ def test_results_written_before_sealing_are_counted(kept: Path) -> None:
     for path in (RECORD, CURVE):
         run = json.loads(path.with_suffix(".run.json").read_text())
         del run["sha256"], run["run_digest"]
-        path.with_suffix(".run.json").write_text(results.run_text(run))
+        path.with_suffix(".run.json").write_text(cells.run_text(run))
     findings = verify.verify([Path()])
     assert findings.mismatches == []
     assert findings.skipped["records and curves from before they were sealed"] == 2
@@ -316,8 +316,8 @@ def test_a_flipped_byte_of_an_archive_is_found_wherever_it_is(archives: Path) ->
 
 
 def found_in_archives() -> list[str]:
-    place = verify.recorded.Place(Path(), params.load("params.yaml"), verify.Findings())
-    verify.contents.check_archives(place, verify.silent)
+    place = verify.verify_records.Place(Path(), checks.load("params.yaml"), verify.Findings())
+    verify.verify_files.check_archives(place, verify.silent)
     return [mismatch.text for mismatch in place.findings.mismatches]
 
 
@@ -340,15 +340,15 @@ def test_only_what_git_vouches_for_is_sealed(kept: Path) -> None:
     for path in (RECORD, CURVE):
         run = json.loads(path.with_suffix(".run.json").read_text())
         del run["sha256"], run["run_digest"]
-        path.with_suffix(".run.json").write_text(results.run_text(run))
+        path.with_suffix(".run.json").write_text(cells.run_text(run))
     new_repository(kept)
     CURVE.write_text(CURVE.read_text().replace("0.", "1.", 1))
     done = subprocess.run(tool, capture_output=True, text=True, check=True)
     note = RECORD.with_suffix(".run.json")
     assert f"sealed: {note}\n" in done.stdout
     assert f"left: {CURVE.with_suffix('.run.json')}; Git does not have" in done.stdout
-    assert results.read_run(RECORD)["sha256"] == hashlib.sha256(RECORD.read_bytes()).hexdigest()
-    assert "sha256" not in results.read_run(CURVE)
+    assert cells.read_run(RECORD)["sha256"] == hashlib.sha256(RECORD.read_bytes()).hexdigest()
+    assert "sha256" not in cells.read_run(CURVE)
     assert git("add", "results").returncode == git("commit", "--quiet", "-m", "Seal").returncode == 0
     flip(RECORD, 100)
     assert any(

@@ -78,7 +78,7 @@ def test_the_rules_of_the_workflow_import_no_more_than_they_ask() -> None:
             "from firstorder import settings",
             "from firstorder.errors import UserError",
             "from firstorder.records import freshness",
-            "from firstorder.settings import params",
+            "from firstorder.settings import checks",
             "from firstorder.upkeep import locks",
         }
         assert {line.strip() for line in imports} <= allowed, path.name
@@ -86,7 +86,7 @@ def test_the_rules_of_the_workflow_import_no_more_than_they_ask() -> None:
 
 def test_settings_results_and_report_work_where_torch_cannot_be_imported() -> None:
     light = ("settings", "report", "data", "upkeep")
-    names = [name for name in MODULES if name.split(".")[0] in light or name == "records.results"]
+    names = [name for name in MODULES if name.split(".")[0] in light or name == "records.cells"]
     assert len(names) > 40
     program = "import importlib, sys\nsys.modules['torch'] = None\n" + "".join(
         f"importlib.import_module('firstorder.{name.removesuffix('.__init__')}')\n" for name in names
@@ -97,7 +97,7 @@ def test_settings_results_and_report_work_where_torch_cannot_be_imported() -> No
 
 def test_snakemake_pays_for_no_heavy_import() -> None:
     """It loads settings for every job: neither arrays nor tables nor drawing come with them."""
-    names = "firstorder.records.freshness, firstorder.upkeep.locks, firstorder.settings.params"
+    names = "firstorder.records.freshness, firstorder.upkeep.locks, firstorder.settings.checks"
     program = f"import sys, {names}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not {"torch", "numpy", "pandas", "matplotlib", "seaborn", "PIL"} & set(done.stdout.split())

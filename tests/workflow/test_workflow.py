@@ -14,7 +14,7 @@ import pytest
 from firstorder import settings
 from firstorder.data import packs
 from firstorder.report.text import tables
-from firstorder.settings import params
+from firstorder.settings import checks
 from tests.conftest import EVALUATION, TINY_PARAMS, TRAINING, edit, tiny_pack, write_params
 from tests.studies.test_theory import THEORY
 
@@ -260,6 +260,6 @@ def test_snakemakes_own_report_carries_the_captions(built, tmp_path):
 
 def test_every_table_and_figure_has_a_caption():
     for folder in (".", "quick", "reduced", "studies/second-moments/carried", "studies/second-moments/per-lane"):
-        project = params.load(REPOSITORY / folder / "params.yaml")
+        project = checks.load(REPOSITORY / folder / "params.yaml")
         for name in [*tables.names(project), *project.figures]:
             assert (REPOSITORY / f"workflow/report/{name}.rst").read_text(encoding="utf-8").strip()

@@ -9,10 +9,10 @@ from snakemake.io import IOFile
 from firstorder import settings
 from firstorder.errors import UserError
 from firstorder.records import freshness
-from firstorder.settings import params
+from firstorder.settings import checks
 from firstorder.upkeep import locks
 
-PROJECT = params.load("params.yaml")
+PROJECT = checks.load("params.yaml")
 # The repository, where paper/ and workflow/report/ are, seen from the working folder.
 REPOSITORY = Path(os.path.relpath(Path(workflow.main_snakefile).parent))
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from firstorder.method.architectures import BLOCKS
 from firstorder.method.inner_loop import ADAM_BETA2, ADAM_EPSILON, adam_rate
-from firstorder.method.models import BATCH_NORMALISATION_EPSILON, make_network
+from firstorder.method.networks import BATCH_NORMALISATION_EPSILON, make_network
 from firstorder.method.tasks import TaskShape, draw_tasks
 from firstorder.settings import TrainingSettings
 

@@ -21,14 +21,14 @@ from firstorder.cli.verbs import DEVICE, Arguments, argument, verb, whole_number
 )
 def bench(arguments: Arguments) -> None:
     """Time the benchmark's workloads on this machine with every engine there is: one JSON for the machine."""
-    from firstorder.bench import bench as module
-    from firstorder.bench import cases, workloads
+    from firstorder.bench import benchmark as module
+    from firstorder.bench import contenders, workloads
 
     session = Session.of(arguments)
     device = session.device.type
-    engines = arguments.engines or cases.DEFAULTS[device]
+    engines = arguments.engines or contenders.DEFAULTS[device]
     for name in engines:
-        settings.lookup(dict.fromkeys(cases.CONTENDERS), name, "engine")
+        settings.lookup(dict.fromkeys(contenders.CONTENDERS), name, "engine")
     plan = module.Bench(
         device=device,
         workloads=workloads.chosen(session.project, arguments.workloads, device),

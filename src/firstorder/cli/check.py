@@ -11,7 +11,7 @@ from firstorder.cli.verbs import SEED, Argument, Arguments, argument, verb
 from firstorder.errors import UserError
 
 if TYPE_CHECKING:
-    from firstorder.records.freshness import Recorded
+    from firstorder.records.freshness import Expected
 
 # Which records: one cell, those of some algorithms, or everything.
 SOME: tuple[Argument, ...] = (
@@ -38,7 +38,7 @@ def stale(arguments: Arguments) -> int:
     return 1 if found else 0
 
 
-def stale_of(session: Session, arguments: Arguments) -> list[tuple[Recorded, str]]:
+def stale_of(session: Session, arguments: Arguments) -> list[tuple[Expected, str]]:
     """List what is stale of the records that SOME names."""
     from firstorder.records import freshness
 
@@ -51,7 +51,7 @@ def stale_of(session: Session, arguments: Arguments) -> list[tuple[Recorded, str
     return [(item, difference) for item, difference in found if not chosen or item.about.split("/")[0] in chosen]
 
 
-def paths_of(session: Session, found: list[tuple[Recorded, str]]) -> list[str]:
+def paths_of(session: Session, found: list[tuple[Expected, str]]) -> list[str]:
     """Name the files to compute again."""
     from firstorder.records import freshness
 
@@ -60,7 +60,7 @@ def paths_of(session: Session, found: list[tuple[Recorded, str]]) -> list[str]:
     )
 
 
-def cell_of(session: Session, arguments: Arguments) -> Recorded:
+def cell_of(session: Session, arguments: Arguments) -> Expected:
     """Look a cell up; raises UserError for one that params.yaml does not list, or another seed."""
     from firstorder.records import freshness
 

@@ -53,8 +53,8 @@ def train(arguments: Arguments) -> int:
 def _write(session: Session, training: Resumable, state: TrainingState, together: int) -> None:
     """Write what a training that is done leaves: its checkpoint, its curve, and how they were made."""
     from firstorder.method.training import CURVE_COLUMNS, checkpoint_of
-    from firstorder.records import checkpoints, results
-    from firstorder.upkeep import stored
+    from firstorder.records import cells, checkpoints
+    from firstorder.upkeep import dvc
 
     problem: Problem = training.problem
     names = {"training": problem.name, "seed": problem.seed}
@@ -62,12 +62,12 @@ def _write(session: Session, training: Resumable, state: TrainingState, together
     path = session.root / settings.MODEL.format(**names)
     checkpoints.write(path, problem.network, checkpoint_of(problem, state, about))
     curve = session.root / settings.CURVE.format(**names)
-    results.write_rows(curve, CURVE_COLUMNS, state.curve)
+    cells.write_rows(curve, CURVE_COLUMNS, state.curve)
     choice = session.choice(problem.name)
-    made = {**session.run_information(state.seconds, choice.name), **names, **results.made_with(about["settings"])}
+    made = {**session.run_information(state.seconds, choice.name), **names, **cells.made_with(about["settings"])}
     made |= {"data_digest": about["data_digest"], "outer_steps": state.outer_step, "together": together}
-    made |= {"checkpoint_digest": stored.hash_of(path, "sha256")}
-    results.write_run(curve, made)
+    made |= {"checkpoint_digest": dvc.hash_of(path, "sha256")}
+    cells.write_run(curve, made)
     session.state_file(problem).discard()
     print(f"{path}\n{curve}")
 
@@ -76,7 +76,7 @@ def _write(session: Session, training: Resumable, state: TrainingState, together
 def evaluate(arguments: Arguments) -> None:
     """Evaluate a training for one shot and seed: the records of its two cells."""
     from firstorder.method import evaluation
-    from firstorder.records import results
+    from firstorder.records import cells
 
     start = time.monotonic()
     session, name = Session.of(arguments), arguments.evaluation
@@ -88,5 +88,5 @@ def evaluate(arguments: Arguments) -> None:
     run = session.run_information(time.monotonic() - start, inner.engine.name)
     for mode, correct in counts.items():
         right = evaluation.histogram(correct, draws.shape.way * draws.shape.query)
-        record = results.make_record(session.project, (name, mode, arguments.seed), trained.digests, right)
-        print(results.write_record(session.root, record, run))
+        record = cells.make_record(session.project, (name, mode, arguments.seed), trained.digests, right)
+        print(cells.write_record(session.root, record, run))

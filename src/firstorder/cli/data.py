@@ -51,7 +51,7 @@ def pack(arguments: Arguments) -> None:
 def data(arguments: Arguments) -> None:
     """Pack mini-ImageNet from the copy you have, with a census beside it; other data sets as `pack` does."""
     from firstorder.data import mini_imagenet, packs
-    from firstorder.records import results
+    from firstorder.records import cells
 
     session = Session.of(arguments)
     name = arguments.dataset
@@ -73,6 +73,6 @@ def data(arguments: Arguments) -> None:
     )
     path = session.root / session.project.pack_path(name)
     packs.write_pack(path, made)
-    results.write_rows(path.with_suffix(".census.csv"), mini_imagenet.CENSUS_COLUMNS, census)
+    cells.write_rows(path.with_suffix(".census.csv"), mini_imagenet.CENSUS_COLUMNS, census)
     print(f"{path}: {census[0].images:,} images of {len(made.class_names)} classes, digest {made.digest()[:16]}")
     print(path.with_suffix(".census.csv"))

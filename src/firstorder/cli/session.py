@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from firstorder import settings
 from firstorder.errors import UserError
-from firstorder.settings import params
+from firstorder.settings import checks
 
 if TYPE_CHECKING:
     import torch
 
     from firstorder.data.packs import Pack
-    from firstorder.engines.engines import Choice
+    from firstorder.engines.choice import Choice
     from firstorder.method.evaluation import Checkpoint
     from firstorder.method.tasks import Draws
     from firstorder.method.training import Problem, Resumable
@@ -74,7 +74,7 @@ class Session:
     @cached_property
     def project(self) -> Project:
         """What params.yaml says."""
-        return params.load(self.params)
+        return checks.load(self.params)
 
     @cached_property
     def device(self) -> torch.device:
@@ -111,12 +111,12 @@ class Session:
 
     def choice(self, training: str) -> Choice:
         """Choose the engine for a training."""
-        from firstorder.engines import engines
+        from firstorder.engines.choice import Wish, choose
 
         if training not in self._choices:
             chosen = settings.lookup(self.project.trainings, training, "training")
-            wish = engines.Wish(name=self.asked_engine, device=self.device, compiled=self.compiled)
-            self._choices[training] = engines.choose(wish, chosen)
+            wish = Wish(name=self.asked_engine, device=self.device, compiled=self.compiled)
+            self._choices[training] = choose(wish, chosen)
         return self._choices[training]
 
     def problems(self, training: str, seeds: Sequence[int]) -> list[Problem]:
@@ -207,10 +207,10 @@ class Session:
         resolved: dict[str, Any],
     ) -> None:
         """Write recorded rows, how they were made beside them, and say where."""
-        from firstorder.records import results
+        from firstorder.records import cells
 
-        results.write_rows(self.root / path, columns, rows)
-        results.write_run(self.root / path, run | results.made_with(resolved))
+        cells.write_rows(self.root / path, columns, rows)
+        cells.write_run(self.root / path, run | cells.made_with(resolved))
         print(self.root / path)
 
     def run_information(self, seconds: float, engine: str | None = None) -> dict[str, Any]:

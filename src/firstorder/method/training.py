@@ -22,7 +22,7 @@ from firstorder.method.algorithms import ALGORITHMS, EXTENSIONS, Algorithm, Grou
 from firstorder.method.evaluation import Checkpoint, evaluate, evaluation_shape
 from firstorder.method.images import ImagePool, mini_batches, query_images
 from firstorder.method.inner_loop import Engine, InnerLoop, Loss, OptimiserState, Plain
-from firstorder.method.models import Network, make_network
+from firstorder.method.networks import Network, make_network
 from firstorder.method.tasks import Draws, TaskShape, draw_tasks
 from firstorder.progress import Track, silent
 from firstorder.settings import TrainingSettings

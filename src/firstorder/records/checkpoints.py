@@ -20,7 +20,7 @@ from firstorder.errors import UserError
 from firstorder.files import replacing
 from firstorder.method.evaluation import Checkpoint
 from firstorder.method.inner_loop import OptimiserState
-from firstorder.method.models import Network
+from firstorder.method.networks import Network
 from firstorder.method.training import TrainingState
 
 SECOND_MOMENTS = "second_moments."

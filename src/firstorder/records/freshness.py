@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from firstorder.errors import UserError
-from firstorder.records import results
+from firstorder.records import cells
 from firstorder.settings import (
     ADAPTATION,
     ALPHABETS,
@@ -44,7 +44,7 @@ _LARGEST_HEADER = 10**6  # bytes; ours have a few thousand
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recorded:
+class Expected:
     """A file that is computed: what it is called, with which settings it should be made, and how to make it."""
 
     name: str
@@ -57,10 +57,10 @@ class Recorded:
     seed: int | None = None
 
 
-def cell(project: Project, evaluation: str, mode: Mode, seed: int) -> Recorded:
+def cell(project: Project, evaluation: str, mode: Mode, seed: int) -> Expected:
     """Return what the record of a cell should be."""
     training = lookup(project.evaluations, evaluation, "evaluation").training
-    return Recorded(
+    return Expected(
         name=f"{evaluation}/{mode} seed {seed}",
         about=f"{evaluation}/{mode}",
         path=RECORD.format(evaluation=evaluation, mode=mode, seed=seed),
@@ -72,9 +72,9 @@ def cell(project: Project, evaluation: str, mode: Mode, seed: int) -> Recorded:
     )
 
 
-def curve(project: Project, training: str, seed: int) -> Recorded:
+def curve(project: Project, training: str, seed: int) -> Expected:
     """Return what the learning curve of a training should be."""
-    return Recorded(
+    return Expected(
         name=f"curve of {training} seed {seed}",
         about=training,
         path=CURVE.format(training=training, seed=seed),
@@ -84,17 +84,17 @@ def curve(project: Project, training: str, seed: int) -> Recorded:
     )
 
 
-def adaptation(project: Project, evaluation: str, seed: int) -> Recorded:
+def adaptation(project: Project, evaluation: str, seed: int) -> Expected:
     """Return what the accuracies along an evaluation should be."""
     return _beside(project, evaluation, seed, ("adaptation", ADAPTATION, project.settings_of_adaptation(evaluation)))
 
 
-def alphabets(project: Project, evaluation: str, seed: int) -> Recorded:
+def alphabets(project: Project, evaluation: str, seed: int) -> Expected:
     """Return what an evaluation's errors by alphabet should be."""
     return _beside(project, evaluation, seed, ("alphabets", ALPHABETS, project.settings_of_alphabets(evaluation)))
 
 
-def simulation(project: Project, path: str) -> Recorded:
+def simulation(project: Project, path: str) -> Expected:
     """Return what a file of Figure 1 or 2, or of section 5's expansion, should be."""
     verb, wanted = {
         SINE_LOSSES: ("sine", project.settings_of_sine),
@@ -102,12 +102,12 @@ def simulation(project: Project, path: str) -> Recorded:
         MANIFOLD_POINTS: ("manifolds", project.settings_of_manifolds),
         EXPANSION: ("theory", project.settings_of_theory),
     }[path]
-    return Recorded(name=path, about=path, path=path, wanted=wanted(), command=f"firstorder {verb}")
+    return Expected(name=path, about=path, path=path, wanted=wanted(), command=f"firstorder {verb}")
 
 
-def inner_products(project: Project, training: str, seed: int) -> Recorded:
+def inner_products(project: Project, training: str, seed: int) -> Expected:
     """Return what the inner products of a training should be."""
-    return Recorded(
+    return Expected(
         name=f"inner products of {training} seed {seed}",
         about=training,
         path=INNER_PRODUCTS.format(training=training, seed=seed),
@@ -117,7 +117,7 @@ def inner_products(project: Project, training: str, seed: int) -> Recorded:
     )
 
 
-def everything(project: Project) -> Iterator[Recorded]:
+def everything(project: Project) -> Iterator[Expected]:
     """List every file that is computed for params.yaml, cells first."""
     for evaluation, mode, seed in project.cells():
         yield cell(project, evaluation, mode, seed)
@@ -137,7 +137,7 @@ def everything(project: Project) -> Iterator[Recorded]:
             yield from (inner_products(project, name, seed) for seed in project.seeds)
 
 
-def difference(root: Path, wanted: Recorded) -> str | None:
+def difference(root: Path, wanted: Expected) -> str | None:
     """Name the first difference between how a file was made and how it should be; None if it is fresh or not there.
 
     Raises UserError where the file was changed after it was recorded.
@@ -145,15 +145,15 @@ def difference(root: Path, wanted: Recorded) -> str | None:
     path = root / wanted.path
     if not path.exists():
         return None
-    made = dataclasses.asdict(results.read_record(path)) if path.suffix == ".json" else results.read_run(path)
+    made = dataclasses.asdict(cells.read_record(path)) if path.suffix == ".json" else cells.read_run(path)
     if path.suffix != ".json":
-        results.check_unedited(path, path.read_bytes())
+        cells.check_unedited(path, path.read_bytes())
     if made.get("settings_digest") != digest(wanted.wanted):
         return _changed_setting(made, wanted.wanted)
     return _changed_data(root, wanted.pack, made.get("data_digest"))
 
 
-def state(root: Path, *wanted: Recorded) -> str:
+def state(root: Path, *wanted: Expected) -> str:
     """Say whether what is computed at once is DONE: MISSING if a file of it is not there, else STALE if one is stale.
 
     Raises UserError where a file was changed after it was recorded.
@@ -171,7 +171,7 @@ def since(difference: str) -> str:
     return f"{changed} has changed since: {difference}"
 
 
-def stale(root: Path, project: Project) -> list[tuple[Recorded, str]]:
+def stale(root: Path, project: Project) -> list[tuple[Expected, str]]:
     """List what is recorded below `root` and stale, each with the first difference."""
     found = ((wanted, difference(root, wanted)) for wanted in everything(project))
     return [(wanted, what) for wanted, what in found if what is not None]
@@ -184,7 +184,7 @@ def is_trained(root: Path, project: Project, training: str, seed: int) -> bool:
     return fresh and _changed_data(root, _pack(project, training), made.get("data_digest")) is None
 
 
-def paths_to_rebuild(root: Path, project: Project, wanted: Recorded) -> list[str]:
+def paths_to_rebuild(root: Path, project: Project, wanted: Expected) -> list[str]:
     """Name the files to compute again for a stale one: itself and, where that is stale too, the model it needs.
 
     Raises UserError where another checkpoint lies in the place of that model.
@@ -249,10 +249,10 @@ def _pack(project: Project, training: str) -> str:
     return project.pack_path(lookup(project.trainings, training, "training").dataset)
 
 
-def _beside(project: Project, evaluation: str, seed: int, kind: tuple[str, str, dict[str, Any]]) -> Recorded:
+def _beside(project: Project, evaluation: str, seed: int, kind: tuple[str, str, dict[str, Any]]) -> Expected:
     verb, path, wanted = kind
     training = project.evaluations[evaluation].training
-    return Recorded(
+    return Expected(
         name=f"{verb} of {evaluation} seed {seed}",
         about=evaluation,
         path=path.format(evaluation=evaluation, seed=seed),
@@ -272,7 +272,7 @@ def _changed_setting(made: dict[str, Any], wanted: dict[str, Any]) -> str:
     if not isinstance(made.get("settings"), dict):
         return told
     # Through JSON and back, as the record went: tuples are lists there.
-    return results.first_difference(made["settings"], json.loads(json.dumps(wanted))) or told
+    return cells.first_difference(made["settings"], json.loads(json.dumps(wanted))) or told
 
 
 def _changed_data(root: Path, pack: str | None, made_from: str | None) -> str | None:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from firstorder.records import freshness
+from firstorder.records.cells import read_records
 from firstorder.records.freshness import DONE, MISSING, STALE
-from firstorder.records.results import read_records
 from firstorder.report.read import runs
-from firstorder.settings import CURVE, MODEL, MODES, RECORD, Project, digest, params
+from firstorder.settings import CURVE, MODEL, MODES, RECORD, Project, checks, digest
 from firstorder.upkeep import estimates
 
 Root = tuple[Path, Project]
@@ -97,9 +97,9 @@ def evaluations(root: Path, project: Project, device: Device, measured: Sequence
 
 def describe(root: Path, device: Device, others: Iterable[Path] = ()) -> str:
     """Return the plan of the project in `root` as text; times come from its own records and from `others`' too."""
-    project = params.load(root / "params.yaml")
+    project = checks.load(root / "params.yaml")
     folders = dict.fromkeys([root.resolve(), *(folder.resolve() for folder in others)])
-    measured = [(folder, params.load(folder / "params.yaml")) for folder in folders]
+    measured = [(folder, checks.load(folder / "params.yaml")) for folder in folders]
     trained, evaluated = (find(root, project, device, measured) for find in (trainings, evaluations))
     bench = next(filter(None, (estimates.read(folder, device.name, device.machine) for folder in folders)), None)
     if bench is not None:

@@ -17,10 +17,11 @@ import numpy as np
 
 from firstorder.data.packs import DAMAGED
 from firstorder.errors import UserError
-from firstorder.records import freshness, results
+from firstorder.records import freshness
+from firstorder.records.cells import read_records
 from firstorder.settings import MODEL, MODES, RECORD, Project
-from firstorder.upkeep import contents, stored
-from firstorder.upkeep.stored import Remote, Tracked
+from firstorder.upkeep import dvc, verify_files
+from firstorder.upkeep.dvc import Remote, Tracked
 from firstorder.upkeep.verify import verify
 
 LARGEST_PUBLISHED_BYTES = 16 * 2**20  # of a remote inside the repository, which every clone brings along
@@ -42,14 +43,14 @@ def publish(wish: Wish) -> list[str]:
     Raises UserError, before anything is written, when there is no DVC repository or no remote, a record is stale or
     `verify` finds a mismatch, something other than checkpoints would be pushed, or the set grows too large.
     """
-    repository = stored.repository(wish.root)
+    repository = dvc.repository(wish.root)
     if repository is None:
         raise UserError(f"{wish.root}: no folder from here upwards is a DVC repository; make one: dvc init")
-    remote = stored.remote(repository, wish.remote)
+    remote = dvc.remote(repository, wish.remote)
     ready, left_out = _ready(wish)
     _refuse_stale(wish)
     _refuse_unverified(wish, ready)
-    tracked = stored.tracked(repository)
+    tracked = dvc.tracked(repository)
     _refuse_images(repository, tracked, remote)
     _refuse_too_much(repository, tracked, ready, remote)
     lines = [f"left out: {path} ({why})" for path, why in left_out]
@@ -94,8 +95,8 @@ def _refuse_stale(wish: Wish) -> None:
 
 def _refuse_unverified(wish: Wish, ready: Sequence[Path]) -> None:
     """Let only one mismatch pass: a checkpoint that its records agree with and an older .dvc file does not."""
-    known = {record.checkpoint_digest for record in results.read_records(wish.root, wish.project)}
-    new = {path.resolve() for path in ready if stored.hash_of(path, "sha256") in known}
+    known = {record.checkpoint_digest for record in read_records(wish.root, wish.project)}
+    new = {path.resolve() for path in ready if dvc.hash_of(path, "sha256") in known}
     found = [entry for entry in verify([wish.root]).mismatches if entry.path.resolve() not in new]
     if found:
         others = f" ({len(found) - 1} more: firstorder verify)" if len(found) > 1 else ""
@@ -104,13 +105,13 @@ def _refuse_unverified(wish: Wish, ready: Sequence[Path]) -> None:
 
 def _refuse_images(repository: Path, tracked: Sequence[Tracked], remote: Remote) -> None:
     """Refuse to push while anything but checkpoints is marked to be pushed with them."""
-    stores = [stored.cache(repository), *([remote.folder] if remote.folder else [])]
+    stores = [dvc.cache(repository), *([remote.folder] if remote.folder else [])]
     for output in tracked:
         if not output.pushed:
             continue
-        places = [output.path, *(stored.object_path(store, output.md5) for store in stores)]
+        places = [output.path, *(dvc.object_path(store, output.md5) for store in stores)]
         here = next((place for place in places if place.is_file()), None)
-        if output.path.suffix == ".safetensors" and (here is None or contents.is_checkpoint(here)):
+        if output.path.suffix == ".safetensors" and (here is None or verify_files.is_checkpoint(here)):
             continue
         what = "no checkpoint"
         if here and _is_of_imagenet(here):
@@ -132,7 +133,7 @@ def _refuse_too_much(repository: Path, tracked: Sequence[Tracked], ready: Sequen
         return
     new = {path.resolve() for path in ready}
     sizes = {output.md5: output.size for output in tracked if output.pushed and output.path.resolve() not in new}
-    sizes |= {stored.hash_of(path, "md5"): path.stat().st_size for path in ready}
+    sizes |= {dvc.hash_of(path, "md5"): path.stat().st_size for path in ready}
     if sum(sizes.values()) > LARGEST_PUBLISHED_BYTES:
         raise UserError(
             f"{remote.folder}: the published set would have {sum(sizes.values()):,} bytes in {len(sizes)} checkpoints, "
@@ -154,7 +155,7 @@ def _dvc(folder: Path, *arguments: str) -> None:
 
 def _told(root: Path, repository: Path, ready: Sequence[Path], remote: Remote) -> list[str]:
     """Say what was published, and which `git add` records it; check that the objects arrived."""
-    tracked = stored.tracked(repository)
+    tracked = dvc.tracked(repository)
     of_path = {output.path.resolve(): output for output in tracked}
     added = [str(root / "results")]
     lines = []
@@ -163,13 +164,13 @@ def _told(root: Path, repository: Path, ready: Sequence[Path], remote: Remote) -
         lines.append(f"published to {remote.name}: {path} ({output.size:,} bytes)")
         added.append(str(output.note))
         if remote.folder:
-            arrived = stored.object_path(remote.folder, output.md5)
-            if not arrived.exists() or stored.hash_of(arrived, "md5") != output.md5:
+            arrived = dvc.object_path(remote.folder, output.md5)
+            if not arrived.exists() or dvc.hash_of(arrived, "md5") != output.md5:
                 raise UserError(f"{arrived}: did not arrive whole; remove it and publish again")
             if repository.resolve() in arrived.resolve().parents:
                 added.append(str(arrived))
     wanted = {output.md5 for output in tracked if output.pushed}
     if remote.folder and repository.resolve() in remote.folder.resolve().parents:
-        old = [str(path) for path, md5 in stored.objects(remote.folder) if md5 not in wanted]
+        old = [str(path) for path, md5 in dvc.objects(remote.folder) if md5 not in wanted]
         lines += [f"git rm {' '.join(old)}"] if old else []
     return [*lines, f"git add {' '.join(added)}"]

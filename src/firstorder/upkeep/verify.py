@@ -11,10 +11,10 @@ from pathlib import Path
 
 from firstorder.errors import UserError
 from firstorder.progress import Track, silent
-from firstorder.settings import params
-from firstorder.upkeep import contents, recorded, stored
-from firstorder.upkeep.findings import Findings, Mismatch, restoring
-from firstorder.upkeep.stored import Tracked
+from firstorder.settings import checks
+from firstorder.upkeep import dvc, verify_files, verify_records
+from firstorder.upkeep.dvc import Tracked
+from firstorder.upkeep.mismatches import Findings, Mismatch, restoring
 
 
 def verify(folders: Sequence[Path], track: Track = silent) -> Findings:
@@ -24,17 +24,17 @@ def verify(folders: Sequence[Path], track: Track = silent) -> Findings:
     repositories: dict[Path, None] = {}
     with track("verify", len(folders), "folders") as bar:
         for folder in folders:
-            place = recorded.Place(folder, params.load(folder / "params.yaml"), findings)
-            sound = recorded.check_records(place)
-            recorded.check_curves(place)
-            recorded.check_derived(place, sound)
-            contents.check_checkpoints(place, sound)
-            contents.check_packs(place, sound)
+            place = verify_records.Place(folder, checks.load(folder / "params.yaml"), findings)
+            sound = verify_records.check_records(place)
+            verify_records.check_curves(place)
+            verify_records.check_derived(place, sound)
+            verify_files.check_checkpoints(place, sound)
+            verify_files.check_packs(place, sound)
             raw = (folder / place.project.data_folder).resolve()
             if raw not in data:  # several folders share one
                 data.add(raw)
-                contents.check_archives(place, track)
-            if repository := stored.repository(folder):
+                verify_files.check_archives(place, track)
+            if repository := dvc.repository(folder):
                 repositories[repository] = None
             bar.advance()
     for repository in repositories:
@@ -45,15 +45,15 @@ def verify(folders: Sequence[Path], track: Track = silent) -> Findings:
 def check_repository(repository: Path, findings: Findings) -> None:
     """Check the files that DVC tracks, the objects in its cache and those in its remote, if that is a folder."""
     tracked = []
-    for note in stored.notes(repository):
+    for note in dvc.notes(repository):
         try:
-            tracked += stored.read_note(note)
+            tracked += dvc.read_note(note)
         except UserError as error:
             findings.mismatches.append(Mismatch(note, str(error)))
-    stores = {"cache": stored.cache(repository)}
+    stores = {"cache": dvc.cache(repository)}
     elsewhere = False
     try:
-        remote = stored.remote(repository)
+        remote = dvc.remote(repository)
         elsewhere = remote.folder is None
         if remote.folder:
             stores["remote"] = remote.folder
@@ -66,19 +66,19 @@ def check_repository(repository: Path, findings: Findings) -> None:
     for output in tracked:
         _check_tracked(output, stores, findings, elsewhere=elsewhere)
     for kind, store in stores.items():
-        for path, md5 in stored.objects(store):
+        for path, md5 in dvc.objects(store):
             findings.checked[f"objects in DVC's {kind}"] += 1
-            if (found := stored.hash_of(path, "md5")) != md5:
+            if (found := dvc.hash_of(path, "md5")) != md5:
                 findings.differs(path, f"MD5 {md5} as its name says", found, _mend(kind, path, md5, tracked, stores))
 
 
 def _check_tracked(output: Tracked, stores: dict[str, Path], findings: Findings, *, elsewhere: bool) -> None:
     if output.note.name != f"{output.path.name}.dvc":
         findings.differs(output.note, f"path: {output.note.stem}", output.path.name, restoring(output.note, "dvc add"))
-    kept = [kind for kind, store in stores.items() if stored.object_path(store, output.md5).exists()]
+    kept = [kind for kind, store in stores.items() if dvc.object_path(store, output.md5).exists()]
     if output.path.is_file():
         findings.checked["files that DVC tracks"] += 1
-        found = stored.hash_of(output.path, "md5")
+        found = dvc.hash_of(output.path, "md5")
         if found != output.md5:
             back, keep = (f"dvc {verb} --force {output.note}" for verb in ("pull", "commit"))
             mend = f"{back}; or keep the new one: {keep}"
@@ -101,8 +101,8 @@ def _mend(kind: str, path: Path, md5: str, tracked: Sequence[Tracked], stores: d
         return restoring(path, f"rm -f {path} && dvc push" if wanted else f"rm -f {path}")
     if not wanted:
         return f"rm -f {path}"  # nothing refers to it
-    if "remote" in stores and stored.object_path(stores["remote"], md5).exists():
+    if "remote" in stores and dvc.object_path(stores["remote"], md5).exists():
         return f"rm -f {path} && dvc fetch {wanted[0].note}"
-    if wanted[0].path.is_file() and stored.hash_of(wanted[0].path, "md5") == md5:
+    if wanted[0].path.is_file() and dvc.hash_of(wanted[0].path, "md5") == md5:
         return f"rm -f {path} && dvc commit --force {wanted[0].note}"
     return f"rm -f {path}, then make {wanted[0].path} again and: dvc commit --force {wanted[0].note}"

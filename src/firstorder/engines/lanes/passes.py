@@ -18,7 +18,7 @@ from torch import Tensor
 from firstorder.engines.lanes import patches
 from firstorder.engines.lanes.patches import Convolution, Tables
 from firstorder.method.architectures import ARCHITECTURES, BLOCKS, Architecture
-from firstorder.method.models import BATCH_NORMALISATION_EPSILON, make_network
+from firstorder.method.networks import BATCH_NORMALISATION_EPSILON, make_network
 
 aten = torch.ops.aten
 

@@ -20,8 +20,8 @@ from firstorder.errors import UserError
 from firstorder.files import replacing
 from firstorder.report.benchmark.performance_charts import draw_rates, draw_scaling
 from firstorder.report.figures import style
-from firstorder.report.read import frames
-from firstorder.report.text.printed import MISSING
+from firstorder.report.read import csv_frames
+from firstorder.report.text.formatting import MISSING
 from firstorder.report.text.readme import replace_block
 
 SCHEMA = 1
@@ -142,7 +142,7 @@ def write(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
                 figure = draw(frame)
                 for suffix in ("png", "pdf"):
                     style.save(figure, path.with_name(f"{name}.{suffix}"))
-            frames.write(path.with_name(f"{name}.csv"), frame)
+            csv_frames.write(path.with_name(f"{name}.csv"), frame)
     return found
 
 

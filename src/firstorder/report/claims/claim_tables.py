@@ -18,9 +18,9 @@ from firstorder.files import replacing
 from firstorder.report import CLAIMS
 from firstorder.report.claims import claims, curve_claims, simulation_claims, theory_claims
 from firstorder.report.claims.verdicts import REDUCED, TYPES, judge
-from firstorder.report.read import frames, published, staleness
+from firstorder.report.read import csv_frames, published, staleness
 from firstorder.report.read.accuracies import fresh_records
-from firstorder.report.text.printed import MINUS, MISSING, PrintedTable, percent, points, training_label
+from firstorder.report.text.formatting import MINUS, MISSING, PrintedTable, percent, points, training_label
 from firstorder.settings import EXPANSION, MANIFOLD_POINTS, SINE_FITS, SINE_LOSSES, Project
 
 NOTHING = "No claim of the paper is about these cells."
@@ -75,7 +75,7 @@ def write(root: Path, project: Project, published_path: Path) -> list[Path]:
     parts = [part.reindex(columns=list(_TYPES)).astype(_TYPES) for part in judged]
     data = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
     stale = [staleness.rests_on_stale(_rests_on(line)) for line in data.itertuples()]
-    frames.write(paths[0], data.assign(**{frames.STALE: stale}) if any(stale) else data)
+    csv_frames.write(paths[0], data.assign(**{csv_frames.STALE: stale}) if any(stale) else data)
     text = "\n".join(table.to_markdown() for table in printed(root))
     with replacing(paths[1]) as part:
         part.write_text(text or f"{NOTHING}\n", encoding="utf-8")
@@ -93,7 +93,7 @@ def _rests_on(line: Any) -> list[str]:
 
 def _stale(lines: pd.DataFrame) -> list[bool]:
     """Say which lines of the CSV are marked as stale."""
-    return list(lines[frames.STALE]) if frames.STALE in lines else []
+    return list(lines[csv_frames.STALE]) if csv_frames.STALE in lines else []
 
 
 def printed(root: Path) -> list[PrintedTable]:
@@ -166,7 +166,7 @@ def _read(root: Path) -> pd.DataFrame:
     path = root / CLAIMS.format(suffix="csv")
     if not path.exists():
         raise UserError(f"{path}: no such table; write it first: make report")
-    return frames.read(path, tuple(_TYPES), _TYPES)
+    return csv_frames.read(path, tuple(_TYPES), _TYPES)
 
 
 def _theory(data: pd.DataFrame) -> list[PrintedTable]:

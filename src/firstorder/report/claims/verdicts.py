@@ -32,7 +32,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from firstorder.records.results import CellRecord
+from firstorder.records.cells import CellRecord
 from firstorder.report.claims.claims import Claim, ClaimedCell, Claims, by_line, line_of, read
 from firstorder.report.read import accuracies, published
 from firstorder.report.read.statistics import Estimate, estimate, paired_difference

@@ -14,9 +14,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from firstorder.records import freshness
 from firstorder.report.figures import drawing, style
-from firstorder.report.read import frames, staleness
+from firstorder.report.read import csv_frames, staleness
 from firstorder.report.read.statistics import estimate
-from firstorder.report.text.printed import training_label
+from firstorder.report.text.formatting import training_label
 from firstorder.settings import MODES, FigureSettings, Project
 
 COLUMNS = ("inner_steps", "mode", "shot", "tasks", "accuracy", "standard_error")
@@ -107,10 +107,10 @@ def _read(root: Path, project: Project, name: str, seed: int) -> pd.DataFrame | 
     return read(root, freshness.adaptation(project, name, seed), COLUMNS)
 
 
-def read(root: Path, recorded: freshness.Recorded, columns: tuple[str, ...]) -> pd.DataFrame | None:
+def read(root: Path, recorded: freshness.Expected, columns: tuple[str, ...]) -> pd.DataFrame | None:
     """Read a record beside an evaluation; None where there is none, a UserError where it is stale."""
     path = root / recorded.path
     if not path.exists():
         return None
     staleness.check(root, [recorded])
-    return frames.read(path, columns)
+    return csv_frames.read(path, columns)

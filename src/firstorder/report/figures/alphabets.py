@@ -13,7 +13,7 @@ from firstorder.records import freshness
 from firstorder.report.figures import drawing, style
 from firstorder.report.figures.adaptation import read
 from firstorder.report.read.curves import JUDGED
-from firstorder.report.text.printed import training_label
+from firstorder.report.text.formatting import training_label
 from firstorder.settings import FigureSettings, Project
 
 COLUMNS = ("mode", "alphabet", "answered", "queries", "offered", "errors")

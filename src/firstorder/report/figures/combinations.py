@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from firstorder.report.figures import drawing, style
 from firstorder.report.read import curves
 from firstorder.report.read.statistics import estimate
-from firstorder.report.text.printed import NOT_RUN
+from firstorder.report.text.formatting import NOT_RUN
 from firstorder.settings import FigureSettings, Project
 
 FRAME = (

@@ -17,7 +17,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from numpy.typing import NDArray
 
 from firstorder.report.figures import style
-from firstorder.report.text.printed import NOT_RUN, algorithm_label, column_label, points, training_label
+from firstorder.report.text.formatting import NOT_RUN, algorithm_label, column_label, points, training_label
 from firstorder.settings import MODES
 
 SINE_PANELS = {

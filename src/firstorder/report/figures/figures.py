@@ -25,9 +25,9 @@ from firstorder.report.figures import (
     sweeps,
     theory_drawing,
 )
-from firstorder.report.read import curves, frames, simulated, staleness, theory
+from firstorder.report.read import csv_frames, curves, simulated, staleness, theory
 from firstorder.report.text import tables
-from firstorder.report.text.printed import STALE_NOTE
+from firstorder.report.text.formatting import STALE_NOTE
 from firstorder.settings import FigureSettings, Project, lookup
 
 CURVE_FRAME = (
@@ -130,9 +130,9 @@ def write(root: Path, project: Project, name: str, published_path: Path, *, whol
     paths = [root / FIGURE.format(name=name, suffix=suffix) for suffix in ("png", "pdf", "csv")]
     with style.applied():
         drawn = kind.draw(data)
-        if frames.STALE in data:
+        if csv_frames.STALE in data:
             style.note(drawn, STALE_NOTE)
         for path in paths[:2]:
             style.save(drawn, path)
-    frames.write(paths[2], data)
+    csv_frames.write(paths[2], data)
     return paths

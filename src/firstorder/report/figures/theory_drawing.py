@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from firstorder.report.figures import style
 from firstorder.report.read.theory import ONE_TASK, OTHER_TASKS, PRODUCT_PANELS
-from firstorder.report.text.printed import NOT_RUN, algorithm_label, training_label
+from firstorder.report.text.formatting import NOT_RUN, algorithm_label, training_label
 
 MARKERS = {"regression": "o", "classification": "s"}
 ALGORITHM_LINES = {"maml": "-", "fomaml": "--", "reptile": "-.", "joint": "--"}

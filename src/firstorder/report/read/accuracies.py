@@ -10,9 +10,9 @@ import pandas as pd
 
 from firstorder.files import replacing
 from firstorder.records import freshness
-from firstorder.records.results import CellRecord, read_records
+from firstorder.records.cells import CellRecord, read_records
 from firstorder.report import ACCURACIES, METRICS
-from firstorder.report.read import frames, staleness
+from firstorder.report.read import csv_frames, staleness
 from firstorder.report.read.statistics import accuracy_over_tasks, half_width_over_tasks
 from firstorder.settings import RECORD, Project
 
@@ -58,7 +58,7 @@ def frame(records: Iterable[CellRecord]) -> pd.DataFrame:
         names = (record.algorithm, record.dataset, record.way, record.shot, record.column, record.mode, record.seed)
         rows.append((*names, record.tasks, accuracy, error, half_width_over_tasks(error)))
     made = pd.DataFrame(rows, columns=list(TYPES)).astype(TYPES)
-    return made.assign(**{frames.STALE: stale}) if any(stale) else made
+    return made.assign(**{csv_frames.STALE: stale}) if any(stale) else made
 
 
 def write(root: Path, project: Project) -> Path:
@@ -68,7 +68,7 @@ def write(root: Path, project: Project) -> Path:
     """
     path = root / ACCURACIES
     written = frame(fresh_records(root, project))
-    frames.write(path, written)
+    csv_frames.write(path, written)
     with replacing(root / METRICS) as part:
         part.write_text(metrics(written), encoding="utf-8")
     return path
@@ -79,8 +79,8 @@ def metrics(written: pd.DataFrame) -> str:
 
     It has no place for a mark, so stale cells are left out.
     """
-    if frames.STALE in written:
-        written = written[~written[frames.STALE]]
+    if csv_frames.STALE in written:
+        written = written[~written[csv_frames.STALE]]
     means = written.groupby(["algorithm", "column", "mode"])["accuracy"].mean()
     values = {"/".join(cell): round(float(mean), 6) for cell, mean in means.items()}
     return json.dumps(values, indent=1, sort_keys=True) + "\n"

@@ -17,7 +17,7 @@ import pandas as pd
 
 from firstorder.errors import UserError
 from firstorder.records import freshness
-from firstorder.report.read import frames, staleness
+from firstorder.report.read import csv_frames, staleness
 from firstorder.report.read.statistics import half_width_over_tasks
 from firstorder.settings import CURVE, Project, TrainingSettings
 
@@ -54,7 +54,7 @@ def read(root: Path, project: Project, training: str, seed: int) -> pd.DataFrame
     if not path.exists():
         return None
     staleness.check(root, [freshness.curve(project, training, seed)])
-    return frames.read(path, COLUMNS)
+    return csv_frames.read(path, COLUMNS)
 
 
 def command(training: str, seed: int) -> str:

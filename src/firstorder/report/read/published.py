@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from firstorder.errors import UserError
-from firstorder.report.read import frames
+from firstorder.report.read import csv_frames
 
 KEYS = ("table", "row", "column")
 COLUMNS = (
@@ -33,7 +33,7 @@ def read(path: Path) -> pd.DataFrame:
     """
     if not path.exists():
         raise UserError(f"{path}: no such file; it comes with the repository (git checkout -- paper/published.csv)")
-    frame = frames.read(path, COLUMNS, dict.fromkeys(COLUMNS, "str"))
+    frame = csv_frames.read(path, COLUMNS, dict.fromkeys(COLUMNS, "str"))
     numbers = ("accuracy_percent", "half_width_percent")
     try:
         accuracy, half_width = (pd.to_numeric(frame[name]) / 100 for name in numbers)

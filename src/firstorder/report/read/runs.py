@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from firstorder.records.results import read_run as read
+from firstorder.records.cells import read_run as read
 
 __all__ = ["read"]

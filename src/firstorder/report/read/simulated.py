@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from firstorder.records import freshness
-from firstorder.report.read import frames, staleness
+from firstorder.report.read import csv_frames, staleness
 from firstorder.settings import MANIFOLD_POINTS, SINE_FITS, SINE_LOSSES, Project
 
 LOSSES = ("algorithm", "inner_steps", "tasks", "loss", "standard_error")
@@ -38,4 +38,4 @@ def _read(root: Path, project: Project, path: str, columns: Sequence[str]) -> pd
     if not (root / path).exists():
         return pd.DataFrame(columns=list(columns))
     staleness.check(root, [freshness.simulation(project, path)])
-    return frames.read(root / path, columns)
+    return csv_frames.read(root / path, columns)

@@ -16,10 +16,10 @@ import pandas as pd
 
 from firstorder.errors import UserError
 from firstorder.records import freshness
-from firstorder.records.freshness import Recorded
-from firstorder.report.read.frames import STALE
+from firstorder.records.freshness import Expected
+from firstorder.report.read.csv_frames import STALE
 
-Noted = dict[str, Recorded]  # the stale records that were let through, by path
+Noted = dict[str, Expected]  # the stale records that were let through, by path
 
 _NOTED: ContextVar[Noted | None] = ContextVar("noted", default=None)
 
@@ -34,7 +34,7 @@ def allowed(allow: bool = True) -> Iterator[None]:
         _NOTED.reset(token)
 
 
-def check(root: Path, recorded: Iterable[Recorded]) -> list[Recorded]:
+def check(root: Path, recorded: Iterable[Expected]) -> list[Expected]:
     """Return those that are stale, where that is allowed.
 
     Else raises UserError: it names the first of them, the first difference and the command that makes it anew.
@@ -75,7 +75,7 @@ def any_met() -> bool:
     return bool(_NOTED.get())
 
 
-def _refusal(root: Path, item: Recorded, difference: str, others: int) -> UserError:
+def _refusal(root: Path, item: Expected, difference: str, others: int) -> UserError:
     more = f" ({others} more stale)" if others else ""
     directory = _directory(root) if item.command.startswith("make ") else ""
     why = f"{freshness.since(difference)}{more}"

@@ -16,9 +16,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from firstorder.records import freshness
-from firstorder.report.read import frames, staleness
+from firstorder.report.read import csv_frames, staleness
 from firstorder.report.read.statistics import half_width_over_tasks
-from firstorder.report.text.printed import MINUS, MISSING, PrintedTable, algorithm_label
+from firstorder.report.text.formatting import MINUS, MISSING, PrintedTable, algorithm_label
 from firstorder.settings import EXPANSION, INNER_PRODUCTS, FigureSettings, Project
 from firstorder.studies.expansion import STATED
 
@@ -64,7 +64,7 @@ def expansion(root: Path, project: Project) -> pd.DataFrame:
     if project.theory is None or not path.exists():
         return pd.DataFrame(columns=list(_EXPANSION_COLUMNS))
     staleness.check(root, [freshness.simulation(project, EXPANSION)])
-    return frames.read(path, _EXPANSION_COLUMNS)
+    return csv_frames.read(path, _EXPANSION_COLUMNS)
 
 
 def inner_products(root: Path, project: Project) -> pd.DataFrame:
@@ -79,7 +79,7 @@ def inner_products(root: Path, project: Project) -> pd.DataFrame:
                 path = root / INNER_PRODUCTS.format(training=training, seed=seed)
                 if path.exists():
                     staleness.check(root, [freshness.inner_products(project, training, seed)])
-                    part = frames.read(path, _PRODUCT_COLUMNS)
+                    part = csv_frames.read(path, _PRODUCT_COLUMNS)
                     part.insert(0, "training", training)
                     part.insert(1, "seed", seed)
                     parts.append(part)

@@ -17,14 +17,14 @@ from markupsafe import Markup, escape
 
 from firstorder.errors import UserError
 from firstorder.files import replacing
-from firstorder.records.results import CellRecord
+from firstorder.records.cells import CellRecord
 from firstorder.report import FIGURE, PAGE
 from firstorder.report.claims import claim_tables
 from firstorder.report.read import runs, staleness
 from firstorder.report.read.accuracies import fresh_records
 from firstorder.report.read.statistics import accuracy_over_tasks
 from firstorder.report.text import tables
-from firstorder.report.text.printed import MISSING, NOT_RUN, PrintedTable, percent, training_label
+from firstorder.report.text.formatting import MISSING, NOT_RUN, PrintedTable, percent, training_label
 from firstorder.settings import MODES, RECORD, Project
 
 TEMPLATES = Path(__file__).with_name("templates")

@@ -9,10 +9,10 @@ import pandas as pd
 from firstorder.errors import UserError
 from firstorder.files import replacing
 from firstorder.report.claims import verdicts
-from firstorder.report.read.frames import STALE
+from firstorder.report.read.csv_frames import STALE
 from firstorder.report.text import tables
-from firstorder.report.text.printed import NOT_RUN, STALE_MARK, STALE_NOTE, column_label, percent
-from firstorder.settings import Project, params
+from firstorder.report.text.formatting import NOT_RUN, STALE_MARK, STALE_NOTE, column_label, percent
+from firstorder.settings import Project, checks
 
 TABLE = "table-2"
 PAPER = "paper"
@@ -51,7 +51,7 @@ def replace_block(text: str, name: str, block: str) -> str:
 
 def update(readme: Path, roots: list[Path], published_path: Path) -> None:
     """Write the table into the block `table-2` of `readme`, from the params.yaml and records of each root."""
-    projects = [(root, params.load(root / "params.yaml")) for root in roots]
+    projects = [(root, checks.load(root / "params.yaml")) for root in roots]
     block = render(projects, published_path)
     try:
         text = replace_block(readme.read_text(encoding="utf-8"), TABLE, block)

@@ -14,12 +14,12 @@ import pandas as pd
 
 from firstorder.errors import UserError
 from firstorder.files import replacing
-from firstorder.records.results import CellRecord
+from firstorder.records.cells import CellRecord
 from firstorder.report import TABLE
 from firstorder.report.claims import verdicts
-from firstorder.report.read import accuracies, frames, published, simulated, staleness, theory
+from firstorder.report.read import accuracies, csv_frames, published, simulated, staleness, theory
 from firstorder.report.read.statistics import CELL, half_width_over_tasks, over_seeds
-from firstorder.report.text.printed import MISSING, PrintedTable, algorithm_label, column_label, percent, points
+from firstorder.report.text.formatting import MISSING, PrintedTable, algorithm_label, column_label, percent, points
 from firstorder.settings import SINE_LOSSES, Project, TableSettings, lookup
 
 # Names of the tables that params.yaml asks for by having a section of the same name.
@@ -105,7 +105,7 @@ def comparison(root: Path, project: Project, name: str, published_path: Path) ->
     compared = merged[list(COMPARISON_TYPES)].astype(COMPARISON_TYPES)
     shown = compared["algorithm"] + "/" + compared["column"] + "/" + compared["mode"]
     stale = [staleness.rests_on_stale([cell]) for cell in shown]
-    return compared.assign(**{frames.STALE: stale}) if any(stale) else compared
+    return compared.assign(**{csv_frames.STALE: stale}) if any(stale) else compared
 
 
 def sine_losses(root: Path) -> pd.DataFrame:
@@ -116,7 +116,7 @@ def sine_losses(root: Path) -> pd.DataFrame:
     path = root / SINE_LOSSES
     if not path.exists():
         return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in SINE_TYPES.items()})
-    losses = frames.read(path, ("algorithm", "inner_steps", "tasks", "loss", "standard_error"))
+    losses = csv_frames.read(path, ("algorithm", "inner_steps", "tasks", "loss", "standard_error"))
     losses["half_width"] = losses["standard_error"].map(half_width_over_tasks)
     losses = losses.rename(columns={"loss": "mean_squared_error"})
     return losses[list(SINE_TYPES)].astype(SINE_TYPES).sort_values("inner_steps", kind="stable")
@@ -128,15 +128,15 @@ def printed(root: Path, project: Project, name: str) -> PrintedTable:
     if not path.exists():
         raise UserError(f"{path}: no such table; write it first: make report")
     types = {THEORY: theory.COEFFICIENT_TYPES, SINE: SINE_TYPES}.get(name, COMPARISON_TYPES)
-    data = frames.read(path, tuple(types), types)
+    data = csv_frames.read(path, tuple(types), types)
     if name == THEORY:
         table = theory.printed(data)
     else:
         table = _printed_sine(data) if name == SINE else _printed_comparison(project.tables[name], data)
-    if frames.STALE not in data:
+    if csv_frames.STALE not in data:
         return table
     # Rows of the sine table hold several lines of its CSV, all of one simulation.
-    return table.marking([True] * len(table.rows) if name == SINE else list(data[frames.STALE]))
+    return table.marking([True] * len(table.rows) if name == SINE else list(data[csv_frames.STALE]))
 
 
 def write(root: Path, project: Project, name: str, published_path: Path) -> list[Path]:
@@ -150,7 +150,7 @@ def write(root: Path, project: Project, name: str, published_path: Path) -> list
     else:
         data = comparison(root, project, name, published_path)
     paths = [root / TABLE.format(name=name, suffix=suffix) for suffix in ("csv", "md", "tex")]
-    frames.write(paths[0], data)
+    csv_frames.write(paths[0], data)
     table = printed(root, project, name)
     for path, text in zip(paths[1:], (table.to_markdown(), table.to_latex()), strict=True):
         with replacing(path) as part:

@@ -13,11 +13,11 @@ from typing import Any
 import pandas as pd
 
 from firstorder.records import freshness
-from firstorder.records.results import CellRecord, read_records
+from firstorder.records.cells import CellRecord, read_records
 from firstorder.report.claims import claims, verdicts
 from firstorder.report.read import accuracies, published, runs
 from firstorder.report.read.statistics import Estimate, estimate
-from firstorder.report.text.printed import NOT_RUN, algorithm_label, column_label, percent, points
+from firstorder.report.text.formatting import NOT_RUN, algorithm_label, column_label, percent, points
 from firstorder.settings import CURVE, RECORD, Project, digest, lookup
 
 _WIDTH = 14

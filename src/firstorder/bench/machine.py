@@ -12,7 +12,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from firstorder.bench.timing import nothing, timed
-from firstorder.engines.native import native
+from firstorder.engines.native import engine
 
 SIZES = {"cpu": (512, 1024, 2048), "cuda": (4096, 8192)}
 TRIES = 3
@@ -57,7 +57,7 @@ def registers(threads: int) -> dict[str, float]:
     for _ in range(TRIES):
         start = time.perf_counter()
         with ThreadPoolExecutor(threads) as pool:
-            operations = list(pool.map(native.peak, [PEAK_ROUNDS] * threads))
+            operations = list(pool.map(engine.peak, [PEAK_ROUNDS] * threads))
         taken = time.perf_counter() - start
         if None in operations:
             return {}

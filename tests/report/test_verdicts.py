@@ -12,8 +12,8 @@ import pytest
 from firstorder import settings
 from firstorder.report.claims.claims import claim_tables, verdicts
 from firstorder.report.claims.verdicts import Interval, verdict_of_order, verdict_of_value
-from firstorder.settings import Project, params
-from tests.report.test_report_published import PUBLISHED
+from firstorder.settings import Project, checks
+from tests.report.test_published import PUBLISHED
 from tests.synthetic_records import FIVE_SHOT, ONE_SHOT, PARAMS, changed_params, make_project, make_record, store_record
 
 VALUE = f"value/{ONE_SHOT}/inductive"
@@ -165,7 +165,7 @@ def test_only_the_full_length_project_stands_for_the_paper() -> None:
         p.parent for p in top.glob("studies/*/*/params.yaml")
     ]
     assert len(folders) >= 4
-    assert {params.load(folder / "params.yaml").length for folder in folders} == {"reduced"}
+    assert {checks.load(folder / "params.yaml").length for folder in folders} == {"reduced"}
 
 
 # --- What is written ---

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from firstorder.method.architectures import ARCHITECTURES
-from firstorder.method.models import _block, _convolve_same, _normalise, make_network
+from firstorder.method.networks import _block, _convolve_same, _normalise, make_network
 from tests.method.test_against_plain_loop import plain
 from tests.plain_loop import features as plain_features
 from tests.plain_loop import logits as plain_logits

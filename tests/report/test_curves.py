@@ -14,8 +14,8 @@ from firstorder.errors import UserError
 from firstorder.report.figures.figures import figures
 from firstorder.report.read import curves
 from firstorder.settings import CURVE, Project
-from tests.report.test_report_figures import drawn, gathered
-from tests.report.test_report_published import PUBLISHED
+from tests.report.test_figures import drawn, gathered
+from tests.report.test_published import PUBLISHED
 from tests.synthetic_records import PARAMS, TRAINING, changed_params, make_project, of_params, store_curve
 
 FIGURE = "learning-curves"

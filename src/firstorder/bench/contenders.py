@@ -53,7 +53,7 @@ def _plain(network: str, way: int) -> Engine:
 
 
 def _native(network: str, way: int) -> Engine:
-    from firstorder.engines.native import native
+    from firstorder.engines.native import engine as native
 
     reason = native.reason(network)
     if reason:
@@ -62,7 +62,7 @@ def _native(network: str, way: int) -> Engine:
 
 
 def _lanes(network: str, way: int) -> Engine:
-    from firstorder.engines.lanes.lanes import LanesEngine
+    from firstorder.engines.lanes.engine import LanesEngine
 
     return LanesEngine(network, way)
 
@@ -115,8 +115,8 @@ def _outer_step(problem: Problem, pool: ImagePool) -> Case:
 
 def _recorded(workload: Workload, runs: int, device: torch.device) -> Case:
     """Take recorded outer steps of several seeds at once, their draws, block by block, included."""
-    from firstorder.engines.graph import blocks, graphs
-    from firstorder.engines.lanes.lanes import LanesEngine
+    from firstorder.engines.graph import outer_step, schedule
+    from firstorder.engines.lanes.engine import LanesEngine
 
     if workload.evaluation is not None:
         raise UnsuitedError("records outer steps, not evaluations")
@@ -124,16 +124,16 @@ def _recorded(workload: Workload, runs: int, device: torch.device) -> Case:
     pools = {"meta-train": pool, "meta-test": pool}
     engine = LanesEngine(workload.settings.network, workload.settings.way)
     problems = [Problem("benchmark", workload.settings, seed, pools, engine) for seed in range(runs)]
-    step = graphs.OuterStep(problems, [training.start(problem) for problem in problems], engine)
-    room = blocks.longest(problems)
-    step.load(blocks.draw(problems, step.offsets, range(room)), room)
-    take = graphs.recorded(step)
+    step = outer_step.OuterStep(problems, [training.start(problem) for problem in problems], engine)
+    room = schedule.longest(problems)
+    step.load(schedule.draw(problems, step.offsets, range(room)), room)
+    take = outer_step.captured(step)
     taken = 0
 
     def next_step() -> None:
         nonlocal taken
         if taken and taken % room == 0:
-            step.load(blocks.draw(problems, step.offsets, range(taken, taken + room)), room)
+            step.load(schedule.draw(problems, step.offsets, range(taken, taken + room)), room)
         take()
         taken += 1
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.report.test_report_published import PUBLISHED
+from tests.report.test_published import PUBLISHED
 from tests.synthetic_records import ONE_SHOT, make_project, store_curve, store_record, store_sine
 
 PROGRAM = """
@@ -19,11 +19,11 @@ from firstorder.report.claims import claim_tables
 from firstorder.report.figures import figures
 from firstorder.report.read import accuracies
 from firstorder.report.text import page, readme, tables, why
-from firstorder.settings import params
+from firstorder.settings import checks
 from firstorder.upkeep import plan
 
 root, published, captions = (Path(argument) for argument in sys.argv[1:])
-project = params.load(root / "params.yaml")
+project = checks.load(root / "params.yaml")
 accuracies.write(root, project)
 for name in tables.names(project):
     tables.write(root, project, name, published)

@@ -20,8 +20,8 @@ from typing import Any, Literal
 
 import torch
 
-from firstorder.bench import allocator, limits, timing
-from firstorder.bench.cases import JAX, Case, UnsuitedError, make_case
+from firstorder.bench import allocator, machine, timing
+from firstorder.bench.contenders import JAX, Case, UnsuitedError, make_case
 from firstorder.bench.workloads import Workload
 from firstorder.errors import UserError
 
@@ -83,7 +83,7 @@ class Server:
 
     def __init__(self, job: Job) -> None:
         self.job, self.device = job, torch.device(job.device)
-        self.wait = partial(limits.synchronise, self.device)
+        self.wait = partial(machine.synchronise, self.device)
         self.case: Case = make_case(job.workload, job.engine, self.device)
         self.case.step()
         self.wait()
@@ -115,7 +115,7 @@ class Server:
 
     def kernels(self) -> float:
         """Count the kernels of a step on a GPU, all that it makes at once together."""
-        return limits.kernels_of(self.case.step, self.device)
+        return machine.kernels_of(self.case.step, self.device)
 
     def units(self) -> int:
         """Return how many outer steps or tasks one step makes."""
@@ -135,13 +135,13 @@ class Server:
 
     def limit(self) -> dict[str, float]:
         """Measure this device's float32 matrix products with this process's threads, GFLOP/s by size."""
-        return limits.arithmetic(self.device, self.job.threads)
+        return machine.arithmetic(self.device, self.job.threads)
 
     def gpu(self) -> dict[str, float]:
         """Measure this GPU's copies, GB/s, and the seconds of an idle kernel in a CUDA graph."""
         return {
-            "copy_gigabytes_per_second": limits.copy_bandwidth(self.device),
-            "launch_seconds": limits.launch_gap(self.device),
+            "copy_gigabytes_per_second": machine.copy_bandwidth(self.device),
+            "launch_seconds": machine.launch_gap(self.device),
         }
 
 

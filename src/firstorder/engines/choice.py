@@ -16,9 +16,9 @@ from functools import partial
 
 import torch
 
-from firstorder.engines.graph import graphs
-from firstorder.engines.lanes.lanes import LanesEngine
-from firstorder.engines.native import native
+from firstorder.engines.graph import outer_step
+from firstorder.engines.lanes.engine import LanesEngine
+from firstorder.engines.native import engine as native
 from firstorder.errors import UserError
 from firstorder.method import training
 from firstorder.method.inner_loop import Engine, Plain
@@ -90,7 +90,8 @@ def _lanes(wish: Wish, settings: TrainingSettings) -> Choice:
 
 def _graph(wish: Wish, settings: TrainingSettings) -> Choice:
     engine = _lanes_engine(wish, settings)
-    return Choice(engine, partial(graphs.train, engine=engine), f"graph{', compiled' if wish.compiled else ''}", True)
+    called = "graph, compiled" if wish.compiled else "graph"
+    return Choice(engine, partial(outer_step.train, engine=engine), called, side_by_side=True)
 
 
 MAKERS: dict[str, Callable[[Wish, TrainingSettings], Choice]] = {

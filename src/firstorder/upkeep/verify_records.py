@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from firstorder.errors import UserError
-from firstorder.records.results import CellRecord, precision_of, read_record, read_run, run_text
+from firstorder.records.cells import CellRecord, precision_of, read_record, read_run, run_text
 from firstorder.report import ACCURACIES, METRICS
-from firstorder.report.read import accuracies, frames
+from firstorder.report.read import accuracies, csv_frames
 from firstorder.settings import CURVE, RECORD, Project, digest
-from firstorder.upkeep.findings import Findings
-from firstorder.upkeep.stored import hash_of
+from firstorder.upkeep.dvc import hash_of
+from firstorder.upkeep.mismatches import Findings
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def check_derived(place: Place, sound: Sequence[CellRecord]) -> None:
     place.findings.checked["tables of accuracies"] += 1
     frame = accuracies.frame([made[cell] for cell in listed if cell in made])
     again = "make report" + (f" DIR={place.root}" if place.root != Path() else "")
-    if difference := _difference(frames.text(frame), path.read_bytes()):
+    if difference := _difference(csv_frames.text(frame), path.read_bytes()):
         place.findings.differs(path, *difference, again)
     path = place.root / METRICS
     if not path.exists() or path.read_bytes() != accuracies.metrics(frame).encode():

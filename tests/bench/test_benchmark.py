@@ -14,14 +14,14 @@ import pytest
 import torch
 
 from firstorder.__main__ import main
-from firstorder.bench.bench import bench, cases, jax_reference, limits, timing, workers, workloads
-from firstorder.bench.workers import Job
+from firstorder.bench import benchmark, contenders, jax_reference, machine, processes, timing, workloads
+from firstorder.bench.processes import Job
 from firstorder.bench.workloads import Workload
-from firstorder.engines.native import native
+from firstorder.engines.native import engine as native
 from firstorder.errors import UserError
-from firstorder.settings import params
+from firstorder.settings import checks
 
-PROJECT = params.load(Path(__file__).parents[2] / "params.yaml")
+PROJECT = checks.load(Path(__file__).parents[2] / "params.yaml")
 EXAMPLE = json.loads((Path(__file__).parents[1] / "bench_example.json").read_text(encoding="utf-8"))
 CPU = torch.device("cpu")
 
@@ -46,8 +46,8 @@ class InThisProcess:
     def __init__(self, job: Job) -> None:
         self.absent, self.answers = None, []
         try:
-            self.server = workers.Server(job)
-        except cases.UnsuitedError as error:
+            self.server = processes.Server(job)
+        except contenders.UnsuitedError as error:
             self.absent = str(error)
 
     def ask(self, request: str, *values: Any) -> None:
@@ -65,11 +65,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     def crew(jobs: Sequence[Job]) -> Iterator[list[InThisProcess]]:
         yield [InThisProcess(job) for job in jobs]
 
-    monkeypatch.setattr(bench, "crew", crew)
-    monkeypatch.setattr(bench, "startup", lambda starts: {"import torch": 1.0})
-    monkeypatch.setattr(limits, "SIZES", {"cpu": (8,)})
-    monkeypatch.setattr(limits, "SECONDS", {"cpu": 0.0})
-    monkeypatch.setattr(workers, "INPUT_SECONDS", 0.0)
+    monkeypatch.setattr(benchmark, "crew", crew)
+    monkeypatch.setattr(benchmark, "startup", lambda starts: {"import torch": 1.0})
+    monkeypatch.setattr(machine, "SIZES", {"cpu": (8,)})
+    monkeypatch.setattr(machine, "SECONDS", {"cpu": 0.0})
+    monkeypatch.setattr(processes, "INPUT_SECONDS", 0.0)
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
 
 
@@ -117,17 +117,17 @@ def test_summary_by_hand() -> None:
 
 @pytest.mark.parametrize("name", ["W1", "W1 per lane", "W4 maml", "W4 fomaml", "W5 omniglot"])
 def test_every_kind_of_workload_runs_with_the_plain_engine(name: str) -> None:
-    case = cases.make_case(tiny(name), "plain", CPU)
+    case = contenders.make_case(tiny(name), "plain", CPU)
     for part in (case.step, case.draw, case.gather):
         part()
 
 
 def test_recorded_outer_steps_run_beyond_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU nothing is recorded, and the same steps are taken; blocks of two steps are drawn as they are used up."""
-    from firstorder.engines.graph import blocks
+    from firstorder.engines.graph import schedule
 
-    monkeypatch.setattr(blocks, "LONGEST", 2)
-    case = cases.make_case(tiny(), "graph, 3 seeds", CPU)
+    monkeypatch.setattr(schedule, "LONGEST", 2)
+    case = contenders.make_case(tiny(), "graph, 3 seeds", CPU)
     for _ in range(3):
         case.step()
     assert case.units == 3
@@ -138,39 +138,39 @@ def test_recorded_outer_steps_run_beyond_a_block(monkeypatch: pytest.MonkeyPatch
     [("W5 omniglot", "graph", "outer steps"), ("W3", "jax", "Omniglot"), ("W4 maml", "jax", "Omniglot")],
 )
 def test_an_engine_that_does_not_do_a_workload_says_why(name: str, engine: str, why: str) -> None:
-    with pytest.raises(cases.UnsuitedError, match=why):
-        cases.make_case(tiny(name), engine, CPU)
+    with pytest.raises(contenders.UnsuitedError, match=why):
+        contenders.make_case(tiny(name), engine, CPU)
 
 
 def test_a_cpu_engine_is_not_tried_on_a_gpu() -> None:
-    with pytest.raises(cases.UnsuitedError, match="CPU only"):
-        cases.make_case(tiny(), "native", torch.device("cuda"))
+    with pytest.raises(contenders.UnsuitedError, match="CPU only"):
+        contenders.make_case(tiny(), "native", torch.device("cuda"))
 
 
 def test_an_engine_without_the_network_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "reason", lambda network: f"nothing for {network}")
-    with pytest.raises(cases.UnsuitedError, match="nothing for omniglot"):
-        cases.make_case(tiny(), "native", CPU)
+    with pytest.raises(contenders.UnsuitedError, match="nothing for omniglot"):
+        contenders.make_case(tiny(), "native", CPU)
 
 
 def test_a_process_takes_its_first_step_and_answers() -> None:
     """Two real processes: one measures, the other has an engine that does not do the workload."""
     jobs = [job(tiny("W5 omniglot"), "plain"), job(tiny("W5 omniglot"), "graph")]
-    with workers.crew(jobs) as (plain, graph):
+    with processes.crew(jobs) as (plain, graph):
         assert plain.absent is None
-        assert workers.total_rate([plain], 0.0) > 0
+        assert processes.total_rate([plain], 0.0) > 0
         assert "outer steps" in str(graph.absent)
 
 
 def test_a_process_that_dies_is_an_error_of_one_line() -> None:
-    with workers.crew([job(tiny(), "plain")]) as (worker,):
+    with processes.crew([job(tiny(), "plain")]) as (worker,):
         worker.process.kill()
         with pytest.raises(UserError, match=r"Reptile.* with plain: its process ended with exit code -9"):
             worker.answer()
 
 
 def test_results_have_the_schema_of_the_stored_example(quick: None, tmp_path: Path) -> None:
-    plan = bench.Bench(
+    plan = benchmark.Bench(
         device="cpu",
         workloads={"W1": tiny()},
         engines=("plain", "graph, 3 seeds", "jax"),
@@ -180,7 +180,7 @@ def test_results_have_the_schema_of_the_stored_example(quick: None, tmp_path: Pa
         scaling={"outer steps": (1, 2), "lanes": (1, 2)},
     )
     workload = replace(plan.workloads["W1"], settings=replace(tiny().settings, second_moments="per_lane"))
-    result = bench.run(replace(plan, workloads={"W1": workload}))
+    result = benchmark.run(replace(plan, workloads={"W1": workload}))
     assert keys(result) == keys(EXAMPLE)
     assert keys(result["workloads"]["W1"]) == keys(EXAMPLE["workloads"]["W1"])
     ways = result["workloads"]["W1"]["engines"]["plain"]
@@ -191,7 +191,7 @@ def test_results_have_the_schema_of_the_stored_example(quick: None, tmp_path: Pa
     assert keys(ways["side by side"]) == keys(EXAMPLE["workloads"]["W1"]["engines"]["plain"]["side by side"])
     assert result["workloads"]["W1"]["left_out"] == {"jax": "is written for Reptile on Omniglot only"}
     assert [point["count"] for point in result["scaling"]["engines"]["plain"]] == [1, 2, 1, 2]
-    path = bench.write(tmp_path, result)
+    path = benchmark.write(tmp_path, result)
     text = path.read_text(encoding="utf-8")
     assert path.name.endswith("-cores.json")
     assert text == json.dumps(json.loads(text), sort_keys=True, indent=1) + "\n"
@@ -202,18 +202,18 @@ def test_fractions_and_floors_by_hand() -> None:
     workload = workloads.all_workloads(PROJECT)["W1"]
     result = {"engines": {"lanes": {"one process": {"median": 20e9 / workload.operations, "kernels": 100, "units": 1}}}}
     limit = {"gflop_per_second": 40.0, "launch_seconds": 2e-6, "copy_gigabytes_per_second": 1.0}
-    bench._judge(workload, result, limit)
+    benchmark._judge(workload, result, limit)
     entry = result["engines"]["lanes"]["one process"]
     assert (entry["gflop_per_second"], entry["fraction_of_limit"], entry["launch_floor_seconds"]) == (20, 0.5, 2e-4)
     parameters = 112_965  # 113,221 of the paper less 4 * 64 biases that normalisation cancels
-    moved = bench.flops.bytes_of_outer_step(workload.settings, parameters)
+    moved = benchmark.flops.bytes_of_outer_step(workload.settings, parameters)
     assert entry["bandwidth_floor_seconds"] == pytest.approx(moved / 1e9, rel=0.005)
 
 
 def test_the_better_of_two_measurements_of_the_machine() -> None:
     first = {"arithmetic": {"1": {"512": 10.0}}, "launch_seconds": 2e-6}
     second = {"arithmetic": {"1": {"512": 12.0}}, "launch_seconds": 3e-6}
-    assert bench._better(first, second) == {"arithmetic": {"1": {"512": 12.0}}, "launch_seconds": 2e-6}
+    assert benchmark._better(first, second) == {"arithmetic": {"1": {"512": 12.0}}, "launch_seconds": 2e-6}
 
 
 def test_workloads_are_chosen_by_name_or_by_the_first_part_of_it() -> None:
@@ -243,7 +243,7 @@ def test_jax_takes_the_same_outer_step() -> None:
 
     workload = workloads.all_workloads(PROJECT)["W1"]
     settings = replace(workload.settings, inner_steps=2)
-    pool = cases.noise(replace(workload, pool=(6, 16)), CPU)
+    pool = contenders.noise(replace(workload, pool=(6, 16)), CPU)
     problem = training.Problem("jax", settings, 0, {"meta-train": pool})
     shape = training.training_shape(problem)
     progress = training.start(problem)

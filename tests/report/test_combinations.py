@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from firstorder.report.figures.figures import combinations, style, sweeps
 from firstorder.settings import Project
-from tests.report.test_report_figures import drawn, gathered
+from tests.report.test_figures import drawn, gathered
 from tests.sweep_records import G1, G2, G4, MEAN2, MEAN4, SUM2, SUM4, store_ends, sweep_project, swept
 from tests.synthetic_records import store_curve
 

@@ -9,7 +9,7 @@ import pytest
 
 from firstorder.errors import UserError
 from firstorder.report.text import readme
-from tests.report.test_report_published import PUBLISHED
+from tests.report.test_published import PUBLISHED
 from tests.synthetic_records import ONE_SHOT, PARAMS, changed_params, make_project, store_record
 
 NINETY, EIGHTY = [0, 0, 0, 0, 50, 50], [0, 0, 0, 0, 100, 0]

@@ -8,10 +8,10 @@ import pytest
 
 from firstorder.__main__ import main
 from firstorder.errors import UserError
-from firstorder.records.results import write_run
+from firstorder.records.cells import write_run
 from firstorder.report.text import why
 from firstorder.settings import CURVE, RECORD, Project, digest
-from tests.report.test_report_published import PUBLISHED
+from tests.report.test_published import PUBLISHED
 from tests.synthetic_records import ONE_SHOT, PARAMS, TRAINING, changed_params, make_project, store_record
 
 CELL = f"{ONE_SHOT}/inductive"

@@ -12,7 +12,7 @@ import yaml
 from firstorder.errors import UserError
 from firstorder.report.claims.claims import claims
 from firstorder.report.read import published
-from tests.report.test_report_published import PUBLISHED
+from tests.report.test_published import PUBLISHED
 from tests.synthetic_records import FIVE_SHOT, ONE_SHOT
 
 CLAIMS = PUBLISHED.with_name("claims.yaml")

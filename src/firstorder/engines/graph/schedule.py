@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from firstorder.engines.lanes import device_draws
+from firstorder.engines.lanes import draws
 from firstorder.method.inner_loop import adam_rate
 from firstorder.method.tasks import TaskShape
 from firstorder.method.training import WITHOUT_MEMORY, Problem, step_size, training_shape
@@ -23,7 +23,7 @@ LONGEST = 250  # outer steps, so that a block's end comes every few seconds
 
 
 @dataclass(frozen=True)
-class Block:
+class Schedule:
     """What `outer steps` outer steps of all runs need; the first axis of every tensor counts them.
 
     `images` [steps, runs, tasks, inner steps, batch] are positions in the pool of all runs, `labels` their labels;
@@ -72,7 +72,7 @@ def rates(problem: Problem, outer_steps: range) -> list[list[float]]:
     return [[adam_rate(alpha, step * taken + inner + 1) for inner in range(count)] for step in outer_steps]
 
 
-def draw(problems: Sequence[Problem], offsets: Sequence[int], outer_steps: range) -> Block:
+def draw(problems: Sequence[Problem], offsets: Sequence[int], outer_steps: range) -> Schedule:
     """Draw a block for all runs; `offsets` say where in the common pool each run's images begin."""
     settings, device = problems[0].settings, problems[0].device
     tasks = settings.meta_batch_size
@@ -80,7 +80,7 @@ def draw(problems: Sequence[Problem], offsets: Sequence[int], outer_steps: range
     task = torch.arange(tasks, device=device).repeat(len(outer_steps))
     parts = []
     for problem, offset in zip(problems, offsets, strict=True):
-        drawn = device_draws.draw(training_shape(problem), problem.seed, "training", step, task)
+        drawn = draws.draw(training_shape(problem), problem.seed, "training", step, task)
         parts.append((drawn.batches + offset, drawn.batch_labels, drawn.query + offset))
     images, labels, query = (
         torch.stack([part.unflatten(0, (len(outer_steps), tasks)) for part in run], dim=1)
@@ -91,7 +91,7 @@ def draw(problems: Sequence[Problem], offsets: Sequence[int], outer_steps: range
     sizes = torch.tensor(
         [[step_size(problem.settings, step) for step in outer_steps] for problem in problems], dtype=dtype
     )
-    return Block(
+    return Schedule(
         images,
         labels,
         query,

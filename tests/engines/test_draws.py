@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from firstorder.engines.lanes import device_draws
+from firstorder.engines.lanes import draws
 from firstorder.method import tasks
 from firstorder.method.tasks import TaskShape
 
@@ -33,7 +33,7 @@ def pairs(steps: list[int], numbers: range, device: str = "cpu") -> tuple[torch.
 
 def same(shape: TaskShape, seed: int, device: str = "cpu") -> None:
     steps, numbers = [0, 3, 99_999], range(2, 6)
-    found = device_draws.draw(shape, seed, "training", *pairs(steps, numbers, device))
+    found = draws.draw(shape, seed, "training", *pairs(steps, numbers, device))
     wanted = [tasks.draw_tasks(shape, seed, "training", step, numbers) for step in steps]
     for name in ("support", "query", "order", "batches", "batch_labels"):
         expected = np.concatenate([getattr(task, name) for task in wanted])
@@ -43,7 +43,7 @@ def same(shape: TaskShape, seed: int, device: str = "cpu") -> None:
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("count", [1, 4, 4099])
 def test_the_raw_numbers_are_numpys_philox(count, device):
-    found = device_draws.raw(count, 2**32 - 1, "evaluation", *pairs([0, 5, 2**40], range(3), device))
+    found = draws.raw(count, 2**32 - 1, "evaluation", *pairs([0, 5, 2**40], range(3), device))
     wanted = [tasks.raw(count, 2**32 - 1, "evaluation", step, task) for step in (0, 5, 2**40) for task in range(3)]
     assert np.array_equal(found.cpu().numpy().view(np.uint64), np.stack(wanted))
 
@@ -74,13 +74,13 @@ def test_tasks_are_those_of_the_plain_draw(changes, seed, device):
 def test_an_upper_half_is_that_of_the_whole_product():
     values = [0, 1, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1, 0x123456789ABCDEF0]
     signed = torch.tensor([value - 2**64 if value >= 2**63 else value for value in values])
-    for factor in (*device_draws.MULTIPLIERS, 2**64 - 1, 1):
-        found = device_draws._upper(signed, factor).numpy().view(np.uint64)
+    for factor in (*draws.MULTIPLIERS, 2**64 - 1, 1):
+        found = draws._upper(signed, factor).numpy().view(np.uint64)
         assert found.tolist() == [value * factor >> 64 for value in values]
 
 
 @pytest.mark.parametrize("divisor", [1, 2, 3, 4, 7])
 def test_a_remainder_is_that_of_the_unsigned_number(divisor):
     keys = np.array([0, 1, 2**63 - 1, 2**63, 2**64 - 1, 2**64 - 5], dtype=np.uint64)
-    found = device_draws._remainder(torch.from_numpy(keys.view(np.int64)), divisor)
+    found = draws._remainder(torch.from_numpy(keys.view(np.int64)), divisor)
     assert found.tolist() == (keys % np.uint64(divisor)).tolist()

@@ -20,11 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from firstorder.engines.lanes import device_draws, patches
+from firstorder.engines.lanes import patches
+from firstorder.engines.lanes.draws import draw
 from firstorder.engines.lanes.passes import Passes, Saved, Workspace
 from firstorder.method.images import ImagePool, TaskImages, query_labels
 from firstorder.method.inner_loop import ADAM_BETA2, ADAM_EPSILON, ByHand, InnerLoop, OptimiserState, adam_rate
-from firstorder.method.models import make_network
+from firstorder.method.networks import make_network
 from firstorder.method.tasks import Draws, TaskShape
 
 # Up to so many lanes a vector changes its order by a table of places, one kernel; for more the table is too large.
@@ -154,7 +155,7 @@ class LanesEngine(ByHand):
         """Draw the tasks on the device, which would wait for the host's draws; each mini-batch is gathered in turn."""
         numbers = torch.arange(tasks.start, tasks.stop, device=pool.images.device)
         steps = torch.full_like(numbers, draws.step)
-        drawn = device_draws.draw(draws.shape, draws.seed, draws.purpose, steps, numbers)
+        drawn = draw(draws.shape, draws.seed, draws.purpose, steps, numbers)
         positions, labels = drawn.batches, drawn.batch_labels
 
         def gathered(step: int) -> tuple[Tensor, Tensor]:

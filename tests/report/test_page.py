@@ -13,9 +13,9 @@ from firstorder.errors import UserError
 from firstorder.report.claims.claims import claim_tables
 from firstorder.report.figures.figures import figures
 from firstorder.report.text import page, tables
-from firstorder.report.text.printed import PrintedTable
+from firstorder.report.text.formatting import PrintedTable
 from firstorder.settings import Project
-from tests.report.test_report_published import PUBLISHED
+from tests.report.test_published import PUBLISHED
 from tests.synthetic_records import ONE_SHOT, changed_params, make_project, store_record, store_sine
 
 CAPTIONS = Path(__file__).parents[2] / "workflow" / "report"

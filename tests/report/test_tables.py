@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from firstorder.errors import UserError
-from firstorder.records.results import write_run
+from firstorder.records.cells import write_run
 from firstorder.report.text import tables
-from firstorder.report.text.printed import column_label, percent, points, training_label
+from firstorder.report.text.formatting import column_label, percent, points, training_label
 from firstorder.settings import digest
-from tests.report.test_report_published import PUBLISHED
+from tests.report.test_published import PUBLISHED
 from tests.synthetic_records import FIVE_SHOT, ONE_SHOT, PARAMS, changed_params, make_project, store_record, store_sine
 
 NINETY, EIGHTY = [0, 0, 0, 0, 50, 50], [0, 0, 0, 0, 100, 0]

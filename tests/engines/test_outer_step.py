@@ -17,17 +17,17 @@ import pytest
 import torch
 
 from firstorder import __main__ as command_line
-from firstorder.engines.graph import blocks, graphs
-from firstorder.engines.graph.graphs import OuterStep
-from firstorder.engines.lanes import lanes
-from firstorder.engines.lanes.lanes import LanesEngine
+from firstorder.engines.graph import outer_step, schedule
+from firstorder.engines.graph.outer_step import OuterStep
+from firstorder.engines.lanes import engine as lanes
+from firstorder.engines.lanes.engine import LanesEngine
 from firstorder.errors import UserError
 from firstorder.method import evaluation, images, inner_loop, training
 from firstorder.method.images import ImagePool
 from firstorder.method.inner_loop import Plain
 from firstorder.method.training import Problem, Resumable, TrainingState
 from firstorder.records.checkpoints import StateFile
-from firstorder.settings import params
+from firstorder.settings import checks
 from tests.conftest import TINY_PARAMS, TRAINING, edit, write_params
 from tests.method.test_evaluation import checkpoint, draws, inner, network, pool  # noqa: F401 (fixtures)
 from tests.method.test_training import problem, with_query, with_settings  # noqa: F401 (a fixture)
@@ -88,7 +88,7 @@ def close(found: TrainingState, expected: TrainingState, begin: torch.Tensor, to
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_seeds_side_by_side_end_where_each_ends_alone_the_plain_way(problem, tmp_path, kind, device):  # noqa: F811
     chosen = on(device, KINDS[kind](problem))
-    ended = graphs.train([run(chosen, tmp_path, seed) for seed in (0, 1)], engine=engine(chosen))
+    ended = outer_step.train([run(chosen, tmp_path, seed) for seed in (0, 1)], engine=engine(chosen))
     for seed, found in enumerate(ended):
         expected = plain(chosen, tmp_path, seed)
         begin = training.start(dataclasses.replace(chosen, seed=seed)).parameters
@@ -107,7 +107,7 @@ def test_one_outer_step_in_float32_differs_by_rounding(problem, tmp_path, second
     grown.optimiser = inner_loop.OptimiserState(moments, 0)
     begin = grown.parameters
     step = OuterStep([chosen], [grown], engine(chosen))
-    step.load(blocks.draw([chosen], step.offsets, range(1)), 1)
+    step.load(schedule.draw([chosen], step.offsets, range(1)), 1)
     step.take()
     training.outer_step(chosen, chosen.inner, grown)
     way = (grown.parameters - begin).norm()
@@ -117,8 +117,8 @@ def test_one_outer_step_in_float32_differs_by_rounding(problem, tmp_path, second
 def test_a_seed_ends_with_the_same_bits_alone_and_beside_others(problem, tmp_path):  # noqa: F811
     """On the CPU, whose products of one lane do not depend on how many there are; on a GPU the last bits may."""
     chosen = on("cpu", problem, torch.float32)
-    together = graphs.train([run(chosen, tmp_path / "together", seed) for seed in (0, 1, 2)], engine=engine(chosen))
-    (alone,) = graphs.train([run(chosen, tmp_path / "alone", 1)], engine=engine(chosen))
+    together = outer_step.train([run(chosen, tmp_path / "together", seed) for seed in (0, 1, 2)], engine=engine(chosen))
+    (alone,) = outer_step.train([run(chosen, tmp_path / "alone", 1)], engine=engine(chosen))
     assert torch.equal(together[1].parameters, alone.parameters)
     assert torch.equal(together[1].optimiser.second_moments, alone.optimiser.second_moments)
 
@@ -130,7 +130,7 @@ def test_points_that_differ_in_the_outer_step_size_are_runs_of_their_own(problem
         dataclasses.replace(with_settings(chosen, outer_step_size=size), name=f"reptile/omniglot-3way-{size:g}")
         for size in (1.0, 0.25)
     ]
-    ended = graphs.train([run(point, tmp_path) for point in points], engine=engine(chosen))
+    ended = outer_step.train([run(point, tmp_path) for point in points], engine=engine(chosen))
     for point, found in zip(points, ended, strict=True):
         close(found, plain(point, tmp_path / point.name, 0), training.start(point).parameters)
 
@@ -138,14 +138,14 @@ def test_points_that_differ_in_the_outer_step_size_are_runs_of_their_own(problem
 def test_runs_that_differ_in_more_are_refused(problem, tmp_path):  # noqa: F811
     other = dataclasses.replace(with_settings(problem, inner_steps=2), name="reptile/omniglot-3way-short")
     with pytest.raises(UserError, match="reptile/omniglot-3way-short cannot be trained together with reptile"):
-        graphs.train([run(problem, tmp_path), run(other, tmp_path)], engine=engine(problem))
+        outer_step.train([run(problem, tmp_path), run(other, tmp_path)], engine=engine(problem))
 
 
 @pytest.mark.parametrize("room", [1, 3])
 def test_the_length_of_blocks_changes_nothing(problem, tmp_path, room, monkeypatch):  # noqa: F811
-    expected = graphs.train([run(problem, tmp_path / "whole")], engine=engine(problem))
-    monkeypatch.setattr(blocks, "LONGEST", room)
-    found = graphs.train([run(problem, tmp_path / "short")], engine=engine(problem))
+    expected = outer_step.train([run(problem, tmp_path / "whole")], engine=engine(problem))
+    monkeypatch.setattr(schedule, "LONGEST", room)
+    found = outer_step.train([run(problem, tmp_path / "short")], engine=engine(problem))
     assert torch.equal(found[0].parameters, expected[0].parameters)
     assert found[0].curve == expected[0].curve
 
@@ -153,14 +153,14 @@ def test_the_length_of_blocks_changes_nothing(problem, tmp_path, room, monkeypat
 @pytest.mark.parametrize("kind", ["carried", "per lane", "maml"])
 def test_a_training_goes_on_on_the_other_path(problem, tmp_path, kind, monkeypatch):  # noqa: F811
     """Begun in blocks and ended the plain way, and the other way round: the same as either alone, in float64."""
-    monkeypatch.setattr(blocks, "LONGEST", 1)
+    monkeypatch.setattr(schedule, "LONGEST", 1)
     chosen = dataclasses.replace(KINDS[kind](problem), dtype=torch.float64)
     expected = plain(chosen, tmp_path, 0)
     begin = training.start(chosen).parameters
     for first in ("graphs", "plain"):
         mine = run(chosen, tmp_path / first)
         paths = {
-            "graphs": lambda limit, mine=mine: graphs.train([mine], engine=engine(chosen), time_limit=limit)[0],
+            "graphs": lambda limit, mine=mine: outer_step.train([mine], engine=engine(chosen), time_limit=limit)[0],
             "plain": lambda limit, mine=mine: training.train(mine, time_limit=limit),
         }
         stopped = paths.pop(first)(0.0)
@@ -171,10 +171,10 @@ def test_a_training_goes_on_on_the_other_path(problem, tmp_path, kind, monkeypat
 
 def test_seeds_that_stopped_at_different_steps_all_go_on(problem, tmp_path, monkeypatch):  # noqa: F811
     chosen = dataclasses.replace(problem, dtype=torch.float64)
-    monkeypatch.setattr(blocks, "LONGEST", 1)
+    monkeypatch.setattr(schedule, "LONGEST", 1)
     runs = [run(chosen, tmp_path, seed) for seed in (0, 1)]
-    graphs.train(runs[1:], engine=engine(chosen), time_limit=0.0)
-    ended = graphs.train(runs, engine=engine(chosen))
+    outer_step.train(runs[1:], engine=engine(chosen), time_limit=0.0)
+    ended = outer_step.train(runs, engine=engine(chosen))
     for seed, found in enumerate(ended):
         begin = training.start(dataclasses.replace(chosen, seed=seed)).parameters
         close(found, plain(chosen, tmp_path, seed), begin)
@@ -187,19 +187,19 @@ def test_a_number_that_is_none_is_told_with_its_outer_step(problem, tmp_path, de
     runs = [run(chosen, tmp_path, seed) for seed in (0, 1)]
     states = [training.start(run.problem) for run in runs]
     step = OuterStep([run.problem for run in runs], states, engine(chosen))
-    step.load(blocks.draw([run.problem for run in runs], step.offsets, range(7, 11)), 4)
+    step.load(schedule.draw([run.problem for run in runs], step.offsets, range(7, 11)), 4)
     for _ in range(2):
         step.take()
     step.parameters[1] = float("inf")
     step.take()
     with pytest.raises(UserError, match=r"seed 1: the meta-gradient is not finite at outer step 9; lower"):
-        graphs._check_finite(step, [run.problem for run in runs], 7)
+        outer_step._check_finite(step, [run.problem for run in runs], 7)
 
 
 def test_seeds_have_images_of_their_own_and_equal_pools_lie_there_once(problem):  # noqa: F811
     first = problem.pools["meta-train"]
     other = ImagePool(1 - first.images, first.class_images, first.scale)
-    joined, begins = graphs.common_pool([first, other, first])
+    joined, begins = outer_step.common_pool([first, other, first])
     assert begins == [0, len(first.images), 0]
     assert torch.equal(joined.images, torch.cat([first.images, other.images]))
 
@@ -211,7 +211,7 @@ def test_each_seed_draws_from_its_own_pool(problem, tmp_path):  # noqa: F811
         name: ImagePool(1 - images.images, images.class_images, images.scale) for name, images in chosen.pools.items()
     }
     runs = [run(chosen, tmp_path, 0), run(dataclasses.replace(chosen, pools=negative), tmp_path, 1)]
-    ended = graphs.train(runs, engine=engine(chosen))
+    ended = outer_step.train(runs, engine=engine(chosen))
     for mine, found in zip(runs, ended, strict=True):
         expected = training.train(
             Resumable(mine.problem, StateFile(tmp_path / f"plain-{mine.problem.seed}", "identity"))
@@ -221,10 +221,10 @@ def test_each_seed_draws_from_its_own_pool(problem, tmp_path):  # noqa: F811
 
 def test_tasks_are_split_as_memory_asks_and_the_training_stays(problem, tmp_path, monkeypatch):  # noqa: F811
     chosen = dataclasses.replace(with_query(problem, "fomaml"), dtype=torch.float64)
-    expected = graphs.train([run(chosen, tmp_path / "whole", seed) for seed in (0, 1)], engine=engine(chosen))
-    monkeypatch.setattr(graphs, "PASS_BYTES", 1)
-    monkeypatch.setattr(graphs, "PATCHES_BYTES", 1)
-    found = graphs.train([run(chosen, tmp_path / "split", seed) for seed in (0, 1)], engine=engine(chosen))
+    expected = outer_step.train([run(chosen, tmp_path / "whole", seed) for seed in (0, 1)], engine=engine(chosen))
+    monkeypatch.setattr(outer_step, "PASS_BYTES", 1)
+    monkeypatch.setattr(outer_step, "PATCHES_BYTES", 1)
+    found = outer_step.train([run(chosen, tmp_path / "split", seed) for seed in (0, 1)], engine=engine(chosen))
     for seed in (0, 1):
         begin = training.start(dataclasses.replace(chosen, seed=seed)).parameters
         close(found[seed], expected[seed], begin)
@@ -238,8 +238,8 @@ def test_a_recorded_step_is_the_step_that_was_recorded(problem, kind):  # noqa: 
     ends = []
     for record in (False, True):
         step = OuterStep([chosen], [training.start(chosen)], engine(chosen))
-        step.load(blocks.draw([chosen], step.offsets, range(4)), 4)
-        take = graphs.recorded(step) if record else step.take
+        step.load(schedule.draw([chosen], step.offsets, range(4)), 4)
+        take = outer_step.captured(step) if record else step.take
         for _ in range(4):
             take()
         ends.append(step.parameters.clone())
@@ -337,7 +337,7 @@ def test_several_seeds_are_trained_by_one_command(tiny_project, capsys):
 
 @pytest.mark.parametrize("engine", ["plain", "graph"])
 def test_a_time_limit_stops_with_the_state_saved_and_says_how_to_go_on(tiny_project, capsys, engine, monkeypatch):
-    monkeypatch.setattr(blocks, "LONGEST", 1)
+    monkeypatch.setattr(schedule, "LONGEST", 1)
     command = ["--seed", "0", "1", "--engine", engine]
     assert train(*command) == 0
     whole = [curve(tiny_project, seed) for seed in (0, 1)]
@@ -362,9 +362,9 @@ def test_an_unknown_seed_among_several_is_refused_before_anything_is_done(tiny_p
 
 def test_a_precision_is_a_setting_of_its_own_and_leaves_the_digests_of_others(tiny_project, capsys):
     low = edit(TINY_PARAMS, (("trainings", TRAINING, "precision"), "bfloat16"))
-    before = params.load(tiny_project / "params.yaml").settings_of_training(TRAINING)
+    before = checks.load(tiny_project / "params.yaml").settings_of_training(TRAINING)
     write_params(tiny_project, low)
-    after = params.load(tiny_project / "params.yaml").settings_of_training(TRAINING)
+    after = checks.load(tiny_project / "params.yaml").settings_of_training(TRAINING)
     assert "precision" not in before["training"]
     assert after["training"]["precision"] == "bfloat16"
     assert train("--seed", "0", "--engine", "plain") == 2

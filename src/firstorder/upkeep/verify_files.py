@@ -15,12 +15,12 @@ from typing import Any
 from firstorder.data import archives, omniglot, packs
 from firstorder.errors import UserError
 from firstorder.progress import Track
+from firstorder.records.cells import CellRecord
 from firstorder.records.freshness import model_header
-from firstorder.records.results import CellRecord
 from firstorder.settings import CURVE, MODEL
-from firstorder.upkeep.findings import Mismatch
-from firstorder.upkeep.recorded import Place, how_made
-from firstorder.upkeep.stored import hash_of
+from firstorder.upkeep.dvc import hash_of
+from firstorder.upkeep.mismatches import Mismatch
+from firstorder.upkeep.verify_records import Place, how_made
 
 LARGEST_HEADER = 1 << 20
 

@@ -23,11 +23,11 @@ from typing import Any
 import torch
 
 from firstorder.bench import flops, timing
-from firstorder.bench.cases import ENGINES, PLAIN, RECORDED
-from firstorder.bench.workers import Job, Worker, crew, total_rate
+from firstorder.bench.contenders import ENGINES, PLAIN, RECORDED
+from firstorder.bench.processes import Job, Worker, crew, total_rate
 from firstorder.bench.workloads import Workload
 from firstorder.files import replacing
-from firstorder.method.models import make_network
+from firstorder.method.networks import make_network
 from firstorder.progress import Bar, Track, silent
 from firstorder.records import provenance
 

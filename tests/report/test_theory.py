@@ -14,7 +14,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from firstorder.errors import UserError
-from firstorder.records.results import write_rows, write_run
+from firstorder.records.cells import write_rows, write_run
 from firstorder.report.claims.claims import claim_tables, claims, theory_claims
 from firstorder.report.figures.figures import figures, style
 from firstorder.report.read import published, theory
@@ -22,7 +22,7 @@ from firstorder.report.read.statistics import Estimate
 from firstorder.report.text import page, tables
 from firstorder.settings import EXPANSION, INNER_PRODUCTS, Project, digest
 from firstorder.studies.expansion import STATED
-from tests.report.test_report_published import PUBLISHED
+from tests.report.test_published import PUBLISHED
 from tests.studies.test_theory import EXPANSION as EXPANSION_SETTINGS
 from tests.synthetic_records import TRAINING, changed_params, make_project
 

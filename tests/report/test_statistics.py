@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from firstorder.method.evaluation import histogram
-from firstorder.records import results
+from firstorder.records import cells
 from firstorder.report.read import accuracies, statistics
 from tests.synthetic_records import FIVE_SHOT, ONE_SHOT, changed_params, make_project, make_record
 
@@ -27,7 +27,7 @@ def test_several_query_images_a_class_give_way_times_query_and_one_counts(tmp_pa
     values = changed_params()
     values["evaluations"][ONE_SHOT] |= {"query": 3, "tasks": 2}
     record = make_record(make_project(tmp_path, values), ONE_SHOT, "inductive", 0, histogram(np.array([9, 15]), 5 * 3))
-    read = results.read_record(results.write_record(tmp_path, record, {}))
+    read = cells.read_record(cells.write_record(tmp_path, record, {}))
     assert len(read.correct_histogram) == 5 * 3 + 1
     assert accuracies.frame([read])["accuracy"].tolist() == [0.8]
 

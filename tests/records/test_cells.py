@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from firstorder.errors import UserError
-from firstorder.records import results
-from firstorder.settings import RECORD, params
+from firstorder.records import cells
+from firstorder.settings import RECORD, checks
 from tests.synthetic_records import FIVE_SHOT, ONE_SHOT, TRAINING, changed_params, make_project, make_record
 
 HISTOGRAM = (1, 2, 3, 4, 40, 50)
@@ -21,7 +21,7 @@ RUN = {"seconds": 1.5, "commit": "abc"}
 def written(root: Path) -> Path:
     """Write a record and return its path."""
     record = make_record(make_project(root), ONE_SHOT, "inductive", 0, HISTOGRAM)
-    return results.write_record(root, record, RUN)
+    return cells.write_record(root, record, RUN)
 
 
 def changed(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
@@ -34,9 +34,9 @@ def changed(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
 
 def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
     record = make_record(make_project(tmp_path), ONE_SHOT, "inductive", 0, HISTOGRAM)
-    path = results.write_record(tmp_path, record, RUN)
+    path = cells.write_record(tmp_path, record, RUN)
     assert path == tmp_path / f"results/cells/{ONE_SHOT}/inductive/seed-0.json"
-    assert results.read_record(path) == record
+    assert cells.read_record(path) == record
     assert (record.evaluation, record.column) == (ONE_SHOT, "omniglot-5way/1shot")
 
 
@@ -48,13 +48,13 @@ def test_a_record_tells_the_precision_of_its_settings(tmp_path: Path, precision:
     values = changed_params()
     values["trainings"][TRAINING]["precision"] = precision
     project = make_project(tmp_path, values)
-    assert results.make_record(project, (ONE_SHOT, "inductive", 0), DIGESTS, HISTOGRAM).precision == precision
+    assert cells.make_record(project, (ONE_SHOT, "inductive", 0), DIGESTS, HISTOGRAM).precision == precision
 
 
 def test_without_that_setting_it_tells_float32_and_is_the_same_to_the_byte(tmp_path: Path) -> None:
     """The other is made up without the function that is tested."""
     project = make_project(tmp_path)
-    made = results.make_record(project, (ONE_SHOT, "inductive", 0), DIGESTS, HISTOGRAM)
+    made = cells.make_record(project, (ONE_SHOT, "inductive", 0), DIGESTS, HISTOGRAM)
     assert made.precision == "float32"
     assert made.to_json() == make_record(project, ONE_SHOT, "inductive", 0, HISTOGRAM).to_json()
 
@@ -62,13 +62,13 @@ def test_without_that_setting_it_tells_float32_and_is_the_same_to_the_byte(tmp_p
 @pytest.mark.parametrize("folder", [".", "reduced"])
 def test_every_committed_record_would_be_written_the_same_to_the_byte(folder: str) -> None:
     root = Path(__file__).parents[2] / folder
-    project = params.load(root / "params.yaml")
-    records = results.read_records(root, project)
+    project = checks.load(root / "params.yaml")
+    records = cells.read_records(root, project)
     assert records
     for record in records:
         digests = {name: getattr(record, name) for name in DIGESTS}
         cell = (record.evaluation, record.mode, record.seed)
-        again = results.make_record(project, cell, digests, record.correct_histogram)
+        again = cells.make_record(project, cell, digests, record.correct_histogram)
         path = root / RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)
         assert again.to_json().encode() == path.read_bytes()
 
@@ -78,14 +78,14 @@ def test_how_it_was_made_stands_beside_the_record_and_not_in_it(tmp_path: Path) 
     run = json.loads(path.with_name("seed-0.run.json").read_text(encoding="utf-8"))
     assert {key: run[key] for key in RUN} == RUN
     first = path.read_bytes()
-    record = results.read_record(path)
-    results.write_record(tmp_path, record, {"seconds": 99.0})
+    record = cells.read_record(path)
+    cells.write_record(tmp_path, record, {"seconds": 99.0})
     assert path.read_bytes() == first
 
 
 def test_a_missing_record_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such record; compute it"):
-        results.read_record(tmp_path / "seed-0.json")
+        cells.read_record(tmp_path / "seed-0.json")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_a_record_that_does_not_hold_together_is_refused(
 ) -> None:
     path = changed(written(tmp_path), change)
     with pytest.raises(UserError) as refused:
-        results.read_record(path)
+        cells.read_record(path)
     message = str(refused.value)
     assert words in message
     assert f"git checkout -- {path}" in message
@@ -116,14 +116,14 @@ def test_a_record_that_is_no_record_is_refused(tmp_path: Path, text: str) -> Non
     path = written(tmp_path)
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"seed-0\.json"):
-        results.read_record(path)
+        cells.read_record(path)
 
 
 def test_records_are_read_in_the_order_of_params_and_only_those_it_lists(tmp_path: Path) -> None:
     project = make_project(tmp_path)
     for evaluation, seed in ((FIVE_SHOT, 0), (ONE_SHOT, 2), (ONE_SHOT, 0), (ONE_SHOT, 9)):
-        results.write_record(tmp_path, make_record(project, evaluation, "inductive", seed, HISTOGRAM), RUN)
-    read = [(record.evaluation, record.seed) for record in results.read_records(tmp_path, project)]
+        cells.write_record(tmp_path, make_record(project, evaluation, "inductive", seed, HISTOGRAM), RUN)
+    read = [(record.evaluation, record.seed) for record in cells.read_records(tmp_path, project)]
     assert read == [(ONE_SHOT, 0), (ONE_SHOT, 2), (FIVE_SHOT, 0)]
 
 
@@ -131,7 +131,7 @@ def test_a_record_in_the_place_of_another_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path)
     path.rename(path.with_name("seed-1.json"))
     with pytest.raises(UserError, match=r"seed-1\.json: it is the record of .*inductive, seed 0"):
-        results.read_records(tmp_path, make_project(tmp_path))
+        cells.read_records(tmp_path, make_project(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -146,25 +146,25 @@ def test_a_record_in_the_place_of_another_is_refused(tmp_path: Path) -> None:
 def test_the_first_difference_is_named_with_both_values(
     old: dict[str, Any], new: dict[str, Any], expected: str | None
 ) -> None:
-    assert results.first_difference(old, new) == expected
+    assert cells.first_difference(old, new) == expected
 
 
 def test_rows_are_written_as_plain_csv(tmp_path: Path) -> None:
     path = tmp_path / "curves" / TRAINING / "seed-0.csv"
-    results.write_rows(path, ("a", "b"), [(1, 0.5), (2, "x,y")])
+    cells.write_rows(path, ("a", "b"), [(1, 0.5), (2, "x,y")])
     assert path.read_bytes() == b'a,b\n1,0.5\n2,"x,y"\n'
     assert [entry.name for entry in path.parent.iterdir()] == ["seed-0.csv"]
 
 
 def test_a_file_stays_as_it_was_when_writing_fails(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
-    results.write_rows(path, ("a",), [(1,)])
+    cells.write_rows(path, ("a",), [(1,)])
 
     def broken() -> Any:
         yield (2,)
         raise RuntimeError("half way")
 
     with pytest.raises(RuntimeError, match="half way"):
-        results.write_rows(path, ("a",), broken())
+        cells.write_rows(path, ("a",), broken())
     assert path.read_text(encoding="utf-8") == "a\n1\n"
     assert [entry.name for entry in tmp_path.iterdir()] == ["rows.csv"]

@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from firstorder.errors import UserError
-from firstorder.records.results import write_run
+from firstorder.records.cells import write_run
 from firstorder.report.figures.figures import adaptation, alphabets, drawing, figures, style
 from firstorder.settings import FigureSettings, Project, digest
-from tests.report.test_report_published import PUBLISHED
+from tests.report.test_published import PUBLISHED
 from tests.synthetic_records import (
     FIVE_SHOT,
     ONE_SHOT,

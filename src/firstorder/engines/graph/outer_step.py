@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from firstorder.engines.graph import blocks
-from firstorder.engines.graph.blocks import Block
-from firstorder.engines.lanes.lanes import LanesEngine, Prepared
+from firstorder.engines.graph import schedule
+from firstorder.engines.graph.schedule import Schedule
+from firstorder.engines.lanes.engine import LanesEngine, Prepared
 from firstorder.errors import UserError
 from firstorder.method import training
 from firstorder.method.algorithms import Group, Groups
@@ -75,19 +75,19 @@ class OuterStep:
         self.counter = torch.zeros(1, dtype=torch.int64, device=device)
         self.never = torch.full((1,), NEVER, dtype=torch.int64, device=device)
         self.failed = self.never.repeat(self.runs)
-        self.block: Block | None = None
+        self.block: Schedule | None = None
 
     def state(self) -> tuple[Tensor, ...]:
         """Return all that an outer step changes."""
         return self.parameters, self.moments, self.outer_moments, self.counter, self.failed
 
-    def load(self, block: Block, room: int) -> int:
+    def load(self, block: Schedule, room: int) -> int:
         """Take a block of at most `room` outer steps, from its first on; return how many it has.
 
         A recorded step reads from the same memory for ever, so the first block makes room for the longest.
         """
         if self.block is None:
-            self.block = Block(*(part.new_zeros(room, *part.shape[1:]) for part in block.tensors()))
+            self.block = Schedule(*(part.new_zeros(room, *part.shape[1:]) for part in block.tensors()))
         for mine, new in zip(self.block.tensors(), block.tensors(), strict=True):
             mine[: len(new)].copy_(new)
         self.counter.zero_()
@@ -157,7 +157,7 @@ class OuterStep:
         return max(1, min(settings.meta_batch_size, PASS_BYTES // (lane * self.runs)))
 
 
-def recorded(step: OuterStep) -> Callable[[], None]:
+def captured(step: OuterStep) -> Callable[[], None]:
     """Return what takes an outer step: on a GPU the replay of a recording, elsewhere the step itself.
 
     Raises UserError where the recording fails.
@@ -207,7 +207,7 @@ def _apart(step: OuterStep, progresses: Sequence[TrainingState], outer_steps: in
     """Note in each run's progress where it stands after so many outer steps more, which took `seconds` in all."""
     runs = len(progresses)
     parameters, moments, outer_moments = (part.clone() for part in step.state()[:3])
-    taken = blocks.inner_steps_taken(step.problem) * outer_steps
+    taken = schedule.inner_steps_taken(step.problem) * outer_steps
     for run, progress in enumerate(progresses):
         progress.parameters = parameters[[run]]
         lanes = len(moments) // runs
@@ -254,7 +254,7 @@ def _train_together(
     done = progresses[0].outer_step
     if done == total:
         return
-    step, room = OuterStep(problems, progresses, engine), blocks.longest(problems)
+    step, room = OuterStep(problems, progresses, engine), schedule.longest(problems)
     take: Callable[[], None] | None = None
     note, entered = "", time.monotonic()
     saved = last = entered
@@ -262,8 +262,8 @@ def _train_together(
     with track(f"{problems[0].name} seed {seeds}", total, "outer steps", done) as bar:
         while done < total:
             stop = min(done + room, total, done - done % every + every)
-            count = step.load(blocks.draw(problems, step.offsets, range(done, stop)), room)
-            take = take or recorded(step)
+            count = step.load(schedule.draw(problems, step.offsets, range(done, stop)), room)
+            take = take or captured(step)
             for _ in range(count):
                 take()
             _check_finite(step, problems, done)

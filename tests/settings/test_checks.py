@@ -16,7 +16,7 @@ import firstorder
 from firstorder import settings
 from firstorder.errors import UserError
 from firstorder.settings import MODES, DatasetSettings, Project, TrainingSettings, digest
-from firstorder.settings.params import load
+from firstorder.settings.checks import load
 from tests.conftest import ABSENT, edit
 
 ROOT = Path(__file__).parents[2]
