@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from firstorder.engines.choice import Wish
-from firstorder.engines.lanes import engine, patches
+from firstorder.engines.lanes import engine, patches, pieces
 from firstorder.engines.lanes.engine import LanesEngine, Prepared
 from firstorder.engines.lanes.patches import Convolution, make_tables
 from firstorder.errors import UserError
@@ -184,7 +184,7 @@ def test_many_lanes_change_the_order_of_parameters_without_a_table(monkeypatch):
     parameters, batches = problem("omniglot", count=3)
     _, fast = both("omniglot")
     expected, _ = inner_loop.adapt(fast, parameters, OptimiserState.fresh(parameters), batches)
-    monkeypatch.setattr(engine, "LANES_BY_TABLE", 2)
+    monkeypatch.setattr(pieces, "LANES_BY_TABLE", 2)
     _, again = both("omniglot")
     found, _ = inner_loop.adapt(again, parameters, OptimiserState.fresh(parameters), batches)
     assert torch.equal(found, expected)
@@ -268,6 +268,6 @@ def test_engines_are_refused_where_they_cannot_compute_what_is_asked():
         choice.choose(Wish(name="plain", device=cpu), low)
     with pytest.raises(UserError, match="leave it out"):
         choice.choose(Wish(name="plain", device=cpu, compiled=True), settings)
-    with pytest.raises(UserError, match="it is for the CPU; use --engine auto"):
+    with pytest.raises(UserError, match="it runs on a CPU only; use --engine auto"):
         choice.choose(Wish(name="native", device=torch.device("cuda")), settings)
     assert choice.choose(Wish(name="auto", device=torch.device("cuda")), settings).name == "graph"

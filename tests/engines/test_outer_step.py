@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from firstorder import __main__ as command_line
-from firstorder.engines.graph import outer_step, schedule
+from firstorder.engines.graph import outer_step, schedule, trainings
 from firstorder.engines.graph.outer_step import OuterStep
 from firstorder.engines.lanes import engine as lanes
 from firstorder.engines.lanes.engine import LanesEngine
@@ -88,7 +88,7 @@ def close(found: TrainingState, expected: TrainingState, begin: torch.Tensor, to
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_seeds_side_by_side_end_where_each_ends_alone_the_plain_way(problem, tmp_path, kind, device):  # noqa: F811
     chosen = on(device, KINDS[kind](problem))
-    ended = outer_step.train([run(chosen, tmp_path, seed) for seed in (0, 1)], engine=engine(chosen))
+    ended = trainings.train([run(chosen, tmp_path, seed) for seed in (0, 1)], engine=engine(chosen))
     for seed, found in enumerate(ended):
         expected = plain(chosen, tmp_path, seed)
         begin = training.start(dataclasses.replace(chosen, seed=seed)).parameters
@@ -117,8 +117,8 @@ def test_one_outer_step_in_float32_differs_by_rounding(problem, tmp_path, second
 def test_a_seed_ends_with_the_same_bits_alone_and_beside_others(problem, tmp_path):  # noqa: F811
     """On the CPU, whose products of one lane do not depend on how many there are; on a GPU the last bits may."""
     chosen = on("cpu", problem, torch.float32)
-    together = outer_step.train([run(chosen, tmp_path / "together", seed) for seed in (0, 1, 2)], engine=engine(chosen))
-    (alone,) = outer_step.train([run(chosen, tmp_path / "alone", 1)], engine=engine(chosen))
+    together = trainings.train([run(chosen, tmp_path / "together", seed) for seed in (0, 1, 2)], engine=engine(chosen))
+    (alone,) = trainings.train([run(chosen, tmp_path / "alone", 1)], engine=engine(chosen))
     assert torch.equal(together[1].parameters, alone.parameters)
     assert torch.equal(together[1].optimiser.second_moments, alone.optimiser.second_moments)
 
@@ -130,7 +130,7 @@ def test_points_that_differ_in_the_outer_step_size_are_runs_of_their_own(problem
         dataclasses.replace(with_settings(chosen, outer_step_size=size), name=f"reptile/omniglot-3way-{size:g}")
         for size in (1.0, 0.25)
     ]
-    ended = outer_step.train([run(point, tmp_path) for point in points], engine=engine(chosen))
+    ended = trainings.train([run(point, tmp_path) for point in points], engine=engine(chosen))
     for point, found in zip(points, ended, strict=True):
         close(found, plain(point, tmp_path / point.name, 0), training.start(point).parameters)
 
@@ -138,14 +138,14 @@ def test_points_that_differ_in_the_outer_step_size_are_runs_of_their_own(problem
 def test_runs_that_differ_in_more_are_refused(problem, tmp_path):  # noqa: F811
     other = dataclasses.replace(with_settings(problem, inner_steps=2), name="reptile/omniglot-3way-short")
     with pytest.raises(UserError, match="reptile/omniglot-3way-short cannot be trained together with reptile"):
-        outer_step.train([run(problem, tmp_path), run(other, tmp_path)], engine=engine(problem))
+        trainings.train([run(problem, tmp_path), run(other, tmp_path)], engine=engine(problem))
 
 
 @pytest.mark.parametrize("room", [1, 3])
 def test_the_length_of_blocks_changes_nothing(problem, tmp_path, room, monkeypatch):  # noqa: F811
-    expected = outer_step.train([run(problem, tmp_path / "whole")], engine=engine(problem))
+    expected = trainings.train([run(problem, tmp_path / "whole")], engine=engine(problem))
     monkeypatch.setattr(schedule, "LONGEST", room)
-    found = outer_step.train([run(problem, tmp_path / "short")], engine=engine(problem))
+    found = trainings.train([run(problem, tmp_path / "short")], engine=engine(problem))
     assert torch.equal(found[0].parameters, expected[0].parameters)
     assert found[0].curve == expected[0].curve
 
@@ -160,7 +160,7 @@ def test_a_training_goes_on_on_the_other_path(problem, tmp_path, kind, monkeypat
     for first in ("graphs", "plain"):
         mine = run(chosen, tmp_path / first)
         paths = {
-            "graphs": lambda limit, mine=mine: outer_step.train([mine], engine=engine(chosen), time_limit=limit)[0],
+            "graphs": lambda limit, mine=mine: trainings.train([mine], engine=engine(chosen), time_limit=limit)[0],
             "plain": lambda limit, mine=mine: training.train(mine, time_limit=limit),
         }
         stopped = paths.pop(first)(0.0)
@@ -173,8 +173,8 @@ def test_seeds_that_stopped_at_different_steps_all_go_on(problem, tmp_path, monk
     chosen = dataclasses.replace(problem, dtype=torch.float64)
     monkeypatch.setattr(schedule, "LONGEST", 1)
     runs = [run(chosen, tmp_path, seed) for seed in (0, 1)]
-    outer_step.train(runs[1:], engine=engine(chosen), time_limit=0.0)
-    ended = outer_step.train(runs, engine=engine(chosen))
+    trainings.train(runs[1:], engine=engine(chosen), time_limit=0.0)
+    ended = trainings.train(runs, engine=engine(chosen))
     for seed, found in enumerate(ended):
         begin = training.start(dataclasses.replace(chosen, seed=seed)).parameters
         close(found, plain(chosen, tmp_path, seed), begin)
@@ -193,7 +193,7 @@ def test_a_number_that_is_none_is_told_with_its_outer_step(problem, tmp_path, de
     step.parameters[1] = float("inf")
     step.take()
     with pytest.raises(UserError, match=r"seed 1: the meta-gradient is not finite at outer step 9; lower"):
-        outer_step._check_finite(step, [run.problem for run in runs], 7)
+        trainings.check_finite(step, [run.problem for run in runs], 7)
 
 
 def test_seeds_have_images_of_their_own_and_equal_pools_lie_there_once(problem):  # noqa: F811
@@ -211,7 +211,7 @@ def test_each_seed_draws_from_its_own_pool(problem, tmp_path):  # noqa: F811
         name: ImagePool(1 - images.images, images.class_images, images.scale) for name, images in chosen.pools.items()
     }
     runs = [run(chosen, tmp_path, 0), run(dataclasses.replace(chosen, pools=negative), tmp_path, 1)]
-    ended = outer_step.train(runs, engine=engine(chosen))
+    ended = trainings.train(runs, engine=engine(chosen))
     for mine, found in zip(runs, ended, strict=True):
         expected = training.train(
             Resumable(mine.problem, StateFile(tmp_path / f"plain-{mine.problem.seed}", "identity"))
@@ -221,10 +221,10 @@ def test_each_seed_draws_from_its_own_pool(problem, tmp_path):  # noqa: F811
 
 def test_tasks_are_split_as_memory_asks_and_the_training_stays(problem, tmp_path, monkeypatch):  # noqa: F811
     chosen = dataclasses.replace(with_query(problem, "fomaml"), dtype=torch.float64)
-    expected = outer_step.train([run(chosen, tmp_path / "whole", seed) for seed in (0, 1)], engine=engine(chosen))
+    expected = trainings.train([run(chosen, tmp_path / "whole", seed) for seed in (0, 1)], engine=engine(chosen))
     monkeypatch.setattr(outer_step, "PASS_BYTES", 1)
     monkeypatch.setattr(outer_step, "PATCHES_BYTES", 1)
-    found = outer_step.train([run(chosen, tmp_path / "split", seed) for seed in (0, 1)], engine=engine(chosen))
+    found = trainings.train([run(chosen, tmp_path / "split", seed) for seed in (0, 1)], engine=engine(chosen))
     for seed in (0, 1):
         begin = training.start(dataclasses.replace(chosen, seed=seed)).parameters
         close(found[seed], expected[seed], begin)
