@@ -17,7 +17,7 @@ from functools import partial
 
 import torch
 
-from firstorder.engines.graph import trainings
+from firstorder.engines.graph.trainings import train as train_together
 from firstorder.engines.lanes.engine import LanesEngine
 from firstorder.engines.native import engine as native
 from firstorder.errors import UserError
@@ -102,7 +102,7 @@ def _lanes(wish: Wish, settings: TrainingSettings) -> Choice:
 def _graph(wish: Wish, settings: TrainingSettings) -> Choice:
     engine = _lanes_engine(wish, settings)
     called = "graph, compiled" if wish.compiled else "graph"
-    return Choice(engine, partial(trainings.train, engine=engine), called, side_by_side=True)
+    return Choice(engine, partial(train_together, engine=engine), called, side_by_side=True)
 
 
 MAKERS: dict[str, Callable[[Wish, TrainingSettings], Choice]] = {

@@ -11,7 +11,7 @@ meta-gradient was not finite is kept on the device too, and read back at the end
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -41,6 +41,20 @@ def common_pool(pools: Sequence[ImagePool]) -> tuple[ImagePool, list[int]]:
             images.append(pool.images)
     joined = images[0] if len(images) == 1 else torch.cat(images)
     return replace(pools[0], images=joined), [begins[id(pool)] for pool in pools]
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Mini-batches [trainings, tasks, inner steps, ...]: images and labels or, if `prepared`, patches and targets."""
+
+    images: Tensor
+    labels: Tensor
+    prepared: bool
+
+    def lanes(self, tasks: slice, step: int) -> Any:
+        """Return one mini-batch of these tasks of all trainings, one task per lane, training after training."""
+        images, labels = (part[:, tasks, step].flatten(0, 1) for part in (self.images, self.labels))
+        return Prepared(images, labels) if self.prepared else (images, labels)
 
 
 class OuterStep:
@@ -93,11 +107,12 @@ class OuterStep:
         images, labels, query, query_labels, step_sizes, rates = (
             part.index_select(0, self.counter)[0] for part in self.schedule.tensors()
         )
-        groups = self._groups((images, labels), (query, query_labels))
+        support = self._gathered(images, labels)
+        held_out = self._gathered(query.unsqueeze(2), query_labels.unsqueeze(2)) if self.settings.query_shot else None
         inner = replace(self.inner, engine=replace(self.engine, rates=rates))
         # A captured graph cannot count: its step count restarts in each outer step, and indexes this step's `rates`.
         begun = OptimiserState(self.moments, 0)
-        meta_gradient, state = self.algorithm(inner, self.parameters, begun, groups)
+        meta_gradient, state = self.algorithm(inner, self.parameters, begun, self._groups(support, held_out))
         finite = torch.isfinite(meta_gradient.sum(dim=1))
         self.failed.copy_(torch.minimum(self.failed, torch.where(finite, self.never, self.counter)))
         parameters, outer_moments = outer_update(
@@ -109,33 +124,25 @@ class OuterStep:
         self.moments.copy_(state.second_moments)
         self.counter.add_(1)
 
-    def _groups(self, support: tuple[Tensor, Tensor], query: tuple[Tensor, Tensor]) -> Groups:
-        """Gather the images (`support` and `query` are positions and labels), in groups of `_tasks_at_once` tasks."""
-        tasks = self.settings.meta_batch_size
-        steps = self._gathered(*support)
-        held_out = self._gathered(query[0].unsqueeze(2), query[1].unsqueeze(2)) if self.settings.query_shot else None
+    def _groups(self, support: Gathered, held_out: Gathered | None) -> Groups:
+        """Split the tasks of an outer step into groups of `_tasks_at_once` tasks."""
         at_once = self._tasks_at_once()
         groups = []
-        for first in range(0, tasks, at_once):
-            chunk = slice(first, first + at_once)
-            batches = [self._lanes(steps, chunk, step) for step in range(support[0].shape[2])]
-            groups.append(Group(batches, None if held_out is None else self._lanes(held_out, chunk, 0)))
+        for first in range(0, self.settings.meta_batch_size, at_once):
+            tasks = slice(first, first + at_once)
+            batches = [support.lanes(tasks, step) for step in range(support.labels.shape[2])]
+            groups.append(Group(batches, None if held_out is None else held_out.lanes(tasks, 0)))
         return groups
 
-    def _gathered(self, positions: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Gather [trainings, tasks, steps, batch]: patches and targets, or images and labels if patches are too large."""
+    def _gathered(self, positions: Tensor, labels: Tensor) -> Gathered:
+        """Gather the images at `positions` [trainings, tasks, inner steps, batch], prepared unless too large."""
         images = self.pool.take(positions, self.parameters.dtype)
         nine = 9 * images.numel() * images.element_size()
         # MAML with an inner Adam is differentiated by autograd, which needs images and labels.
         if nine > PATCHES_BYTES or (self.settings.algorithm == "maml" and self.settings.inner_optimiser == "adam"):
-            return images, labels
+            return Gathered(images, labels, prepared=False)
         prepared = self.engine.prepare(images, labels)
-        return prepared.patches, prepared.targets
-
-    def _lanes(self, gathered: tuple[Tensor, Tensor], tasks: slice, step: int) -> Any:
-        """Return one mini-batch of these tasks of all trainings, one per lane, training after training."""
-        first, second = (part[:, tasks, step].flatten(0, 1) for part in gathered)
-        return (first, second) if gathered[1].dtype == torch.int64 else Prepared(first, second)
+        return Gathered(prepared.patches, prepared.targets, prepared=True)
 
     def _tasks_at_once(self) -> int:
         """Return how many tasks of each training are computed side by side, see training.lanes_at_once."""

@@ -27,7 +27,6 @@ from firstorder.method.tasks import Draws, TaskShape
 # An evaluation on a GPU has as many lanes as fit into this memory, the same on every GPU: rounding depends on it.
 LANES_BYTES = 16 * 2**30
 MOST_LANES = 4096
-PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -54,9 +53,9 @@ class LanesEngine(ByHand):
     """The engine for one architecture and way; see inner_loop.Engine.
 
     `rates` [inner steps], on the device, are the rates of Adam's steps with bias correction, indexed by the optimiser's
-    step count; None computes them from the step count. `precision` is that of the matrix products and, with "bfloat16",
-    of the maps between them; everything else keeps the precision of the parameters. With `compiled`, torch.compile
-    fuses the operations between the matrix products.
+    step count; None computes them from the step count. `precision` ("float32", "tf32" or "bfloat16") is that of the
+    matrix products and, with "bfloat16", of the maps between them; everything else keeps the precision of the
+    parameters. With `compiled`, torch.compile fuses the operations between the matrix products.
     """
 
     network: str
