@@ -122,8 +122,8 @@ def _shapes(architecture: Architecture, way: int) -> dict[str, tuple[int, ...]]:
         if architecture.scale:
             shapes[f"normalisation{block}.scale"] = (filters,)
         shapes[f"normalisation{block}.shift"] = (filters,)
-    places = 1 if architecture.mean else architecture.map_sizes()[-1] ** 2
-    shapes["dense.kernel"] = (way, places * filters)
+    positions = 1 if architecture.mean else architecture.map_sizes()[-1] ** 2
+    shapes["dense.kernel"] = (way, positions * filters)
     shapes["dense.bias"] = (way,)
     return shapes
 

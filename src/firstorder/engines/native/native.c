@@ -5,8 +5,8 @@
      The window of an output is therefore three runs of 3 * channels contiguous numbers, and no patches are copied. A
      kernel [filter][row][column][channel], as stored in the flat parameter vector, is used in place. Only the first
      block, with 1 or 3 channels, copies its windows into patches.
-   - All three products of a convolution use two loops: `multiply` (rows times a matrix) and `accumulate` (a sum of outer
-     products). Each keeps up to 24 vectors of sums in registers and reads its input from the first-level cache.
+   - All three products of a convolution use two loops: `multiply` (rows times a matrix) and `accumulate` (a sum of
+     outer products). Each keeps up to 24 vectors of sums in registers and reads its input from the first-level cache.
    - A name ending in _t is a tangent: the derivative of that quantity along a direction in parameter space. The Hessian
      product is the tangent of the gradient.
 
@@ -801,9 +801,9 @@ void net_hessian_product(net *n, const REAL *parameters, const REAL *images, con
     backward(n, parameters, direction, count, product);
 }
 
-/* Take steps in place: of gradient descent (rates[step] is alpha) or, if there are second moments, of Adam with beta1 = 0
-   in TensorFlow's form (rates[step] includes the bias correction). adapted: NULL, or 0 where a parameter is not changed.
-   images [step][image]...; gradient: a buffer for one gradient. */
+/* Take steps in place: of gradient descent (rates[step] is alpha) or, if there are second moments, of Adam with
+   beta1 = 0 in TensorFlow's form (rates[step] includes the bias correction). adapted: NULL, or 0 where a parameter is
+   not changed. images [step][image]...; gradient: a buffer for one gradient. */
 void net_adapt(net *n, REAL *parameters, REAL *second_moments, const REAL *adapted, const REAL *images,
                const int64_t *labels, int steps, int count, const REAL *rates, REAL *gradient) {
     const long image = (long)n->shape[SHAPE_CHANNELS] * n->shape[SHAPE_SIZE] * n->shape[SHAPE_SIZE];
