@@ -17,11 +17,15 @@ def resolved(settings: Any) -> dict[str, Any]:
 
     A setting that only some entries have is None in the others, so adding such a setting leaves old digests unchanged.
     """
+    return {key: _plain(value) for key, value in vars(settings).items() if value is not None}
 
-    def plain(value: Any) -> Any:
-        return {key: plain(v) for key, v in value.items() if v is not None} if isinstance(value, dict) else value
 
-    return {key: plain(value) for key, value in dataclasses.asdict(settings).items() if value is not None}
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_plain(entry) for entry in value)
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items() if entry is not None}
+    return resolved(value) if dataclasses.is_dataclass(value) else value
 
 
 def digest(settings: dict[str, Any]) -> str:
