@@ -11,7 +11,7 @@ import pytest
 
 from firstorder.errors import UserError
 from firstorder.records import cells
-from firstorder.settings import RECORD, checks
+from firstorder.settings import RECORD, Cell, checks
 from tests.synthetic_records import FIVE_SHOT, ONE_SHOT, TRAINING, changed_params, make_project, make_record
 
 HISTOGRAM = (1, 2, 3, 4, 40, 50)
@@ -48,13 +48,13 @@ def test_a_record_tells_the_precision_of_its_settings(tmp_path: Path, precision:
     values = changed_params()
     values["trainings"][TRAINING]["precision"] = precision
     project = make_project(tmp_path, values)
-    assert cells.make_record(project, (ONE_SHOT, "inductive", 0), DIGESTS, HISTOGRAM).precision == precision
+    assert cells.make_record(project, Cell(ONE_SHOT, "inductive", 0), DIGESTS, HISTOGRAM).precision == precision
 
 
 def test_without_that_setting_it_tells_float32_and_is_the_same_to_the_byte(tmp_path: Path) -> None:
     """The other is made up without the function that is tested."""
     project = make_project(tmp_path)
-    made = cells.make_record(project, (ONE_SHOT, "inductive", 0), DIGESTS, HISTOGRAM)
+    made = cells.make_record(project, Cell(ONE_SHOT, "inductive", 0), DIGESTS, HISTOGRAM)
     assert made.precision == "float32"
     assert made.to_json() == make_record(project, ONE_SHOT, "inductive", 0, HISTOGRAM).to_json()
 
@@ -67,7 +67,7 @@ def test_every_committed_record_would_be_written_the_same_to_the_byte(folder: st
     assert records
     for record in records:
         digests = {name: getattr(record, name) for name in DIGESTS}
-        cell = (record.evaluation, record.mode, record.seed)
+        cell = Cell(record.evaluation, record.mode, record.seed)
         again = cells.make_record(project, cell, digests, record.correct_histogram)
         path = root / RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)
         assert again.to_json().encode() == path.read_bytes()

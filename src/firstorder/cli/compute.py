@@ -88,5 +88,5 @@ def evaluate(arguments: Arguments) -> None:
     run = session.run_information(time.monotonic() - start, inner.engine.name)
     for mode, correct in counts.items():
         right = evaluation.histogram(correct, draws.shape.way * draws.shape.query)
-        record = cells.make_record(session.project, (name, mode, arguments.seed), trained.digests, right)
+        record = cells.make_record(session.project, settings.Cell(name, mode, arguments.seed), trained.digests, right)
         print(cells.write_record(session.root, record, run))

@@ -1,7 +1,7 @@
-"""Meta-trained parameters in a file: one safetensors a training and seed.
+"""Checkpoints: one safetensors file per training and seed.
 
-A newcomer would get wrong: a checkpoint is not only the parameters. Adam's second moments and its count of
-steps are part of what was learned, because evaluation continues with them.
+Note that a checkpoint holds more than the parameters. Adam's second moments and step count are part of what was
+learned, because evaluation continues with them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def write(path: Path, network: Network, checkpoint: Checkpoint) -> None:
     tensors = {name: tensor.contiguous() for name, tensor in named.items()}
     tensors |= {SECOND_MOMENTS + name: tensor.contiguous() for name, tensor in moments.items()}
     about = {**checkpoint.about, "optimiser_steps": checkpoint.state.steps}
-    # One metadata entry only: safetensors does not promise an order among several.
+    # A single metadata entry, because safetensors does not fix the order of several.
     text = save(tensors, metadata={"about": json.dumps(about, sort_keys=True)})
     with replacing(path) as part:
         part.write_bytes(text)
@@ -42,7 +42,7 @@ def write(path: Path, network: Network, checkpoint: Checkpoint) -> None:
 def read(path: Path, network: Network) -> tuple[Checkpoint, str]:
     """Read a checkpoint and its SHA-256.
 
-    Raises UserError when the file is missing, damaged, or of another network.
+    Raises UserError if the file is missing, damaged, or of another network.
     """
     try:
         sha = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -64,7 +64,7 @@ def read(path: Path, network: Network) -> tuple[Checkpoint, str]:
 
 
 def _another_network(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> UserError:
-    """Name the first tensor that is missing, too many or of another shape."""
+    """Return an error that names the first tensor that is missing, unexpected or of another shape."""
     name = min(key for key in {**found, **expected} if found.get(key) != expected.get(key))
     has, wanted = (f"shape {shapes[name]}" if name in shapes else "no value" for shapes in (found, expected))
     return UserError(
@@ -74,7 +74,7 @@ def _another_network(path: Path, found: Mapping[str, Any], expected: Mapping[str
 
 
 def check_made_of(checkpoint: Checkpoint, path: Path, expected: Mapping[str, Any]) -> None:
-    """Raise UserError unless what the checkpoint says of itself agrees with `expected`, such as digests and seed."""
+    """Raise UserError unless the checkpoint's description agrees with `expected`, such as digests and seed."""
     for key, wanted in expected.items():
         if checkpoint.about.get(key) != wanted:
             again = f"firstorder train {checkpoint.about.get('training')} --seed {checkpoint.about.get('seed')}"
@@ -85,16 +85,16 @@ def check_made_of(checkpoint: Checkpoint, path: Path, expected: Mapping[str, Any
 
 @dataclass(frozen=True)
 class StateFile:
-    """Keeps the state of a training that is not done in a file; see training.Keeper.
+    """Keeps the state of an unfinished training in a file; see training.Keeper.
 
-    `identity` names everything that the outcome depends on: a file of another identity is left unused.
+    `identity` names everything that the outcome depends on: a file of another identity is not used.
     """
 
     path: Path
     identity: str
 
     def load(self) -> TrainingState | None:
-        """Read the state; None where there is nothing, nothing usable, or one of another identity."""
+        """Read the state; None if the file is missing, unusable or of another identity."""
         try:
             with safe_open(self.path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -108,7 +108,7 @@ class StateFile:
             return None
 
     def save(self, state: TrainingState) -> None:
-        """Write the state; the previous one stays until this one is whole."""
+        """Write the state; the previous file stays until this one is complete."""
         tensors = {
             "parameters": state.parameters,
             "second_moments": state.optimiser.second_moments,
@@ -126,5 +126,5 @@ class StateFile:
             part.write_bytes(text)
 
     def discard(self) -> None:
-        """Remove the file, once the training is done."""
+        """Remove the file after the training has ended."""
         self.path.unlink(missing_ok=True)
