@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from firstorder.method import evaluation, images, inner_loop, training
 from firstorder.method.images import ImagePool
 from firstorder.method.inner_loop import Plain
 from firstorder.method.training import Problem, Resumable, TrainingState
-from firstorder.records.checkpoints import StateFile
+from firstorder.records.states import StateFile
 from firstorder.settings import checks
 from tests.conftest import TINY_PARAMS, TRAINING, edit, write_params
 from tests.method.test_evaluation import checkpoint, draws, inner, network, pool  # noqa: F401 (fixtures)
@@ -58,7 +59,7 @@ def on(device: str, given: Problem, dtype: torch.dtype = torch.float64) -> Probl
 
 def run(given: Problem, folder: Path, seed: int = 0) -> Resumable:
     path = folder / f"state-{given.name.replace('/', '-')}-{seed}"
-    return Resumable(dataclasses.replace(given, seed=seed), StateFile(path, "identity"))
+    return Resumable(dataclasses.replace(given, seed=seed), StateFile(path, ("identity",)))
 
 
 def engine(given: Problem) -> LanesEngine:
@@ -67,7 +68,7 @@ def engine(given: Problem) -> LanesEngine:
 
 def plain(given: Problem, folder: Path, seed: int) -> TrainingState:
     return training.train(
-        Resumable(dataclasses.replace(given, seed=seed), StateFile(folder / f"plain-{seed}", "identity"))
+        Resumable(dataclasses.replace(given, seed=seed), StateFile(folder / f"plain-{seed}", ("identity",)))
     )
 
 
@@ -214,7 +215,7 @@ def test_each_seed_draws_from_its_own_pool(problem, tmp_path):  # noqa: F811
     ended = outer_step.train(runs, engine=engine(chosen))
     for mine, found in zip(runs, ended, strict=True):
         expected = training.train(
-            Resumable(mine.problem, StateFile(tmp_path / f"plain-{mine.problem.seed}", "identity"))
+            Resumable(mine.problem, StateFile(tmp_path / f"plain-{mine.problem.seed}", ("identity",)))
         )
         close(found, expected, training.start(mine.problem).parameters)
 
@@ -327,7 +328,7 @@ def test_several_seeds_are_trained_by_one_command(tiny_project, capsys):
         assert made(tiny_project, seed)["peak_memory_bytes"] > 2**20
         assert (tiny_project / f"models/{TRAINING}/seed-{seed}.safetensors").exists()
     side_by_side = [curve(tiny_project, seed) for seed in (0, 1)]
-    assert train("--seed", "1", "0", "--engine", "plain") == 0
+    assert train("--seed", "1", "0", "--engine", "plain", "--again") == 0
     assert [[row[:5] for row in rows] for rows in side_by_side] == [
         [row[:5] for row in curve(tiny_project, seed)] for seed in (0, 1)
     ]
@@ -343,6 +344,7 @@ def test_a_time_limit_stops_with_the_state_saved_and_says_how_to_go_on(tiny_proj
     whole = [curve(tiny_project, seed) for seed in (0, 1)]
     for seed in (0, 1):
         (tiny_project / f"results/curves/{TRAINING}/seed-{seed}.csv").unlink()
+    shutil.rmtree(tiny_project / ".work")
     capsys.readouterr()
     assert train(*command, "--time-limit", "1e-9") == 3
     said = capsys.readouterr().err.splitlines()
@@ -351,6 +353,9 @@ def test_a_time_limit_stops_with_the_state_saved_and_says_how_to_go_on(tiny_proj
     assert not (tiny_project / f"results/curves/{TRAINING}/seed-0.csv").exists()
     assert train(*command) == 0
     assert [curve(tiny_project, seed) for seed in (0, 1)] == whole
+    # The states go when the results are found whole.
+    assert len(list(tiny_project.glob(".work/*/*"))) == 2
+    assert train(*command) == 0
     assert not list(tiny_project.glob(".work/*/*"))
 
 

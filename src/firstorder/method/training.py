@@ -19,6 +19,7 @@ from torch import Tensor
 
 from firstorder.errors import UserError
 from firstorder.method.algorithms import ALGORITHMS, EXTENSIONS, Algorithm, Group, Groups
+from firstorder.method.architectures import ARCHITECTURES
 from firstorder.method.evaluation import Checkpoint, evaluate, evaluation_shape
 from firstorder.method.images import ImagePool, mini_batches, query_images
 from firstorder.method.inner_loop import Engine, InnerLoop, Loss, OptimiserState, Plain
@@ -66,6 +67,17 @@ class Problem:
     engine: Engine = field(default_factory=Plain)  # computes the inner loop
     dtype: torch.dtype = torch.float32  # of parameters and images; float64 compares ways to compute the same
 
+    def __post_init__(self) -> None:
+        """Raise UserError where images are not of the size that the network is made for."""
+        made_for = ARCHITECTURES[self.settings.network]
+        expected = (made_for.channels, made_for.size, made_for.size)
+        for name, pool in self.pools.items():
+            if (found := tuple(pool.images.shape[1:])) != expected:
+                raise UserError(
+                    f"{self.name}: {name} images are {' x '.join(map(str, found))}, network {self.settings.network} "
+                    f"takes {' x '.join(map(str, expected))}; choose another network or data set in params.yaml"
+                )
+
     @property
     def network(self) -> Network:
         """The network as functions of parameters."""
@@ -104,6 +116,7 @@ class TrainingState:
     outer_step: int = 0
     seconds: float = 0.0
     curve: list[list[Any]] = field(default_factory=list)
+    legs: list[dict[str, Any]] = field(default_factory=list)  # where the steps before this process were computed
 
     def to(self, device: torch.device) -> TrainingState:
         """Return it with its tensors on `device`."""
@@ -118,7 +131,7 @@ class TrainingState:
 class Keeper(Protocol):
     """Keeps the state of a training that is not done, so that it goes on after an interruption."""
 
-    def load(self) -> TrainingState | None:
+    def load(self, problem: Problem) -> TrainingState | None:
         """Return the state that was saved last; None where there is none of this very training."""
 
     def save(self, state: TrainingState) -> None:
@@ -134,7 +147,7 @@ class Resumable:
 
     def begin(self) -> TrainingState:
         """Return the state that was kept last or, where there is none, that before the first outer step."""
-        kept = self.keeper.load()
+        kept = self.keeper.load(self.problem)
         return start(self.problem) if kept is None else kept.to(self.problem.device)
 
 
@@ -303,6 +316,8 @@ def train(training: Resumable, track: Track = silent, time_limit: float | None =
                 saved = now
             if out_of_time:
                 break
+        else:
+            training.keeper.save(state)  # so that nothing is lost if writing the results fails
     return state
 
 

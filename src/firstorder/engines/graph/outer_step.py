@@ -282,6 +282,9 @@ def _train_together(
                 saved = time.monotonic()
             if out_of_time:
                 break
+        else:
+            for run, progress in zip(runs, progresses, strict=True):
+                run.keeper.save(progress)  # so that nothing is lost if writing the results fails
 
 
 def _check_finite(step: OuterStep, problems: Sequence[Problem], first: int) -> None:
