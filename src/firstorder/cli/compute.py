@@ -71,7 +71,6 @@ def _write(session: Session, training: Resumable, state: TrainingState, together
     about = session.about(problem)
     path, curve = session.outputs(problem)
     checkpoints.write(path, problem.network, checkpoint_of(problem, state, about))
-    cells.write_rows(curve, CURVE_COLUMNS, state.curve)
     choice = session.choice(problem.name)
     made = {**session.run_information(state.seconds, choice.name), **names, **cells.made_with(about["settings"])}
     made |= {"data_digest": about["data_digest"], "outer_steps": state.outer_step, "together": together}
@@ -79,7 +78,7 @@ def _write(session: Session, training: Resumable, state: TrainingState, together
     legs = session.state_file(problem).legs(state)
     if len(legs) > 1:
         made["legs"] = legs  # computed in several places
-    cells.write_run(curve, made)
+    cells.write_sealed(curve, cells.rows_text(CURVE_COLUMNS, state.curve), made)
     print(f"{path}\n{curve}")
 
 

@@ -253,8 +253,8 @@ class Session:
         """Write recorded rows, how they were made beside them, and say where."""
         from firstorder.records import cells
 
-        cells.write_rows(self.root / path, columns, rows)
-        cells.write_run(self.root / path, run | cells.made_with(resolved))
+        made = run | cells.made_with(resolved)
+        cells.write_sealed(self.root / path, cells.rows_text(columns, rows), made)
         print(self.root / path)
 
     def run_information(self, seconds: float, engine: str | None = None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from firstorder.errors import UserError
-from firstorder.files import replacing
+from firstorder.files import parse_json, replacing
 from firstorder.settings import RECORD, Cell, Mode, Project, digest
 
 SCHEMA = 1
+
+
+REPLACES = "replaces_sha256"  # in a run file, while the result beside it is being replaced
+
+
+class UnfinishedError(UserError):
+    """A result whose replacement was interrupted between its two files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,10 +114,10 @@ def read_record(path: Path) -> CellRecord:
     """
     try:
         content = path.read_bytes()
-        values = json.loads(content.decode("utf-8"))
+        values = parse_json(content.decode("utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such record; compute it with: make cell CELL=... SEED=...") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise _broken(path, f"not valid JSON ({error})") from None
     if not isinstance(values, dict) or values.get("schema") != SCHEMA:
         found = values.get("schema") if isinstance(values, dict) else values
@@ -133,8 +141,10 @@ def check_unedited(path: Path, content: bytes) -> dict[str, Any]:
     A run file without a SHA-256 proves nothing, so it is accepted.
     """
     run = read_run(path)
-    recorded, found = run.get("sha256"), hashlib.sha256(content).hexdigest()
+    recorded, found = run.get("sha256"), _sha256(content)
     if recorded not in (None, found):
+        if run.get(REPLACES) == found:
+            raise UnfinishedError(f"{path}: the process that was to replace it was killed; compute it again")
         beside = path.with_suffix(".run.json").name
         raise _broken(
             path, f"changed after it was recorded: its SHA-256 is {found[:16]}..., {beside} has {recorded[:16]}..."
@@ -146,10 +156,10 @@ def read_run(path: Path) -> dict[str, Any]:
     """Read the run file of `path` (`<name>.run.json` beside it), which says how it was made; empty if there is none."""
     beside = path.with_suffix(".run.json")
     try:
-        run = json.loads(beside.read_text(encoding="utf-8"))
+        run = parse_json(beside.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UserError(
             f"{beside}: not valid JSON ({error}); restore it (git checkout -- {beside}) or delete it"
         ) from None
@@ -186,11 +196,26 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str
 def write_record(root: Path, record: CellRecord, run: Mapping[str, Any]) -> Path:
     """Write a record and its run file; return the record's path."""
     path = root / RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)
-    text = record.to_json()
-    write_run(path, sealed(run, text.encode()))
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+    write_sealed(path, record.to_json(), run)
     return path
+
+
+def write_sealed(path: Path, text: str, run: Mapping[str, Any]) -> None:
+    """Write a result and the run file that seals it.
+
+    The run file is written first and names the content that is replaced. So a process that is killed between the two
+    leaves a pair that is known to be unfinished and is made anew, whereas any other mismatch is an edit and is refused.
+    """
+    content = text.encode("utf-8")
+    replaced = path.exists()
+    if replaced:
+        write_run(path, sealed({**run, REPLACES: _sha256(path.read_bytes())}, content))
+    else:
+        write_run(path, sealed(run, content))
+    with replacing(path) as part:
+        part.write_bytes(content)
+    if replaced:
+        write_run(path, sealed(run, content))
 
 
 def write_run(path: Path, run: Mapping[str, Any]) -> None:
@@ -212,7 +237,7 @@ def made_with(settings: dict[str, Any]) -> dict[str, Any]:
 def sealed(run: Mapping[str, Any], content: bytes) -> dict[str, Any]:
     """Return `run` with the SHA-256 of the file it describes and a digest of itself, which `verify` checks."""
     unsealed = {key: value for key, value in run.items() if key not in ("sha256", "run_digest")}
-    values = {**unsealed, "sha256": hashlib.sha256(content).hexdigest()}
+    values = {**unsealed, "sha256": _sha256(content)}
     return {**values, "run_digest": digest(values)}
 
 
@@ -221,12 +246,24 @@ def run_text(run: Mapping[str, Any]) -> str:
     return json.dumps(run, sort_keys=True, indent=1) + "\n"
 
 
+def rows_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return rows as the text of a small CSV."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a small CSV; the old file stays until the new one is complete."""
-    with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
+    text = rows_text(columns, rows)
+    with replacing(path) as part:
+        part.write_bytes(text.encode("utf-8"))
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _broken(path: Path, why: str) -> UserError:

@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from firstorder.errors import UserError
-from firstorder.files import replacing
+from firstorder.files import parse_json, replacing
 from firstorder.method.evaluation import Checkpoint
 from firstorder.method.inner_loop import OptimiserState
 from firstorder.method.networks import Network
@@ -48,7 +48,7 @@ def read(path: Path, network: Network) -> tuple[Checkpoint, str]:
     try:
         sha = hashlib.sha256(path.read_bytes()).hexdigest()
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})["about"])
+            about = parse_json((file.metadata() or {})["about"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         steps = _steps(about["optimiser_steps"])
     except FileNotFoundError:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from firstorder.errors import UserError
+from firstorder.files import parse_json
 from firstorder.records import cells
 from firstorder.settings import (
     ADAPTATION,
@@ -37,6 +38,7 @@ from firstorder.settings import (
 )
 
 DONE, STALE, MISSING = "done", "stale", "missing"
+UNFINISHED = "a process was killed while it replaced this file"
 UNKNOWN = "nothing beside it says with which settings it was made"
 _DATA = "data_digest"
 _LARGEST_HEADER = 10**6  # bytes; ours have a few thousand
@@ -148,10 +150,13 @@ def difference(root: Path, expected: Expected, record: cells.CellRecord | None =
     if record is None and not path.exists():
         return None
     made: Mapping[str, Any]
-    if path.suffix == ".json":
-        made = vars(record or cells.read_record(path))
-    else:
-        made = cells.check_unedited(path, path.read_bytes())
+    try:
+        if path.suffix == ".json":
+            made = vars(record or cells.read_record(path))
+        else:
+            made = cells.check_unedited(path, path.read_bytes())
+    except cells.UnfinishedError:
+        return UNFINISHED
     if made.get("settings_digest") != digest(expected.wanted):
         return _changed_setting(made, expected.wanted)
     return _changed_data(root, expected.pack, made.get("data_digest"))
@@ -169,7 +174,7 @@ def state(root: Path, *files: Expected) -> str:
 
 def since(difference: str) -> str:
     """Phrase a difference: what has changed since a stale file was made."""
-    if difference == UNKNOWN:
+    if difference in (UNKNOWN, UNFINISHED):
         return difference
     changed = "the data" if difference.startswith(_DATA) else "params.yaml"
     return f"{changed} has changed since: {difference}"
@@ -218,8 +223,8 @@ def model_header(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size)) if size <= _LARGEST_HEADER else {}
-        about = json.loads(header["__metadata__"]["about"])
+            header = parse_json(file.read(size)) if size <= _LARGEST_HEADER else {}
+        about = parse_json(header["__metadata__"]["about"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return about if isinstance(about, dict) else {}

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from firstorder.files import replacing
+from firstorder.files import parse_json, replacing
 from firstorder.method.inner_loop import OptimiserState
 from firstorder.method.training import Problem, TrainingState, start
 
@@ -44,7 +44,7 @@ class StateFile:
         try:
             with safe_open(self.path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-                about = json.loads((file.metadata() or {})["about"])
+                about = parse_json((file.metadata() or {})["about"])
             found = {key: about[key] for key in KEYS if key in about}
             # States of format 1 have neither key. No single flipped bit removes both.
             if found and found != {"format": FORMAT, "sha256": _digest(tensors, about)}:
