@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def test_several_seeds_are_trained_by_one_command(tiny_project, capsys):
         assert run_file(tiny_project, seed)["peak_memory_bytes"] > 2**20
         assert (tiny_project / f"models/{TRAINING}/seed-{seed}.safetensors").exists()
     side_by_side = [curve(tiny_project, seed) for seed in (0, 1)]
-    assert train("--seed", "1", "0", "--engine", "plain") == 0
+    assert train("--seed", "1", "0", "--engine", "plain", "--again") == 0
     assert [[row[:5] for row in rows] for rows in side_by_side] == [
         [row[:5] for row in curve(tiny_project, seed)] for seed in (0, 1)
     ]
@@ -76,6 +77,7 @@ def test_a_time_limit_saves_the_state_and_says_how_to_resume(tiny_project, capsy
     whole = [curve(tiny_project, seed) for seed in (0, 1)]
     for seed in (0, 1):
         (tiny_project / f"results/curves/{TRAINING}/seed-{seed}.csv").unlink()
+    shutil.rmtree(tiny_project / ".work")
     capsys.readouterr()
     assert train(*command, "--time-limit", "1e-9") == 3
     said = capsys.readouterr().err.splitlines()
@@ -84,6 +86,9 @@ def test_a_time_limit_saves_the_state_and_says_how_to_resume(tiny_project, capsy
     assert not (tiny_project / f"results/curves/{TRAINING}/seed-0.csv").exists()
     assert train(*command) == 0
     assert [curve(tiny_project, seed) for seed in (0, 1)] == whole
+    # The states are removed once the results are found complete.
+    assert len(list(tiny_project.glob(".work/*/*"))) == 2
+    assert train(*command) == 0
     assert not list(tiny_project.glob(".work/*/*"))
 
 

@@ -199,3 +199,32 @@ def test_filters_that_do_not_fill_a_vector_are_not_supported(monkeypatch: pytest
     narrow = replace(ARCHITECTURES["omniglot"], filters=24)
     monkeypatch.setitem(ARCHITECTURES, "omniglot", narrow)
     assert native.reason("omniglot") == "24 filters are no multiple of 16"
+
+
+# --- What C would not notice ---
+
+
+@needs_compiler
+def test_what_c_would_read_beyond_is_refused_at_the_border() -> None:
+    loop, parameters, batches = case("omniglot", torch.float32)
+    images, labels = batches[0]
+    state = OptimiserState.fresh(parameters)
+    wrong = [
+        ((images[..., :14, :14], labels), "images have shape"),
+        ((images.expand(-1, -1, 3, -1, -1), labels), "images have shape"),
+        ((images, labels + WAY), f"labels go from .* of {WAY}"),
+        ((images, labels - 1 - labels.max()), "labels go from"),
+        ((images, labels.int()), "type torch.int32"),
+    ]
+    for batch, message in wrong:
+        for call in (
+            lambda batch=batch: inner_loop.gradient(loop, parameters, batch),
+            lambda batch=batch: inner_loop.hessian_product(loop, parameters, batch, parameters),
+            lambda batch=batch: inner_loop.adapt(loop, parameters, state, [batch]),
+        ):
+            with pytest.raises(ValueError, match=message):
+                call()
+    with pytest.raises(ValueError, match="images have shape"):
+        loop.engine.logits(loop, parameters, images[..., :14, :14])
+    with pytest.raises(ValueError, match="a vector has shape"):
+        inner_loop.hessian_product(loop, parameters, batches[0], parameters[:, :-1])

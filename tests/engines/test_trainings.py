@@ -20,7 +20,7 @@ from firstorder.errors import UserError
 from firstorder.method import training
 from firstorder.method.images import ImagePool
 from firstorder.method.training import Problem, Resumable, TrainingState
-from firstorder.records.checkpoints import StateFile
+from firstorder.records.states import StateFile
 from tests.method.test_training import problem, with_query, with_settings  # noqa: F401 (a fixture)
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -49,7 +49,7 @@ def on(device: str, given: Problem, dtype: torch.dtype = torch.float64) -> Probl
 
 def resumable(given: Problem, folder: Path, seed: int = 0) -> Resumable:
     path = folder / f"state-{given.name.replace('/', '-')}-{seed}"
-    return Resumable(dataclasses.replace(given, seed=seed), StateFile(path, "identity"))
+    return Resumable(dataclasses.replace(given, seed=seed), StateFile(path, ("identity",)))
 
 
 def engine(given: Problem) -> LanesEngine:
@@ -58,7 +58,7 @@ def engine(given: Problem) -> LanesEngine:
 
 def plain(given: Problem, folder: Path, seed: int) -> TrainingState:
     return training.train(
-        Resumable(dataclasses.replace(given, seed=seed), StateFile(folder / f"plain-{seed}", "identity"))
+        Resumable(dataclasses.replace(given, seed=seed), StateFile(folder / f"plain-{seed}", ("identity",)))
     )
 
 
@@ -165,7 +165,9 @@ def test_each_seed_draws_from_its_own_pool(problem, tmp_path):  # noqa: F811
     both = [resumable(chosen, tmp_path, 0), resumable(dataclasses.replace(chosen, pools=negative), tmp_path, 1)]
     ended = trainings.train(both, engine=engine(chosen))
     for one, found in zip(both, ended, strict=True):
-        expected = training.train(Resumable(one.problem, StateFile(tmp_path / f"plain-{one.problem.seed}", "identity")))
+        expected = training.train(
+            Resumable(one.problem, StateFile(tmp_path / f"plain-{one.problem.seed}", ("identity",)))
+        )
         close(found, expected, training.start(one.problem).parameters)
 
 

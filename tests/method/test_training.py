@@ -21,7 +21,7 @@ from firstorder.method.training import (
     outer_step,
     start,
 )
-from firstorder.records.checkpoints import StateFile
+from firstorder.records.states import StateFile
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_with_sgd_carried_and_per_lane_are_the_same_training(problem):
 
 def test_the_result_is_the_last_iterate(problem, tmp_path):
     """Taking the four outer steps one by one gives the same parameters."""
-    ended = training.train(Resumable(problem, StateFile(tmp_path / "state", "identity")))
+    ended = training.train(Resumable(problem, StateFile(tmp_path / "state", ("identity",))))
     assert ended.outer_step == 4
     state = start(problem)
     for _ in range(4):
@@ -117,7 +117,7 @@ def test_the_result_is_the_last_iterate(problem, tmp_path):
 
 
 def test_the_curve_is_measured_on_schedule_in_both_pools_and_modes(problem, tmp_path):
-    rows = training.train(Resumable(problem, StateFile(tmp_path / "state", "identity"))).curve
+    rows = training.train(Resumable(problem, StateFile(tmp_path / "state", ("identity",)))).curve
     assert [row[:5] for row in rows] == [
         [step, pool, mode, 1, 3]
         for step in (2, 4)
@@ -130,14 +130,15 @@ def test_the_curve_is_measured_on_schedule_in_both_pools_and_modes(problem, tmp_
 def test_measuring_more_often_does_not_change_the_training(problem, tmp_path):
     often = with_settings(problem, curve=dataclasses.replace(problem.settings.curve, every=1))
     ends = [
-        training.train(Resumable(p, StateFile(tmp_path / "state", "identity"))).parameters for p in (problem, often)
+        training.train(Resumable(p, StateFile(tmp_path / f"{p.settings.curve.every}", ("identity",)))).parameters
+        for p in (problem, often)
     ]
     assert torch.equal(*ends)
 
 
 def test_untrained_is_the_initial_network(problem, tmp_path):
     chosen = with_settings(problem, algorithm="untrained", outer_steps=0)
-    ended = training.train(Resumable(chosen, StateFile(tmp_path / "state", "identity")))
+    ended = training.train(Resumable(chosen, StateFile(tmp_path / "state", ("identity",))))
     assert torch.equal(ended.parameters[0], problem.network.initial(0))
     assert ended.optimiser.steps == 0
     assert ended.curve == []
@@ -231,7 +232,7 @@ def test_every_algorithm_resumes_after_an_interruption_with_the_same_bytes(probl
         chosen = with_query(problem, algorithm, outer_optimiser="adam", outer_step_size=0.001, truncation_order=order)
     elif algorithm == "last_step":
         chosen = with_query(problem, algorithm, inner_optimiser="adam")
-    whole = training.train(Resumable(chosen, StateFile(tmp_path / "whole", "identity")))
+    whole = training.train(Resumable(chosen, StateFile(tmp_path / "whole", ("identity",))))
     monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", -1.0)
     original = training.outer_step
 
@@ -242,9 +243,9 @@ def test_every_algorithm_resumes_after_an_interruption_with_the_same_bytes(probl
 
     monkeypatch.setattr(training, "outer_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        training.train(Resumable(chosen, StateFile(tmp_path / "state", "identity")))
+        training.train(Resumable(chosen, StateFile(tmp_path / "state", ("identity",))))
     monkeypatch.setattr(training, "outer_step", original)
-    resumed = training.train(Resumable(chosen, StateFile(tmp_path / "state", "identity")))
+    resumed = training.train(Resumable(chosen, StateFile(tmp_path / "state", ("identity",))))
     assert torch.equal(resumed.parameters, whole.parameters)
     assert torch.equal(resumed.optimiser.second_moments, whole.optimiser.second_moments)
     assert resumed.curve == whole.curve

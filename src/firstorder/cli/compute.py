@@ -25,6 +25,7 @@ OUT_OF_TIME = 3  # exit code of a training that --time-limit stopped
     DEVICE,
     ENGINE,
     COMPILE,
+    argument("--again", action="store_true", help="train anew, whatever is there"),
     argument("--time-limit", type=float, metavar="SECONDS", help="stop then, state saved, with exit code 3"),
 )
 def train(arguments: Arguments) -> int:
@@ -32,7 +33,16 @@ def train(arguments: Arguments) -> int:
     session, name = Session.of(arguments), arguments.training
     seeds = list(dict.fromkeys(arguments.seed))
     problems = session.problems(name, seeds)
-    trainings = [session.resumable(problem) for problem in problems]
+    trainings = []
+    for problem in problems:
+        done = not arguments.again and session.is_done(problem)
+        if done or arguments.again:
+            # The state of a training that has ended stays until its results are found whole, which is here.
+            session.state_file(problem).discard()
+        if done:
+            print(*session.outputs(problem), sep="\n")
+        else:
+            trainings.append(session.resumable(problem))
     code = 0
     ended = session.choice(name).train(trainings, progress.shown, arguments.time_limit)
     for training, state in zip(trainings, ended, strict=True):
@@ -59,16 +69,16 @@ def _write(session: Session, training: Resumable, state: TrainingState, together
     problem: Problem = training.problem
     names = {"training": problem.name, "seed": problem.seed}
     about = session.about(problem)
-    path = session.root / settings.MODEL.format(**names)
+    path, curve = session.outputs(problem)
     checkpoints.write(path, problem.network, checkpoint_of(problem, state, about))
-    curve = session.root / settings.CURVE.format(**names)
-    cells.write_rows(curve, CURVE_COLUMNS, state.curve)
     choice = session.choice(problem.name)
     made = {**session.run_information(state.seconds, choice.name), **names, **cells.made_with(about["settings"])}
     made |= {"data_digest": about["data_digest"], "outer_steps": state.outer_step, "together": together}
     made |= {"checkpoint_digest": dvc.hash_of(path, "sha256")}
-    cells.write_run(curve, made)
-    session.state_file(problem).discard()
+    legs = session.state_file(problem).legs(state)
+    if len(legs) > 1:
+        made["legs"] = legs  # computed in several places
+    cells.write_sealed(curve, cells.rows_text(CURVE_COLUMNS, state.curve), made)
     print(f"{path}\n{curve}")
 
 
@@ -88,5 +98,5 @@ def evaluate(arguments: Arguments) -> None:
     run = session.run_information(time.monotonic() - start, inner.engine.name)
     for mode, correct in counts.items():
         right = evaluation.histogram(correct, draws.shape.way * draws.shape.query)
-        record = cells.make_record(session.project, (name, mode, arguments.seed), trained.digests, right)
+        record = cells.make_record(session.project, settings.Cell(name, mode, arguments.seed), trained.digests, right)
         print(cells.write_record(session.root, record, run))

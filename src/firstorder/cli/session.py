@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from firstorder.method.evaluation import Checkpoint
     from firstorder.method.tasks import Draws
     from firstorder.method.training import Problem, Resumable
-    from firstorder.records.checkpoints import StateFile
+    from firstorder.records.states import StateFile
     from firstorder.settings import EvaluationSettings, Project
 
 Arguments = argparse.Namespace
@@ -162,6 +162,7 @@ class Session:
             "training_digest": settings.digest(self.project.settings_of_training(chosen.training)),
         }
         checkpoints.check_made_of(checkpoint, path, {**digests, "seed": seed})
+        self._check_recorded(problem, checkpoint_digest)
         draws = Draws(
             title=f"{evaluation} seed {seed}",
             shape=evaluation_shape(problem.pools["meta-test"], problem.settings.way, chosen),
@@ -172,6 +173,45 @@ class Session:
         )
         digests["checkpoint_digest"] = checkpoint_digest
         return Trained(problem, checkpoint.to(self.device), draws, digests)
+
+    def _check_recorded(self, problem: Problem, checkpoint_digest: str) -> None:
+        """Raise UserError unless a checkpoint is the one that the training's run file names, where there is one.
+
+        A training's last state is kept until here, where its checkpoint is found whole.
+        """
+        from firstorder.records import cells
+
+        path, curve = self.outputs(problem)
+        recorded = cells.read_run(curve).get("checkpoint_digest")
+        if recorded == checkpoint_digest:
+            self.state_file(problem).discard()
+        elif recorded is not None:
+            raise UserError(
+                f"{path}: its SHA-256 is {checkpoint_digest[:16]}..., expected {str(recorded)[:16]}... as "
+                f"{curve.with_suffix('.run.json')} says; get the right one back (dvc pull --force {path}.dvc), or make "
+                f"it anew: firstorder train {problem.name} --seed {problem.seed} --again"
+            )
+
+    def outputs(self, problem: Problem) -> tuple[Path, Path]:
+        """Return where a training's checkpoint and its curve are written."""
+        names = {"training": problem.name, "seed": problem.seed}
+        return self.root / settings.MODEL.format(**names), self.root / settings.CURVE.format(**names)
+
+    def is_done(self, problem: Problem) -> bool:
+        """Say whether a training's checkpoint and curve are there, whole, and made of the settings and data of now."""
+        from firstorder.records import cells, checkpoints, freshness
+        from firstorder.upkeep import dvc
+
+        path, curve = self.outputs(problem)
+        if not (path.exists() and curve.exists()):
+            return False
+        try:
+            expected = freshness.curve(self.project, problem.name, problem.seed)
+            fresh = freshness.difference(self.root, expected) is None
+            checkpoints.read(path, problem.network)
+        except UserError:
+            return False
+        return fresh and cells.read_run(curve).get("checkpoint_digest") == dvc.hash_of(path, "sha256")
 
     def about(self, problem: Problem) -> dict[str, Any]:
         """Say what a training is made of: all that its outcome depends on, the device excepted."""
@@ -186,11 +226,15 @@ class Session:
 
     def state_file(self, problem: Problem) -> StateFile:
         """Return what keeps the state of a training that is not done."""
-        from firstorder.records.checkpoints import StateFile
+        from firstorder.records.states import StateFile
 
         about = self.about(problem)
-        identity = settings.digest({**about, "device": self.device.type})
-        return StateFile(self.root / ".work" / about["training_digest"] / f"seed-{problem.seed}.safetensors", identity)
+        # States of format 1 name the kind of device, and none went on from one kind to another.
+        older = tuple(settings.digest({**about, "device": kind}) for kind in ("cpu", "cuda"))
+        path = self.root / ".work" / about["training_digest"] / f"seed-{problem.seed}.safetensors"
+        run = self.run_information(0, self.choice(problem.name).name)
+        place = {key: run[key] for key in ("device", "engine", "machine", "versions", "commit")}
+        return StateFile(path, (settings.digest(about), *older), place)
 
     def resumable(self, problem: Problem) -> Resumable:
         """Return a training that goes on where it was interrupted."""
@@ -209,8 +253,8 @@ class Session:
         """Write recorded rows, how they were made beside them, and say where."""
         from firstorder.records import cells
 
-        cells.write_rows(self.root / path, columns, rows)
-        cells.write_run(self.root / path, run | cells.made_with(resolved))
+        made = run | cells.made_with(resolved)
+        cells.write_sealed(self.root / path, cells.rows_text(columns, rows), made)
         print(self.root / path)
 
     def run_information(self, seconds: float, engine: str | None = None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from firstorder.errors import UserError
 from firstorder.method.algorithms import ALGORITHMS, EXTENSIONS, Algorithm, Group, Groups
+from firstorder.method.architectures import ARCHITECTURES
 from firstorder.method.evaluation import Checkpoint, evaluate, evaluation_shape, mean_accuracy
 from firstorder.method.images import ImagePool, mini_batches, query_images
 from firstorder.method.inner_loop import Engine, InnerLoop, Loss, OptimiserState, Plain
@@ -63,6 +64,17 @@ class Problem:
     engine: Engine = field(default_factory=Plain)  # computes the inner loop
     dtype: torch.dtype = torch.float32  # of parameters and images; float64 serves to compare engines
 
+    def __post_init__(self) -> None:
+        """Raise UserError where images are not of the size that the network is made for."""
+        made_for = ARCHITECTURES[self.settings.network]
+        expected = (made_for.channels, made_for.size, made_for.size)
+        for name, pool in self.pools.items():
+            if (found := tuple(pool.images.shape[1:])) != expected:
+                raise UserError(
+                    f"{self.name}: {name} images are {' x '.join(map(str, found))}, network {self.settings.network} "
+                    f"takes {' x '.join(map(str, expected))}; choose another network or data set in params.yaml"
+                )
+
     @property
     def network(self) -> Network:
         """The network that is trained."""
@@ -104,6 +116,7 @@ class TrainingState:
     outer_step: int = 0
     seconds: float = 0.0
     curve: list[list[Any]] = field(default_factory=list)
+    legs: list[dict[str, Any]] = field(default_factory=list)  # where the steps before this process were computed
 
     def to(self, device: torch.device) -> TrainingState:
         """Return the state with its tensors on `device`."""
@@ -118,7 +131,7 @@ class TrainingState:
 class Keeper(Protocol):
     """Stores the state of an unfinished training, so that it can be resumed after an interruption."""
 
-    def load(self) -> TrainingState | None:
+    def load(self, problem: Problem) -> TrainingState | None:
         """Return the last saved state of this training, or None."""
 
     def save(self, state: TrainingState) -> None:
@@ -134,7 +147,7 @@ class Resumable:
 
     def begin(self) -> TrainingState:
         """Return the last saved state or, if there is none, the state before the first outer step."""
-        kept = self.keeper.load()
+        kept = self.keeper.load(self.problem)
         return start(self.problem) if kept is None else kept.to(self.problem.device)
 
 
@@ -285,6 +298,8 @@ def train(training: Resumable, track: Track = silent, time_limit: float | None =
                 saved = now
             if out_of_time:
                 break
+        else:
+            training.keeper.save(state)  # nothing is lost if writing the results fails
     return state
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from firstorder.errors import UserError
+from firstorder.files import parse_json
 
 PLACE = ".work/locks"
 FOLDER, REPORT = "folder", "report"
@@ -85,7 +86,7 @@ def _holder(path: Path) -> str | None:
     """Say who holds one lock alone; None if nobody does."""
     with path.open("rb") as file, suppress(OSError, ValueError, KeyError):
         if not _try(file.fileno(), fcntl.LOCK_SH):
-            about: dict[str, Any] = json.loads(file.read())
+            about: dict[str, Any] = parse_json(file.read())
             return f"process {about['pid']} ({about['told']}) since {about['since']}"
     return None
 

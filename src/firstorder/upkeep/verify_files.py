@@ -6,7 +6,6 @@ official ones are judged by the drawings in them. No torch: of a checkpoint the 
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from firstorder.data import archives, omniglot, packs
 from firstorder.errors import UserError
+from firstorder.files import parse_json
 from firstorder.progress import Track
 from firstorder.records.cells import CellRecord
 from firstorder.records.freshness import model_header
@@ -136,7 +136,7 @@ def _header(path: Path) -> Any:
     """Read the header of a safetensors file: JSON whose length its first eight bytes tell."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        return json.loads(file.read(length)) if length <= LARGEST_HEADER else {}
+        return parse_json(file.read(length)) if length <= LARGEST_HEADER else {}
 
 
 def _train_again(place: Place, training: str, seed: int) -> str:

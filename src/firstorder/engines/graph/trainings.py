@@ -102,6 +102,9 @@ def _train_together(begun: Sequence[Begun], engine: LanesEngine, track: Track, t
                 saved = time.monotonic()
             if out_of_time:
                 break
+        else:
+            for one in begun:
+                one.training.keeper.save(one.state)  # nothing is lost if writing the results fails
 
 
 def check_finite(step: OuterStep, problems: Sequence[Problem], first: int) -> None:

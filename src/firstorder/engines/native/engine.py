@@ -172,6 +172,8 @@ class NativeEngine(ByHand):
             state = OptimiserState(moments, state.steps + steps)
         room = self.workspace(adapted, batch)
         mask = None if inner.adapted is None else inner.adapted.to(adapted.dtype).contiguous()
+        self._check(images, labels, (lanes, steps, batch))
+        _check_vectors(room.parameters, adapted.dtype, adapted, gradient, moments, mask)
         for lane in range(lanes):
             room.code.net_adapt(
                 room.net,
@@ -186,6 +188,24 @@ class NativeEngine(ByHand):
                 _at(gradient),
             )
         return adapted, state
+
+    def _check(self, images: Tensor, labels: Tensor | None, outer: tuple[int, ...]) -> None:
+        """Raise ValueError where C would read beyond images [*outer, channels, size, size] or labels [*outer]."""
+        size, channels = self.architecture.size, self.architecture.channels
+        if tuple(images.shape) != (*outer, channels, size, size) or not _is_readable(images):
+            raise ValueError(
+                f"engine native: images have shape {tuple(images.shape)} on {images.device}, expected "
+                f"{(*outer, channels, size, size)} on the CPU"
+            )
+        if labels is None:
+            return
+        if tuple(labels.shape) != outer or labels.dtype != torch.int64 or not _is_readable(labels):
+            raise ValueError(
+                f"engine native: labels have shape {tuple(labels.shape)} and type {labels.dtype}, expected {outer} and "
+                "torch.int64"
+            )
+        if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < self.way:
+            raise ValueError(f"engine native: labels go from {int(labels.min())} to {int(labels.max())} of {self.way}")
 
     def gradient(self, inner: InnerLoop, parameters: Tensor, batch: Any) -> Tensor:
         """Take the forward and the backward pass."""
@@ -205,6 +225,8 @@ class NativeEngine(ByHand):
         room = self.workspace(parameters, count)
         call: Callable[..., None] = getattr(room.code, function)
         vectors = tuple(vector.expand(lanes, -1).contiguous() for vector in vectors)
+        self._check(images, labels, (lanes, count))
+        _check_vectors(room.parameters, parameters.dtype, parameters, result, *vectors)
         for lane in range(lanes):
             more = [_at(vector[lane]) for vector in vectors]
             call(
@@ -225,11 +247,30 @@ class NativeEngine(ByHand):
         images = images.to(parameters.dtype).contiguous()
         result = parameters.new_empty(lanes, count, self.way)
         room = self.workspace(parameters, count)
+        self._check(images, None, (lanes, count))
+        _check_vectors(room.parameters, parameters.dtype, parameters)
         for lane in range(lanes):
             room.code.net_logits(
                 room.net, _at(parameters[lane]), _at(images[lane]), ctypes.c_int(count), _at(result[lane])
             )
         return result
+
+
+def _check_vectors(parameters: int, dtype: torch.dtype, *vectors: Tensor | None) -> None:
+    """Raise ValueError where C would read or write beyond vectors [..., parameters], or as another type."""
+    for vector in vectors:
+        if vector is not None and not (
+            vector.shape[-1] == parameters and vector.dtype == dtype and _is_readable(vector)
+        ):
+            raise ValueError(
+                f"engine native: a vector has shape {tuple(vector.shape)}, type {vector.dtype} on {vector.device}; "
+                f"expected {parameters} numbers of type {dtype}, contiguous, on the CPU"
+            )
+
+
+def _is_readable(tensor: Tensor) -> bool:
+    """Say whether C can read a tensor through its address."""
+    return tensor.device.type == "cpu" and tensor.is_contiguous()
 
 
 def _at(tensor: Tensor) -> ctypes.c_void_p:
