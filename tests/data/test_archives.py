@@ -132,7 +132,7 @@ def test_second_address_is_tried_when_the_first_fails(server: Server, folder: Pa
 
 
 def test_bytes_are_shown_as_they_arrive(server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(archives, "CHUNK_BYTES", 100)
     server.files["/images.zip"] = WHOLE
     opened: list[tuple[str, int, str]] = []
     steps: list[int] = []
@@ -327,7 +327,7 @@ def test_link_is_refused(tmp_path: Path) -> None:
 def test_name_that_comes_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "images.zip"
     path.write_bytes(zipped({"top/a.png": b"one", "top/b.png": b"two"}).replace(b"top/b.png", b"top/a.png"))
-    assert "its name comes twice" in message_of(lambda: next(members(path)))
+    assert "its name occurs twice" in message_of(lambda: next(members(path)))
 
 
 def test_member_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:

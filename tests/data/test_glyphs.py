@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from firstorder.data import glyphs, packs
+from firstorder.data import glyphs, packs, thinning
 from firstorder.errors import UserError
 
 SOME = [0x41, 0x3B1, 0x416, 0x5D0, 0x148B]  # Latin A, Greek alpha, Cyrillic Zhe, Hebrew alef, Canadian ci
@@ -169,7 +169,7 @@ def test_thinning_keeps_parts_and_holes_and_makes_lines():
     picture[0, 9:21, 9:17] = False  # a thick ring
     picture[0, 10:14, 30:34] = True  # a dot
     picture[0, 18:20, 30:32] = True  # a dot of four pixels
-    thinned = glyphs.thin(picture)[0]
+    thinned = thinning.thin(picture)[0]
     assert not (thinned & ~picture[0]).any()
     assert parts(thinned) == 3
     assert thinned[:, 28:].sum() == 2
@@ -179,8 +179,8 @@ def test_thinning_keeps_parts_and_holes_and_makes_lines():
 
 def test_thinning_leaves_a_thin_line_but_for_its_ends():
     line = squares("." * 15, "." + "#" * 13 + ".", "." * 15)
-    left = squares("." * 15, "." * (1 + glyphs.PRUNED) + "#" * (13 - 2 * glyphs.PRUNED) + "." * 4, "." * 15)
-    np.testing.assert_array_equal(glyphs.thin(line), left)
+    left = squares("." * 15, "." * (1 + thinning.PRUNED) + "#" * (13 - 2 * thinning.PRUNED) + "." * 4, "." * 15)
+    np.testing.assert_array_equal(thinning.thin(line), left)
 
 
 def test_differing_counts_line_pixels_that_are_far_and_ignores_quarter_turns():

@@ -1,9 +1,9 @@
-"""The forms in which people have mini-ImageNet: class folders, tars in a tar, and the three cache pickles.
+"""The forms in which mini-ImageNet is distributed: class folders, tars in a tar, and the three cache pickles. No torch.
 
-A newcomer would get wrong: an image's class is the WordNet id of the folder it lies in (or that its name begins with),
-whatever the folders above are called; copies are about whose `train/` and `val/` hold parts of the same classes. Ravi
-and Larochelle's names (n0153282900000005.jpg) are not ILSVRC's: the last eight digits count the images of the class in
-ILSVRC-2012, sorted by their number, from 1. Nothing is unpacked to disk. No torch.
+Two surprises. An image's class is the WordNet id of its folder (or the beginning of its name), whatever the folders
+above are called: some copies have parts of the same classes in `train/` and `val/`. Ravi and Larochelle's names
+(n0153282900000005.jpg) are not ILSVRC's: their last eight digits are the rank, from 1, among the images of that class
+in ILSVRC-2012, sorted by their number. Nothing is unpacked to disk.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ DOWNLOAD_AGAIN = "get it again from where it came"
 
 @dataclass(frozen=True)
 class Found:
-    """One image of the source: its class, file name, place for messages, and how to get its content.
+    """One image of the source: its class, file name, place (for messages), and a function that gets its content.
 
-    The content is the bytes of an image file, or pixels uint8 [height, width, 3] where the source holds pixels.
+    The content is the bytes of an image file or, if the source has pixels, uint8 [height, width, 3].
     """
 
     class_id: str
@@ -49,7 +49,7 @@ class Found:
     get: Callable[[], bytes | Images]
 
     def content(self) -> bytes | Images:
-        """Return the content; raises UserError, naming the image, where the archive around it is damaged."""
+        """Return the content; raises UserError, naming the image, if the archive around it is damaged."""
         try:
             return self.get()
         except DAMAGED as error:
@@ -58,7 +58,7 @@ class Found:
 
 @dataclass(frozen=True)
 class _Entry:
-    """One file or folder of a folder or archive; `open` is None for a folder."""
+    """One file or folder in a folder or archive; `open` is None for a folder."""
 
     path: PurePosixPath
     open: Callable[[], IO[bytes]] | None
@@ -67,10 +67,10 @@ class _Entry:
 
 @contextmanager
 def opened(source: Path, classes: Collection[str], *, chosen: bool = False) -> Iterator[list[Found]]:
-    """Give the images of `source` in the order in which they lie there; archives stay open for the block.
+    """Give the images of `source`, in its order; archives stay open within the `with` statement.
 
-    `chosen` says that the caller will choose among them by name, as it must where whole classes of ILSVRC-2012 are
-    found; then other classes than `classes` are passed over.
+    `chosen` says that the caller will select images by name, which is required if the source has whole classes of
+    ILSVRC-2012. Then classes that are not among `classes` are skipped.
 
     Raises UserError, naming the place, for a missing or damaged source, an image or folder of a class that is not
     among `classes`, a class folder without images, a file name that contradicts its folder, tars of classes unless
@@ -87,7 +87,7 @@ def opened(source: Path, classes: Collection[str], *, chosen: bool = False) -> I
 
 
 def _listed(source: Path, stack: ExitStack, classes: Collection[str], *, chosen: bool) -> list[Found]:
-    """List the images of a folder or archive, tars of classes inside it included."""
+    """List the images of a folder or archive, including those in tars of classes inside it."""
     with _reading(source):
         entries = list(_entries(source, stack))
         found, folders, seen = [], set(), set()
@@ -122,7 +122,7 @@ def _listed(source: Path, stack: ExitStack, classes: Collection[str], *, chosen:
 
 
 def _entries(source: Path, stack: ExitStack) -> Iterator[_Entry]:
-    """List a folder, zip or tar; hidden files, and what archivers of the Mac add, are left out."""
+    """List a folder, zip or tar without hidden files and without what archivers on a Mac add."""
     if source.is_dir():
         found = _in_folder(source)
     elif zipfile.is_zipfile(source):
@@ -178,7 +178,7 @@ def _in_tar(file: IO[bytes], class_id: str, where: str, stack: ExitStack) -> lis
 
 
 def _class_of(entry: _Entry, source: Path) -> str | None:
-    """Return the class of an image, class folder or tar of a class; None for what is none of these."""
+    """Return the class of an image, class folder or tar of a class; None for anything else."""
     folders = entry.path.parts[:-1] if entry.open else entry.path.parts
     by_folder = next((part for part in reversed(folders) if CLASS_ID.fullmatch(part)), None)
     if entry.open is None:
@@ -190,7 +190,7 @@ def _class_of(entry: _Entry, source: Path) -> str | None:
     if entry.path.suffix == ".tar" and name == f"{by_name}.tar":
         return by_name
     if by_folder or (by_name and entry.path.suffix.lower() in SUFFIXES):
-        return by_folder or by_name  # whatever lies in a class folder has to be an image
+        return by_folder or by_name  # every file in a class folder must be an image
     if entry.path.suffix.lower() in SUFFIXES:
         raise UserError(f"{source}: {entry.path}: an image of no class; expected a folder named by WordNet id above it")
     return None
@@ -209,7 +209,7 @@ def _image(entry: _Entry, class_id: str, where: str) -> Found:
 
 
 def _check_folders(source: Path, folders: Collection[PurePosixPath], entries: Sequence[_Entry]) -> None:
-    """Refuse class folders that hold nothing: something has gone wrong in making or copying them."""
+    """Raise UserError for an empty class folder, which means that a copy went wrong."""
     filled = {folder for entry in entries if entry.open for folder in entry.path.parents}
     for folder in sorted(folders):
         if folder not in filled:
@@ -217,7 +217,7 @@ def _check_folders(source: Path, folders: Collection[PurePosixPath], entries: Se
 
 
 def _caches(source: Path) -> list[Path]:
-    """Return the three pickles if `source` is one of them or holds one; raises UserError if others are missing."""
+    """Return the three pickles if `source` is or contains one of them; raises UserError if others are missing."""
     folder = source.parent if source.name in CACHES else source
     paths = [folder / name for name in CACHES]
     there = [path for path in paths if path.is_file()]
@@ -230,8 +230,8 @@ def _caches(source: Path) -> list[Path]:
 def _cached(path: Path, classes: Collection[str]) -> list[Found]:
     """List the images of one cache pickle: image_data uint8 [n, height, width, 3] and class_dict id -> indices.
 
-    Keys may be bytes: a cache of Python 2 has them when it was loaded with encoding="bytes" and saved again. Raises
-    UserError for anything else in the pickle.
+    Keys may be bytes, as in a cache of Python 2 that was loaded with encoding="bytes" and saved again. Raises UserError
+    if the pickle contains anything else.
     """
     cache = _with_text_keys(safe_pickle.read(path))
     images, of_class = (cache.get(key) if isinstance(cache, dict) else None for key in ("image_data", "class_dict"))
@@ -259,14 +259,14 @@ def _cached(path: Path, classes: Collection[str]) -> list[Found]:
             raise UserError(f"{path}: class_dict: {class_id}: expected a list of whole numbers; {DOWNLOAD_AGAIN}")
         found += [(number, class_id) for number in numbers]
         if len(found) > len(images):
-            break  # one list may stand under many classes: do not add it up
+            break  # one list may be used for many classes, so stop before the sum becomes huge
     if sorted(index for index, _ in found) != list(range(len(images))):
         raise UserError(f"{path}: class_dict must name each of the {len(images):,} images once; {DOWNLOAD_AGAIN}")
     return [Found(c, f"{i:08}", f"{path}: image {i}", partial(images.__getitem__, i)) for i, c in sorted(found)]
 
 
 def _with_text_keys(value: Any) -> Any:
-    """Return a dict with its keys of bytes as texts, each byte one character; anything else as it is."""
+    """Return a dict with its bytes keys decoded, one character per byte; anything else unchanged."""
     if not isinstance(value, dict):
         return value
     return {key.decode("latin1") if isinstance(key, bytes) else key: each for key, each in value.items()}
@@ -274,7 +274,7 @@ def _with_text_keys(value: Any) -> Any:
 
 @contextmanager
 def _reading(source: Path) -> Iterator[None]:
-    """Turn whatever a missing or damaged archive may raise into a UserError that names it."""
+    """Convert every exception of a missing or damaged archive into a UserError that names it."""
     try:
         yield
     except FileNotFoundError as error:
