@@ -216,7 +216,7 @@ def test_making_the_pack_again_gives_the_same_digest_and_shows_progress(pack):
         def __exit__(self, *error):
             return None
 
-        def advance(self, units=1, note=""):
+        def advance(self, units=1, status=""):
             counted.append(-units)
 
     assert glyphs.make_pack(Counting()).digest() == pack.digest()
