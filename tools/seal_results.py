@@ -37,7 +37,7 @@ def seal(folder: Path) -> None:
             write_run(made, sealed(run, made.read_bytes()))
             print(f"sealed: {run_file}")
         else:
-            print(f"left: {run_file}; it or {made.name} is not committed as it is; commit both first")
+            print(f"left: {run_file}; Git does not have it and {made.name} as they are; commit them first")
 
 
 if __name__ == "__main__":
