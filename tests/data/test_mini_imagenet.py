@@ -23,7 +23,7 @@ from firstorder import settings
 from firstorder.__main__ import main
 from firstorder.data import packs
 from firstorder.data.mini_imagenet import CENSUS_COLUMNS, SPLITS, CensusRow, make_pack, read_names
-from firstorder.data.mini_imagenet_sources import CACHES
+from firstorder.data.mini_imagenet_caches import NAMES as CACHES
 from firstorder.data.packs import Pack
 from firstorder.errors import UserError
 from firstorder.method.images import ImagePool

@@ -19,21 +19,17 @@ from dataclasses import dataclass
 from functools import partial
 from os import walk
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 
-import numpy as np
-
-from firstorder.data import safe_pickle
+from firstorder.data import mini_imagenet_caches
+from firstorder.data.mini_imagenet_caches import DOWNLOAD_AGAIN
 from firstorder.data.packs import Images
 from firstorder.errors import UserError
 
 CLASS_ID = re.compile(r"n\d{8}")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 LARGEST_IMAGE_BYTES = 64 << 20
-MOST_IMAGES_OF_A_CLASS = 1300  # ILSVRC-2012 has no more
-CACHES = tuple(f"mini-imagenet-cache-{split}.pkl" for split in ("train", "val", "test"))
 DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, RuntimeError)
-DOWNLOAD_AGAIN = "get it again from where it came"
 
 
 @dataclass(frozen=True)
@@ -77,7 +73,7 @@ def opened(source: Path, classes: Collection[str], *, chosen: bool = False) -> I
     `chosen`, and pickles that are refused, incomplete or inconsistent.
     """
     with ExitStack() as stack:
-        caches = _caches(source)
+        caches = mini_imagenet_caches.paths(source)
         if caches and chosen:
             raise UserError(f"{source}: the cache pickles hold no file names to choose by; leave out --names")
         if caches:
@@ -116,7 +112,7 @@ def _listed(source: Path, stack: ExitStack, classes: Collection[str], *, chosen:
     if not found:
         raise UserError(
             f"{source}: no images found; expected images in folders named by WordNet id (n01532829), tars of such "
-            f"classes, or {', '.join(CACHES)}"
+            f"classes, or {', '.join(mini_imagenet_caches.NAMES)}"
         )
     return found
 
@@ -216,60 +212,13 @@ def _check_folders(source: Path, folders: Collection[PurePosixPath], entries: Se
             raise UserError(f"{source}: {folder}: a class folder with no images; fill it or take it out")
 
 
-def _caches(source: Path) -> list[Path]:
-    """Return the three pickles if `source` is or contains one of them; raises UserError if others are missing."""
-    folder = source.parent if source.name in CACHES else source
-    paths = [folder / name for name in CACHES]
-    there = [path for path in paths if path.is_file()]
-    if there and len(there) < len(paths):
-        missing = ", ".join(path.name for path in paths if path not in there)
-        raise UserError(f"{folder}: has {there[0].name} but not {missing}; the three belong together")
-    return there
-
-
 def _cached(path: Path, classes: Collection[str]) -> list[Found]:
-    """List the images of one cache pickle: image_data uint8 [n, height, width, 3] and class_dict id -> indices.
-
-    Keys may be bytes, as in a cache of Python 2 that was loaded with encoding="bytes" and saved again. Raises UserError
-    if the pickle contains anything else.
-    """
-    cache = _with_text_keys(safe_pickle.read(path))
-    images, of_class = (cache.get(key) if isinstance(cache, dict) else None for key in ("image_data", "class_dict"))
-    if not isinstance(images, np.ndarray) or not isinstance(of_class, dict):
-        raise UserError(f"{path}: expected a dict of image_data, an array, and class_dict, a dict; {DOWNLOAD_AGAIN}")
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-        raise UserError(
-            f"{path}: image_data: expected uint8 [n, 84, 84, 3], found {images.dtype} {list(images.shape)}; "
-            f"{DOWNLOAD_AGAIN}"
-        )
-    if len(images) > MOST_IMAGES_OF_A_CLASS * len(classes):
-        raise UserError(
-            f"{path}: image_data: has {len(images):,} images, expected at most {MOST_IMAGES_OF_A_CLASS:,} a class; "
-            f"{DOWNLOAD_AGAIN}"
-        )
-    found: list[tuple[int, str]] = []
-    for class_id, indices in _with_text_keys(of_class).items():
-        if class_id not in classes:
-            raise UserError(
-                f"{path}: class {class_id[:40]!r} is not among the {len(classes)} of mini-ImageNet; take it out"
-            )
-        whole = isinstance(indices, np.ndarray) and indices.dtype.kind in "iu" and indices.size <= len(images)
-        numbers = indices.tolist() if whole else indices
-        if not isinstance(numbers, list) or not all(type(number) is int for number in numbers):
-            raise UserError(f"{path}: class_dict: {class_id}: expected a list of whole numbers; {DOWNLOAD_AGAIN}")
-        found += [(number, class_id) for number in numbers]
-        if len(found) > len(images):
-            break  # one list may be used for many classes, so stop before the sum becomes huge
-    if sorted(index for index, _ in found) != list(range(len(images))):
-        raise UserError(f"{path}: class_dict must name each of the {len(images):,} images once; {DOWNLOAD_AGAIN}")
-    return [Found(c, f"{i:08}", f"{path}: image {i}", partial(images.__getitem__, i)) for i, c in sorted(found)]
-
-
-def _with_text_keys(value: Any) -> Any:
-    """Return a dict with its bytes keys decoded, one character per byte; anything else unchanged."""
-    if not isinstance(value, dict):
-        return value
-    return {key.decode("latin1") if isinstance(key, bytes) else key: each for key, each in value.items()}
+    """List the images of one cache pickle, which have numbers instead of file names."""
+    cache = mini_imagenet_caches.read(path, classes)
+    return [
+        Found(class_id, f"{number:08}", f"{path}: image {number}", partial(cache.images.__getitem__, number))
+        for number, class_id in enumerate(cache.class_ids)
+    ]
 
 
 @contextmanager
