@@ -116,5 +116,5 @@ def test_figure_4_takes_the_last_measurement_of_meta_test_tasks(tmp_path: Path, 
 
 
 def test_variants_are_told_apart_by_colour_marker_and_line() -> None:
-    colours = [style.in_turn(place) for place in range(4)]
+    colours = [style.cycled_colour(place) for place in range(4)]
     assert len(set(colours)) == len(set(sweeps.MARKERS[:4])) == len(set(sweeps.LINES[:4])) == 4

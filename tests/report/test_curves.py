@@ -100,7 +100,7 @@ def test_what_a_training_ended_at_is_the_mean_of_the_last_fifth(tmp_path: Path) 
     project = long_project(tmp_path)
     accuracies = dict.fromkeys(range(100, 800, 100), 0.1) | {800: 0.7, 900: 0.8, 1000: 0.9}
     store_curve(tmp_path, 2, accuracies, project=project)
-    ended = curves.ends(tmp_path, project, TRAINING)
+    ended = curves.final_accuracies(tmp_path, project, TRAINING)
     assert ended is not None
     assert (ended.seeds, ended.tasks) == ((2,), 150)
     assert ended.accuracies == pytest.approx((0.8,))
@@ -110,7 +110,7 @@ def test_what_a_training_ended_at_is_the_mean_of_the_last_fifth(tmp_path: Path) 
 def test_a_training_cut_short_has_no_end(tmp_path: Path) -> None:
     project = long_project(tmp_path)
     store_curve(tmp_path, 0, dict.fromkeys(range(100, 901, 100), 0.5), project=project)
-    assert curves.ends(tmp_path, project, TRAINING) is None
+    assert curves.final_accuracies(tmp_path, project, TRAINING) is None
 
 
 def test_the_command_line_asks_for_a_whole_figure_by_an_option(

@@ -170,7 +170,7 @@ def test_title_is_escaped(tmp_path: Path) -> None:
 
 def test_whatever_comes_from_settings_or_records_is_escaped() -> None:
     table = PrintedTable(
-        title=HOSTILE, heading=(HOSTILE,) * 2, rows=((HOSTILE,) * 2,), label_columns=1, notes=(HOSTILE,)
+        title=HOSTILE, heading=(HOSTILE,) * 2, rows=((HOSTILE,) * 2,), label_columns=1, footnotes=(HOSTILE,)
     )
     figure = page.Figure(png="AAAA", numbers=HOSTILE)
     text = page.paragraphs(HOSTILE)

@@ -12,7 +12,7 @@ import pytest
 
 from firstorder.__main__ import main
 from firstorder.errors import UserError
-from firstorder.report.benchmark import performance, performance_charts
+from firstorder.report.benchmark import performance, performance_charts, performance_tables
 from firstorder.report.figures import style
 
 EXAMPLE = Path(__file__).parents[1] / "bench_example.json"
@@ -84,7 +84,7 @@ def test_growth_is_drawn_with_its_slope(result: dict[str, Any]) -> None:
 
 
 def test_the_table_compares_the_better_way_of_each_engine_with_plain(result: dict[str, Any]) -> None:
-    text = performance.markdown(result, "results/bench/example", Path("docs/performance.md"))
+    text = performance_tables.markdown(result, "results/bench/example", Path("docs/performance.md"))
     (native,) = [line for line in text.splitlines() if line.startswith("|  | native")]
     assert "31 (30 to 32)" in native
     assert "41 (40 to 42) | 2.16 | 50.4 |" in native  # 41 / 19; 41 * 3.93 / 320

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from firstorder.errors import UserError
 from firstorder.records.cells import write_rows, write_run
 from firstorder.report.claims import claim_tables, claims, theory_claims
-from firstorder.report.figures import figures, style
+from firstorder.report.figures import figures, style, theory_figure
 from firstorder.report.read import published, theory
 from firstorder.report.read.statistics import Estimate
 from firstorder.report.text import page, tables
@@ -233,7 +233,7 @@ def test_the_csv_is_what_is_plotted_and_the_bytes_are_the_same_twice(tmp_path: P
     paths = figures.write(tmp_path, project, "section-5", PUBLISHED)
     first = [path.read_bytes() for path in paths]
     written = pd.read_csv(paths[2])
-    assert tuple(written.columns) == theory.FRAME
+    assert tuple(written.columns) == theory_figure.FRAME
     # Two coefficients of 6, 6 x 4 remainders, 3 panels x 2 seeds x 2 algorithms x 2 kinds of pairs x 2 measurements.
     assert written["panel"].value_counts().to_dict() == {
         "average": 6,
@@ -397,19 +397,19 @@ def test_the_repositorys_claims_of_theory_cover_every_coefficient_and_both_train
 @pytest.mark.parametrize(
     ("name", "key", "value", "message"),
     [
-        ("theory/maml/inner-coefficient", "theory", None, "kind theory goes with `theory`"),
-        ("theory/maml/inner-coefficient", "relation", "above", "has neither cells nor a relation beside it"),
+        ("theory/maml/inner-coefficient", "theory", None, "kind theory needs the key `theory`"),
+        ("theory/maml/inner-coefficient", "relation", "above", "may have neither cells nor a relation"),
         (
             "theory/maml/inner-coefficient",
             "theory",
             {"quantity": "inner_coefficient", "algorithm": "joint"},
-            "inner_coefficient is measured of maml and fomaml and reptile, found joint",
+            "inner_coefficient is measured for maml and fomaml and reptile, found joint",
         ),
         (
             "theory/maml/inner-coefficient",
             "theory",
             {"quantity": "cosine", "algorithm": "reptile"},
-            "mini_batches and relation go with the quantities cosine and product",
+            "the quantities cosine and product need mini_batches and relation",
         ),
         (
             "theory/reptile/cosine/trained",
@@ -421,7 +421,7 @@ def test_the_repositorys_claims_of_theory_cover_every_coefficient_and_both_train
             "transduction/reptile/omniglot-5way/1shot",
             "theory",
             {"quantity": "cosine", "algorithm": "reptile"},
-            "only it",
+            "only allowed with kind theory",
         ),
     ],
 )
