@@ -1,8 +1,8 @@
 """What `firstorder bench` measured, as frames and charts, and in docs/performance.md between its markers.
 
 A rate is the median over rounds; the slowest and the fastest round are printed beside it. "Of the limit" is the share
-of the machine's best float32 arithmetic that the counted operations (bench/flops.py) reach; the limit is measured with all cores
-by the same benchmark. No code reaches all of it, because a step is more than matrix products.
+of the machine's best float32 arithmetic (measured by the same benchmark, with all cores) that the counted operations
+(bench/flops.py) reach. No code reaches all of it, because a step is more than matrix products.
 """
 
 from __future__ import annotations
