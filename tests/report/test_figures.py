@@ -1,4 +1,4 @@
-"""Figures: what is plotted, never how it looks in pixels."""
+"""Figures: what is plotted, never pixels."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_curves_are_drawn_in_percent(root: Path) -> None:
 
 @pytest.mark.parametrize(("recorded", "axes"), [(1, 2), (3, 6), (4, 6), (5, 6)])
 def test_trainings_without_a_curve_have_no_axis_and_are_named_below(root: Path, recorded: int, axes: int) -> None:
-    """Up to three have an axis for each mode, more of them one each in rows of three."""
+    """Up to three trainings have an axis for each mode; more of them have one axis each, in rows of three."""
     curve = gathered(root, make_project(root), "learning-curves")
     names = [f"{algorithm}/omniglot-{way}way" for algorithm in ("reptile", "maml", "fomaml") for way in (5, 20)]
     rows = [curve.assign(training=name) for name in names[:recorded]]
@@ -125,8 +125,8 @@ def test_lines_below_make_the_figure_higher_and_are_cut_to_its_width() -> None:
 
 
 @pytest.mark.parametrize("count", [20, 49])
-def test_no_words_of_the_alphabets_figure_lie_upon_others(count: int) -> None:
-    """The longest name of an alphabet leaves the two panels the least room."""
+def test_no_words_of_the_alphabets_figure_overlap(count: int) -> None:
+    """The longest name of an alphabet leaves the least room for the two panels."""
     names = [f"Inuktitut_(Canadian_Aboriginal_Syllabics) {place}" for place in range(count)]
     rows = [(ONE_SHOT, name, name, 100, 40, 10, 1) for name in names]
     frame = pd.DataFrame(rows, columns=list(alphabets.FRAME))

@@ -35,7 +35,7 @@ def measured(tmp_path: Path) -> Path:
 
 
 def on_a_gpu(result: dict[str, Any]) -> dict[str, Any]:
-    """Turn the example into one of a GPU: one process, kernels and floors; 1,000 tasks cost what 100 cost."""
+    """Turn the example into one of a GPU: one process, with kernels and floors."""
     gpu = copy.deepcopy(result)
     gpu |= {"device": "cuda", "machine": "Example GPU, 16 cores"}
     gpu["limits"] |= {"copy_gigabytes_per_second": 3000.0, "launch_seconds": 1.5e-6}
@@ -56,7 +56,7 @@ def test_rates_have_a_row_for_every_round(result: dict[str, Any]) -> None:
 
 
 def test_slopes_are_those_of_the_largest_counts(result: dict[str, Any]) -> None:
-    """In the example all is linear, but lanes with `plain` cost the same up to 4: the last three, 4 to 16, do not."""
+    """In the example, cost is linear except for 1 to 4 lanes of `plain`; the slope uses the last three, 4 to 16."""
     slopes = performance.scaling(result).groupby(["axis", "engine"])["slope"].first()
     assert slopes.to_numpy() == pytest.approx(1, abs=1e-3)
 

@@ -77,7 +77,7 @@ def test_a_baseline_with_records_is_shown_without_a_line_of_the_paper(tmp_path: 
     assert lines[3].startswith("| **Reptile** | paper |")
 
 
-def test_only_the_block_between_the_markers_is_replaced() -> None:
+def test_only_the_section_between_the_markers_is_replaced() -> None:
     replaced = readme.replace_section(MARKED, "table-2", "new\n")
     assert replaced == MARKED.replace("old", "new")
     assert readme.replace_section(replaced, "table-2", "new\n") == replaced

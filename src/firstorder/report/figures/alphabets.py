@@ -19,7 +19,7 @@ from firstorder.settings import FigureSettings, Project
 COLUMNS = ("mode", "alphabet", "answered", "queries", "offered", "errors")
 FRAME = ("evaluation", "alphabet", "answered", "queries", "offered", "errors", "seeds")
 TAKEN = "taken for a character of"
-FEWEST = 20  # a field of the map is left white if its alphabet was offered less often: the share would say nothing
+FEWEST = 20  # a field of the map stays white if its alphabet was offered less often: too few to give a rate
 
 
 def gather(root: Path, project: Project, figure: FigureSettings, published_path: Path) -> pd.DataFrame:
@@ -35,7 +35,7 @@ def gather(root: Path, project: Project, figure: FigureSettings, published_path:
             continue
         counts = pd.concat([part[part["mode"] == JUDGED_MODE].assign(seed=seed) for seed, part in enumerate(found)])
         summed = counts.groupby(["alphabet", "answered"], as_index=False)[["offered", "errors"]].sum()
-        # Every row of an alphabet repeats the seed's number of its query images.
+        # For each seed, every row of an alphabet repeats the number of its query images.
         queries = counts.groupby(["alphabet", "seed"])["queries"].first().groupby(level="alphabet").sum()
         summed["queries"] = summed["alphabet"].map(queries)
         parts.append(summed.assign(evaluation=name, seeds=len(found)))

@@ -20,7 +20,7 @@ from firstorder.settings import MODES, FigureSettings, Project
 FRAME = ("training", "pool", "mode", "outer_step", "shot", "tasks", "seeds", "accuracy", "low", "high", "band")
 POOL_LINES = {"meta-train": "--", "meta-test": "-"}
 MODE_LINES = {"inductive": "-", "transductive": "--"}
-MOST_ROWS = 3  # up to so many trainings have a row each, with an axis for each mode; more of them share rows
+MOST_ROWS = 3  # with more trainings, each has one axis for both modes, three in a row
 
 
 def gather(root: Path, project: Project, figure: FigureSettings, published_path: Path) -> pd.DataFrame:

@@ -25,7 +25,7 @@ WIDTH = 7.2  # inches
 DOTS_PER_INCH = 160
 BAND_OPACITY = 0.2
 THIN, THICK = 0.8, 1.6  # points
-LINE_LENGTH, LINE_HEIGHT = 130, 0.13  # of lines in small print: characters that fit into WIDTH, and inches
+LINE_LENGTH, LINE_HEIGHT = 130, 0.13  # of small print: characters that fit into WIDTH; inches
 MARKER, SMALL_MARKER, CAP = 5.5, 3.5, 2.5  # points
 
 _SETTINGS: dict[str, Any] = {
@@ -44,7 +44,7 @@ _SETTINGS: dict[str, Any] = {
     "legend.frameon": False,
     "lines.linewidth": THICK,
     "lines.markersize": MARKER,
-    "pdf.fonttype": 42,  # fonts as text, not as drawings
+    "pdf.fonttype": 42,  # letters as text, not as shapes
     "pdf.compression": 6,
     "svg.hashsalt": "firstorder",
     "path.simplify": False,

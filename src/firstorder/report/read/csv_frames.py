@@ -23,7 +23,7 @@ def write(path: Path, frame: pd.DataFrame) -> None:
 
 
 def text(frame: pd.DataFrame) -> str:
-    """Return `frame` as the CSV that `write` writes."""
+    """Return the CSV text that `write` writes."""
     return str(frame.to_csv(index=False, float_format=FLOAT_FORMAT, lineterminator="\n"))
 
 

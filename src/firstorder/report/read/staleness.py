@@ -26,7 +26,7 @@ _NOTED: ContextVar[Noted | None] = ContextVar("noted", default=None)
 
 @contextmanager
 def allowed(allow: bool = True) -> Iterator[None]:
-    """Let stale records pass inside this block, and note them; with `allow` False refuse them as ever."""
+    """Let stale records through within the `with` statement and remember them; if `allow` is False, refuse them."""
     token = _NOTED.set({} if allow else None)
     try:
         yield

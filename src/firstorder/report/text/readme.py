@@ -71,7 +71,7 @@ def _lines_of_row(row: str, columns: list[str], comparisons: dict[str, pd.DataFr
         return []
     lines = [[PAPER, *(stated.get(column, "—") for column in columns)]] if len(stated) else []
     for title, data in found.items():
-        # A project has a line in every row of the paper, but in the row of a baseline only if it has run it.
+        # Every project has a line in a row of the paper; in the row of a baseline only projects that ran it have one.
         if len(stated) or data["accuracy_fraction"].notna().any():
             lines.append([_short(title), *(_ours(data, column) for column in columns)])
     return [[f"**{row}**" if i == 0 else "", *line] for i, line in enumerate(lines)]
