@@ -222,7 +222,7 @@ def test_a_stale_curve_is_marked_in_its_figure(tmp_path: Path, monkeypatch: pyte
     trainings["reptile/omniglot-5way"]["inner_steps"] = 6
     project = make_project(tmp_path, changed_params(trainings=trainings))
     said: list[str] = []
-    monkeypatch.setattr(figures.style, "note", lambda figure, words: said.append(words))
+    monkeypatch.setattr(figures.style, "write_above", lambda figure, words: said.append(words))
     with staleness.allowed():
         written = figures.write(tmp_path, project, "learning-curves", PUBLISHED)
     assert marks(written[2], "training") == {"reptile/omniglot-5way": {"True"}}
