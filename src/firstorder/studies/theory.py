@@ -28,8 +28,9 @@ from firstorder.method.inner_loop import InnerLoop, Loss, OptimiserState, gradie
 from firstorder.method.tasks import uniforms
 from firstorder.progress import Track, silent
 from firstorder.settings import ExpansionSettings
-from firstorder.studies import sine
 from firstorder.studies.expansion import STATED
+from firstorder.studies.sine_network import SineNetwork
+from firstorder.studies.waves import draw_orders, draw_waves, grid_of
 
 COLUMNS = (
     "problem",
@@ -84,9 +85,9 @@ class SmoothProblem:
 def regression(settings: ExpansionSettings) -> SmoothProblem:
     """Sine waves (section 4): mean squared error of the network 1-hidden-hidden-1 with tanh."""
     tasks, points = range(settings.tasks), settings.mini_batches * settings.batch_size
-    network = sine.SineNetwork(settings.hidden, "tanh")
-    x = sine.grid_of(points)[sine.draw_orders(settings.seed, "theory", tasks, 1, points)]
-    y = sine.draw_waves(settings.seed, "theory", tasks).at(x)
+    network = SineNetwork(settings.hidden, "tanh")
+    x = grid_of(points)[draw_orders(settings.seed, "theory", tasks, 1, points)]
+    y = draw_waves(settings.seed, "theory", tasks).at(x)
     shape = (settings.tasks, settings.mini_batches, settings.batch_size, 1)
     batches = (torch.from_numpy(x).view(shape), torch.from_numpy(y).view(shape))
     return SmoothProblem(network.loss(), network.initial(settings.seed).double(), batches)
