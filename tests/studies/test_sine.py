@@ -126,7 +126,7 @@ def test_a_diverging_adaptation_is_named() -> None:
         sine.simulate(small(evaluation_learning_rate=1e10))
 
 
-def test_the_verb_writes_both_tables_and_how_they_were_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verb_writes_both_tables_and_their_run_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8"))
     values["sine"] = json.loads(json.dumps(dataclasses.asdict(small())))
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")

@@ -38,7 +38,7 @@ def test_initial_parameters_have_the_range_of_torch_linear() -> None:
 
 
 def test_loss_is_the_mean_over_points_of_each_lane() -> None:
-    """With all parameters 0 the predictions are 0, so the losses are the mean squares of y, (9 + 1) / 2 and (4 + 0) / 2."""
+    """With all parameters 0 every prediction is 0, so a loss is the mean square of y: (9 + 1) / 2 and (4 + 0) / 2."""
     network = SineNetwork(3, "relu")
     y = torch.tensor([[3.0, -1.0], [2.0, 0.0]])[..., None]
     assert network.loss()(torch.zeros_like(network.initial(0)).expand(2, -1), (y, y)).tolist() == [5.0, 2.0]

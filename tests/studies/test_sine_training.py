@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from firstorder.method.inner_loop import InnerLoop
-from firstorder.studies import sine, sine_training
+from firstorder.studies import sine_training
 from firstorder.studies.sine_network import Points, SineNetwork
 from firstorder.studies.waves import draw_orders, draw_waves, grid_of
 from tests.studies.sine_settings import small, training

@@ -43,7 +43,7 @@ def test_an_order_holds_every_point_once_per_shuffle_and_equals_cycle() -> None:
 
 
 def test_a_task_does_not_depend_on_which_others_are_drawn() -> None:
-    """This includes the border between two generators."""
+    """The ranges include the border between two generators."""
     border = TASKS_PER_GENERATOR
     many = draw_waves(0, EVALUATED, range(border + 5))
     few = draw_waves(0, EVALUATED, range(border - 2, border + 3))
