@@ -114,7 +114,7 @@ class Server:
 
     def memory(self) -> dict[str, float]:
         """Return the peak memory of this process, in MiB; on a GPU also the peak of torch's tensors there."""
-        unit = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss
+        unit = 1 if sys.platform == "darwin" else 2**10  # bytes per unit of ru_maxrss
         found: dict[str, float] = {
             "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)
         }
