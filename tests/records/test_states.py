@@ -166,5 +166,5 @@ def test_the_last_state_stays_so_that_failing_to_write_results_loses_nothing(
 
 def test_images_of_another_size_are_refused(problem: Problem) -> None:
     """An engine reads as many pixels as its network has, wherever they lie."""
-    with pytest.raises(training.UserError, match="images are 1 x 28 x 28, network mini_imagenet takes 3 x 84 x 84"):
+    with pytest.raises(training.UserError, match=r"images are \[1, 28, 28\], network mini_imagenet takes \[3, 84, 84\]"):
         with_settings(problem, network="mini_imagenet")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -65,15 +65,13 @@ class Problem:
     dtype: torch.dtype = torch.float32  # of parameters and images; float64 serves to compare engines
 
     def __post_init__(self) -> None:
-        """Raise UserError where images are not of the size that the network is made for."""
-        made_for = ARCHITECTURES[self.settings.network]
-        expected = (made_for.channels, made_for.size, made_for.size)
+        """Raise UserError if the images do not have the size that the network is made for."""
+        network = ARCHITECTURES[self.settings.network]
+        expected = [network.channels, network.size, network.size]
         for name, pool in self.pools.items():
-            if (found := tuple(pool.images.shape[1:])) != expected:
-                raise UserError(
-                    f"{self.name}: {name} images are {' x '.join(map(str, found))}, network {self.settings.network} "
-                    f"takes {' x '.join(map(str, expected))}; choose another network or data set in params.yaml"
-                )
+            if (found := list(pool.images.shape[1:])) != expected:
+                where = f"{self.name}: {name} images are {found}, network {self.settings.network} takes {expected}"
+                raise UserError(f"{where} (channels, height, width); choose another data set or network")
 
     @property
     def network(self) -> Network:
@@ -118,21 +116,12 @@ class TrainingState:
     curve: list[list[Any]] = field(default_factory=list)
     legs: list[dict[str, Any]] = field(default_factory=list)  # where the steps before this process were computed
 
-    def to(self, device: torch.device) -> TrainingState:
-        """Return the state with its tensors on `device`."""
-        return replace(
-            self,
-            parameters=self.parameters.to(device),
-            optimiser=OptimiserState(self.optimiser.second_moments.to(device), self.optimiser.steps),
-            outer_moments=self.outer_moments.to(device),
-        )
-
 
 class Keeper(Protocol):
     """Stores the state of an unfinished training, so that it can be resumed after an interruption."""
 
     def load(self, problem: Problem) -> TrainingState | None:
-        """Return the last saved state of this training, or None."""
+        """Return the last saved state of this training on its device, or None."""
 
     def save(self, state: TrainingState) -> None:
         """Replace the saved state."""
@@ -147,8 +136,7 @@ class Resumable:
 
     def begin(self) -> TrainingState:
         """Return the last saved state or, if there is none, the state before the first outer step."""
-        kept = self.keeper.load(self.problem)
-        return start(self.problem) if kept is None else kept.to(self.problem.device)
+        return self.keeper.load(self.problem) or start(self.problem)
 
 
 def start(problem: Problem) -> TrainingState:

@@ -49,10 +49,11 @@ class StateFile:
             # States of format 1 have neither key. No single flipped bit removes both.
             if found and found != {"format": FORMAT, "sha256": _digest(tensors, about)}:
                 raise ValueError("its digest is another one")
+            on_device = {name: tensor.to(problem.device) for name, tensor in tensors.items()}
             state = TrainingState(
-                tensors["parameters"],
-                OptimiserState(tensors["second_moments"], about["optimiser_steps"]),
-                tensors["outer_moments"],
+                on_device["parameters"],
+                OptimiserState(on_device["second_moments"], about["optimiser_steps"]),
+                on_device["outer_moments"],
                 about["outer_step"],
                 about["seconds"],
                 about["curve"],
