@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -166,5 +167,6 @@ def test_the_last_state_stays_so_that_failing_to_write_results_loses_nothing(
 
 def test_images_of_another_size_are_refused(problem: Problem) -> None:
     """An engine reads as many pixels as its network has, wherever they lie."""
-    with pytest.raises(training.UserError, match=r"images are \[1, 28, 28\], network mini_imagenet takes \[3, 84, 84\]"):
+    expected = re.escape("images are [1, 28, 28], network mini_imagenet takes [3, 84, 84]")
+    with pytest.raises(training.UserError, match=expected):
         with_settings(problem, network="mini_imagenet")

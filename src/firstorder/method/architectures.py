@@ -21,6 +21,11 @@ class Architecture:
     mean: bool  # the last map is averaged over its positions before the dense layer, else flattened
     normal_head: bool  # the dense kernel is initialised standard normal, else Glorot uniform
 
+    @property
+    def image_shape(self) -> list[int]:
+        """Channels, height and width of the images."""
+        return [self.channels, self.size, self.size]
+
     def map_sizes(self) -> list[int]:
         """Return the side of each block's input map, and of the last block's output map."""
         sizes = [self.size]

@@ -26,8 +26,7 @@ from firstorder.progress import Track, silent
 from firstorder.settings import TrainingSettings
 
 SECONDS_BETWEEN_SAVES = 60.0
-# Most pixels of mini-batches in one backward pass: keeps second-order MAML within 8 GiB for every training.
-PIXELS_AT_ONCE = 3_000_000
+PIXELS_AT_ONCE = 3_000_000  # of mini-batches in one backward pass: keeps second-order MAML within 8 GiB
 OUTER_BETA1, OUTER_BETA2, OUTER_EPSILON = 0.9, 0.999, 1e-8  # of the outer Adam
 WITHOUT_MEMORY = ("fomaml", "maml", "binomial")  # every task starts from the same optimiser state
 CURVE_COLUMNS = ("outer_step", "pool", "mode", "shot", "tasks", "accuracy", "standard_error")
@@ -37,18 +36,14 @@ def classification_loss(network: Network) -> Loss:
     """Return the loss function: each lane's cross entropy, summed over a mini-batch (images, labels)."""
 
     def loss(parameters: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
-        images, labels = batch
-        logits = network.logits(parameters, images)
-        return F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").sum(dim=1)
+        logits = network.logits(parameters, batch[0])
+        return F.cross_entropy(logits.transpose(1, 2), batch[1], reduction="none").sum(dim=1)
 
     return loss
 
 
 def annealed(settings: TrainingSettings, outer_step: int) -> float:
-    """Return epsilon at an outer step, counted from 0. It is annealed linearly from the first value to the final one.
-
-    The last of T steps is still 1/T of the way from the final value, as in the authors' train.py.
-    """
+    """Return epsilon at an outer step, from 0: linear, the last of T steps 1/T short of the final value (train.py)."""
     done = outer_step / settings.outer_steps
     return (1 - done) * settings.outer_step_size + done * settings.outer_step_size_final
 
@@ -66,12 +61,11 @@ class Problem:
 
     def __post_init__(self) -> None:
         """Raise UserError if the images do not have the size that the network is made for."""
-        network = ARCHITECTURES[self.settings.network]
-        expected = [network.channels, network.size, network.size]
+        expected = ARCHITECTURES[self.settings.network].image_shape
         for name, pool in self.pools.items():
-            if (found := list(pool.images.shape[1:])) != expected:
+            if (found := [*pool.images.shape[1:]]) != expected:
                 where = f"{self.name}: {name} images are {found}, network {self.settings.network} takes {expected}"
-                raise UserError(f"{where} (channels, height, width); choose another data set or network")
+                raise UserError(f"{where} (channels, height, width); choose another network or data set")
 
     @property
     def network(self) -> Network:
