@@ -257,7 +257,7 @@ def test_source_of_a_report_module_edited_the_report_only_when_asked(
 ) -> None:
     checkout.package = tmp_path / "src"
     shutil.copytree(REPOSITORY / "src/firstorder", checkout.package / "firstorder")
-    module = checkout.package / "firstorder/report/printed.py"
+    module = checkout.package / "firstorder/report/text/formatting.py"
     text = module.read_text(encoding="utf-8")
     assert text.count('"reptile": "Reptile"') == 1
     module.write_text(text.replace('"reptile": "Reptile"', '"reptile": "Otherwise"'), encoding="utf-8")

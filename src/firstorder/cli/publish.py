@@ -18,8 +18,8 @@ def publish(arguments: Arguments) -> None:
     from firstorder.upkeep import publish as module
 
     session = Session.of(arguments)
-    wish = module.Wish(session.root, session.project, arguments.trainings, arguments.remote)
-    print(*module.publish(wish), sep="\n")
+    request = module.Request(session.root, session.project, arguments.trainings, arguments.remote)
+    print(*module.publish(request), sep="\n")
 
 
 @verb("publish", argument("readme"), PUBLISHED, ALLOW_STALE, argument("folders", nargs="+"))

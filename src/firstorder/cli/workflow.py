@@ -35,4 +35,4 @@ def hold(arguments: Arguments) -> int:
     # Asked after the wait: who held the locks may have computed it.
     added = paths_of(session, stale_of(session, arguments)) if arguments.stale else []
     output.flush()
-    return locks.become([*arguments.command, *added])
+    return locks.exec_command([*arguments.command, *added])
