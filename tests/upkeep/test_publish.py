@@ -1,4 +1,4 @@
-"""`firstorder publish` with the real DVC: it tracks and pushes in one step, refuses unsafe states, and stages nothing."""
+"""`firstorder publish` with the real DVC: it tracks and pushes in one step, refuses unsafe states, stages nothing."""
 
 from __future__ import annotations
 
