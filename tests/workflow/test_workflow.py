@@ -39,15 +39,10 @@ def snakemake(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         "--directory",
         str(root),
     ]
-    profile = ["--workflow-profile", str(REPOSITORY / "profiles/default"), "--cores", "1"]
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(REPOSITORY / "src"),
-    }
-    return subprocess.run(
-        [*command, *profile, *arguments], capture_output=True, text=True, env=environment, check=False
-    )
+    command += ["--workflow-profile", str(REPOSITORY / "profiles/default"), "--cores", "1", *arguments]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(REPOSITORY / "src")}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
 def planned(root: Path, *arguments: str) -> dict[str, int]:

@@ -30,6 +30,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class LoadedPack:
+    """A data set's pack and the digest of its content."""
+
+    pack: Pack
+    digest: str
+
+
+@dataclass(frozen=True)
 class Trained:
     """A trained network ready for evaluation: problem, checkpoint on the device, tasks to draw, and their digests."""
 
@@ -50,7 +58,7 @@ class Session:
     requested_device: str = "cpu"
     requested_engine: str = "auto"
     compiled: bool = False
-    _packs: dict[str, tuple[Pack, str]] = field(default_factory=dict)
+    _packs: dict[str, LoadedPack] = field(default_factory=dict)
     _choices: dict[str, Choice] = field(default_factory=dict)
 
     @staticmethod
@@ -98,13 +106,13 @@ class Session:
                 known = list(self.project.seeds)
                 raise UserError(f"seed {seed} is not among params.yaml's seeds {known}; add it there")
 
-    def pack(self, dataset: str) -> tuple[Pack, str]:
-        """Return a data set's pack and its content digest."""
+    def load_pack(self, dataset: str) -> LoadedPack:
+        """Return a data set's pack, read once a session."""
         from firstorder.data import packs
 
         path = self.project.pack_path(dataset)
         if path not in self._packs:
-            self._packs[path] = packs.read_pack(self.root / path)
+            self._packs[path] = LoadedPack(*packs.read_pack(self.root / path))
         return self._packs[path]
 
     def choice(self, training: str) -> Choice:
@@ -126,7 +134,7 @@ class Session:
         chosen = settings.lookup(self.project.trainings, training, "training")
         self.check_seeds(seeds)
         choice = self.choice(training)
-        pack, _ = self.pack(chosen.dataset)
+        pack = self.load_pack(chosen.dataset).pack
         problems: list[Problem] = []
         before: packs.Pools | None = None
         for seed in seeds:
@@ -156,7 +164,7 @@ class Session:
         path = self.root / settings.MODEL.format(training=chosen.training, seed=seed)
         checkpoint, checkpoint_digest = checkpoints.read(path, problem.network)
         digests = {
-            "data_digest": self.pack(problem.settings.dataset)[1],
+            "data_digest": self.load_pack(problem.settings.dataset).digest,
             "training_digest": settings.digest(self.project.settings_of_training(chosen.training)),
         }
         checkpoints.check_made_of(checkpoint, path, {**digests, "seed": seed})
@@ -179,7 +187,7 @@ class Session:
             "seed": problem.seed,
             "settings": resolved,
             "training_digest": settings.digest(resolved),
-            "data_digest": self.pack(problem.settings.dataset)[1],
+            "data_digest": self.load_pack(problem.settings.dataset).digest,
         }
 
     def state_file(self, problem: Problem) -> StateFile:

@@ -47,7 +47,7 @@ def alphabets(arguments: Arguments) -> None:
     resolved = project.settings_of_alphabets(name)
     entry = (project.alphabets or {})[name]
     dataset = project.trainings[project.evaluations[name].training].dataset
-    names = packs.meta_test_names(session.pack(dataset)[0], project.datasets[dataset], arguments.seed)
+    names = packs.meta_test_names(session.load_pack(dataset).pack, project.datasets[dataset], arguments.seed)
 
     def measure(model: Model, pool: ImagePool, draws: Draws) -> Rows:
         return probes.by_alphabet(model, pool, draws, [known.rpartition("/")[0] for known in names], progress.shown)
@@ -143,7 +143,7 @@ def inner_products(arguments: Arguments) -> None:
     run = session.run_information(time.monotonic() - start, session.choice(name).name)
     run |= {
         "numerics_version": resolved["numerics_version"],
-        "data_digest": session.pack(problem.settings.dataset)[1],
+        "data_digest": session.load_pack(problem.settings.dataset).digest,
     }
     path = settings.INNER_PRODUCTS.format(training=name, seed=arguments.seed)
     session.write(path, module.COLUMNS, rows, run, resolved)
