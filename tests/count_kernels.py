@@ -1,8 +1,8 @@
-"""Counts the kernels that one inner step and one outer step of the benchmark's workloads launch on a GPU.
+"""Count the kernels that an inner step and an outer step of the benchmark's workloads launch on a GPU.
 
-It runs them on the CPU and counts operations; an operation that only looks at memory another way launches nothing, and
-KERNELS says which launch more than one kernel on a GPU (as PyTorch 2.11's CUDA sources have it). `python -m
-tests.count_kernels` prints the table of docs/performance.md.
+The steps run on the CPU while operations are counted. Operations that only return a view launch no kernel (NOTHING);
+some launch more than one on a GPU (KERNELS, from PyTorch 2.11's CUDA sources). `python -m tests.count_kernels` prints
+the table of docs/performance.md.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ NOTHING = {
     "view",
 }
 KERNELS = {
-    "native_batch_norm": 3,  # statistics, their inverse deviation, the map itself
-    "native_batch_norm_backward": 2,  # two sums at once, the map itself
-    "baddbmm": 2,  # the bias is copied to where the product is added to it
+    "native_batch_norm": 3,  # statistics, inverse standard deviation, map
+    "native_batch_norm_backward": 2,  # both sums, map
+    "baddbmm": 2,  # copy of the bias, product added to it
     "constant_pad_nd": 2,  # fill, copy
     "max_pool2d_with_indices_backward": 2,  # fill with zeros, scatter
 }
-MICROSECONDS = 2.5  # a kernel of a CUDA graph whose work is too small to count
+MICROSECONDS = 2.5  # per kernel of a CUDA graph, if its work is negligible
 # Name: training of params.yaml, second moments. W4 is MAML with 10 support and 10 query images a task.
 WORKLOADS = {
     "W1": ("reptile/omniglot-5way", {}),
@@ -71,7 +71,7 @@ WORKLOADS = {
 
 
 class Kernels(TorchDispatchMode):
-    """Counts kernels while it is active; `operations` by name."""
+    """Counts operations by name while it is active."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,12 +85,12 @@ class Kernels(TorchDispatchMode):
 
     @property
     def kernels(self) -> int:
-        """Kernels launched on a GPU."""
+        """Number of kernels that a GPU would launch."""
         return sum(count * KERNELS.get(name, 1) for name, count in self.operations.items())
 
 
 def noise_problem(settings: TrainingSettings, seed: int = 0) -> Problem:
-    """Set a training up on images of noise."""
+    """Set up a training on images of noise."""
     sizes = ARCHITECTURES[settings.network]
     images = settings.train_shot + (settings.query_shot or 0)
     noise = np.random.default_rng(0).integers(0, 2, (settings.way, images, sizes.channels, sizes.size, sizes.size))
@@ -99,7 +99,7 @@ def noise_problem(settings: TrainingSettings, seed: int = 0) -> Problem:
 
 
 def outer_step(settings: TrainingSettings) -> Kernels:
-    """Count the kernels of one outer step of one seed; what is made once for all steps is not counted."""
+    """Count the kernels of one outer step of one seed, without what is done only once for all steps."""
     problem = noise_problem(settings)
     engine = LanesEngine(settings.network, settings.way)
     step = OuterStep([problem], [training.start(problem)], engine)

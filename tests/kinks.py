@@ -1,7 +1,7 @@
-"""Where a network's gradient jumps: at a rectifier's zero, and where two numbers of a 2x2 window are equal.
+"""Watch where a network's gradient is discontinuous: where a ReLU's input is 0 or two values of a 2x2 window are equal.
 
-Rounding decides these where the numbers lie close enough to a kink, and one decision taken otherwise moves the gradient
-by far more than rounding does.
+Close to such a kink, rounding decides which side is taken, and the other side changes the gradient by far more than
+rounding does.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from torch import Tensor
 
 @dataclass
 class Decisions:
-    """What one rectifier or pooling decided: signs, or places of maxima; and how far each was from deciding otherwise.
+    """Signs chosen by a ReLU, or indices of maxima chosen by a pooling, and their distances from the other choice.
 
-    The distance of a maximum that a rectifier sets to zero anyway is infinite.
+    The distance is infinite for a maximum that ReLU sets to zero anyway.
     """
 
     taken: Tensor
@@ -29,7 +29,7 @@ class Decisions:
 
 @contextmanager
 def watched(forced: Sequence[Tensor] | None = None) -> Iterator[list[Decisions]]:
-    """Note what rectifiers and poolings of models.py decide inside this block; with `forced`, have them decide that."""
+    """Collect the decisions of networks.py's ReLUs and poolings within the context; `forced` prescribes them."""
     seen: list[Decisions] = []
 
     def rectify(maps: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ def watched(forced: Sequence[Tensor] | None = None) -> Iterator[list[Decisions]]
 
     def pool(maps: Tensor, size: int, ceil_mode: bool) -> Tensor:
         assert size == 2
-        # A line left over at the edge is a window with nothing beside it, or left out.
+        # A line left over at the edge of an odd size is padded with -inf, or dropped.
         whole = F.pad(maps, (0, maps.shape[-1] % 2) * 2, value=-torch.inf) if ceil_mode else maps
         end = whole.shape[-1] // 2 * 2
         corners = [whole[..., row:end:2, column:end:2] for row in (0, 1) for column in (0, 1)]

@@ -1,7 +1,8 @@
-"""Reptile once more, written separately and plainly: the oracle that the package is compared with.
+"""A second, independent and plain implementation of Reptile, with which the package is compared.
 
-One task after another, one dictionary of tensors, convolution biases as the authors have them, batch
-normalisation and Adam spelled out from their definitions. Shares no code with the package.
+It shares no code with the package. Tasks are adapted one after another, parameters are a dictionary of tensors,
+convolutions have biases as in the authors' code, and batch normalisation and Adam are written out from their
+definitions.
 """
 
 from __future__ import annotations
@@ -38,21 +39,21 @@ def logits(parameters: Parameters, images: Tensor) -> Tensor:
 
 
 def summed_cross_entropy(parameters: Parameters, images: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy added up, not averaged, over the mini-batch."""
+    """Return the cross entropy, summed (not averaged) over the mini-batch."""
     scores = logits(parameters, images)
     chosen = scores[torch.arange(len(labels)), labels]
     return (torch.logsumexp(scores, dim=1) - chosen).sum()
 
 
 def gradients(parameters: Parameters, images: Tensor, labels: Tensor) -> Parameters:
-    """Gradient of the summed cross entropy."""
+    """Return the gradient of the summed cross entropy."""
     leaves = {name: value.clone().requires_grad_() for name, value in parameters.items()}
     summed_cross_entropy(leaves, images, labels).backward()
     return {name: leaf.grad for name, leaf in leaves.items()}
 
 
 class Adam:
-    """TensorFlow 1's Adam with beta1 = 0: powers of beta2 as a running product, epsilon outside."""
+    """TensorFlow 1's Adam with beta1 = 0: beta2^t as a running product, epsilon outside the root."""
 
     def __init__(self, parameters: Parameters, learning_rate: float) -> None:
         """Start with second moments of zero."""
@@ -75,7 +76,7 @@ class Sgd:
     """Plain gradient descent."""
 
     def __init__(self, parameters: Parameters, learning_rate: float) -> None:
-        """Take the learning rate; there is nothing to remember."""
+        """Take the learning rate. There is no state."""
         self.learning_rate = learning_rate
 
     def step(self, parameters: Parameters, gradient: Parameters) -> Parameters:
@@ -86,7 +87,7 @@ class Sgd:
 def reptile_step(
     parameters: Parameters, optimiser: Adam | Sgd, images: Tensor, labels: Tensor, epsilon: float
 ) -> Parameters:
-    """One outer step over images [tasks, steps, batch, 1, 28, 28]: tasks in sequence, one optimiser for all."""
+    """Take one outer step on images [tasks, steps, batch, 1, 28, 28]: tasks in sequence, one optimiser for all."""
     ends = []
     for task in range(len(images)):
         current = parameters

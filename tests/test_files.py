@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from firstorder.files import replacing
+from firstorder.files import parse_json, replacing
 
 
 def test_what_was_written_takes_the_place_of_the_old_file(tmp_path: Path) -> None:
@@ -82,3 +82,10 @@ def test_a_folder_in_the_way_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="table"), replacing(tmp_path / "table.csv") as part:
         part.write_text("x")
     assert list(tmp_path.iterdir()) == [tmp_path / "table.csv"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"a": ' * 100_000, "1" * 10_000, b"\xff\xfe"])
+def test_what_is_no_json_is_a_value_error_of_one_line(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match=r".") as caught:
+        parse_json(text)
+    assert "\n" not in str(caught.value)

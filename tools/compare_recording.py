@@ -1,24 +1,24 @@
-"""Compare this package with a recording of the authors' own code, from the same start and batches.
+"""Compare this package with a recording of the authors' code, from the same start and mini-batches.
 
 Usage: python tools/compare_recording.py RECORDING.npz
 
-A recording is an npz with keys like `init|conv2d|kernel:0`, `outer0|images`, `outer0|conv2d|kernel:0`,
-`eval1shot|support`, `eval1shot|transductive_logits` (TensorFlow's names; kernels [height, width, in, out],
-dense [in, out] with the flattened map in the order height, width, channel). Every outer step and every
-evaluation starts from the recorded values before it.
+A recording is an npz file with keys like `init|conv2d|kernel:0`, `outer0|images`, `outer0|conv2d|kernel:0`,
+`eval1shot|support`, `eval1shot|transductive_logits`: TensorFlow's names, kernels [height, width, in, out], dense
+[in, out] with the flattened map in the order height, width, channel. Every outer step and every evaluation starts from
+the recorded values before it.
 
-Printed are distances (Euclidean, relative to the change that the steps made, for logits to their size)
-between three results: the recorded one (float32), ours in float32, and ours in float64. Where the first
-column is no larger than about the last, recording and package differ by float32 rounding alone. The change
-is the strict yardstick; the last column shows how far rounding carries by itself, which is far where a
-rectifier sits at its kink over a large even area of paper.
+It prints Euclidean distances between three results: the recorded one (float32), ours in float32, and ours in float64.
+They are relative to the change made by the steps; for logits, to their size. If the first column is at most about as
+large as the last, recording and package differ by float32 rounding only. The last column shows the effect of rounding
+alone, which is large where a ReLU's input is near 0 over a large uniform area of paper.
 
-Biases of convolutions are left out: batch normalisation cancels them, so they only collect rounding noise.
+Biases of convolutions are left out: batch normalisation cancels them, so they only accumulate rounding errors.
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ from firstorder.method.training import classification_loss
 
 
 class Recording:
-    """One recording, read into this package's layout."""
+    """A recording, converted to this package's layout."""
 
     def __init__(self, path: str, dtype: torch.dtype) -> None:
         self.arrays = np.load(path)
@@ -41,11 +41,11 @@ class Recording:
         self.adam = "init|beta2_power:0" in self.arrays
 
     def tensor(self, key: str) -> torch.Tensor:
-        """Read an array in the chosen precision."""
+        """Return an array in the chosen precision."""
         return torch.from_numpy(self.arrays[key]).to(self.dtype)
 
     def flat(self, moment: str, slot: str = "") -> torch.Tensor:
-        """All variables (or their Adam slot) at a moment as [1, parameters]."""
+        """Return all variables (or their Adam slot) at a moment, [1, parameters]."""
         named = {}
         for block in range(4):
             suffix = f"_{block}" if block else ""
@@ -59,76 +59,77 @@ class Recording:
         return self.network.flat(named)[None]
 
     def labels(self, key: str) -> torch.Tensor:
-        """Read labels."""
+        """Return labels."""
         return torch.from_numpy(self.arrays[key]).long()
 
     def images(self, key: str) -> torch.Tensor:
-        """Read images, adding the axis of channels."""
+        """Return images, with an axis for channels added."""
         return self.tensor(key).unsqueeze(-3)
 
 
-Values = dict[str, torch.Tensor]
+@dataclass(frozen=True)
+class Comparison:
+    """Named tensors: our results, the recorded ones, and the values before the steps."""
+
+    ours: dict[str, torch.Tensor] = field(default_factory=dict)
+    recorded: dict[str, torch.Tensor] = field(default_factory=dict)
+    before: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def add(self, key: str, ours: torch.Tensor, recorded: torch.Tensor, before: torch.Tensor | None = None) -> None:
+        """Add a result; without a value before, distances are relative to its size."""
+        self.ours[key], self.recorded[key] = ours, recorded
+        self.before[key] = torch.zeros_like(recorded) if before is None else before
 
 
-def results(path: str, dtype: torch.dtype) -> tuple[Values, Values, Values]:
-    """Run all recorded steps in a precision: our results, the recorded ones, and the values before."""
+def compare(path: str, dtype: torch.dtype) -> Comparison:
+    """Repeat all recorded steps and evaluations in a precision."""
     recording = Recording(path, dtype)
     optimiser, rate = ("adam", 5e-4) if recording.adam else ("sgd", 3e-3)
     inner = InnerLoop(classification_loss(recording.network), optimiser, rate, logits=recording.network.logits)
-    ours: Values = {}
-    theirs: Values = {}
-    before: Values = {}
-    outer = 0
+    comparison, outer = Comparison(), 0
     while f"outer{outer}|images" in recording.arrays:
         moment, start = f"outer{outer}", recording.flat("init" if outer == 0 else f"outer{outer - 1}")
         images, labels = recording.images(f"{moment}|images"), recording.labels(f"{moment}|labels")
         tasks = zip(images, labels, strict=True)
         groups = [Group([(x[None], y[None]) for x, y in zip(*task, strict=True)]) for task in tasks]
         meta_gradient, state = reptile(inner, start, OptimiserState.fresh(start), groups)
-        key = f"outer step {outer}: parameters"
-        ours[key] = start - float(recording.arrays[f"{moment}|epsilon"]) * meta_gradient
-        theirs[key], before[key] = recording.flat(moment), start
+        after = start - float(recording.arrays[f"{moment}|epsilon"]) * meta_gradient
+        comparison.add(f"outer step {outer}: parameters", after, recording.flat(moment), start)
         if recording.adam:
-            key = f"outer step {outer}: second moments"
-            ours[key], theirs[key] = state.second_moments, recording.flat(moment, "|Adam_1")
-            before[key] = torch.zeros_like(start)
+            moments = recording.flat(moment, "|Adam_1")
+            comparison.add(f"outer step {outer}: second moments", state.second_moments, moments)
         outer += 1
     for shot in (1, 5):
         if f"eval{shot}shot|support" in recording.arrays:
-            evaluate(recording, inner, f"eval{shot}shot", f"outer{outer - 1}", (ours, theirs, before))
-    return ours, theirs, before
+            evaluate(recording, inner, f"eval{shot}shot", f"outer{outer - 1}", comparison)
+    return comparison
 
 
-def evaluate(
-    recording: Recording, inner: InnerLoop, name: str, last: str, collected: tuple[Values, Values, Values]
-) -> None:
-    """Run one recorded evaluation from the recorded state after the outer step `last`."""
-    ours, theirs, before = collected
+def evaluate(recording: Recording, inner: InnerLoop, name: str, last: str, comparison: Comparison) -> None:
+    """Repeat a recorded evaluation from the recorded state after the outer step `last`."""
     start = recording.flat(last)
     state = OptimiserState.fresh(start)
     if recording.adam:
-        # TensorFlow keeps beta2 to the power of (steps + 1).
+        # TensorFlow stores beta2 to the power of (steps + 1).
         steps = round(np.log(float(recording.arrays[f"{last}|beta2_power:0"])) / np.log(0.999)) - 1
         state = OptimiserState(recording.flat(last, "|Adam_1"), steps)
     support, query = recording.images(f"{name}|support")[None], recording.images(f"{name}|query")[None]
     labels = recording.labels(f"{name}|support_labels")[None]
     order = torch.from_numpy(recording.arrays[f"{name}|order"]).long()
     adapted, _ = adapt(inner, start, state, [(support[:, row], labels[:, row]) for row in order])
-    key = f"{name}: adapted parameters"
-    ours[key], theirs[key], before[key] = adapted, recording.flat(f"{name}_after"), start
+    comparison.add(f"{name}: adapted parameters", adapted, recording.flat(f"{name}_after"), start)
     for mode, logits in (
         ("transductive", inner.engine.logits(inner, adapted, query)),
         ("inductive", inner.engine.inductive_logits(inner, adapted, support, query)),
     ):
-        key = f"{name}: {mode} logits"
-        ours[key], theirs[key] = logits[0], recording.tensor(f"{name}|{mode}_logits")
-        before[key] = torch.zeros_like(theirs[key])
+        comparison.add(f"{name}: {mode} logits", logits[0], recording.tensor(f"{name}|{mode}_logits"))
 
 
 def main(path: str) -> None:
     """Print the three distances for every recorded value."""
-    single, recorded, before = results(path, torch.float32)
-    double, _, _ = results(path, torch.float64)
+    comparison = compare(path, torch.float32)
+    single, recorded, before = comparison.ours, comparison.recorded, comparison.before
+    double = compare(path, torch.float64).ours
     print(f"{Path(path).name}\n{'':32} {'recorded-ours':>14} {'recorded-ours64':>16} {'ours-ours64':>12}")
     for key in recorded:
         change = (recorded[key] - before[key]).double().norm()

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Spends half an hour of one GPU well: tests, benchmark, then trainings of record. Needs a Python with torch (CUDA),
-# numpy, pandas, pyyaml, pillow, safetensors, rich and pytest; neither Snakemake, DVC nor a network.
+# Commands for a short session on a GPU machine: test, benchmark, train, evaluate, save the results. Needs a Python with
+# torch (CUDA), numpy, pandas, pyyaml, pillow, safetensors, rich and pytest; no Snakemake, no DVC, no network.
 #
-#   tools/gpu_session.sh check                  2-4 min: draws, engine and graphs against the plain path
-#   tools/gpu_session.sh bench                  4-6 min: W1 to W5, plain, lanes and graphs
-#   tools/gpu_session.sh train NAME [SECONDS]   one training, all seeds side by side, at most SECONDS (default 540);
-#                                               exit code 3: not done, the same command goes on
-#   tools/gpu_session.sh evaluate NAME          one evaluation, all seeds
-#   tools/gpu_session.sh keep FOLDER            states, models and results into FOLDER
-#   tools/gpu_session.sh restore FOLDER         and back
+#   tools/gpu_session.sh check                  2-4 min: tests of draws, engines and CUDA graphs against the plain engine
+#   tools/gpu_session.sh bench                  4-6 min: workloads W1 to W5 with engines plain, lanes and graph
+#   tools/gpu_session.sh train NAME [SECONDS]   train all seeds side by side, for at most SECONDS (default 540);
+#                                               exit code 3: not finished, the same command resumes
+#   tools/gpu_session.sh evaluate NAME          evaluate all seeds
+#   tools/gpu_session.sh keep FOLDER            copy states, checkpoints and results to FOLDER
+#   tools/gpu_session.sh restore FOLDER         copy them back
 #
-# Run it in the repository, with the packed data in data/. PARAMS=other/params.yaml takes another folder's settings,
-# SEEDS="0 1 2", MORE="--compile" adds options to train and evaluate. For a machine that forgets, `keep` what is done.
+# Run it in the repository, with the packed data in data/. PARAMS=other/params.yaml uses another folder, SEEDS="0 1 2"
+# chooses seeds, MORE="--compile" adds options to train and evaluate. If the machine's disk is not kept, use `keep`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PYTHONPATH="$PWD/src"
@@ -25,7 +25,7 @@ firstorder() { "$PYTHON" -m firstorder "$@"; }
 
 case "${1:-help}" in
 check)
-    # -W default: a library may warn on a GPU where it does not on a CPU.
+    # -W default: on a GPU, libraries may give warnings that they do not give on a CPU.
     "$PYTHON" -m pytest -q -p no:cacheprovider -W default -m gpu \
         tests/engines
     ;;
@@ -53,6 +53,6 @@ restore)
     for part in "$2"/*.tar; do tar -C "$ROOT" -xf "$part"; done
     ;;
 *)
-    sed -n '2,15p' "$0"
+    sed -n '2,14p' "$0"
     ;;
 esac

@@ -1,8 +1,9 @@
-"""Write params.schema.json, by which an editor explains, completes and checks a params.yaml.
+"""Write params.schema.json, which lets an editor explain, complete and check a params.yaml.
 
 Usage: make schema   (or: python tools/write_params_schema.py)
 
-It is made from the declarations in src/firstorder/settings/. Run it after one of them has changed; a test tells.
+The file is generated from the declarations in src/firstorder/settings/. Run this after changing one of them; a test
+fails otherwise.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from firstorder import settings
 from firstorder.settings import json_schema
 
 PATH = Path(__file__).parents[1] / "params.schema.json"
-NOTE = "Made by `make schema` from src/firstorder/settings/; edits here are lost."
+COMMENT = "Made by `make schema` from src/firstorder/settings/; edits here are lost."
 
 
 def written() -> str:
-    """Return what belongs into the file."""
-    return json_schema.text(json_schema.document(settings.Project, "Settings of firstorder (params.yaml)", NOTE))
+    """Return the text that the file should have."""
+    return json_schema.text(json_schema.document(settings.Project, "Settings of firstorder (params.yaml)", COMMENT))
 
 
 if __name__ == "__main__":

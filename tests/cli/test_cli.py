@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -15,6 +16,8 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from firstorder import NUMERICS_VERSION, __version__, settings
 from firstorder.__main__ import main
@@ -41,8 +44,9 @@ def evaluate(seed: int = 0, name: str = EVALUATION) -> int:
 
 
 def without_runs(root: Path) -> dict[str, bytes]:
-    """Return all files except run files, which hold time and machine."""
-    return {name: content for name, content in files_below(root).items() if not name.endswith(".run.json")}
+    """Return all files except run files, which hold time and machine, and states of trainings."""
+    found = files_below(root).items()
+    return {name: text for name, text in found if not name.endswith(".run.json") and not name.startswith(".work/")}
 
 
 def change(root: Path, *place: Any, value: Any) -> None:
@@ -228,6 +232,7 @@ def test_an_interrupted_training_continues_and_ends_with_the_same_bytes(
     whole = without_runs(tiny_project)
     (tiny_project / MODEL).unlink()
     (tiny_project / CURVE).unlink()
+    shutil.rmtree(tiny_project / ".work")
 
     monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0.0)
     capsys.readouterr()
@@ -410,14 +415,23 @@ def test_a_pack_whose_arrays_have_a_damaged_header_is_refused(tiny_project: Path
     assert refused(tiny_project, TRAIN).startswith("data/omniglot.npz: not a whole packed data set")
 
 
-def test_a_file_in_place_of_a_folder_is_reported(tiny_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The system refuses only after the training has finished, so the message follows the lines of its progress."""
+def test_a_file_in_the_way_of_a_folder_is_told_and_the_ended_training_is_not_lost(
+    tiny_project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, computed_once: Path
+) -> None:
+    """What the system refuses after the last outer step comes after the lines of progress."""
     (tiny_project / "models").write_text("in the way")
     assert train() == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("firstorder: models/reptile/omniglot-5way: ")
     assert last.endswith("check the path, its permissions and the free space")
-    assert set(files_below(tiny_project)) == GIVEN | {"models"}
+    (state,) = set(files_below(tiny_project)) - GIVEN - {"models"}
+    assert state.startswith(".work/")  # nothing of the training is lost
+    (tiny_project / "models").unlink()
+    with monkeypatch.context() as patch:
+        rest = Interrupt(patch, -1)
+        assert train() == evaluate() == 0
+    assert rest.steps == []
+    assert without_runs(tiny_project) == without_runs(computed_once)
 
 
 @pytest.mark.parametrize(
@@ -527,3 +541,61 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--version"])
     assert caught.value.code == 0
     assert capsys.readouterr().out.strip() == __version__
+
+
+# --- Trained before ---
+
+
+def test_a_training_that_is_there_and_whole_is_not_trained_again(
+    computed_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest, before = Interrupt(monkeypatch, -1), files_below(computed_project)
+    assert train() == 0
+    assert rest.steps == []
+    assert capsys.readouterr().out.split() == [MODEL, CURVE]
+    assert files_below(computed_project) == before
+    assert main(["train", TRAINING, "--seed", "0", "--device", "cpu", "--again"]) == 0
+    assert rest.steps == list(range(6))
+
+
+@pytest.mark.parametrize("damage", ["model", "curve", "run file", "settings"])
+def test_a_training_that_is_not_whole_is_trained_again(
+    computed_project: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    rest = Interrupt(monkeypatch, -1)
+    if damage == "settings":
+        change(computed_project, "trainings", TRAINING, "inner_learning_rate", value=0.002)
+    else:
+        path = computed_project / {"model": MODEL, "curve": CURVE, "run file": CURVE[:-3] + "run.json"}[damage]
+        damaged = bytearray(path.read_bytes())
+        damaged[-40] ^= 1
+        path.write_bytes(damaged)
+    assert train() == 0
+    assert rest.steps == list(range(6))
+
+
+def test_an_evaluation_refuses_another_checkpoint_than_the_training_made(
+    computed_project: Path, refused: Refused
+) -> None:
+    """A sound checkpoint of the very settings, data and seed, but with another parameter."""
+    tensors = load_file(computed_project / MODEL)
+    with safe_open(computed_project / MODEL, framework="pt") as file:
+        about = file.metadata()
+    tensors["dense.bias"] += 1
+    save_file(tensors, computed_project / MODEL, about)
+    message = refused(computed_project, ["evaluate", EVALUATION, "--seed", "0", "--device", "cpu"])
+    assert f"{MODEL}: its SHA-256 is " in message
+    assert "--again" in message
+
+
+def test_where_a_training_was_computed_is_told_step_by_step(
+    tiny_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0.0)
+    with monkeypatch.context() as patch:
+        Interrupt(patch, 3)
+        assert main(["train", TRAINING, "--seed", "0", "--device", "cpu", "--engine", "plain"]) == 130
+    assert main(["train", TRAINING, "--seed", "0", "--device", "cpu", "--engine", "lanes"]) == 0
+    run = json.loads((tiny_project / CURVE).with_suffix(".run.json").read_text(encoding="utf-8"))
+    assert [(leg["engine"], leg["outer_steps"]) for leg in run["legs"]] == [("plain", 3), ("lanes", 3)]
+    assert {"device", "machine", "versions", "commit", "seconds"} < set(run["legs"][0])

@@ -1,4 +1,4 @@
-"""Draws made on the device are those of tasks.py, index for index."""
+"""Draws on the device equal those of method/tasks.py, index for index."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
 def pairs(steps: list[int], numbers: range, device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
-    """List all pairs of a step and a task's number."""
+    """Return all pairs of a step and a task's number, as two tensors."""
     step, task = torch.tensor([(step, task) for step in steps for task in numbers], device=device).unbind(dim=1)
     return step, task
 
@@ -67,11 +67,11 @@ def test_the_raw_numbers_are_numpys_philox(count, device):
     ],
     ids=lambda changes: ",".join(changes) or "plain",
 )
-def test_tasks_are_those_of_the_plain_draw(changes, seed, device):
+def test_tasks_equal_those_of_the_host(changes, seed, device):
     same(dataclasses.replace(SHAPE, **changes), seed, device)
 
 
-def test_an_upper_half_is_that_of_the_whole_product():
+def test_the_upper_half_of_a_product_is_exact():
     values = [0, 1, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1, 0x123456789ABCDEF0]
     signed = torch.tensor([value - 2**64 if value >= 2**63 else value for value in values])
     for factor in (*draws.MULTIPLIERS, 2**64 - 1, 1):
@@ -80,7 +80,7 @@ def test_an_upper_half_is_that_of_the_whole_product():
 
 
 @pytest.mark.parametrize("divisor", [1, 2, 3, 4, 7])
-def test_a_remainder_is_that_of_the_unsigned_number(divisor):
+def test_the_remainder_of_an_unsigned_number_is_exact(divisor):
     keys = np.array([0, 1, 2**63 - 1, 2**63, 2**64 - 1, 2**64 - 5], dtype=np.uint64)
     found = draws._remainder(torch.from_numpy(keys.view(np.int64)), divisor)
     assert found.tolist() == (keys % np.uint64(divisor)).tolist()

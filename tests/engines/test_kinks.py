@@ -1,6 +1,6 @@
-"""A gradient jumps where a rectifier's sign or a window's maximum is decided otherwise, and rounding may decide it.
+"""A gradient jumps where a ReLU's sign or a window's maximum changes, and rounding may decide which side is taken.
 
-This is why a gradient in float32 is not compared with another at any point; the figures are in docs/evidence.md.
+Tests therefore compare float32 gradients only away from such kinks. The figures are in docs/evidence.md.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Batch = tuple[Tensor, Tensor]
 def gradient(
     name: str, parameters: Tensor, batch: Batch, forced: Sequence[Tensor] | None = None
 ) -> tuple[Tensor, list[kinks.Decisions]]:
-    """Return the plain path's gradient in the type of `parameters`, and what was decided on the way."""
+    """Return the plain engine's gradient in the dtype of `parameters`, and the decisions taken."""
     images, labels = batch
     with kinks.watched(forced) as seen:
         found = inner_loop.gradient(both(name)[0], parameters, (images.to(parameters.dtype), labels))
@@ -34,7 +34,7 @@ def apart(found: Tensor, expected: Tensor) -> float:
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_watching_changes_no_number(name: str) -> None:
+def test_watching_does_not_change_the_gradient(name: str) -> None:
     parameters, (batch,) = problem(name)
     found, seen = gradient(name, parameters, batch)
     assert apart(found, inner_loop.gradient(both(name)[0], parameters, batch)) < 1e-13
@@ -42,29 +42,29 @@ def test_watching_changes_no_number(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_with_the_decisions_of_float64_a_gradient_in_float32_is_that_of_float64_to_rounding(name: str) -> None:
+def test_with_the_decisions_of_float64_a_float32_gradient_differs_by_rounding_only(name: str) -> None:
     parameters, (batch,) = problem(name, dtype=torch.float32)
     expected, seen = gradient(name, parameters.double(), batch)
     found, _ = gradient(name, parameters, batch, [decisions.taken for decisions in seen])
     assert apart(found, expected) < 2e-5
 
 
-def test_one_sign_within_1e_6_of_the_other_is_worth_a_quarter_of_a_percent() -> None:
-    """The rectifier of block 4, image 1, filter 18 of lane 0, which was the difference seen on a GPU."""
+def test_one_sign_within_1e_6_changes_the_gradient_by_a_quarter_of_a_percent() -> None:
+    """The ReLU of block 4, image 1, filter 18 of lane 0, which made the difference observed on a GPU."""
     parameters, (batch,) = problem("mini_imagenet", dtype=torch.float32)
     expected, seen = gradient("mini_imagenet", parameters.double(), batch)
     last, place = seen[-1], (1, 18, 4, 4)
     assert last.distance.min() == last.distance[place] < 1e-6
-    otherwise = last.taken.clone()
-    otherwise[place] = ~otherwise[place]
-    forced = [*(decisions.taken for decisions in seen[:-1]), otherwise]
+    flipped = last.taken.clone()
+    flipped[place] = ~flipped[place]
+    forced = [*(decisions.taken for decisions in seen[:-1]), flipped]
     found, _ = gradient("mini_imagenet", parameters.double(), batch, forced)
     assert apart(found, expected) == pytest.approx(2.52e-3, rel=0.01)
-    assert torch.equal(found[1], expected[1])  # the other lane knows nothing of it
+    assert torch.equal(found[1], expected[1])  # the other lane does not change
 
 
-def test_in_float32_the_order_of_a_mini_batchs_images_moves_its_gradient_by_rounding_or_by_decisions() -> None:
-    """In float64 no order does. Which orders decide what is up to the machine."""
+def test_the_order_of_images_changes_a_float32_gradient_by_rounding_or_by_decisions() -> None:
+    """In float64 the order makes no difference. Which orders change a decision depends on the machine."""
     parameters, ((images, labels),) = problem("mini_imagenet", dtype=torch.float32)
     expected, seen = gradient("mini_imagenet", parameters.double(), (images, labels))
     for order in ([1, 0, 2, 3], [3, 2, 1, 0], [2, 3, 0, 1]):

@@ -1,4 +1,4 @@
-"""Engine `lanes` computes what the plain inner loop computes: to rounding in float64, as far as it goes in others."""
+"""Compare engine `lanes` with the plain engine: equal in float64 up to rounding, less closely in other precisions."""
 
 from __future__ import annotations
 
@@ -8,27 +8,25 @@ from typing import Any
 import pytest
 import torch
 
-from firstorder.engines.choice import Wish
-from firstorder.engines.lanes import engine, patches
+from firstorder.engines.lanes import engine, patches, pieces
 from firstorder.engines.lanes.engine import LanesEngine, Prepared
 from firstorder.engines.lanes.patches import Convolution, make_tables
-from firstorder.errors import UserError
 from firstorder.method import inner_loop
 from firstorder.method.architectures import ARCHITECTURES
-from firstorder.method.inner_loop import InnerLoop, OptimiserState, Plain
+from firstorder.method.inner_loop import InnerLoop, OptimiserState
 from firstorder.method.networks import make_network
 from firstorder.method.training import classification_loss
 from firstorder.settings import TrainingSettings
 from tests import count_kernels, kinks
 
 WAY, BATCH = 3, 4
-# Seeds of problems with one image a lane whose every decision is more than 2.5e-5 from being another one.
+# Seeds of problems with one image per lane in which no ReLU or maximum is within 2.5e-5 of its kink.
 SEPARATED = {"omniglot": 724, "mini_imagenet": 185, "omniglot_finn": 947, "mini_imagenet_finn": 86}
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
 def both(name: str, optimiser: str = "sgd", device: str = "cpu", **options: Any) -> tuple[InnerLoop, InnerLoop]:
-    """Return the plain inner loop of a network and the same with the engine."""
+    """Return the inner loop of a network with the plain engine, and with `lanes`."""
     network = make_network(name, WAY)
     adapted = None if network.adapted is None else network.adapted.to(device)
     plain = InnerLoop(classification_loss(network), optimiser, 0.01 if optimiser == "sgd" else 1e-3, adapted)
@@ -44,7 +42,7 @@ def problem(
     batch: int = BATCH,
     seed: int = 7,
 ) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
-    """Return parameters of `count` lanes, each near a start of its own, and mini-batches of noise."""
+    """Return parameters of `count` lanes, each near another initial state, and mini-batches of noise."""
     network, sizes = make_network(name, WAY), ARCHITECTURES[name]
     generator = torch.Generator().manual_seed(seed)
     parameters = torch.stack([network.initial(lane) for lane in range(count)]).double()
@@ -58,14 +56,14 @@ def problem(
 
 
 def close(found: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None:
-    """Assert that the difference is short beside what is expected."""
+    """Assert that the difference is at most `tolerance` of the expected size."""
     assert torch.isfinite(found).all()
     assert (found - expected).norm() <= tolerance * expected.norm()
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_logits_and_gradient_are_autograds_in_float64(name, device):
+def test_logits_and_gradient_equal_those_of_autograd_in_float64(name, device):
     plain, fast = both(name, device=device)
     parameters, (batch,) = problem(name, device=device)
     close(fast.engine.logits(fast, parameters, batch[0]), make_network(name, WAY).logits(parameters, batch[0]), 1e-12)
@@ -78,7 +76,7 @@ def test_logits_and_gradient_are_autograds_in_float64(name, device):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_the_hessian_product_is_autograds_in_float64(name, device):
+def test_the_hessian_product_equals_that_of_autograd_in_float64(name, device):
     plain, fast = both(name, device=device)
     parameters, (batch,) = problem(name, device=device)
     vector = torch.randn(parameters.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(device)
@@ -89,8 +87,8 @@ def test_the_hessian_product_is_autograds_in_float64(name, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("optimiser", ["adam", "sgd"])
 @pytest.mark.parametrize("name", ["omniglot", "mini_imagenet_finn"])
-def test_adaptation_is_the_plain_inner_loops_in_float64(name, optimiser, device):
-    """Three steps from second moments that are not zero, so that no step is the sign of rounding."""
+def test_adaptation_equals_that_of_the_plain_engine_in_float64(name, optimiser, device):
+    """Three steps from nonzero second moments, as from zero a step would be the sign of a rounding error."""
     plain, fast = both(name, optimiser, device)
     parameters, batches = problem(name, steps=3, device=device)
     moments = torch.rand(parameters.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64).to(device)
@@ -108,13 +106,13 @@ def test_adaptation_is_the_plain_inner_loops_in_float64(name, optimiser, device)
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_one_gradient_in_float32_differs_by_rounding(name, device):
-    """Compare where rounding decides no sign and no maximum. With more than one image a lane such points are rare."""
+    """Compare where rounding decides no sign or maximum. With more than one image per lane such points are rare."""
     plain, fast = both(name, device=device)
     parameters, (batch,) = problem(name, dtype=torch.float32, device=device, batch=1, seed=SEPARATED[name])
     with kinks.watched() as seen:
         make_network(name, WAY).logits(parameters.double(), batch[0].double())
     nearest = min(decisions.distance.min().item() for decisions in seen)
-    assert nearest > 2.5e-5, "float32 is wrong by up to 1e-5 there: look for another seed"
+    assert nearest > 2.5e-5, "errors of float32 reach 1e-5 there: look for another seed"
     expected = inner_loop.gradient(plain, parameters, batch)
     close(inner_loop.gradient(fast, parameters, batch), expected, 1e-4)
 
@@ -122,7 +120,7 @@ def test_one_gradient_in_float32_differs_by_rounding(name, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_one_gradient_in_float32_differs_by_a_few_decisions_at_most(name, device):
-    """In the worst of these problems seven lie within 1e-5, which together are worth 0.6 % (docs/evidence.md)."""
+    """In the worst case seven decisions are within 1e-5 and change the gradient by 0.6 % (docs/evidence.md)."""
     plain, fast = both(name, device=device)
     parameters, (batch,) = problem(name, dtype=torch.float32, device=device)
     close(inner_loop.gradient(fast, parameters, batch), inner_loop.gradient(plain, parameters, batch), 1e-2)
@@ -130,7 +128,7 @@ def test_one_gradient_in_float32_differs_by_a_few_decisions_at_most(name, device
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_bfloat16_products_keep_the_gradients_direction(device):
-    """Eight bits of mantissa put errors of about a tenth on the gradient of this network at its start."""
+    """With eight bits of mantissa, the initial gradient of this network has errors of about a tenth."""
     plain, fast = both("omniglot", device=device, precision="bfloat16")
     parameters, (batch,) = problem("omniglot", dtype=torch.float32, device=device)
     expected = inner_loop.gradient(plain, parameters, batch)
@@ -140,8 +138,8 @@ def test_bfloat16_products_keep_the_gradients_direction(device):
     assert (found - expected).norm() > 1e-4 * expected.norm()
 
 
-def test_tf32_is_chosen_for_the_engines_products_only(monkeypatch):
-    """Elsewhere than on a GPU it changes nothing; the choice is looked at from inside."""
+def test_tf32_is_set_during_the_engines_products_only(monkeypatch):
+    """It has an effect on a GPU only, so the test looks at the setting."""
     _, fast = both("omniglot", precision="tf32")
     parameters, (batch,) = problem("omniglot", dtype=torch.float32)
     seen = []
@@ -154,7 +152,7 @@ def test_tf32_is_chosen_for_the_engines_products_only(monkeypatch):
     assert torch.get_float32_matmul_precision() == "highest"
 
 
-def test_rates_on_the_device_take_the_place_of_the_count_of_steps():
+def test_rates_on_the_device_replace_the_step_count():
     parameters, batches = problem("omniglot", steps=3)
     state = OptimiserState(torch.full_like(parameters, 1e-3), 20)
     _, fast = both("omniglot", "adam")
@@ -166,7 +164,7 @@ def test_rates_on_the_device_take_the_place_of_the_count_of_steps():
     assert after.steps == 3
 
 
-def test_a_prepared_mini_batch_and_one_that_comes_when_called_are_the_same_mini_batch():
+def test_a_mini_batch_may_be_prepared_or_a_function():
     _, fast = both("omniglot")
     parameters, batches = problem("omniglot", steps=2)
     assert isinstance(fast.engine, LanesEngine)
@@ -180,18 +178,18 @@ def test_a_prepared_mini_batch_and_one_that_comes_when_called_are_the_same_mini_
         assert torch.equal(inner_loop.gradient(fast, parameters, lambda batch=batch: batch), expected)
 
 
-def test_many_lanes_change_the_order_of_parameters_without_a_table(monkeypatch):
+def test_many_lanes_are_reordered_without_a_table(monkeypatch):
     parameters, batches = problem("omniglot", count=3)
     _, fast = both("omniglot")
     expected, _ = inner_loop.adapt(fast, parameters, OptimiserState.fresh(parameters), batches)
-    monkeypatch.setattr(engine, "LANES_BY_TABLE", 2)
+    monkeypatch.setattr(pieces, "LANES_BY_TABLE", 2)
     _, again = both("omniglot")
     found, _ = inner_loop.adapt(again, parameters, OptimiserState.fresh(parameters), batches)
     assert torch.equal(found, expected)
 
 
-def test_a_lane_does_not_see_the_others():
-    """Alone and beside another, a lane's gradient is the same to the last bits of float64."""
+def test_lanes_are_independent():
+    """Alone and beside another, a lane's gradient is the same up to the last bits of float64."""
     _, fast = both("mini_imagenet")
     parameters, ((images, labels),) = problem("mini_imagenet", count=2)
     together = inner_loop.gradient(fast, parameters, (images, labels))
@@ -218,8 +216,8 @@ def test_folding_is_the_transpose_of_gathering(size, stride):
 
 
 @pytest.mark.parametrize("name", ["omniglot", "mini_imagenet"])
-def test_operations_for_a_compiler_give_the_same_gradient(name, monkeypatch):
-    """What torch.compile is given, run without it."""
+def test_operations_for_torch_compile_give_the_same_result(name, monkeypatch):
+    """The function that would be compiled is called without compiling it."""
     monkeypatch.setattr(engine, "_compiled", lambda function: function)
     _, fast = both(name, "adam")
     _, joinable = both(name, "adam", compiled=True)
@@ -243,7 +241,7 @@ def test_a_compiled_step_is_the_plain_one(device):
     [("W1", "per_lane", 330), ("W1", "carried", 1530), ("W4 fomaml", "per_lane", 170), ("W4 maml", "per_lane", 660)],
 )
 def test_an_outer_step_launches_no_more_kernels_than_it_needs(name, second_moments, most):
-    """docs/performance.md argues with these numbers."""
+    """docs/performance.md is based on these numbers."""
     settings: TrainingSettings = count_kernels.workload(name, second_moments)
     smaller = dataclasses.replace(settings, train_shot=2, inner_batch_size=2)  # sizes change no count
     assert count_kernels.outer_step(smaller).kernels <= most
@@ -253,21 +251,3 @@ def test_an_outer_step_launches_no_more_kernels_than_it_needs(name, second_momen
 def test_an_inner_step_launches_no_more_kernels_than_it_needs(name, most):
     settings = dataclasses.replace(count_kernels.workload(name, "carried"), train_shot=1, inner_batch_size=2)
     assert count_kernels.inner_step(settings) <= most
-
-
-def test_engines_are_refused_where_they_cannot_compute_what_is_asked():
-    from firstorder.engines import choice
-
-    settings = count_kernels.workload("W1", "carried")
-    cpu = torch.device("cpu")
-    assert isinstance(choice.choose(Wish(name="plain", device=cpu), settings).engine, Plain)
-    assert choice.choose(Wish(name="graph", device=cpu), settings).name == "graph"
-    low = dataclasses.replace(settings, precision="bfloat16")
-    assert choice.choose(Wish(name="auto", device=cpu), low).name == "lanes"
-    with pytest.raises(UserError, match="use --engine lanes or graph"):
-        choice.choose(Wish(name="plain", device=cpu), low)
-    with pytest.raises(UserError, match="leave it out"):
-        choice.choose(Wish(name="plain", device=cpu, compiled=True), settings)
-    with pytest.raises(UserError, match="it is for the CPU; use --engine auto"):
-        choice.choose(Wish(name="native", device=torch.device("cuda")), settings)
-    assert choice.choose(Wish(name="auto", device=torch.device("cuda")), settings).name == "graph"

@@ -1,4 +1,4 @@
-"""native.c against the plain inner loop: in float64 to rounding, in float32 no further from float64 than torch is."""
+"""Compare native.c with the plain engine: equal in float64 up to rounding; in float32 as close to float64 as torch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WAY, LANES, BATCH = 7, 2, 6
 
 
 def case(name: str, dtype: torch.dtype, engine: bool = True) -> tuple[InnerLoop, Tensor, list[tuple[Tensor, Tensor]]]:
-    """Return an inner loop, parameters [2, parameters] away from their symmetric start, and three mini-batches."""
+    """Return an inner loop, parameters [2, parameters] near an initial state, and three mini-batches."""
     torch.manual_seed(7)
     network, architecture = make_network(name, WAY), ARCHITECTURES[name]
     parameters = torch.stack([network.initial(seed) for seed in range(LANES)]).double()
@@ -46,14 +46,14 @@ def case(name: str, dtype: torch.dtype, engine: bool = True) -> tuple[InnerLoop,
 
 
 def distance(found: Tensor, wanted: Tensor) -> float:
-    """Return the distance relative to the size of what is wanted, measured in float64."""
+    """Return the distance relative to the size of `wanted`, computed in float64."""
     return float((found.double() - wanted.double()).norm() / wanted.double().norm())
 
 
 @needs_compiler
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_gradient_and_hessian_product_and_logits_equal_autograds(name: str) -> None:
-    """In float64, where only a wrong formula could tell them apart."""
+def test_gradient_hessian_product_and_logits_equal_those_of_autograd(name: str) -> None:
+    """In float64, where only a wrong formula makes a difference."""
     loop, parameters, batches = case(name, torch.float64)
     plain, vector = replace(loop, engine=Plain()), torch.randn_like(parameters)
     wanted = inner_loop.gradient(plain, parameters, batches[0])
@@ -80,8 +80,8 @@ def test_adapted_parameters_and_second_moments_equal_the_plain_ones(name: str, o
 
 @needs_compiler
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_in_float32_it_is_as_near_to_float64_as_torch_is(name: str) -> None:
-    """Twice torch's distance is allowed; where a maximum is nearly shared, either may take another place."""
+def test_in_float32_it_is_as_close_to_float64_as_torch(name: str) -> None:
+    """Twice torch's distance is allowed, as a near tie of a maximum may be decided differently."""
     exact, parameters, batches = case(name, torch.float64, engine=False)
     wanted = inner_loop.gradient(exact, parameters, batches[0])
     loop, parameters, batches = case(name, torch.float32)
@@ -93,7 +93,7 @@ def test_in_float32_it_is_as_near_to_float64_as_torch_is(name: str) -> None:
 @needs_compiler
 @pytest.mark.parametrize("algorithm", ["fomaml", "maml", "reptile", "last_step"])
 def test_meta_gradients_equal_the_plain_ones(algorithm: str) -> None:
-    """MAML's goes through Hessian products here and through autograd there."""
+    """MAML's is computed with Hessian products here, and by autograd in the plain engine."""
     loop, parameters, batches = case("omniglot_finn", torch.float64)
     initial, state = parameters[:1], OptimiserState.fresh(parameters[:1])
     query = batches[2] if algorithm in ("fomaml", "maml") else None
@@ -106,7 +106,7 @@ def test_meta_gradients_equal_the_plain_ones(algorithm: str) -> None:
 
 @needs_compiler
 def test_the_golden_training_is_the_same(problem: Problem) -> None:
-    """No number moves beyond the golden test's own tolerance, so records of both are records of one method."""
+    """The engines agree within the tolerance of the golden test, so their records are comparable."""
     settings = problem.settings
     with_engine = replace(problem, engine=native.NativeEngine(settings.network, settings.way))
     wanted, found = fingerprint(problem), fingerprint(with_engine)
@@ -115,8 +115,8 @@ def test_the_golden_training_is_the_same(problem: Problem) -> None:
 
 
 @needs_compiler
-def test_lanes_and_sizes_of_mini_batches_do_not_matter() -> None:
-    """Maps left over from a larger mini-batch, or from another lane, leave no trace."""
+def test_workspaces_carry_nothing_over() -> None:
+    """Maps of an earlier larger mini-batch, or of another lane, do not affect a gradient."""
     loop, parameters, batches = case("mini_imagenet_finn", torch.float32)
     images, labels = batches[0]
     few = (images[:1, :4], labels[:1, :4])
@@ -130,8 +130,8 @@ def test_lanes_and_sizes_of_mini_batches_do_not_matter() -> None:
 
 
 @needs_compiler
-def test_what_is_not_a_number_stays_visible() -> None:
-    """Overflow must reach the check of the meta-gradient, not vanish in a maximum or a rectifier."""
+def test_overflow_is_propagated() -> None:
+    """Overflow must reach the check of the meta-gradient and not disappear in a maximum or a ReLU."""
     for name in ("omniglot", "mini_imagenet"):
         loop, parameters, batches = case(name, torch.float32)
         broken = parameters.clone()
@@ -141,14 +141,14 @@ def test_what_is_not_a_number_stays_visible() -> None:
 
 @needs_compiler
 def test_a_whole_evaluation_gives_the_same_answers(problem: Problem) -> None:
-    """In both modes; float32 rounding may turn a near tie, which these few tasks do not have."""
-    progress = start(problem)
+    """In both modes. Rounding could change a near tie, but these few tasks have none."""
+    state = start(problem)
     for _ in range(3):
-        outer_step(problem, problem.inner, progress)
+        outer_step(problem, problem.inner, state)
     pool = problem.pools["meta-test"]
     shape = evaluation_shape(pool, problem.settings.way, problem.settings.curve)
     draws = Draws(title="", shape=shape, seed=0, purpose="test", step=0, tasks=4)
-    checkpoint = checkpoint_of(problem, progress, {})
+    checkpoint = checkpoint_of(problem, state, {})
     wanted = evaluate(problem.inner, checkpoint, pool, draws)
     engine = native.NativeEngine(problem.settings.network, problem.settings.way)
     found = evaluate(replace(problem.inner, engine=engine), checkpoint, pool, draws)
@@ -157,18 +157,18 @@ def test_a_whole_evaluation_gives_the_same_answers(problem: Problem) -> None:
 
 
 def compiled_by(tmp_path: Path, compiler: str) -> str:
-    """Return what `reason` says in a process of its own with another compiler and an empty cache."""
+    """Return `reason` in a new process with this compiler and an empty cache."""
     program = "from firstorder.engines.native import engine; print(engine.reason('omniglot'))"
     environment = {**os.environ, "CC": compiler, "FIRSTORDER_CACHE": str(tmp_path / "cache")}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
-def test_without_a_compiler_there_is_no_engine_and_a_reason(tmp_path: Path) -> None:
+def test_without_a_compiler_there_is_a_reason_and_no_engine(tmp_path: Path) -> None:
     assert compiled_by(tmp_path, "/nowhere/cc").startswith("no C compiler found")
 
 
-def test_a_compiler_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_compiler_that_fails_leaves_no_file(tmp_path: Path) -> None:
     broken = tmp_path / "cc"
     broken.write_text("#!/bin/sh\necho 'unknown option -march=native' >&2\nexit 1\n", encoding="utf-8")
     broken.chmod(broken.stat().st_mode | stat.S_IXUSR)
@@ -188,14 +188,43 @@ def test_it_is_compiled_once(tmp_path: Path) -> None:
 
 @needs_compiler
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the option is for x86-64")
-def test_narrow_vectors_are_left_to_torch(tmp_path: Path) -> None:
+def test_narrow_vectors_are_not_supported(tmp_path: Path) -> None:
     command = " ".join(native.compiler() or [])
     said = compiled_by(tmp_path, f"{command} -mno-avx")
     assert said == "this processor's vectors have 16 bytes, with which PyTorch is faster"
 
 
 @needs_compiler
-def test_networks_whose_filters_fill_no_vector_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_filters_that_do_not_fill_a_vector_are_not_supported(monkeypatch: pytest.MonkeyPatch) -> None:
     narrow = replace(ARCHITECTURES["omniglot"], filters=24)
     monkeypatch.setitem(ARCHITECTURES, "omniglot", narrow)
     assert native.reason("omniglot") == "24 filters are no multiple of 16"
+
+
+# --- What C would not notice ---
+
+
+@needs_compiler
+def test_what_c_would_read_beyond_is_refused_at_the_border() -> None:
+    loop, parameters, batches = case("omniglot", torch.float32)
+    images, labels = batches[0]
+    state = OptimiserState.fresh(parameters)
+    wrong = [
+        ((images[..., :14, :14], labels), "images have shape"),
+        ((images.expand(-1, -1, 3, -1, -1), labels), "images have shape"),
+        ((images, labels + WAY), f"labels go from .* of {WAY}"),
+        ((images, labels - 1 - labels.max()), "labels go from"),
+        ((images, labels.int()), "type torch.int32"),
+    ]
+    for batch, message in wrong:
+        for call in (
+            lambda batch=batch: inner_loop.gradient(loop, parameters, batch),
+            lambda batch=batch: inner_loop.hessian_product(loop, parameters, batch, parameters),
+            lambda batch=batch: inner_loop.adapt(loop, parameters, state, [batch]),
+        ):
+            with pytest.raises(ValueError, match=message):
+                call()
+    with pytest.raises(ValueError, match="images have shape"):
+        loop.engine.logits(loop, parameters, images[..., :14, :14])
+    with pytest.raises(ValueError, match="a vector has shape"):
+        inner_loop.hessian_product(loop, parameters, batches[0], parameters[:, :-1])

@@ -1,4 +1,4 @@
-"""The package against a separately written plain loop: same batches, same start, same result."""
+"""Compare the package with an independent plain implementation: same mini-batches, same start, same result."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def flat(network: Network, parameters: plain_loop.Parameters) -> Tensor:
 
 
 def outer_steps(optimiser: str, dtype: torch.dtype, count: int) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-    """Take outer steps both ways; give (ours, plain, start) of parameters and of second moments."""
+    """Take outer steps with both; return (ours, plain, start) of the parameters and of the second moments."""
     generator = torch.Generator().manual_seed(1)
     network = make_network("omniglot", WAY)
     start = network.initial(seed=3)[None].to(dtype)
     rate = {"adam": 1e-3, "sgd": 3e-3}[optimiser]
     inner = InnerLoop(classification_loss(network), optimiser, rate)
-    oracle = {"adam": plain_loop.Adam, "sgd": plain_loop.Sgd}[optimiser](plain(network, start[0]), rate)
+    reference = {"adam": plain_loop.Adam, "sgd": plain_loop.Sgd}[optimiser](plain(network, start[0]), rate)
     ours, theirs, state = start, plain(network, start[0]), OptimiserState.fresh(start)
     for step in range(count):
         epsilon = 1 - step / 10
@@ -55,12 +55,12 @@ def outer_steps(optimiser: str, dtype: torch.dtype, count: int) -> dict[str, tup
         groups = [Group([(x[None], y[None]) for x, y in zip(images[t], labels[t], strict=True)]) for t in range(TASKS)]
         meta_gradient, state = reptile(inner, ours, state, groups)
         ours = ours - epsilon * meta_gradient
-        theirs = plain_loop.reptile_step(theirs, oracle, images, labels, epsilon)
+        theirs = plain_loop.reptile_step(theirs, reference, images, labels, epsilon)
     compared = {"parameters": (ours[0], flat(network, theirs), start[0])}
     if optimiser == "adam":
         compared["second moments"] = (
             state.second_moments[0],
-            flat(network, oracle.moments),
+            flat(network, reference.moments),
             torch.zeros_like(start[0]),
         )
         assert state.steps == count * TASKS * STEPS
@@ -69,15 +69,15 @@ def outer_steps(optimiser: str, dtype: torch.dtype, count: int) -> dict[str, tup
 
 @pytest.mark.parametrize("optimiser", ["adam", "sgd"])
 def test_outer_steps_equal_the_plain_loop_in_double_precision(optimiser):
-    """Two outer steps (5 tasks x 5 steps each) agree to 1e-10 of the change they make."""
+    """Two outer steps (5 tasks x 5 inner steps each) agree to 1e-10 of the change that they make."""
     for what, (ours, theirs, start) in outer_steps(optimiser, torch.float64, count=2).items():
         assert (ours - theirs).norm() < 1e-10 * (theirs - start).norm(), what
-        # Entry by entry too, relative to the largest change of any entry.
+        # Each entry as well, relative to the largest change of an entry.
         assert (ours - theirs).abs().max() < 1e-10 * (theirs - start).abs().max(), what
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "sgd"])
 def test_an_outer_step_in_single_precision_agrees_to_1e_4_of_its_change(optimiser):
-    """The images are noise: with large even areas a rectifier at its kink can flip them all at once."""
+    """The images are noise: in a large uniform area ReLU inputs are equal, and rounding may flip all signs at once."""
     for what, (ours, theirs, start) in outer_steps(optimiser, torch.float32, count=1).items():
         assert (ours - theirs).norm() < 1e-4 * (theirs - start).norm(), what

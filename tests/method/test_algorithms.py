@@ -56,7 +56,7 @@ def test_carried_second_moments_flow_from_task_to_task():
     assert meta_gradient.item() == pytest.approx((first + second) / 2, rel=1e-10)
 
 
-def test_second_moments_per_lane_do_not_meet():
+def test_second_moments_per_lane_are_independent():
     """The same two tasks in one group: v = 0.001*4 and 0.001*9, each lane after one step of its own."""
     start = double(1.0)[None]
     state = OptimiserState.fresh(start.expand(2, -1))
@@ -66,7 +66,7 @@ def test_second_moments_per_lane_do_not_meet():
 
 
 def test_carried_and_per_lane_agree_for_sgd():
-    """SGD has no memory, so tasks may be lanes without any change."""
+    """SGD has no memory, so adapting tasks side by side changes nothing."""
     start = double(1.0)[None]
     inner = InnerLoop(parabola, "sgd", 0.1)
     steps = [double(3.0, -2.0, 5.0), double(1.0, 0.0, 2.0)]
@@ -91,7 +91,7 @@ def smooth(parameters: torch.Tensor, batch: tuple[torch.Tensor, torch.Tensor]) -
 
 
 def smooth_problem(lanes: int, steps: int) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
-    """Give phi [1, 6] and `steps` mini-batches of 4 examples for each lane, drawn once and for all."""
+    """Return phi [1, 6] and `steps` mini-batches of 4 examples for each lane, always the same."""
     generator = torch.Generator().manual_seed(0)
 
     def batch() -> tuple[torch.Tensor, torch.Tensor]:
@@ -109,7 +109,7 @@ def smooth_gradient(name: str, lanes: int = 3, steps: int = 4, order: int | None
 
 
 def query_loss(start: torch.Tensor) -> float:
-    """Return the mean over tasks of the query loss after adaptation, what MAML minimises."""
+    """Return the mean over tasks of the query loss after adaptation, which MAML minimises."""
     _, (*batches, query) = smooth_problem(3, 5)
     adapted, _ = adapt(
         InnerLoop(smooth, "sgd", 0.05), start.expand(3, -1), OptimiserState.fresh(start.expand(3, -1)), batches
@@ -137,14 +137,14 @@ def test_maml_is_the_derivative_of_the_query_loss_by_finite_differences():
 
 
 def test_the_binomial_truncation_goes_from_fomaml_to_maml():
-    """Order 0 is FOMAML, the number of inner steps is MAML, and beyond it nothing is left to add."""
+    """Order 0 is FOMAML, the number of inner steps is MAML, and higher orders add nothing."""
     torch.testing.assert_close(smooth_gradient("binomial", order=0), smooth_gradient("fomaml"), rtol=1e-10, atol=0)
     for order in (4, 6):
         exact = smooth_gradient("maml")
         torch.testing.assert_close(smooth_gradient("binomial", order=order), exact, rtol=1e-10, atol=1e-14)
 
 
-def test_the_binomial_truncations_error_falls_with_its_order():
+def test_the_error_of_the_binomial_truncation_falls_with_its_order():
     exact = smooth_gradient("maml")
     errors = [(smooth_gradient("binomial", order=order) - exact).norm().item() for order in range(5)]
     assert all(later < earlier for earlier, later in itertools.pairwise(errors))
@@ -152,7 +152,7 @@ def test_the_binomial_truncations_error_falls_with_its_order():
 
 
 @pytest.mark.parametrize("name", ["fomaml", "maml", "binomial"])
-def test_splitting_the_tasks_into_groups_leaves_the_meta_gradient(name):
+def test_splitting_the_tasks_into_groups_does_not_change_the_meta_gradient(name):
     start, batches = smooth_problem(3, 5)
     algorithm = EXTENSIONS[name](2) if name in EXTENSIONS else ALGORITHMS[name]
     apart = [[(x[[task]], y[[task]]) for x, y in batches] for task in range(3)]
@@ -177,7 +177,7 @@ def test_the_last_step_alone_is_alpha_times_its_gradient():
 
 
 def test_the_last_step_of_adam_is_preconditioned_by_all_second_moments():
-    """Two steps from 1 towards 3 with Adam: the displacement is that of the second step, v having seen both."""
+    """Two steps from 1 towards 3 with Adam: the displacement of the second step, whose v includes both gradients."""
     start = double(1.0)[None]
     inner = InnerLoop(parabola, "adam", 0.1)
     ends = [adapt(inner, start, OptimiserState.fresh(start), [double(3.0)] * steps)[0] for steps in (1, 2)]
@@ -186,8 +186,8 @@ def test_the_last_step_of_adam_is_preconditioned_by_all_second_moments():
     assert state.steps == 2
 
 
-def test_what_the_inner_loop_leaves_alone_is_still_learned_outside():
-    """With a mask the second half of the parameters keeps its value inside and has a meta-gradient all the same."""
+def test_parameters_that_are_not_adapted_have_a_meta_gradient():
+    """With a mask, the inner loop does not change half of the parameters, but MAML's gradient includes them."""
     start, (*batches, query) = smooth_problem(3, 3)
     mask = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0, 0.0], dtype=torch.float64)
     inner = InnerLoop(smooth, "sgd", 0.05, mask)
@@ -203,7 +203,7 @@ def test_what_the_inner_loop_leaves_alone_is_still_learned_outside():
 
 @pytest.mark.parametrize("network", ["omniglot_finn", "omniglot"])
 def test_maml_through_a_real_network_agrees_with_finite_differences(network):
-    """Along a random direction, through two inner steps, convolutions and batch normalisation included."""
+    """Along a random direction, through two inner steps with convolutions and batch normalisation."""
     generator = torch.Generator().manual_seed(0)
     net = make_network(network, 3)
     inner = InnerLoop(classification_loss(net), "sgd", 0.01, net.adapted)
@@ -214,7 +214,7 @@ def test_maml_through_a_real_network_agrees_with_finite_differences(network):
     state = OptimiserState.fresh(start)
     found, _ = maml(inner, start, state, [Group(batches[:2], batches[2])])
     direction = torch.randn(start.shape, generator=generator, dtype=torch.float64)
-    direction = direction / direction.norm()  # a short way, so that no rectifier passes its kink
+    direction = direction / direction.norm()  # short, so that no ReLU changes sign
 
     def loss(phi: torch.Tensor) -> float:
         adapted, _ = adapt(inner, phi.expand(2, -1), state.lanes(2), batches[:2])

@@ -1,4 +1,4 @@
-"""Evaluation: what each mode may see, and what a task may leave behind."""
+"""Evaluation: what each mode depends on, and that tasks do not affect one another."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from firstorder.method import evaluation
-from firstorder.method.evaluation import Checkpoint, evaluate, histogram
+from firstorder.method.evaluation import Checkpoint, evaluate, histogram, mean_accuracy
 from firstorder.method.images import ImagePool, task_images
 from firstorder.method.inner_loop import InnerLoop, OptimiserState, Plain
 from firstorder.method.networks import make_network
@@ -24,7 +24,7 @@ def network():
 
 @pytest.fixture
 def checkpoint(network):
-    """Give an untrained network with second moments that a training could have left."""
+    """Return an untrained network with second moments as after a training."""
     parameters = network.initial(seed=0)[None]
     moments = torch.rand(parameters.shape, generator=torch.Generator().manual_seed(1)) * 1e-2
     return Checkpoint(parameters, OptimiserState(moments, 400), {})
@@ -32,7 +32,7 @@ def checkpoint(network):
 
 @pytest.fixture
 def pool():
-    """Twelve classes of noise around a pattern of their own, 8 images each."""
+    """Return 12 classes of 8 images: each class a random pattern, each image with noise."""
     generator = np.random.default_rng(0)
     patterns = generator.random((12, 1, 1, 28, 28)) < 0.5
     noise = generator.random((12, 8, 1, 28, 28)) < 0.15
@@ -76,7 +76,7 @@ def test_an_inductive_prediction_does_not_change_when_another_query_does(network
 
 
 def test_an_inductive_prediction_is_normalised_with_the_support_set(network):
-    """The last row of the network over the support set and this one query."""
+    """The logits are the last row for a batch of the support set and this query."""
     parameters = network.initial(seed=0)[None]
     support, query = noise(1, 6, 1, 28, 28, seed=1), noise(1, WAY, 1, 28, 28, seed=2)
     whole = network.logits(parameters, torch.cat([support, query[:, :1]], dim=1))
@@ -93,7 +93,7 @@ def test_a_transductive_prediction_depends_on_the_other_queries_and_not_on_the_s
     assert torch.equal(before, network.logits(parameters, query))
 
 
-def test_a_task_leaves_no_trace_in_the_checkpoint(network, checkpoint, pool):
+def test_an_evaluation_does_not_change_the_checkpoint(network, checkpoint, pool):
     parameters, moments = checkpoint.parameters.clone(), checkpoint.state.second_moments.clone()
     evaluate(inner(network), checkpoint, pool, draws(pool))
     assert torch.equal(checkpoint.parameters, parameters)
@@ -101,7 +101,7 @@ def test_a_task_leaves_no_trace_in_the_checkpoint(network, checkpoint, pool):
 
 
 def test_adaptation_starts_from_the_trained_second_moments(network, checkpoint, pool):
-    """A fresh Adam would take other steps, and so would another count of steps."""
+    """A fresh Adam would take different steps."""
     tasks = draw_tasks(shape(pool), 0, "evaluation", 0, range(2))
     task = task_images(pool, tasks)
 
@@ -112,8 +112,8 @@ def test_adaptation_starts_from_the_trained_second_moments(network, checkpoint, 
     seen = []
     original = evaluation.adapt
 
-    def spy(how, parameters, state, batches):
-        result = original(how, parameters, state, batches)
+    def spy(inner, parameters, state, batches):
+        result = original(inner, parameters, state, batches)
         seen.append(result[0])
         return result
 
@@ -128,7 +128,7 @@ def test_adaptation_starts_from_the_trained_second_moments(network, checkpoint, 
 
 
 @pytest.mark.parametrize("lanes", [1, 3, 7])
-def test_counts_do_not_depend_on_how_many_tasks_run_side_by_side(network, checkpoint, pool, lanes, monkeypatch):
+def test_counts_do_not_depend_on_the_number_of_lanes(network, checkpoint, pool, lanes, monkeypatch):
     expected = evaluate(inner(network), checkpoint, pool, draws(pool))
     monkeypatch.setitem(Plain.LANES, "cpu", lanes)
     found = evaluate(inner(network), checkpoint, pool, draws(pool))
@@ -136,8 +136,8 @@ def test_counts_do_not_depend_on_how_many_tasks_run_side_by_side(network, checkp
         assert counts.tolist() == found[mode].tolist()
 
 
-def test_a_query_is_right_when_its_own_label_scores_highest(checkpoint, pool):
-    """A network that always answers 1 is right for exactly one of the three queries of every task."""
+def test_an_answer_is_correct_if_its_label_has_the_highest_logit(checkpoint, pool):
+    """A network that always answers 1 is correct for exactly one of the three queries of every task."""
     network = make_network("omniglot", WAY)
     constant = network.named(torch.zeros(network.parameters))
     constant["dense.bias"][1] = 1.0
@@ -150,11 +150,17 @@ def test_a_query_is_right_when_its_own_label_scores_highest(checkpoint, pool):
     }
 
 
-def test_the_histogram_counts_tasks_by_right_answers():
+def test_mean_accuracy_and_standard_error_by_hand():
+    """Accuracies 1, 0 and 1/2: mean 1/2, standard deviation 1/2 (divisor n - 1), error 1/2 / sqrt(3)."""
+    assert mean_accuracy(np.array([2, 0, 1]), 2) == pytest.approx((0.5, 0.5 / 3**0.5))
+    assert np.isnan(mean_accuracy(np.array([2]), 2)[1])
+
+
+def test_the_histogram_counts_tasks_by_correct_answers():
     assert histogram(np.array([3, 0, 3, 1]), 3) == (1, 1, 0, 2)
     assert histogram(np.array([0, 0]), 2) == (2, 0, 0)
 
 
-def test_images_are_seen_in_zero_to_one():
+def test_images_are_scaled_to_between_zero_and_one():
     pool = ImagePool.of(np.array([0, 51, 255], np.uint8).reshape(1, 3, 1, 1, 1), 255, torch.device("cpu"))
     assert pool.take(np.array([[0, 1, 2]])).flatten().tolist() == pytest.approx([0.0, 0.2, 1.0])

@@ -1,4 +1,4 @@
-"""examples/reptile.py: Reptile in a hundred lines of plain PyTorch, which ends where the package ends."""
+"""Check that examples/reptile.py, Reptile in a hundred lines of plain PyTorch, gives the results of the package."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MiniBatches = list[tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Reference:
-    """What the package drew and where it ended, in the example's terms: tensors in the order of its parameters."""
+    """The package's draws and results in the example's format: tensors in the order of its parameters."""
 
     outer_steps: int
     meta_batches: list[list[MiniBatches]]
@@ -40,15 +40,15 @@ class Reference:
     parameters: list[Tensor]
     second_moments: list[Tensor]
     inner_steps: int
-    correct: list[int]  # right answers of each evaluated task
+    correct: list[int]  # correct answers of each evaluated task
 
 
 @pytest.fixture(scope="module")
 def reference() -> Reference:
-    """Train and evaluate by the package, in double precision; nothing else here knows the package from inside."""
+    """Train and evaluate with the package, in double precision. Only this fixture uses the package's internals."""
     generator = np.random.default_rng(0)
     patterns = generator.random((20, 1, 1, 28, 28)) < 0.5
-    noise = generator.random((20, 10, 1, 28, 28)) < 0.25  # so much that not all answers are right
+    noise = generator.random((20, 10, 1, 28, 28)) < 0.25  # enough for some answers to be wrong
     chosen = settings.TrainingSettings(
         algorithm="reptile",
         dataset="omniglot",
@@ -77,31 +77,31 @@ def reference() -> Reference:
     def lane(batches: MiniBatches, index: int) -> MiniBatches:
         return [(images[index], labels[index]) for images, labels in batches]
 
-    progress = training.start(problem)
-    initial, meta_batches = unflattened(progress.parameters), []
+    state = training.start(problem)
+    initial, meta_batches = unflattened(state.parameters), []
     for step in range(chosen.outer_steps):
         meta_batches.append([lane(group.batches, 0) for group in training.draw_groups(problem, step)])
-        training.outer_step(problem, problem.inner, progress)
+        training.outer_step(problem, problem.inner, state)
 
     tasks = draw_tasks(evaluation_shape(pool, WAY, chosen.curve), 0, "example", 0, range(30))
     task = task_images(pool, tasks, torch.float64)
-    checkpoint = training.checkpoint_of(problem, progress, {})
+    checkpoint = training.checkpoint_of(problem, state, {})
     correct = correct_answers(problem.inner, checkpoint, task)["transductive"]
     return Reference(
         outer_steps=chosen.outer_steps,
         meta_batches=meta_batches,
         evaluated=[(lane(task.batches, index), images) for index, images in enumerate(task.query)],
         initial=initial,
-        parameters=unflattened(progress.parameters),
-        second_moments=unflattened(progress.optimiser.second_moments),
-        inner_steps=progress.optimiser.steps,
+        parameters=unflattened(state.parameters),
+        second_moments=unflattened(state.optimiser.second_moments),
+        inner_steps=state.optimiser.steps,
         correct=correct.tolist(),
     )
 
 
 @pytest.fixture(scope="module")
 def trained(reference: Reference) -> tuple[torch.nn.Module, object]:
-    """Train by the example, from the package's initial parameters on the package's draws."""
+    """Train with the example, from the package's initial parameters and on the package's draws."""
     network = reptile.make_network(WAY).double()
     with torch.no_grad():
         for parameter, initial in zip(network.parameters(), reference.initial, strict=True):
@@ -112,7 +112,7 @@ def trained(reference: Reference) -> tuple[torch.nn.Module, object]:
 
 
 def assert_same_change(ours: list[Tensor], theirs: list[Tensor], start: list[Tensor]) -> None:
-    """Ask for 1e-9 of the change of each tensor as a whole, and of its most changed entry in every entry."""
+    """Assert agreement to 1e-9 of each tensor's change, and of its largest entry's change in every entry."""
     for one, other, before in zip(ours, theirs, start, strict=True):
         change = other - before
         assert (one - other).norm() <= 1e-9 * change.norm()
@@ -131,7 +131,7 @@ def test_training_ends_at_the_second_moments_of_the_package(reference, trained):
 
 
 def test_evaluation_answers_as_the_package_does(reference, trained):
-    """Some tasks have all answers right and some have not, and none leaves a trace in the trained moments."""
+    """Some tasks have wrong answers and some have none, and no task changes the trained moments."""
     assert len(set(reference.correct)) > 2
     moments = [moment.clone() for moment in trained[1].second_moments]
     assert [round(WAY * reptile.evaluate(*trained, [task])) for task in reference.evaluated] == reference.correct
@@ -144,8 +144,8 @@ def test_initial_parameters_are_drawn_from_the_same_ranges_as_those_of_the_packa
     assert drawn == pytest.approx([initial.abs().max().item() for initial in reference.initial], rel=0.02)
 
 
-def test_a_sampled_task_deals_out_each_image_once_a_round_and_keeps_a_query_image_of_each_class():
-    """Two images of each of three classes, four a mini-batch: three mini-batches are two rounds of six."""
+def test_a_sampled_task_uses_each_image_once_per_round_and_has_one_query_image_per_class():
+    """Two images of each of three classes, four per mini-batch: three mini-batches are two rounds of six."""
     characters = torch.arange(7 * 5.0).view(7, 5, 1, 1, 1)  # image d of character c holds 5 c + d
     torch.manual_seed(0)
     batches, query = reptile.sample_task(characters, shot=2, steps=3, batch=4, way=3)
@@ -153,7 +153,7 @@ def test_a_sampled_task_deals_out_each_image_once_a_round_and_keeps_a_query_imag
     values = torch.cat([images.flatten() for images, _ in batches])
     labels = torch.cat([labels for _, labels in batches])
     assert sorted(values[:6].tolist()) == sorted(values[6:].tolist())
-    assert values[:6].tolist() != values[6:].tolist()  # shuffled anew
+    assert values[:6].tolist() != values[6:].tolist()  # reshuffled
     assert len(values[:6].unique()) == 6
     classes = query.flatten() // 5
     assert len(classes.unique()) == 3
@@ -173,7 +173,7 @@ def test_the_example_has_at_most_a_hundred_lines():
     assert len(PATH.read_text(encoding="utf-8").splitlines()) <= 100
 
 
-def test_the_example_takes_nothing_of_the_package_but_the_glyphs():
+def test_the_example_imports_only_the_glyphs_from_the_package():
     imported = set()
     for node in ast.walk(ast.parse(PATH.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):

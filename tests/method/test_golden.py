@@ -1,4 +1,4 @@
-"""Numbers may only move together with NUMERICS_VERSION: a small fixed training, compared with what it once gave."""
+"""Compare a small fixed training with stored numbers, which may change only together with NUMERICS_VERSION."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from tests.method.test_training import problem
 
 GOLDEN = Path(__file__).with_name("golden.json")
 HOW = (
-    "Numbers moved. If that is meant: raise NUMERICS_VERSION, make the records again, say so in CHANGELOG.md, "
-    "and store the new values: python -m tests.test_golden"
+    "Numbers changed. If this is intended: raise NUMERICS_VERSION, make the records again, say so in CHANGELOG.md, "
+    "and store the new values: python -m tests.method.test_golden"
 )
 
 
 def fingerprint(trained: Problem) -> dict[str, object]:
-    """Train two outer steps and summarise draws (exactly) and parameters (to rounding)."""
-    progress = start(trained)
-    initial = progress.parameters
+    """Take two outer steps; summarise draws (exactly) and parameters (up to rounding)."""
+    state = start(trained)
+    initial = state.parameters
     for _ in range(2):
-        outer_step(trained, trained.inner, progress)
-    change = trained.network.named((progress.parameters - initial)[0].double())
-    moments = trained.network.named(progress.optimiser.second_moments[0].double())
+        outer_step(trained, trained.inner, state)
+    change = trained.network.named((state.parameters - initial)[0].double())
+    moments = trained.network.named(state.optimiser.second_moments[0].double())
     shape = TaskShape(
         pool_classes=50,
         class_images=20,
@@ -50,7 +50,7 @@ def fingerprint(trained: Problem) -> dict[str, object]:
 
 
 def test_no_number_moved_unless_the_version_was_raised(problem):
-    """Rounding differs between machines by far less than the tolerance, a changed method by far more."""
+    """Machines differ by far less than the tolerance; a change of the method differs by far more."""
     stored, found = json.loads(GOLDEN.read_text(encoding="utf-8")), fingerprint(problem)
     assert found["numerics_version"] == stored["numerics_version"], "store the new version's values: " + HOW
     assert found["draws"] == stored["draws"], HOW

@@ -1,4 +1,4 @@
-"""The one inner loop, on problems whose steps one can do in the head."""
+"""The inner loop, on problems whose steps can be computed by hand."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def test_adam_on_a_parabola_is_arithmetic():
 
 
 def test_the_first_adam_step_has_the_size_of_alpha():
-    """From v = 0: sqrt(1 - beta2) g / sqrt((1 - beta2) g^2) is the sign of g, whatever its size."""
+    """From v = 0: sqrt(1 - beta2) g / sqrt((1 - beta2) g^2) is the sign of g, whatever the size of g."""
     start = double(4.0, -0.002)[None]
     adapted, _ = adapt(InnerLoop(parabola, "adam", 0.1), start, OptimiserState.fresh(start), [double(1.0)])
     assert adapted[0].tolist() == pytest.approx([3.9, 0.098], rel=1e-3)
 
 
-def test_lanes_do_not_meet():
+def test_lanes_are_independent():
     """Three lanes side by side end where each ends alone."""
     start = double(1.0, 2.0, 3.0)[:, None]
     curvature = [double(1.0, 2.0, 3.0), double(3.0, 1.0, 0.5)]
@@ -67,7 +67,7 @@ def test_lanes_do_not_meet():
         assert torch.equal(moments.second_moments[[lane]], alone_moments.second_moments)
 
 
-def test_the_start_is_left_alone():
+def test_adaptation_does_not_change_its_start():
     start = double(4.0)[None]
     state = OptimiserState.fresh(start)
     adapted, _ = adapt(InnerLoop(parabola, "adam", 0.1), start, state, [double(1.0)])
@@ -79,7 +79,7 @@ def test_the_start_is_left_alone():
 
 @pytest.mark.parametrize("optimiser", ["sgd", "adam"])
 def test_a_differentiable_adaptation_has_the_derivative_of_finite_differences(optimiser):
-    """MAML differentiates through the inner steps; the loss is a quartic so that second order matters."""
+    """MAML differentiates through the inner steps. The loss is a quartic, so that second order matters."""
 
     def quartic(parameters: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
         return ((parameters - shift[:, None]) ** 4).sum(dim=1)
@@ -90,8 +90,8 @@ def test_a_differentiable_adaptation_has_the_derivative_of_finite_differences(op
     def end(value: float, differentiable: bool) -> tuple[torch.Tensor, torch.Tensor]:
         start = double(value, 0.7)[None].requires_grad_()
         state = OptimiserState(torch.full_like(start, 0.3), 5).lanes(1)
-        how = adapt_differentiably if differentiable else adapt
-        adapted, _ = how(inner, start, OptimiserState(state.second_moments.detach(), 5), batches)
+        adapting = adapt_differentiably if differentiable else adapt
+        adapted, _ = adapting(inner, start, OptimiserState(state.second_moments.detach(), 5), batches)
         return adapted, start
 
     adapted, start = end(1.3, True)

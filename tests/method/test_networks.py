@@ -1,4 +1,4 @@
-"""The networks against their definition."""
+"""Compare the networks with their definition."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     [
         ("omniglot", 113_221, 64),  # the authors' models.py
         ("mini_imagenet", 34_661, 32),
-        # Finn et al.: kernels, a shift and a bias a filter, dense layer on 64 and on 800 features
+        # Finn et al.: kernels, a shift and a bias per filter, dense layer on 64 and on 800 features
         ("omniglot_finn", 111_168 + 2 * 256 + 325, 64),
         ("mini_imagenet_finn", 28_512 + 2 * 128 + 4_005, 32),
     ],
 )
 def test_parameters_are_the_published_less_the_cancelled_biases(name, published, filters):
-    """At 5-way; four layers of convolutions have a bias a filter there, which normalisation cancels."""
+    """At 5-way. The published networks have a bias per filter in four layers, which batch normalisation cancels."""
     assert make_network(name, 5).parameters == published - 4 * filters
 
 
@@ -49,7 +49,7 @@ def test_maps_shrink_as_published(name, sizes, features):
 
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
-def test_every_network_keeps_lanes_apart(name):
+def test_lanes_of_every_network_are_independent(name):
     network, architecture = make_network(name, 3), ARCHITECTURES[name]
     parameters = torch.stack([network.initial(seed).double() for seed in range(2)])
     images = noise(2, 4, architecture.channels, architecture.size, architecture.size)
@@ -59,7 +59,7 @@ def test_every_network_keeps_lanes_apart(name):
         torch.testing.assert_close(together[[lane]], alone, rtol=1e-9, atol=1e-9)
 
 
-def test_finns_shifts_are_learned_outside_and_not_adapted_inside():
+def test_finns_shifts_are_not_adapted():
     network = make_network("omniglot_finn", 5)
     mask = network.named(network.adapted)
     assert {name for name, values in mask.items() if not values.any()} == {
@@ -76,8 +76,8 @@ def test_finns_omniglot_head_starts_standard_normal():
     assert (values.std() - 1).abs() < 0.08
 
 
-def test_finns_omniglot_map_is_averaged_over_its_places():
-    """Shuffling the four places of the last map changes nothing: the same kernel with a mean of places as features."""
+def test_finns_omniglot_map_is_averaged_over_its_positions():
+    """The features are the means over the four positions of the last map."""
     network = make_network("omniglot_finn", 5)
     flat, images = network.initial(seed=1).double(), noise(7, 1, 28, 28, seed=1)
     named = network.named(flat)
@@ -89,7 +89,7 @@ def test_finns_omniglot_map_is_averaged_over_its_places():
 
 
 def test_mini_imagenet_pools_with_the_padding_of_its_authors():
-    """One block on an odd size: "same" keeps the last row's maximum, "valid" drops it."""
+    """For an odd size, "same" keeps the maximum of the last row and "valid" drops the row."""
     maps, kernel = noise(2, 3, 5, 5), noise(4, 3, 3, 3, seed=1)
     ones = torch.ones(4, dtype=torch.float64)
     full = F.relu(_normalise(F.conv2d(maps, kernel, padding=1), ones, 0 * ones))
@@ -142,7 +142,7 @@ def test_logits_equal_the_plain_network():
 
 
 def test_lanes_are_independent_networks():
-    """Each lane's logits are those of its own parameters and images, normalised on their own."""
+    """Each lane's logits depend on its own parameters and images only, and each lane is normalised separately."""
     network = make_network("omniglot", 3)
     parameters = torch.stack([network.initial(seed).double() for seed in range(3)])
     images = noise(3, 4, 1, 28, 28)

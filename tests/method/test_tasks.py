@@ -1,6 +1,6 @@
-"""Draws of tasks and mini-batches: what they promise, that nothing else moves them, and that they are fair.
+"""Draws of tasks and mini-batches: their guarantees, that nothing else affects them, and that they are uniform.
 
-The bounds of the statistics leave 5 standard deviations; the seeds are fixed, so they hold always or never.
+Statistics must be within 5 standard deviations. The seeds are fixed, so a test passes always or never.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ REPLACEMENT = replace(SHAPE, sampling="replacement")
 
 
 def drawn(shape: TaskShape = SHAPE, seed: int = 3, purpose: str = "training", step: int = 4, task: int = 5) -> bytes:
-    """Return all that is drawn for a task as bytes."""
+    """Return everything that is drawn for a task, as bytes."""
     return b"".join(array.astype("<i8").tobytes() for array in draw_task(shape, seed, purpose, step, task))
 
 
 def assert_uniform(counts: np.ndarray) -> None:
-    """Compare counts along the last axis with equal ones: chi-square at most 5 standard deviations above its mean."""
+    """Assert that chi-square of the counts along the last axis is within 5 standard deviations above its mean."""
     expected = counts.sum(axis=-1, keepdims=True) / counts.shape[-1]
     chi_square = ((counts - expected) ** 2 / expected).sum(axis=-1)
     freedom = counts.shape[-1] - 1
@@ -47,7 +47,7 @@ def assert_uniform(counts: np.ndarray) -> None:
 
 
 def counts_of(values: np.ndarray, kinds: int) -> np.ndarray:
-    """Count how often each of `kinds` values stands in each column: [columns, kinds]."""
+    """Count how often each of `kinds` values occurs in each column: [columns, kinds]."""
     return np.stack([np.bincount(column, minlength=kinds) for column in values.T])
 
 
@@ -70,7 +70,7 @@ def test_classes_are_distinct_and_images_come_class_after_class() -> None:
 
 
 def test_support_and_query_share_no_image() -> None:
-    """Six of six images a class are used here, so any image drawn twice would show."""
+    """All six images of a class are used, so an image drawn twice would be noticed."""
     shape = replace(SHAPE, class_images=6, support=4, query=2)
     for task in range(200):
         support, query, _ = draw_task(shape, 0, "training", 0, task)
@@ -98,7 +98,7 @@ def test_mini_batches_hold_support_images_only() -> None:
         assert set(several.batches[lane].ravel()) == set(several.support[lane])
 
 
-def test_global_generators_neither_move_draws_nor_are_moved() -> None:
+def test_global_generators_do_not_affect_draws_and_are_not_advanced() -> None:
     random.seed(1)
     np.random.seed(1)  # noqa: NPY002
     torch.manual_seed(1)
@@ -121,7 +121,7 @@ def test_every_part_of_the_key_matters(other: dict[str, int]) -> None:
 
 
 def test_neighbouring_keys_share_no_random_number() -> None:
-    """A draw may take many numbers and still not run into those of the next task, step, seed or purpose."""
+    """A draw can use many numbers without reaching those of the next task, step, seed or purpose."""
     keys = [
         (seed, purpose, step, task) for seed in (0, 1) for purpose in ("a", "b") for step in (0, 1) for task in (0, 1)
     ]
@@ -129,7 +129,7 @@ def test_neighbouring_keys_share_no_random_number() -> None:
     assert len(np.unique(numbers)) == len(keys) * 10_000
 
 
-def test_fewer_numbers_are_the_first_of_more() -> None:
+def test_fewer_numbers_are_the_first_of_many() -> None:
     np.testing.assert_array_equal(tasks.raw(10, 0, "a", 1, 2), tasks.raw(1000, 0, "a", 1, 2)[:10])
 
 
@@ -151,8 +151,8 @@ def test_a_part_of_the_tasks_is_that_part_of_all() -> None:
     np.testing.assert_array_equal(part.order, everything.order[3:6])
 
 
-def test_cycle_deals_every_image_once_a_round() -> None:
-    """Batches of 15 over 25 images straddle: 7 batches are 105 images, 4 rounds and 5 images of a fifth."""
+def test_cycle_uses_every_image_once_per_round() -> None:
+    """Mini-batches of 15 from 25 images span rounds: 7 of them use 105 images, 4 rounds and 5 images of a fifth."""
     for task in range(50):
         dealt = draw_task(SHAPE, 0, "training", 0, task)[2].ravel()
         for first in range(0, 100, 25):
@@ -160,14 +160,14 @@ def test_cycle_deals_every_image_once_a_round() -> None:
         assert len(set(dealt[100:])) == 5
 
 
-def test_cycle_shuffles_anew_every_round() -> None:
+def test_cycle_reshuffles_in_every_round() -> None:
     dealt = draw_task(SHAPE, 0, "training", 0, 0)[2].ravel()
     rounds = [dealt[first : first + 25].tolist() for first in range(0, 100, 25)]
     assert len({tuple(order) for order in rounds}) == 4
 
 
-def test_cycle_straddles_two_rounds_in_one_batch() -> None:
-    """The second batch of 15 takes the last 10 images of round one and 5 of round two: some come twice, not always."""
+def test_cycle_may_span_two_rounds_in_one_batch() -> None:
+    """The second batch of 15 has the last 10 images of round one and 5 of round two, which may repeat one."""
     twice = [len(set(draw_task(SHAPE, 0, "training", 0, task)[2][1])) < 15 for task in range(50)]
     assert any(twice)
 
@@ -181,7 +181,7 @@ def test_cycle_over_one_whole_round_uses_every_image_exactly_once() -> None:
     assert len(set(support[order].ravel())) == 50
 
 
-def test_cycle_with_a_batch_above_the_pool_goes_round_several_times() -> None:
+def test_cycle_with_a_batch_larger_than_the_support_set_spans_several_rounds() -> None:
     shape = replace(SHAPE, support=1, inner_steps=2, inner_batch_size=12)
     order = draw_task(shape, 0, "training", 0, 0)[2]
     assert order.shape == (2, 12)
@@ -195,7 +195,7 @@ def test_replacement_repeats_no_image_within_a_batch() -> None:
 
 
 def test_replacement_draws_every_batch_independently() -> None:
-    """The second batch holds a given image of the first with chance 15/25: on average 9 of 15 come again.
+    """The second batch contains a given image of the first with probability 15/25: on average 9 of 15 are repeated.
 
     The count is hypergeometric with variance 15 * 0.6 * 0.4 * 10/24 = 1.5; cycle would give at most 5 of 15.
     """
@@ -237,7 +237,7 @@ def test_tasks_of_successive_steps_are_as_mixed_as_those_of_one_step() -> None:
     assert_uniform(counts_of(classes, 30))
 
 
-def test_uniforms_are_in_range_and_fair() -> None:
+def test_uniforms_are_in_range_and_uniform() -> None:
     numbers = tasks.uniforms(50_000, 0, "initial parameters")
     assert numbers.min() >= 0
     assert numbers.max() < 1
@@ -271,9 +271,9 @@ def test_sampling_by_hand(deal: Callable[..., np.ndarray], expected: list[list[i
     ids=["cycle", "replacement"],
 )
 def test_draws_never_drift(shape: TaskShape, expected: str) -> None:
-    """Whatever the version of NumPy or the machine: else every recorded number would be another one's.
+    """Draws must not depend on NumPy's version or the machine, as recorded results would no longer be reproducible.
 
-    Should this change on purpose, raise NUMERICS_VERSION.
+    If this changes on purpose, raise NUMERICS_VERSION.
     """
     assert hashlib.sha256(drawn(shape)).hexdigest()[:16] == expected
 
@@ -281,7 +281,7 @@ def test_draws_never_drift(shape: TaskShape, expected: str) -> None:
 def test_raw_numbers_are_those_of_philox_as_published() -> None:
     """Philox4x64-10 of Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", written out.
 
-    NumPy counts up before its first block: numbers 5 to 8 come from the counter (2, 0, task, step).
+    NumPy increments the counter before the first output: numbers 5 to 8 come from the counter (2, 0, task, step).
     """
     key = [3, zlib.crc32(b"training")]
     counter = [2, 0, 5, 4]
@@ -293,8 +293,8 @@ def test_raw_numbers_are_those_of_philox_as_published() -> None:
     assert tasks.raw(8, 3, "training", 4, 5)[4:].tolist() == counter
 
 
-def test_rotated_copies_are_chosen_for_a_whole_task_and_change_nothing_else() -> None:
-    """With 4 copies of each class an image is the same as without, moved by a whole number of copies."""
+def test_rotated_copies_are_chosen_once_per_task_and_change_nothing_else() -> None:
+    """With 4 copies of each class, the same images are drawn as without, shifted by a whole number of copies."""
     plain = replace(SHAPE, pool_classes=50)
     turned = replace(plain, turns=4)
     moves = []
@@ -306,5 +306,5 @@ def test_rotated_copies_are_chosen_for_a_whole_task_and_change_nothing_else() ->
             assert (moved == moved[:, :1]).all()
             assert set(np.unique(moved)) <= {turn * 50 * plain.class_images for turn in range(4)}
         moves += (moved[:, 0] // (50 * plain.class_images)).tolist()
-    # 200 turns: each quarter is expected 50 times, standard deviation 6.1.
+    # 200 turns: each is expected 50 times, standard deviation 6.1.
     assert all(30 <= moves.count(turn) <= 70 for turn in range(4))

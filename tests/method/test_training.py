@@ -1,4 +1,4 @@
-"""The outer loop: annealing, the last iterate, and the two ways to carry second moments."""
+"""The outer loop: annealing, the last iterate, and second moments carried or kept per lane."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from firstorder.method.training import (
     outer_step,
     start,
 )
-from firstorder.records.checkpoints import StateFile
+from firstorder.records.states import StateFile
 
 
 @pytest.fixture
 def problem() -> Problem:
-    """Set up Reptile on twenty classes of noise around a pattern of their own."""
+    """Set up Reptile on twenty classes: each class a random pattern, each image with noise."""
     generator = np.random.default_rng(0)
     patterns = generator.random((20, 1, 1, 28, 28)) < 0.5
     noise = generator.random((20, 20, 1, 28, 28)) < 0.15
@@ -60,7 +60,7 @@ def with_settings(problem: Problem, **changes: object) -> Problem:
     return dataclasses.replace(problem, settings=dataclasses.replace(problem.settings, **changes))
 
 
-def test_the_outer_step_size_falls_linearly_and_never_quite_to_the_end(problem):
+def test_the_outer_step_size_falls_linearly_and_does_not_reach_the_final_value(problem):
     """Four steps from 1 to 0: 1, 3/4, 1/2, 1/4; and from 1 to 0.5: 1, 0.875, 0.75, 0.625."""
     assert [annealed(problem.settings, step) for step in range(4)] == pytest.approx([1, 0.75, 0.5, 0.25])
     half = dataclasses.replace(problem.settings, outer_step_size_final=0.5)
@@ -68,24 +68,24 @@ def test_the_outer_step_size_falls_linearly_and_never_quite_to_the_end(problem):
 
 
 def test_carried_second_moments_see_every_inner_step(problem):
-    progress = start(problem)
-    outer_step(problem, problem.inner, progress)
-    assert progress.optimiser.second_moments.shape[0] == 1
-    assert progress.optimiser.steps == 2 * 3
+    state = start(problem)
+    outer_step(problem, problem.inner, state)
+    assert state.optimiser.second_moments.shape[0] == 1
+    assert state.optimiser.steps == 2 * 3
 
 
-def test_second_moments_per_lane_see_their_own_task_only(problem):
+def test_second_moments_per_lane_depend_on_their_own_task_only(problem):
     problem = with_settings(problem, second_moments="per_lane")
-    progress = start(problem)
-    outer_step(problem, problem.inner, progress)
-    assert progress.optimiser.second_moments.shape[0] == 2
-    assert progress.optimiser.steps == 3
-    assert not torch.equal(*progress.optimiser.second_moments)
-    averaged = checkpoint_of(problem, progress, {}).state
-    torch.testing.assert_close(averaged.second_moments, progress.optimiser.second_moments.mean(0, keepdim=True))
+    state = start(problem)
+    outer_step(problem, problem.inner, state)
+    assert state.optimiser.second_moments.shape[0] == 2
+    assert state.optimiser.steps == 3
+    assert not torch.equal(*state.optimiser.second_moments)
+    averaged = checkpoint_of(problem, state, {}).state
+    torch.testing.assert_close(averaged.second_moments, state.optimiser.second_moments.mean(0, keepdim=True))
 
 
-def test_both_ways_draw_the_same_tasks(problem):
+def test_carried_and_per_lane_draw_the_same_tasks(problem):
     carried = draw_groups(problem, 5)
     per_lane = draw_groups(with_settings(problem, second_moments="per_lane"), 5)
     assert (len(carried), len(per_lane)) == (2, 1)
@@ -95,29 +95,29 @@ def test_both_ways_draw_the_same_tasks(problem):
                 assert torch.equal(mine[0], theirs[task])
 
 
-def test_sgd_makes_both_ways_the_same_training(problem):
-    """Without second moments the tasks of a meta-batch have nothing to hand on."""
+def test_with_sgd_carried_and_per_lane_are_the_same_training(problem):
+    """Without second moments, nothing is carried from task to task."""
     ends = []
-    for way in ("carried", "per_lane"):
-        chosen = with_settings(problem, second_moments=way, inner_optimiser="sgd")
-        progress = start(chosen)
-        outer_step(chosen, chosen.inner, progress)
-        ends.append(progress.parameters)
+    for second_moments in ("carried", "per_lane"):
+        chosen = with_settings(problem, second_moments=second_moments, inner_optimiser="sgd")
+        state = start(chosen)
+        outer_step(chosen, chosen.inner, state)
+        ends.append(state.parameters)
     torch.testing.assert_close(*ends, rtol=1e-4, atol=1e-6)
 
 
-def test_the_last_outer_step_leaves_the_model(problem, tmp_path):
-    """The result is the last iterate: one more step by hand gives the same as training one step longer."""
-    ended = training.train(Resumable(problem, StateFile(tmp_path / "state", "identity")))
+def test_the_result_is_the_last_iterate(problem, tmp_path):
+    """Taking the four outer steps one by one gives the same parameters."""
+    ended = training.train(Resumable(problem, StateFile(tmp_path / "state", ("identity",))))
     assert ended.outer_step == 4
-    progress = start(problem)
+    state = start(problem)
     for _ in range(4):
-        outer_step(problem, problem.inner, progress)
-    assert torch.equal(progress.parameters, ended.parameters)
+        outer_step(problem, problem.inner, state)
+    assert torch.equal(state.parameters, ended.parameters)
 
 
 def test_the_curve_is_measured_on_schedule_in_both_pools_and_modes(problem, tmp_path):
-    rows = training.train(Resumable(problem, StateFile(tmp_path / "state", "identity"))).curve
+    rows = training.train(Resumable(problem, StateFile(tmp_path / "state", ("identity",)))).curve
     assert [row[:5] for row in rows] == [
         [step, pool, mode, 1, 3]
         for step in (2, 4)
@@ -127,36 +127,37 @@ def test_the_curve_is_measured_on_schedule_in_both_pools_and_modes(problem, tmp_
     assert all(0 <= float(row[5]) <= 1 and float(row[6]) >= 0 for row in rows)
 
 
-def test_measuring_more_often_changes_no_training(problem, tmp_path):
+def test_measuring_more_often_does_not_change_the_training(problem, tmp_path):
     often = with_settings(problem, curve=dataclasses.replace(problem.settings.curve, every=1))
     ends = [
-        training.train(Resumable(p, StateFile(tmp_path / "state", "identity"))).parameters for p in (problem, often)
+        training.train(Resumable(p, StateFile(tmp_path / f"{p.settings.curve.every}", ("identity",)))).parameters
+        for p in (problem, often)
     ]
     assert torch.equal(*ends)
 
 
-def test_an_untrained_model_is_the_initial_network(problem, tmp_path):
+def test_untrained_is_the_initial_network(problem, tmp_path):
     chosen = with_settings(problem, algorithm="untrained", outer_steps=0)
-    ended = training.train(Resumable(chosen, StateFile(tmp_path / "state", "identity")))
+    ended = training.train(Resumable(chosen, StateFile(tmp_path / "state", ("identity",))))
     assert torch.equal(ended.parameters[0], problem.network.initial(0))
     assert ended.optimiser.steps == 0
     assert ended.curve == []
 
 
 def with_query(problem: Problem, algorithm: str, **changes: object) -> Problem:
-    """Turn the problem into one of MAML's kind: two query images a class, plain gradient descent inside."""
+    """Return the problem as MAML needs it: two query images per class, SGD in the inner loop."""
     kind = {"algorithm": algorithm, "query_shot": 2, "inner_optimiser": "sgd", "second_moments": "per_lane"}
     return with_settings(problem, **{**kind, **changes})
 
 
 def pool_positions(problem: Problem, images: torch.Tensor) -> set[int]:
-    """Find which images of the meta-train pool these are; all of the pool differ."""
+    """Find the positions of images in the meta-train pool, all of whose images differ."""
     pool = problem.pools["meta-train"].images.float().flatten(1)
     return set(torch.cdist(images.flatten(0, -4).flatten(1), pool).argmin(dim=1).tolist())
 
 
-def test_a_separate_tail_shares_no_image_with_the_inner_batches_and_is_all_held_out_images(problem):
-    """Three classes, 4 support and 2 tail images each: two inner steps, then the tail of 6, two of each class."""
+def test_a_separate_tail_is_all_held_out_images_and_shares_none_with_the_inner_batches(problem):
+    """Three classes with 4 support and 2 tail images: two inner steps, then the tail of 6 images."""
     (group,) = draw_groups(with_query(problem, "last_step"), 0)
     assert len(group.batches) == 2
     for lane in range(2):
@@ -165,8 +166,8 @@ def test_a_separate_tail_shares_no_image_with_the_inner_batches_and_is_all_held_
         assert group.query[1][lane].tolist() == [0, 0, 1, 1, 2, 2]
 
 
-def test_a_shared_tail_comes_from_the_inner_loops_own_images(problem):
-    """12 images, batches of 4: with five steps of cycling the last must hold images that were seen before."""
+def test_a_shared_tail_consists_of_images_of_the_inner_batches(problem):
+    """12 images in batches of 4: when cycling, the last of five batches repeats images of the others."""
     shared = with_settings(problem, algorithm="last_step", inner_steps=5)
     for group in draw_groups(shared, 0):
         assert group.query is None
@@ -184,21 +185,21 @@ def test_the_query_set_shares_no_image_with_the_support_set(problem, algorithm):
 
 
 @pytest.mark.parametrize("algorithm", ["fomaml", "maml"])
-def test_splitting_a_meta_batch_for_memory_leaves_the_training(problem, algorithm, monkeypatch):
-    """A pass may hold so few pixels that tasks go one by one; the parameters end within rounding."""
+def test_splitting_a_meta_batch_for_memory_does_not_change_the_training(problem, algorithm, monkeypatch):
+    """With a small limit of pixels, tasks are adapted one by one; the parameters are the same up to rounding."""
     chosen = with_query(problem, algorithm)
     ends = []
     for pixels, groups in ((10**9, 1), (1, 2)):
         monkeypatch.setattr(training, "PIXELS_AT_ONCE", pixels)
-        progress = start(chosen)
+        state = start(chosen)
         assert len(draw_groups(chosen, 0)) == groups
-        outer_step(chosen, chosen.inner, progress)
-        ends.append(progress.parameters)
+        outer_step(chosen, chosen.inner, state)
+        ends.append(state.parameters)
     torch.testing.assert_close(*ends, rtol=1e-4, atol=1e-5)
 
 
 def test_the_outer_adam_is_tensorflows(problem):
-    """From zero moments the first step has the size of its rate, whatever the gradient: 0.1 g / sqrt(0.001 g^2) ..."""
+    """From zero moments, the first step has the size of its rate for any gradient: 0.1 g / sqrt(0.001 g^2) ..."""
     chosen = with_settings(problem, outer_optimiser="adam", outer_step_size=0.01, outer_step_size_final=0.01).settings
     before = start(problem).parameters
     gradient = torch.full_like(before, -0.25)
@@ -212,39 +213,39 @@ def test_the_outer_adam_is_tensorflows(problem):
     torch.testing.assert_close(again - after, torch.full_like(before, expected), rtol=1e-3, atol=1e-6)
 
 
-def test_the_meta_gradient_is_divided_and_cut_entry_by_entry(problem, monkeypatch):
-    """The step is epsilon times the meta-gradient, divided by 2 and cut to 0.001: entries of +-0.004 move by 0.001."""
+def test_the_meta_gradient_is_divided_and_clipped_entry_by_entry(problem, monkeypatch):
+    """The step is epsilon times the meta-gradient, halved and clipped to 0.001: entries of +-0.004 move by 0.001."""
     chosen = with_query(problem, "fomaml", meta_loss_divisor=2.0, meta_gradient_clip=0.001)
-    progress = start(chosen)
-    gradient = torch.linspace(-0.004, 0.004, progress.parameters.shape[1])[None]
+    state = start(chosen)
+    gradient = torch.linspace(-0.004, 0.004, state.parameters.shape[1])[None]
     monkeypatch.setitem(training.ALGORITHMS, "fomaml", lambda inner, phi, state, groups: (gradient, state))
-    before = progress.parameters
-    outer_step(chosen, chosen.inner, progress)
-    torch.testing.assert_close(before - progress.parameters, (gradient / 2).clamp(-0.001, 0.001), rtol=0, atol=1e-7)
+    before = state.parameters
+    outer_step(chosen, chosen.inner, state)
+    torch.testing.assert_close(before - state.parameters, (gradient / 2).clamp(-0.001, 0.001), rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize("algorithm", ["reptile", "last_step", "fomaml", "maml", "binomial"])
-def test_every_algorithm_goes_on_after_an_interruption_to_the_same_bytes(problem, algorithm, tmp_path, monkeypatch):
+def test_every_algorithm_resumes_after_an_interruption_with_the_same_bytes(problem, algorithm, tmp_path, monkeypatch):
     chosen = problem
     if algorithm in ("fomaml", "maml", "binomial"):
         order = 1 if algorithm == "binomial" else None
         chosen = with_query(problem, algorithm, outer_optimiser="adam", outer_step_size=0.001, truncation_order=order)
     elif algorithm == "last_step":
         chosen = with_query(problem, algorithm, inner_optimiser="adam")
-    whole = training.train(Resumable(chosen, StateFile(tmp_path / "whole", "identity")))
+    whole = training.train(Resumable(chosen, StateFile(tmp_path / "whole", ("identity",))))
     monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", -1.0)
     original = training.outer_step
 
-    def interrupted(problem: Problem, inner: object, progress: TrainingState) -> None:
-        if progress.outer_step == 2:
+    def interrupted(problem: Problem, inner: object, state: TrainingState) -> None:
+        if state.outer_step == 2:
             raise KeyboardInterrupt
-        original(problem, inner, progress)
+        original(problem, inner, state)
 
     monkeypatch.setattr(training, "outer_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        training.train(Resumable(chosen, StateFile(tmp_path / "state", "identity")))
+        training.train(Resumable(chosen, StateFile(tmp_path / "state", ("identity",))))
     monkeypatch.setattr(training, "outer_step", original)
-    resumed = training.train(Resumable(chosen, StateFile(tmp_path / "state", "identity")))
+    resumed = training.train(Resumable(chosen, StateFile(tmp_path / "state", ("identity",))))
     assert torch.equal(resumed.parameters, whole.parameters)
     assert torch.equal(resumed.optimiser.second_moments, whole.optimiser.second_moments)
     assert resumed.curve == whole.curve

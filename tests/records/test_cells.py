@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from firstorder.errors import UserError
 from firstorder.records import cells
-from firstorder.settings import RECORD, checks
+from firstorder.settings import RECORD, Cell, checks
 from tests.synthetic_records import FIVE_SHOT, ONE_SHOT, TRAINING, changed_params, make_project, make_record
 
 HISTOGRAM = (1, 2, 3, 4, 40, 50)
@@ -48,13 +49,13 @@ def test_a_record_tells_the_precision_of_its_settings(tmp_path: Path, precision:
     values = changed_params()
     values["trainings"][TRAINING]["precision"] = precision
     project = make_project(tmp_path, values)
-    assert cells.make_record(project, (ONE_SHOT, "inductive", 0), DIGESTS, HISTOGRAM).precision == precision
+    assert cells.make_record(project, Cell(ONE_SHOT, "inductive", 0), DIGESTS, HISTOGRAM).precision == precision
 
 
 def test_without_that_setting_it_tells_float32_and_is_the_same_to_the_byte(tmp_path: Path) -> None:
     """The other is made up without the function that is tested."""
     project = make_project(tmp_path)
-    made = cells.make_record(project, (ONE_SHOT, "inductive", 0), DIGESTS, HISTOGRAM)
+    made = cells.make_record(project, Cell(ONE_SHOT, "inductive", 0), DIGESTS, HISTOGRAM)
     assert made.precision == "float32"
     assert made.to_json() == make_record(project, ONE_SHOT, "inductive", 0, HISTOGRAM).to_json()
 
@@ -67,7 +68,7 @@ def test_every_committed_record_would_be_written_the_same_to_the_byte(folder: st
     assert records
     for record in records:
         digests = {name: getattr(record, name) for name in DIGESTS}
-        cell = (record.evaluation, record.mode, record.seed)
+        cell = Cell(record.evaluation, record.mode, record.seed)
         again = cells.make_record(project, cell, digests, record.correct_histogram)
         path = root / RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)
         assert again.to_json().encode() == path.read_bytes()
@@ -168,3 +169,47 @@ def test_a_file_stays_as_it_was_when_writing_fails(tmp_path: Path) -> None:
         cells.write_rows(path, ("a",), broken())
     assert path.read_text(encoding="utf-8") == "a\n1\n"
     assert [entry.name for entry in tmp_path.iterdir()] == ["rows.csv"]
+
+
+# --- Killed between a result and its run file ---
+
+
+def test_a_kill_at_any_write_leaves_the_old_the_new_or_a_pair_known_to_be_unfinished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three files are written where one is replaced; the process is killed before each of them in turn."""
+    path = tmp_path / "results/curve.csv"
+    original = cells.replacing
+    for killed_before in range(4):
+        cells.write_sealed(path, "old\n", {"seconds": 1})
+        left = killed_before
+
+        def replacing(target: Path) -> Any:
+            nonlocal left
+            if left == 0:
+                raise KeyboardInterrupt
+            left -= 1
+            return original(target)
+
+        monkeypatch.setattr(cells, "replacing", replacing)
+        with contextlib.suppress(KeyboardInterrupt):
+            cells.write_sealed(path, "new\n", {"seconds": 2})
+        monkeypatch.setattr(cells, "replacing", original)
+        content = path.read_bytes()
+        assert content == (b"old\n" if killed_before < 2 else b"new\n")
+        if killed_before == 1:
+            with pytest.raises(cells.UnfinishedError, match="was killed; compute it again"):
+                cells.check_unedited(path, content)
+        else:
+            assert cells.check_unedited(path, content)["seconds"] == (1 if killed_before < 2 else 2)
+    assert cells.REPLACES not in cells.read_run(path)
+
+
+def test_an_edit_is_no_unfinished_pair(tmp_path: Path) -> None:
+    path = tmp_path / "curve.csv"
+    cells.write_sealed(path, "old\n", {})
+    cells.write_sealed(path, "new\n", {})
+    path.write_text("edited\n")
+    with pytest.raises(UserError, match="changed after it was recorded") as caught:
+        cells.check_unedited(path, path.read_bytes())
+    assert not isinstance(caught.value, cells.UnfinishedError)

@@ -16,7 +16,6 @@ from firstorder.method.evaluation import Checkpoint
 from firstorder.method.inner_loop import OptimiserState
 from firstorder.method.networks import Network, make_network
 from firstorder.method.tasks import uniforms
-from firstorder.method.training import TrainingState
 from firstorder.records import checkpoints
 
 ABOUT = {"training": "reptile/omniglot-5way", "seed": 1, "settings": {"way": 5, "rate": 0.001, "turns": [0, 90]}}
@@ -154,38 +153,3 @@ def test_second_moments_of_another_network_are_refused(tmp_path: Path) -> None:
     tensors |= {checkpoints.SECOND_MOMENTS + name: torch.zeros(shape) for name, shape in other.items()}
     save_file(tensors, path, {"about": '{"optimiser_steps": 1}'})
     assert "made for another network" in message_of(path, linear_network())
-
-
-def some_state() -> TrainingState:
-    parameters = made_up(linear_network()).parameters
-    optimiser = OptimiserState(torch.rand(5, 8), 3)
-    curve = [[4, "meta-test", "inductive", "0.5"]]
-    return TrainingState(parameters, optimiser, torch.rand(2, 1, 8), 7, 1.5, curve)
-
-
-def test_the_state_of_a_training_comes_back_exactly(tmp_path: Path) -> None:
-    keeper, state = checkpoints.StateFile(tmp_path / ".work/abc/seed-0.safetensors", "abc"), some_state()
-    keeper.save(state)
-    loaded = keeper.load()
-    assert loaded is not None
-    assert (loaded.outer_step, loaded.seconds, loaded.curve) == (7, 1.5, state.curve)
-    assert loaded.optimiser.steps == 3
-    assert torch.equal(loaded.parameters, state.parameters)
-    assert torch.equal(loaded.optimiser.second_moments, state.optimiser.second_moments)
-    assert torch.equal(loaded.outer_moments, state.outer_moments)
-    keeper.discard()
-    assert keeper.load() is None
-
-
-def test_a_state_that_is_missing_unusable_or_of_another_training_is_none(tmp_path: Path) -> None:
-    path = tmp_path / "seed-0.safetensors"
-    keeper = checkpoints.StateFile(path, "abc")
-    assert keeper.load() is None
-    keeper.save(some_state())
-    assert checkpoints.StateFile(path, "another").load() is None
-    good = path.read_bytes()
-    for damaged in (b"", good[:7], good[:-1], bytes([good[0] ^ 0x55]) + good[1:], b"no safetensors at all"):
-        path.write_bytes(damaged)
-        assert keeper.load() is None
-    save_file({"parameters": torch.rand(5)}, path)
-    assert keeper.load() is None

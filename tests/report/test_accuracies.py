@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -25,6 +27,25 @@ def test_every_record_is_a_row(tmp_path: Path) -> None:
     assert (first.mode, first.seed, first.tasks, first.accuracy) == ("transductive", 0, 100, 1.0)
     assert (second.seed, second.accuracy) == (2, 0.9)
     assert second.half_width_tasks == pytest.approx(1.959964 * second.standard_error_tasks, rel=1e-6)
+
+
+def test_each_record_and_run_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading a record checks its SHA-256 already, so the check for staleness need not read it again."""
+    project = make_project(tmp_path)
+    store_record(tmp_path, project, ONE_SHOT, "inductive", {0: HALF, 1: HALF})
+    reads: Counter[str] = Counter()
+
+    def counting(read: Any) -> Any:
+        def counted(path: Path, *arguments: Any, **options: Any) -> Any:
+            reads[path.name] += 1
+            return read(path, *arguments, **options)
+
+        return counted
+
+    monkeypatch.setattr(Path, "read_bytes", counting(Path.read_bytes))
+    monkeypatch.setattr(Path, "read_text", counting(Path.read_text))
+    assert len(accuracies.fresh_records(tmp_path, project)) == 2
+    assert reads == dict.fromkeys(("seed-0.json", "seed-0.run.json", "seed-1.json", "seed-1.run.json"), 1)
 
 
 def test_metrics_are_means_over_seeds(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from firstorder.errors import UserError
-from firstorder.report.claims.claims import claims
+from firstorder.report.claims import claims
 from firstorder.report.read import published
 from tests.report.test_published import PUBLISHED
 from tests.synthetic_records import FIVE_SHOT, ONE_SHOT

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from firstorder.report.figures.figures import combinations, style, sweeps
+from firstorder.report.figures import combinations, style, sweeps
 from firstorder.settings import Project
 from tests.report.test_figures import drawn, gathered
 from tests.sweep_records import G1, G2, G4, MEAN2, MEAN4, SUM2, SUM4, store_ends, sweep_project, swept

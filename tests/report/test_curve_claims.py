@@ -9,7 +9,7 @@ import pytest
 
 from firstorder.errors import UserError
 from firstorder.records.cells import write_rows, write_run
-from firstorder.report.claims.claims import claims, curve_claims, simulation_claims
+from firstorder.report.claims import claims, curve_claims, simulation_claims
 from firstorder.report.claims.curve_claims import CurveClaim
 from firstorder.report.claims.simulation_claims import SimulationClaim
 from firstorder.report.read import published

@@ -11,7 +11,7 @@ import pytest
 
 from firstorder.__main__ import main
 from firstorder.errors import UserError
-from firstorder.report.figures.figures import figures
+from firstorder.report.figures import figures
 from firstorder.report.read import curves
 from firstorder.settings import CURVE, Project
 from tests.report.test_figures import drawn, gathered

@@ -16,7 +16,7 @@ from PIL import Image
 
 from firstorder.errors import UserError
 from firstorder.records.cells import write_run
-from firstorder.report.figures.figures import adaptation, alphabets, drawing, figures, style
+from firstorder.report.figures import adaptation, alphabets, drawing, figures, style
 from firstorder.settings import FigureSettings, Project, digest
 from tests.report.test_published import PUBLISHED
 from tests.synthetic_records import (

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from firstorder.errors import UserError
-from firstorder.report.claims.claims import claim_tables
-from firstorder.report.figures.figures import figures
+from firstorder.report.claims import claim_tables
+from firstorder.report.figures import figures
 from firstorder.report.text import page, tables
 from firstorder.report.text.formatting import PrintedTable
 from firstorder.settings import Project

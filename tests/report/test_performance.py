@@ -13,7 +13,7 @@ import pytest
 from firstorder.__main__ import main
 from firstorder.errors import UserError
 from firstorder.report.benchmark import performance, performance_charts
-from firstorder.report.figures.figures import style
+from firstorder.report.figures import style
 
 EXAMPLE = Path(__file__).parents[1] / "bench_example.json"
 PAGE = "# Speed\n\n<!-- firstorder:begin bench -->\nold\n<!-- firstorder:end bench -->\n\nafter\n"

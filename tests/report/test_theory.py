@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 
 from firstorder.errors import UserError
 from firstorder.records.cells import write_rows, write_run
-from firstorder.report.claims.claims import claim_tables, claims, theory_claims
-from firstorder.report.figures.figures import figures, style
+from firstorder.report.claims import claim_tables, claims, theory_claims
+from firstorder.report.figures import figures, style
 from firstorder.report.read import published, theory
 from firstorder.report.read.statistics import Estimate
 from firstorder.report.text import page, tables

@@ -189,7 +189,7 @@ WRONG: dict[str, tuple[list[tuple[tuple[Any, ...], Any]], list[str]]] = {
     "key that is no text": ([((True,), 1)], ["params.yaml: unknown key True"]),
     "missing key": (
         [((*TRAINING, "way"), ABSENT)],
-        [f"params.yaml: trainings: {FIVE_WAY}: key 'way' is missing (classes a task, N)"],
+        [f"params.yaml: trainings: {FIVE_WAY}: key 'way' is missing (classes per task, N)"],
     ),
     "missing section": ([(("seeds",), ABSENT)], ["params.yaml: key 'seeds' is missing"]),
     "missing key of a nested entry": (
@@ -288,7 +288,7 @@ WRONG: dict[str, tuple[list[tuple[tuple[Any, ...], Any]], list[str]]] = {
     ),
     "pack made otherwise": (
         [(("datasets", "mini-imagenet"), {"source": "mini_imagenet", "pack": "omniglot"})],
-        ["params.yaml: datasets: mini-imagenet: pack 'omniglot' is made otherwise: source and resize must be"],
+        ["params.yaml: datasets: mini-imagenet: pack 'omniglot' has another source or resize; they must be"],
     ),
     "unknown resize": (
         [(("datasets", "mini-imagenet"), {"source": "mini_imagenet", "resize": "linear"})],
@@ -313,7 +313,7 @@ WRONG: dict[str, tuple[list[tuple[tuple[Any, ...], Any]], list[str]]] = {
     ),
     "training name against its way": (
         [((*TRAINING, "way"), 6)],
-        [f"params.yaml: trainings: {FIVE_WAY}: the name must be 'reptile/omniglot-6way', as its settings say"],
+        [f"params.yaml: trainings: {FIVE_WAY}: the name must be 'reptile/omniglot-6way' (from its settings)"],
     ),
     "training name against its algorithm": (
         [((*TRAINING, "algorithm"), "untrained"), ((*TRAINING, "outer_steps"), 0)],
@@ -325,18 +325,21 @@ WRONG: dict[str, tuple[list[tuple[tuple[Any, ...], Any]], list[str]]] = {
     ),
     "evaluation name against its shot": (
         [(("evaluations", ONE_SHOT, "shot"), 2)],
-        [f"params.yaml: evaluations: {ONE_SHOT}: the name must be '{FIVE_WAY}/2shot', as its settings say"],
+        [f"params.yaml: evaluations: {ONE_SHOT}: the name must be '{FIVE_WAY}/2shot' (from its settings)"],
     ),
     "untrained with outer steps": (
         [(("trainings", "untrained/omniglot-5way"), UNTRAINED)],
         [
-            "params.yaml: trainings: untrained/omniglot-5way: algorithm untrained goes with outer_steps: 0",
+            "params.yaml: trainings: untrained/omniglot-5way: expected outer_steps: 0 with algorithm untrained",
             "found untrained with outer_steps: 100000",
         ],
     ),
     "trained without outer steps": (
         [((*TRAINING, "outer_steps"), 0)],
-        [f"trainings: {FIVE_WAY}: algorithm untrained goes with outer_steps: 0", "found reptile with outer_steps: 0"],
+        [
+            f"trainings: {FIVE_WAY}: expected outer_steps: 0 with algorithm untrained",
+            "found reptile with outer_steps: 0",
+        ],
     ),
     "replacement with too large a batch": (
         [((*TRAINING, "sampling"), "replacement"), ((*TRAINING, "inner_batch_size"), 51)],

@@ -35,7 +35,7 @@ def refused(values: Any) -> list[str]:
 def test_the_file_is_what_the_settings_declare() -> None:
     tool = runpy.run_path(str(ROOT / "tools/write_params_schema.py"))
     assert tool["PATH"] == FILE
-    assert FILE.read_text(encoding="utf-8") == tool["written"](), "settings.py has changed: run `make schema`"
+    assert FILE.read_text(encoding="utf-8") == tool["written"](), "the settings have changed: run `make schema`"
 
 
 def test_the_file_is_a_json_schema_itself() -> None:

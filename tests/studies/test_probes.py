@@ -15,7 +15,7 @@ from firstorder.__main__ import main
 from firstorder.data import packs
 from firstorder.errors import UserError
 from firstorder.records.cells import read_record
-from firstorder.report.figures.figures import adaptation, alphabets, figures, style
+from firstorder.report.figures import adaptation, alphabets, figures, style
 from firstorder.settings import ADAPTATION, ALPHABETS, RECORD, Project, checks
 from tests.conftest import EVALUATION, TINY_PARAMS, tiny_pack
 from tests.report.test_published import PUBLISHED

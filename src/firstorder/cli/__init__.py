@@ -1,7 +1,7 @@
 """The command line: `firstorder VERB`, or `python -m firstorder VERB`.
 
 Every verb works in the folder of a params.yaml: the current folder, or that of --params. The paths it reads and writes
-are defined in settings/project.py. A user's error ends in one line on standard error and exit code 2. Modules that are
+are defined in settings/paths.py. A user's error ends in one line on standard error and exit code 2. Modules that are
 slow to import (torch, pandas) are imported inside the verbs, so that reporting needs no torch.
 
 To add a verb, write a function with the decorator `verb` in the file of its group.

@@ -23,6 +23,7 @@ OUT_OF_TIME = 3  # exit code of a training that --time-limit stopped
     DEVICE,
     ENGINE,
     COMPILE,
+    argument("--again", action="store_true", help="train from the start, even if a result or a saved state exists"),
     argument(
         "--time-limit", type=float, metavar="SECONDS", help="stop after this time, save the state, exit with code 3"
     ),
@@ -32,7 +33,16 @@ def train(arguments: Arguments) -> int:
     session, name = Session.of(arguments), arguments.training
     seeds = list(dict.fromkeys(arguments.seed))
     problems = session.problems(name, seeds)
-    trainings = [session.resumable(problem) for problem in problems]
+    trainings = []
+    for problem in problems:
+        done = not arguments.again and session.is_done(problem)
+        if done or arguments.again:
+            # The last state of a training is kept until its results are found to be complete, which is here.
+            session.state_file(problem).discard()
+        if done:
+            print(*session.outputs(problem), sep="\n")
+        else:
+            trainings.append(session.resumable(problem))
     code = 0
     ended = session.choice(name).train(trainings, progress.shown, arguments.time_limit)
     for training, state in zip(trainings, ended, strict=True):
@@ -62,16 +72,16 @@ def _write(session: Session, training: Resumable, state: TrainingState, together
     problem: Problem = training.problem
     names = {"training": problem.name, "seed": problem.seed}
     about = session.about(problem)
-    path = session.root / settings.MODEL.format(**names)
+    path, curve = session.outputs(problem)
     checkpoints.write(path, problem.network, checkpoint_of(problem, state, about))
-    curve = session.root / settings.CURVE.format(**names)
-    cells.write_rows(curve, CURVE_COLUMNS, state.curve)
     choice = session.choice(problem.name)
     run = {**session.run_information(state.seconds, choice.name), **names, **cells.made_with(about["settings"])}
     run |= {"data_digest": about["data_digest"], "outer_steps": state.outer_step, "together": together}
     run |= {"checkpoint_digest": dvc.hash_of(path, "sha256")}
-    cells.write_run(curve, run)
-    session.state_file(problem).discard()
+    legs = session.state_file(problem).legs(state)
+    if len(legs) > 1:
+        run["legs"] = legs  # trained in several places
+    cells.write_sealed(curve, cells.rows_text(CURVE_COLUMNS, state.curve), run)
     print(f"{path}\n{curve}")
 
 
@@ -91,5 +101,6 @@ def evaluate(arguments: Arguments) -> None:
     run = session.run_information(time.monotonic() - start, inner.engine.name)
     for mode, correct in counts.items():
         histogram = evaluation.histogram(correct, draws.shape.way * draws.shape.query)
-        record = cells.make_record(session.project, (name, mode, arguments.seed), trained.digests, histogram)
+        cell = settings.Cell(name, mode, arguments.seed)
+        record = cells.make_record(session.project, cell, trained.digests, histogram)
         print(cells.write_record(session.root, record, run))

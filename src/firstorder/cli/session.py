@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from firstorder.method.evaluation import Checkpoint
     from firstorder.method.tasks import Draws
     from firstorder.method.training import Problem, Resumable
-    from firstorder.records.checkpoints import StateFile
+    from firstorder.records.states import StateFile
     from firstorder.settings import EvaluationSettings, Project
 
 
@@ -168,6 +168,7 @@ class Session:
             "training_digest": settings.digest(self.project.settings_of_training(chosen.training)),
         }
         checkpoints.check_made_of(checkpoint, path, {**digests, "seed": seed})
+        self._check_recorded(problem, checkpoint_digest)
         draws = Draws(
             title=f"{evaluation} seed {seed}",
             shape=evaluation_shape(problem.pools["meta-test"], problem.settings.way, chosen),
@@ -178,6 +179,45 @@ class Session:
         )
         digests["checkpoint_digest"] = checkpoint_digest
         return Trained(problem, checkpoint.to(self.device), draws, digests)
+
+    def _check_recorded(self, problem: Problem, checkpoint_digest: str) -> None:
+        """Raise UserError if a checkpoint is not the one that its training's run file names, if there is a run file.
+
+        The last state of a training is kept until its checkpoint is found to be complete, which is here.
+        """
+        from firstorder.records import cells
+
+        path, curve = self.outputs(problem)
+        recorded = cells.read_run(curve).get("checkpoint_digest")
+        if recorded == checkpoint_digest:
+            self.state_file(problem).discard()
+        elif recorded is not None:
+            raise UserError(
+                f"{path}: its SHA-256 is {checkpoint_digest[:16]}..., expected {str(recorded)[:16]}... as "
+                f"{curve.with_suffix('.run.json')} says; restore it (dvc pull --force {path}.dvc), or train it "
+                f"again: firstorder train {problem.name} --seed {problem.seed} --again"
+            )
+
+    def outputs(self, problem: Problem) -> tuple[Path, Path]:
+        """Return the paths of a training's checkpoint and curve."""
+        names = {"training": problem.name, "seed": problem.seed}
+        return self.root / settings.MODEL.format(**names), self.root / settings.CURVE.format(**names)
+
+    def is_done(self, problem: Problem) -> bool:
+        """Say whether a training's checkpoint and curve exist, are complete and match settings and data."""
+        from firstorder.records import cells, checkpoints, freshness
+        from firstorder.upkeep import dvc
+
+        path, curve = self.outputs(problem)
+        if not (path.exists() and curve.exists()):
+            return False
+        try:
+            expected = freshness.curve(self.project, problem.name, problem.seed)
+            fresh = freshness.difference(self.root, expected) is None
+            checkpoints.read(path, problem.network)
+        except UserError:
+            return False
+        return fresh and cells.read_run(curve).get("checkpoint_digest") == dvc.hash_of(path, "sha256")
 
     def about(self, problem: Problem) -> dict[str, Any]:
         """Return what identifies a training: everything that its outcome depends on, except the device."""
@@ -192,11 +232,15 @@ class Session:
 
     def state_file(self, problem: Problem) -> StateFile:
         """Return the file that holds the state of an unfinished training."""
-        from firstorder.records.checkpoints import StateFile
+        from firstorder.records.states import StateFile
 
         about = self.about(problem)
-        identity = settings.digest({**about, "device": self.device.type})
-        return StateFile(self.root / ".work" / about["training_digest"] / f"seed-{problem.seed}.safetensors", identity)
+        # States of format 1 name the kind of device, and were never continued on another kind.
+        older = tuple(settings.digest({**about, "device": kind}) for kind in ("cpu", "cuda"))
+        path = self.root / ".work" / about["training_digest"] / f"seed-{problem.seed}.safetensors"
+        run = self.run_information(0, self.choice(problem.name).name)
+        place = {key: run[key] for key in ("device", "engine", "machine", "versions", "commit")}
+        return StateFile(path, (settings.digest(about), *older), place)
 
     def resumable(self, problem: Problem) -> Resumable:
         """Return a training that continues where it was interrupted."""
@@ -215,8 +259,8 @@ class Session:
         """Write the rows of a study and their run file, and print the path."""
         from firstorder.records import cells
 
-        cells.write_rows(self.root / path, columns, rows)
-        cells.write_run(self.root / path, run | cells.made_with(resolved))
+        made = run | cells.made_with(resolved)
+        cells.write_sealed(self.root / path, cells.rows_text(columns, rows), made)
         print(self.root / path)
 
     def run_information(self, seconds: float, engine: str | None = None) -> dict[str, Any]:

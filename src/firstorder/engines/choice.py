@@ -1,53 +1,64 @@
-"""Which engine computes a training or an evaluation: names for the command line and for `.run.json`.
+"""Choose the engine of a training or an evaluation, by the name given on the command line and kept in `.run.json`.
 
-- plain: autograd, inner_loop.py as it is written; the oracle of the others.
-- native: native.c, for a CPU with a C compiler.
-- lanes: lanes.py, many lanes in batched matrix products, on any device.
-- graph: lanes, and in training whole outer steps of all seeds side by side on the device (graphs.py); on a GPU each is
-  recorded as a CUDA graph.
-- auto: graph on a GPU; on a CPU native where it can be had, else plain.
+- plain: autograd, as in method/inner_loop.py. The other engines are tested against it.
+- native: C code (native/), on a CPU with a C compiler.
+- lanes: many lanes at once in batched matrix products (lanes/), on any device.
+- graph: lanes and, in training, whole outer steps of all seeds on the device (graph/). On a GPU, each outer step is
+  captured as a CUDA graph.
+- auto: graph on a GPU; on a CPU native if available, else plain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 
-from firstorder.engines.graph import outer_step
+from firstorder.engines.graph.trainings import train as train_together
 from firstorder.engines.lanes.engine import LanesEngine
 from firstorder.engines.native import engine as native
 from firstorder.errors import UserError
 from firstorder.method import training
 from firstorder.method.inner_loop import Engine, Plain
 from firstorder.method.training import Resumable, TrainingState
-from firstorder.progress import Track
+from firstorder.progress import Track, silent
 from firstorder.settings import TrainingSettings
 
-# Trains several seeds of a training: (trainings, track, time_limit) -> their states, None for one not begun.
+# Trains several seeds of a training: (trainings, track, time_limit) -> their states, None for one that did not start.
 Train = Callable[[Sequence[Resumable], Track, float | None], Iterable[TrainingState | None]]
+
+
+def train_each(
+    trainings: Sequence[Resumable], track: Track = silent, time_limit: float | None = None
+) -> Iterator[TrainingState | None]:
+    """Train one after another. Yield the state in which each one stops; None if no time was left to start it."""
+    entered = time.monotonic()
+    for number, one in enumerate(trainings):
+        left = None if time_limit is None else time_limit - (time.monotonic() - entered)
+        yield training.train(one, track, left) if number == 0 or left is None or left > 0 else None
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What computes: an engine, how it trains several seeds, and what the records of that training call it."""
+    """An engine, the function that trains several seeds with it, and its name in the records of a training."""
 
     engine: Engine
-    train: Train = training.train_each
+    train: Train = train_each
     trained_by: str = ""
-    side_by_side: bool = False  # all seeds of a training at once
+    side_by_side: bool = False  # `train` computes all seeds at once
 
     @property
     def name(self) -> str:
-        """What the records of a training call it."""
+        """Name in the records of a training."""
         return self.trained_by or self.engine.name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """Which engine is asked for, on which device, and whether `torch.compile` may join operations."""
+    """The name of the wanted engine, its device, and whether `torch.compile` may fuse operations."""
 
     name: str
     device: torch.device
@@ -57,13 +68,13 @@ class Wish:
 def choose(wish: Wish, settings: TrainingSettings) -> Choice:
     """Choose the engine for a training's network.
 
-    Raises UserError where that engine cannot be had here, or does not know the training's precision.
+    Raises UserError if the engine is unavailable here or does not support the training's precision.
     """
     return MAKERS[_automatic(wish, settings) if wish.name == "auto" else wish.name](wish, settings)
 
 
 def _automatic(wish: Wish, settings: TrainingSettings) -> str:
-    """Return the fastest engine that can be had on the device."""
+    """Return the name of the fastest engine available on the device."""
     if wish.device.type == "cuda":
         return "graph"
     if settings.precision is not None:
@@ -78,7 +89,7 @@ def _plain(wish: Wish, settings: TrainingSettings) -> Choice:
 
 def _native(wish: Wish, settings: TrainingSettings) -> Choice:
     _refuse_options("native", wish, settings)
-    reason = native.reason(settings.network) if wish.device.type == "cpu" else "it is for the CPU"
+    reason = native.reason(settings.network) if wish.device.type == "cpu" else "it runs on a CPU only"
     if reason is not None:
         raise UserError(f"--engine native: {reason}; use --engine auto")
     return Choice(native.NativeEngine(settings.network, settings.way))
@@ -91,7 +102,7 @@ def _lanes(wish: Wish, settings: TrainingSettings) -> Choice:
 def _graph(wish: Wish, settings: TrainingSettings) -> Choice:
     engine = _lanes_engine(wish, settings)
     called = "graph, compiled" if wish.compiled else "graph"
-    return Choice(engine, partial(outer_step.train, engine=engine), called, side_by_side=True)
+    return Choice(engine, partial(train_together, engine=engine), called, side_by_side=True)
 
 
 MAKERS: dict[str, Callable[[Wish, TrainingSettings], Choice]] = {
@@ -108,10 +119,10 @@ def _lanes_engine(wish: Wish, settings: TrainingSettings) -> LanesEngine:
 
 
 def _refuse_options(name: str, wish: Wish, settings: TrainingSettings) -> None:
-    """Raise UserError where an engine is asked for what only `lanes` and `graph` know."""
+    """Raise UserError if an option is set that only `lanes` and `graph` support."""
     if settings.precision is not None:
         raise UserError(
             f"--engine {name} computes in float32 only, precision is {settings.precision}; use --engine lanes or graph"
         )
     if wish.compiled:
-        raise UserError(f"--compile joins operations of engines lanes and graph, not of {name}; leave it out")
+        raise UserError(f"--compile is for engines lanes and graph, not for {name}; leave it out")

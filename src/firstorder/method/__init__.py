@@ -1,4 +1,4 @@
-"""The method, to be read: tasks, images, architectures, networks, inner loop, algorithms, training, evaluation.
+"""The method of the paper. Read: tasks, images, architectures, networks, inner_loop, algorithms, evaluation, training.
 
-This is the definition of what everything else computes. It knows no engine, no file and no command line.
+This folder defines what every other part computes. It imports no engine, reads no file and prints nothing.
 """

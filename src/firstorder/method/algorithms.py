@@ -1,12 +1,12 @@
-"""Meta-learning algorithms: one function each, one registry.
+"""The meta-learning algorithms: one function each, and a registry.
 
-A newcomer would get wrong: an algorithm returns a meta-gradient, the direction that the outer step goes
-*against*: phi <- phi - epsilon * meta_gradient. For Reptile that is the mean of phi - adapted parameters,
-so the outer step is equation 5's phi + epsilon * mean(adapted - phi), and its size is that of steps, not of
-gradients: with SGD it is alpha times a sum of gradients.
+Every algorithm returns a meta-gradient, and the outer step moves *against* it: phi <- phi - epsilon * meta_gradient.
+Note that Reptile's meta-gradient is the mean of phi - adapted parameters, so that the outer step is equation 5's
+phi + epsilon * mean(adapted - phi). It has the size of inner steps, not of gradients: with SGD it is alpha times a sum
+of gradients.
 
-Several seeds of one training may go side by side: `initial` then has a row for each, the lanes of a group are all
-tasks of the first seed, then all of the second and so on, and the meta-gradient has a row a seed again.
+Several seeds of a training can be computed side by side. `initial` and the meta-gradient then have one row per seed,
+and the lanes of a group are the tasks of the first seed, then those of the second, and so on.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from firstorder.method.inner_loop import (
 
 @dataclass(frozen=True)
 class Group:
-    """Tasks that are adapted side by side, a lane each; the groups of an outer step follow one another.
+    """Tasks that are adapted side by side, one per lane. The groups of an outer step are processed in order.
 
-    `batches[s]` is the mini-batch of inner step s for all lanes. `query` holds images that are in none of them:
-    MAML's query set or the paper's separate tail; None where an algorithm needs none.
+    `batches[s]` is the mini-batch of inner step s for all lanes. `query` is a mini-batch of other images: MAML's query
+    set or the paper's separate tail; None if the algorithm needs none.
     """
 
     batches: Sequence[Any]
@@ -48,9 +48,9 @@ Algorithm = Callable[[InnerLoop, Tensor, OptimiserState, Groups], tuple[Tensor, 
 def reptile(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Groups) -> tuple[Tensor, OptimiserState]:
     """Reptile, Algorithm 2 (and 1, with one task): the mean over tasks of phi - U^k(phi).
 
-    `initial` is phi [seeds, parameters]. The optimiser's state goes from group to group: with a task a group
-    its second moments are carried through all tasks, as in the authors' code; with all tasks in one group
-    every lane keeps its own. Returns the meta-gradient [seeds, parameters] and the state after the last group.
+    `initial` is phi [seeds, parameters]. The optimiser's state is passed from group to group. With one task per group,
+    second moments are carried through all tasks, as in the authors' code; with all tasks in one group, every lane keeps
+    its own. Returns the meta-gradient [seeds, parameters] and the state after the last group.
     """
     displacements = []
     for group in groups:
@@ -63,11 +63,11 @@ def reptile(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Gr
 def last_step(
     inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Groups
 ) -> tuple[Tensor, OptimiserState]:
-    """FOMAML as sections 6.2 and 6.3 study it: the displacement of the last inner step alone.
+    """FOMAML as sections 6.2 and 6.3 study it: the displacement of the last inner step only.
 
-    The last mini-batch is one of the inner loop's own (shared tail) or, where there is a `query`, all of it
-    (separate tail). With SGD this is alpha times the gradient at the adapted point; with Adam it is the
-    preconditioned last step, as the authors' class FOML has it, which is not the FOMAML of Finn et al.
+    The last mini-batch is one of the inner loop's (shared tail) or, if there is one, the whole `query` (separate tail).
+    With SGD the displacement is alpha times the gradient at the adapted parameters. With Adam it is the preconditioned
+    last step, as in the authors' class FOML, which is not the FOMAML of Finn et al.
     """
     displacements = []
     for group in groups:
@@ -82,7 +82,7 @@ def last_step(
 def fomaml(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Groups) -> tuple[Tensor, OptimiserState]:
     """First-order MAML of Finn et al.: the gradient of the query loss at the adapted parameters.
 
-    Section 3: g_FOMAML = L'_B(U_A(phi)), the derivative of U_A taken as the identity. Mean over tasks.
+    Section 3: g_FOMAML = L'_B(U_A(phi)), treating the derivative of U_A as the identity. Mean over tasks.
     """
     gradients = []
     for group in groups:
@@ -103,11 +103,11 @@ def maml(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Group
 
 
 def binomial(order: int) -> Algorithm:
-    """Return the binomial truncation of `order` L of MAML's meta-gradient (an extension: BinomMAML, arXiv 2604.13263).
+    """Return the binomial truncation of MAML's meta-gradient to `order` L (an extension: BinomMAML, arXiv 2604.13263).
 
-    With SGD, MAML's meta-gradient is the product over inner steps of (I - alpha H_j) times the query gradient,
-    H_j the Hessian of step j's loss where that step started. Multiplied out, the terms with more than L Hessians
-    are left out: L = 0 is FOMAML, L = the number of inner steps is MAML.
+    With SGD, MAML's meta-gradient is the product over inner steps j of (I - alpha H_j), times the query gradient. H_j
+    is the Hessian of step j's loss at the parameters where that step starts. The truncation multiplies the product out
+    and drops all terms with more than L Hessians: L = 0 is FOMAML, L = the number of inner steps is MAML.
     """
 
     def truncated(
@@ -116,7 +116,7 @@ def binomial(order: int) -> Algorithm:
         gradients = []
         for group in groups:
             starts = points(inner, *_start(initial, state, group), group.batches)
-            # terms[l] sums the products with exactly l Hessians of the steps seen so far, from the last back.
+            # terms[l] is the sum of all products with exactly l Hessians, over the steps seen so far (last step first).
             terms = [gradient(inner, starts[-1], group.query)]
             for point, batch in zip(starts[-2::-1], reversed(group.batches), strict=True):
                 products = [hessian_product(inner, point, batch, term) for term in terms[:order]]
@@ -131,7 +131,7 @@ def binomial(order: int) -> Algorithm:
 
 ALGORITHMS: dict[str, Algorithm] = {
     "reptile": reptile,
-    "joint": reptile,  # joint training is Reptile with one inner step (equations 6 and 7); params.py sees to it
+    "joint": reptile,  # Reptile with one inner step (equations 6 and 7); settings/checks.py requires inner_steps = 1
     "last_step": last_step,
     "fomaml": fomaml,
     "maml": maml,
@@ -140,21 +140,21 @@ EXTENSIONS: dict[str, Callable[[int], Algorithm]] = {"binomial": binomial}  # be
 
 
 def _count(group: Group) -> int:
-    """Return the number of lanes of a group, of which a mini-batch's labels [lanes, batch] have one each."""
+    """Return the number of lanes of a group."""
     return len(group.query[1]) if isinstance(group.query, tuple) else len(group.query)
 
 
 def _spread(rows: Tensor, lanes: int) -> Tensor:
-    """Give each of `lanes` lanes the row [seeds, parameters] of its seed."""
+    """Repeat `rows` [seeds, parameters] to [lanes, parameters]: each lane gets the row of its seed."""
     return rows[:, None].expand(-1, lanes // len(rows), -1).reshape(lanes, -1)
 
 
 def _start(initial: Tensor, state: OptimiserState, group: Group) -> tuple[Tensor, OptimiserState]:
-    """Return phi and the optimiser's state for every lane of a group."""
+    """Return phi and the optimiser's state, repeated for every lane of a group."""
     lanes = _count(group)
     return _spread(initial, lanes), replace(state, second_moments=_spread(state.second_moments, lanes))
 
 
 def _mean(groups: Sequence[Tensor], seeds: int) -> Tensor:
-    """Return the mean over the tasks of each seed, [seeds, parameters], of groups [lanes, parameters]."""
+    """Return the mean of `groups` ([lanes, parameters] each) over the tasks of each seed: [seeds, parameters]."""
     return torch.cat([lanes.unflatten(0, (seeds, -1)) for lanes in groups], dim=1).mean(dim=1)

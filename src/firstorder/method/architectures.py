@@ -1,7 +1,7 @@
-"""What distinguishes the four networks, as plain values: models.py computes with them, flops.py counts. No torch.
+"""The four network architectures as plain values, without torch. networks.py computes with them, flops.py counts.
 
-A newcomer would get wrong: the paper says that its networks are Finn et al.'s, and they are not quite. Theirs average
-or flatten other maps, have no scale in their normalisation and start their head differently (docs/algorithms.md).
+Note that the paper says its networks are those of Finn et al., but they differ: Finn et al. average or flatten other
+maps, have no scale in their batch normalisation and initialise the head differently (docs/algorithms.md).
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """What distinguishes the four networks: all have four blocks of 3x3 convolution, normalisation, rectifier."""
+    """What varies between the networks. All have four blocks of 3x3 convolution, batch normalisation and ReLU."""
 
     size: int  # images are size x size
     channels: int
     filters: int
-    pool: str  # "stride": convolutions of stride 2; "same", "valid": 2x2 maxima after stride 1, TensorFlow's padding
-    scale: bool  # batch normalisation has a scale, adapted like the shift; without it the shift is not adapted
-    mean: bool  # the last map is averaged over its places before the dense layer, else flattened
-    normal_head: bool  # the dense kernel starts standard normal, else Glorot uniform
+    pool: str  # "stride": stride-2 convolutions; "same", "valid": stride 1, then 2x2 max-pooling with that padding
+    scale: bool  # batch normalisation has a scale; scale and shift are adapted. If not, the shift is not adapted
+    mean: bool  # the last map is averaged over its positions before the dense layer, else flattened
+    normal_head: bool  # the dense kernel is initialised standard normal, else Glorot uniform
 
     def map_sizes(self) -> list[int]:
-        """Return the side of the map that each block takes, and that of the last one it gives."""
+        """Return the side of each block's input map, and of the last block's output map."""
         sizes = [self.size]
         for _ in range(BLOCKS):
             sizes.append(sizes[-1] // 2 if self.pool == "valid" else -(-sizes[-1] // 2))

@@ -1,11 +1,11 @@
-"""Measures a meta-trained model on new tasks, in both modes.
+"""Evaluate a meta-trained network on new tasks, in both modes.
 
-A newcomer would get wrong, from the authors' reptile.py:
-- adaptation does not start from a fresh Adam: the trained second moments and step count come with the
-  checkpoint, every task starts from them, and none leaves a trace for the next, so tasks may be lanes;
-- inductive: every query image goes through the network with the whole support set and nothing else, and
-  only its own row is read; transductive: all query images of the task together, without support images.
-  Adaptation is the same for both, so one evaluation measures both modes.
+Two surprises from the authors' reptile.py:
+- Adaptation does not start from a fresh Adam. The checkpoint contains the trained second moments and step count. Every
+  task starts from them and none changes them, so tasks can be adapted side by side.
+- Inductive: each query image is passed through the network together with the whole support set and nothing else.
+  Transductive: all query images of the task are passed together, without support images. Adaptation is the same for
+  both, so one evaluation measures both modes.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ Counts = np.ndarray[Any, np.dtype[np.int64]]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Parameters [1, parameters], optimiser state of one lane, and what they are (`about`, plain values)."""
+    """Parameters [1, parameters], optimiser state of one lane, and a description in plain values (`about`)."""
 
     parameters: Tensor
     state: OptimiserState
     about: dict[str, Any]
 
     def to(self, device: torch.device) -> Checkpoint:
-        """Return it with its tensors on `device`."""
+        """Return the checkpoint with its tensors on `device`."""
         state = OptimiserState(self.state.second_moments.to(device), self.state.steps)
         return Checkpoint(self.parameters.to(device), state, self.about)
 
 
 def evaluation_shape(pool: ImagePool, way: int, settings: CurveSettings | EvaluationSettings) -> TaskShape:
-    """Return the sizes of an evaluation task: one query image a class (the authors' reptile.py) or as many as set.
+    """Return the sizes of an evaluation task. Mini-batches cycle through the support set.
 
-    Mini-batches cycle through the support set.
+    There is one query image per class (the authors' reptile.py) unless the settings say otherwise.
     """
     query = settings.query if isinstance(settings, EvaluationSettings) else None
     return TaskShape(
@@ -61,7 +61,7 @@ def evaluation_shape(pool: ImagePool, way: int, settings: CurveSettings | Evalua
 
 @torch.no_grad()
 def logits(inner: InnerLoop, adapted: Tensor, task: TaskImages) -> dict[Mode, Tensor]:
-    """Classify the query images of tasks in both modes: logits [lanes, way * query, way]."""
+    """Classify the query images in both modes: logits [lanes, way * query, way]."""
     return {
         "transductive": inner.engine.logits(inner, adapted, task.query),
         "inductive": inner.engine.inductive_logits(inner, adapted, task.support, task.query),
@@ -69,7 +69,7 @@ def logits(inner: InnerLoop, adapted: Tensor, task: TaskImages) -> dict[Mode, Te
 
 
 def correct_answers(inner: InnerLoop, checkpoint: Checkpoint, task: TaskImages) -> dict[Mode, Counts]:
-    """Adapt to every task and count the right answers among its queries: int [lanes] for each mode."""
+    """Adapt to each task and count its correctly classified query images: int [lanes] for each mode."""
     lanes = len(task.query)
     start = checkpoint.parameters.expand(lanes, -1)
     adapted, _ = adapt(inner, start, checkpoint.state.lanes(lanes), task.batches)
@@ -80,7 +80,7 @@ def correct_answers(inner: InnerLoop, checkpoint: Checkpoint, task: TaskImages) 
 def evaluate(
     inner: InnerLoop, checkpoint: Checkpoint, pool: ImagePool, draws: Draws, track: Track = silent
 ) -> dict[Mode, Counts]:
-    """Count the right answers of every task that `draws` names: int [tasks] for each mode."""
+    """Count the correct answers in each task of `draws`: int [tasks] for each mode."""
     counts: dict[Mode, list[Counts]] = {mode: [] for mode in MODES}
     lanes = inner.engine.lanes_at_once(pool, draws.shape, checkpoint.parameters)
     with track(draws.title, draws.tasks, "tasks") as bar:
@@ -90,11 +90,18 @@ def evaluate(
             for mode, correct in correct_answers(inner, checkpoint, task).items():
                 counts[mode].append(correct)
             queries = draws.shape.way * draws.shape.query
-            note = ", ".join(f"{mode} {100 * np.concatenate(counts[mode]).mean() / queries:.2f} %" for mode in MODES)
-            bar.advance(len(chunk), note)
+            means = (f"{mode} {100 * np.concatenate(counts[mode]).mean() / queries:.2f} %" for mode in MODES)
+            bar.advance(len(chunk), ", ".join(means))
     return {mode: np.concatenate(chunks) for mode, chunks in counts.items()}
 
 
+def mean_accuracy(correct: Counts, queries: int) -> tuple[float, float]:
+    """Return the mean over tasks of the fraction of correct answers, and its standard error (NaN for one task)."""
+    accuracies = correct / queries
+    error = accuracies.std(ddof=1) / np.sqrt(len(accuracies)) if len(accuracies) > 1 else float("nan")
+    return float(accuracies.mean()), float(error)
+
+
 def histogram(correct: Counts, queries: int) -> tuple[int, ...]:
-    """Count the tasks with 0, 1, ..., `queries` right answers."""
+    """Count the tasks with 0, 1, ..., `queries` correct answers."""
     return tuple(int(count) for count in np.bincount(correct, minlength=queries + 1))

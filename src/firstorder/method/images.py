@@ -1,6 +1,6 @@
-"""Images of classes on the device, and those of tasks: whole mini-batches gathered by index.
+"""The images of a pool of classes on the device, and the mini-batches of tasks gathered from them by index.
 
-The images stay packed as whole numbers (uint8); what a network sees is made of them when they are gathered.
+Images are stored as uint8 and converted to floating point only when they are gathered.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from firstorder.method.tasks import Indices, Tasks
 
 @dataclass(frozen=True)
 class ImagePool:
-    """All images of a pool of classes on the device: uint8 [classes * images a class, channels, height, width].
+    """All images of a pool of classes: uint8 [classes * images per class, channels, height, width].
 
-    Where classes have different numbers of images, `class_images` has one number a class, and every class takes as much
-    room as the largest. A pixel is divided by `scale`, which brings it into [0, 1].
+    If classes have different numbers of images, `class_images` has one number per class and every class is padded to
+    the largest. Dividing a pixel by `scale` brings it into [0, 1].
     """
 
     images: Tensor
     class_images: int | tuple[int, ...]
     scale: int
-    turns: int = 1  # rotated copies of each class, one of which a task chooses
+    turns: int = 1  # rotated copies of each class; a task uses one of them
 
     @staticmethod
     def of(
@@ -37,18 +37,18 @@ class ImagePool:
         turns: int = 1,
         counts: tuple[int, ...] | None = None,
     ) -> ImagePool:
-        """Put uint8 [classes, images, channels, height, width] onto the device; `counts` where classes differ."""
+        """Move uint8 [classes, images, channels, height, width] to the device; `counts` if classes differ in size."""
         flat = torch.from_numpy(np.ascontiguousarray(images)).flatten(0, 1).to(device)
         return ImagePool(flat, counts or images.shape[1], scale, turns)
 
     @property
     def classes(self) -> int:
-        """Number of classes, rotated copies not counted."""
+        """Number of classes, not counting rotated copies."""
         stride = self.class_images if isinstance(self.class_images, int) else max(self.class_images)
         return len(self.images) // (stride * self.turns)
 
     def take(self, positions: Indices | Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Return images [*positions.shape, channels, height, width] as the network sees them, in [0, 1]."""
+        """Return the images at `positions`: [*positions.shape, channels, height, width] in [0, 1]."""
         if not isinstance(positions, Tensor):
             positions = torch.from_numpy(positions).to(self.images.device)
         taken = self.images[positions].to(dtype)
@@ -57,11 +57,11 @@ class ImagePool:
 
 @dataclass(frozen=True)
 class TaskImages:
-    """The images of tasks side by side, a lane each.
+    """The images of several tasks, one task per lane.
 
-    `batches[s]` is the mini-batch of inner step s: (images [lanes, batch, ...], labels [lanes, batch]), or what an
-    engine makes of it. `support` [lanes, way * support, ...] and `query` [lanes, way * query, ...] hold the images of
-    label 0 first; `labels` [lanes, way * query] are those of the queries.
+    `batches[s]` is the mini-batch of inner step s: (images [lanes, batch, ...], labels [lanes, batch]), or an
+    engine's own form of it. `support` [lanes, way * support, ...] and `query` [lanes, way * query, ...] are sorted by
+    label; `labels` [lanes, way * query] are the query labels.
     """
 
     batches: Sequence[Any]
@@ -71,7 +71,7 @@ class TaskImages:
 
 
 def mini_batches(pool: ImagePool, tasks: Tasks, dtype: torch.dtype = torch.float32) -> list[tuple[Tensor, Tensor]]:
-    """Gather the mini-batches of all lanes: a list over inner steps of (images, labels) [lanes, batch, ...]."""
+    """Gather the mini-batches of all lanes: (images, labels) [lanes, batch, ...] for each inner step."""
     images = pool.take(tasks.batches, dtype)
     labels = torch.from_numpy(tasks.batch_labels).to(images.device)
     return [(images[:, step], labels[:, step]) for step in range(images.shape[1])]
@@ -84,13 +84,13 @@ def query_images(pool: ImagePool, tasks: Tasks, dtype: torch.dtype = torch.float
 
 
 def query_labels(images: Tensor, way: int) -> Tensor:
-    """Return the labels of query images [lanes, way * query, ...]: the images of label 0 come first."""
+    """Return the labels of query images [lanes, way * query, ...], which are sorted by label."""
     queries = images.shape[1]
     labels = torch.arange(queries, device=images.device) // max(queries // way, 1)
     return labels.expand(len(images), -1)
 
 
 def task_images(pool: ImagePool, tasks: Tasks, dtype: torch.dtype = torch.float32) -> TaskImages:
-    """Gather all that an evaluation needs of tasks."""
+    """Gather the images and labels that an evaluation needs."""
     batches = mini_batches(pool, tasks, dtype)
     return TaskImages(batches, pool.take(tasks.support, dtype), *query_images(pool, tasks, dtype))

@@ -1,10 +1,10 @@
-"""The one inner loop: a few steps of gradient descent on the mini-batches of a task.
+"""The inner loop: a few steps of gradient descent on the mini-batches of a task.
 
-A newcomer would get wrong, all three from the authors' code (models.py, args.py):
-- the loss is the *sum* over the mini-batch, not the mean;
-- Adam has beta1 = 0, so its only memory is the second moments, and those are never reset: they flow from
-  task to task in training and start the adaptation at evaluation;
-- its step is TensorFlow's form, where epsilon is added to a second moment that is not bias-corrected.
+Three surprises, all from the authors' code (models.py, args.py):
+- The loss is the *sum* over the mini-batch, not the mean.
+- Adam has beta1 = 0, so it remembers only second moments. These are never reset: they carry over from task to task
+  in training, and adaptation at evaluation starts from them.
+- Adam's step has TensorFlow's form: epsilon is added to the root of a second moment without bias correction.
 """
 
 from __future__ import annotations
@@ -27,10 +27,7 @@ ADAM_EPSILON = 1e-8
 
 @dataclass(frozen=True)
 class OptimiserState:
-    """What an inner optimiser remembers: second moments [lanes, parameters] and steps taken.
-
-    SGD leaves both alone.
-    """
+    """State of the inner optimiser: second moments [lanes, parameters] and steps taken. SGD changes neither."""
 
     second_moments: Tensor
     steps: int
@@ -41,25 +38,22 @@ class OptimiserState:
         return OptimiserState(torch.zeros_like(parameters), 0)
 
     def lanes(self, lanes: int) -> OptimiserState:
-        """Give each of `lanes` lanes the same state as this one's only lane."""
+        """Return the state of `lanes` lanes that are all like this state's only lane."""
         return replace(self, second_moments=self.second_moments.expand(lanes, -1))
 
 
-Step = Callable[[Tensor, Tensor, OptimiserState, float], tuple[Tensor, OptimiserState]]
-# Maps parameters [lanes, parameters] and one mini-batch of every lane to losses [lanes].
+Adapted = tuple[Tensor, OptimiserState]  # adapted parameters [lanes, parameters] and the optimiser's state with them
+Step = Callable[[Tensor, Tensor, OptimiserState, float], Adapted]
+# Maps parameters [lanes, parameters] and one mini-batch per lane to losses [lanes].
 Loss = Callable[[Tensor, Any], Tensor]
 
 
-def sgd_step(
-    parameters: Tensor, gradient: Tensor, state: OptimiserState, learning_rate: float
-) -> tuple[Tensor, OptimiserState]:
+def sgd_step(parameters: Tensor, gradient: Tensor, state: OptimiserState, learning_rate: float) -> Adapted:
     """Plain gradient descent: phi <- phi - alpha g."""
     return parameters - learning_rate * gradient, state
 
 
-def adam_step(
-    parameters: Tensor, gradient: Tensor, state: OptimiserState, learning_rate: float
-) -> tuple[Tensor, OptimiserState]:
+def adam_step(parameters: Tensor, gradient: Tensor, state: OptimiserState, learning_rate: float) -> Adapted:
     """Adam with beta1 = 0 in TensorFlow's form.
 
     v <- beta2 v + (1 - beta2) g^2;  phi <- phi - alpha sqrt(1 - beta2^t) g / (sqrt(v) + epsilon).
@@ -72,10 +66,7 @@ def adam_step(
 
 
 def adam_rate(learning_rate: float, step: Any, sqrt: Callable[[Any], Any] = math.sqrt) -> Any:
-    """Return alpha sqrt(1 - beta2^t), the size of Adam's step t, counted from 1.
-
-    `step` is a number; an array where `sqrt` takes one.
-    """
+    """Return alpha sqrt(1 - beta2^t), Adam's rate at `step` t, counted from 1 (an array if `sqrt` takes arrays)."""
     return learning_rate * sqrt(1 - ADAM_BETA2**step)
 
 
@@ -84,11 +75,11 @@ STEPS: dict[str, Step] = {"sgd": sgd_step, "adam": adam_step}
 
 @dataclass(frozen=True)
 class InnerLoop:
-    """How to adapt: the loss, the optimiser by name ("adam" or "sgd"), alpha, and the engine that computes it.
+    """How to adapt: the loss, the optimiser ("adam" or "sgd"), alpha, and the engine that computes it.
 
-    `adapted` [parameters] is 1 where the inner loop changes a parameter and 0 where it does not; None: everywhere.
-    `logits` maps parameters [lanes, parameters] and images [lanes, batch, ...] to logits [lanes, batch, way]; None
-    where nothing is classified.
+    `adapted` [parameters] is 1 where the inner loop changes a parameter, else 0; None means it changes all. `logits`
+    maps parameters [lanes, parameters] and images [lanes, batch, ...] to logits [lanes, batch, way]; None if nothing
+    is classified.
     """
 
     loss: Loss
@@ -100,37 +91,42 @@ class InnerLoop:
 
 
 class Engine(Protocol):
-    """What computes an inner loop, and all that training and evaluation ask of it; `Plain` is the oracle of the others.
+    """What training and evaluation need from an engine. `Plain` defines the results; the others are tested against it.
 
-    Where `batches` or a `batch` are asked for, a mini-batch is (images [lanes, batch, channels, height, width], labels
-    [lanes, batch]), or what `task_images` of the same engine gives. Nothing that comes back can be differentiated.
+    `batches` holds one mini-batch of every lane per inner step: (images [lanes, batch, channels, height, width], labels
+    [lanes, batch]), or whatever `task_images` of the same engine returns. No result can be differentiated.
     """
 
     @property
     def name(self) -> str:
-        """What records call it."""
+        """Name of the engine in records."""
 
-    def adapt(
-        self, inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Any]
-    ) -> tuple[Tensor, OptimiserState]:
-        """Adapt every lane to its own mini-batches; see the function of this name."""
+    def adapt(self, inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Any]) -> Adapted:
+        """Adapt every lane to its own mini-batches: U^k of Algorithm 1, line 4.
+
+        Returns the adapted parameters [lanes, parameters] and the optimiser's state after the last step. Lanes do not
+        affect one another.
+        """
 
     def gradient(self, inner: InnerLoop, parameters: Tensor, batch: Any) -> Tensor:
-        """Return the gradient of a mini-batch's loss for every lane, [lanes, parameters]."""
+        """Return the gradient of each lane's mini-batch loss, [lanes, parameters]."""
 
     def hessian_product(self, inner: InnerLoop, parameters: Tensor, batch: Any, vector: Tensor) -> Tensor:
-        """Return the derivative of the inner step's gradient, transposed, times `vector`, for every lane."""
+        """Return each lane's transposed Jacobian of the (masked) inner gradient times `vector`, [lanes, parameters]."""
 
     def gradient_through(
         self, inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Any], query: Any
     ) -> Tensor:
-        """Return the derivative of the query loss, after adapting to `batches`, with respect to `parameters`."""
+        """Return the derivative of the query loss after adaptation with respect to `parameters`, [lanes, parameters].
+
+        This is equation 4's U'_A(phi) L'_B(U_A(phi)).
+        """
 
     def logits(self, inner: InnerLoop, parameters: Tensor, images: Tensor) -> Tensor:
-        """Return the network's logits [lanes, batch, way]."""
+        """Return the network's logits [lanes, batch, way], all images of a lane normalised together."""
 
     def inductive_logits(self, inner: InnerLoop, parameters: Tensor, support: Tensor, query: Tensor) -> Tensor:
-        """Classify each query image with the support set [lanes, images, ...] alone: [lanes, queries, way]."""
+        """Classify each query image, normalised with the support set only: logits [lanes, queries, way]."""
 
     def task_images(self, pool: ImagePool, draws: Draws, tasks: range, dtype: torch.dtype) -> TaskImages:
         """Draw the tasks with these numbers and gather their images."""
@@ -140,31 +136,29 @@ class Engine(Protocol):
 
 
 class Plain:
-    """The engine that is the definition: autograd, one operation after another."""
+    """The reference engine: plain autograd. See `Engine` for what its methods return."""
 
-    # Tasks of an evaluation side by side. The figures do not depend on it beyond rounding, but the bytes do, so it is
-    # fixed for each kind of device.
+    # Tasks of an evaluation adapted side by side. Rounding depends on it, so it is fixed per kind of device to make
+    # results reproducible to the byte.
     LANES: ClassVar[dict[str, int]] = {"cpu": 10, "cuda": 256}
 
     @property
     def name(self) -> str:
-        """What records call it."""
+        """Name of the engine in records."""
         return "plain"
 
-    def adapt(
-        self, inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Any]
-    ) -> tuple[Tensor, OptimiserState]:
-        """Adapt every lane to its own mini-batches; see the function of this name."""
+    def adapt(self, inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Any]) -> Adapted:
+        """Take the inner steps, each from detached parameters."""
         adapted, state = _steps(inner, parameters.detach().requires_grad_(), state, batches, differentiable=False)
         return adapted.detach(), state
 
     def gradient(self, inner: InnerLoop, parameters: Tensor, batch: Any) -> Tensor:
-        """Return the gradient of a mini-batch's loss for every lane, [lanes, parameters]."""
+        """Differentiate the loss once."""
         parameters = parameters.detach().requires_grad_()
         return torch.autograd.grad(inner.loss(parameters, batch).sum(), parameters)[0]
 
     def hessian_product(self, inner: InnerLoop, parameters: Tensor, batch: Any, vector: Tensor) -> Tensor:
-        """Return the derivative of the inner step's gradient, transposed, times `vector`, for every lane."""
+        """Differentiate the loss twice."""
         parameters = parameters.detach().requires_grad_()
         loss = inner.loss(parameters, batch).sum()
         (slope,) = torch.autograd.grad(loss, parameters, create_graph=True)
@@ -175,18 +169,18 @@ class Plain:
     def gradient_through(
         self, inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Any], query: Any
     ) -> Tensor:
-        """Return the derivative of the query loss, after adapting to `batches`, with respect to `parameters`."""
+        """Differentiate through all inner steps."""
         start = parameters.detach().clone().requires_grad_()
         adapted, _ = adapt_differentiably(inner, start, state, batches)
         return torch.autograd.grad(inner.loss(adapted, query).sum(), start)[0]
 
     def logits(self, inner: InnerLoop, parameters: Tensor, images: Tensor) -> Tensor:
-        """Return the network's logits [lanes, batch, way]."""
+        """Call the network's function."""
         assert inner.logits is not None, "nothing to classify with"
         return inner.logits(parameters, images)
 
     def inductive_logits(self, inner: InnerLoop, parameters: Tensor, support: Tensor, query: Tensor) -> Tensor:
-        """Classify each query image with the support set [lanes, images, ...] alone: [lanes, queries, way]."""
+        """Append one query image at a time to the support set."""
         rows = [
             self.logits(inner, parameters, torch.cat([support, query[:, [position]]], dim=1))[:, -1]
             for position in range(query.shape[1])
@@ -194,24 +188,24 @@ class Plain:
         return torch.stack(rows, dim=1)
 
     def task_images(self, pool: ImagePool, draws: Draws, tasks: range, dtype: torch.dtype) -> TaskImages:
-        """Draw the tasks with these numbers and gather their images."""
+        """Draw on the host."""
         drawn = draw_tasks(draws.shape, draws.seed, draws.purpose, draws.step, tasks)
         return images.task_images(pool, drawn, dtype)
 
     def lanes_at_once(self, pool: ImagePool, shape: TaskShape, parameters: Tensor) -> int:
-        """Return how many tasks of an evaluation are adapted side by side. Rounding may depend on it."""
+        """Return a constant of the device."""
         return self.LANES[pool.images.device.type]
 
 
 class ByHand(Plain):
-    """What engines without autograd share: MAML's gradient by products with Hessians, where the inner loop is SGD."""
+    """Base of engines without autograd: with SGD as inner optimiser, MAML's gradient is made of Hessian products."""
 
     def gradient_through(
         self, inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Any], query: Any
     ) -> Tensor:
-        """Return the query gradient times I - alpha H_j, from the last inner step j on; with Adam, by autograd.
+        """Multiply the query gradient by (I - alpha H_j), from the last inner step j to the first.
 
-        H_j is the Hessian of inner step j's loss where that step started.
+        H_j is the Hessian of inner step j's loss at the parameters where that step starts. With Adam, use autograd.
         """
         if inner.optimiser != "sgd":
             return super().gradient_through(inner, parameters, state, batches, query)
@@ -222,46 +216,37 @@ class ByHand(Plain):
         return product
 
 
-def adapt(
-    inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Any]
-) -> tuple[Tensor, OptimiserState]:
-    """Adapt every lane to its own mini-batches: U^k of Algorithm 1, line 4.
-
-    `parameters` [lanes, parameters]; `batches` gives one mini-batch of every lane a step, as `inner.loss` takes it.
-    Lanes never meet. Returns the adapted parameters and the optimiser's state after the last step.
-    """
+def adapt(inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Any]) -> Adapted:
+    """Adapt every lane to its own mini-batches, one inner step each; see `Engine.adapt`."""
     return inner.engine.adapt(inner, parameters, state, batches)
 
 
 def adapt_differentiably(
     inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Any]
-) -> tuple[Tensor, OptimiserState]:
-    """Do as `adapt`, by autograd; what comes back can be differentiated with respect to `parameters`."""
+) -> Adapted:
+    """Adapt by autograd such that the result can be differentiated with respect to `parameters`."""
     return _steps(inner, parameters, state, batches, differentiable=True)
 
 
 def gradient(inner: InnerLoop, parameters: Tensor, batch: Any) -> Tensor:
-    """Return the gradient of a mini-batch's loss for every lane, [lanes, parameters]."""
+    """Return the gradient of each lane's mini-batch loss, [lanes, parameters]."""
     return inner.engine.gradient(inner, parameters, batch)
 
 
 def hessian_product(inner: InnerLoop, parameters: Tensor, batch: Any, vector: Tensor) -> Tensor:
-    """Return the derivative of the inner step's gradient, transposed, times `vector`, for every lane."""
+    """Return the Hessian of each lane's mini-batch loss times `vector`; see `Engine.hessian_product`."""
     return inner.engine.hessian_product(inner, parameters, batch, vector)
 
 
 def gradient_through(
     inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Any], query: Any
 ) -> Tensor:
-    """Return the derivative of the query loss, after adapting to `batches`, with respect to `parameters`.
-
-    [lanes, parameters]: equation 4's U'_A(phi) L'_B(U_A(phi)).
-    """
+    """Return the derivative of the query loss after adaptation; see `Engine.gradient_through`."""
     return inner.engine.gradient_through(inner, parameters, state, batches, query)
 
 
 def points(inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Any]) -> list[Tensor]:
-    """Return the parameters [lanes, parameters] where each inner step of SGD starts, and those after the last."""
+    """Return the parameters [lanes, parameters] before each inner step of SGD, and those after the last."""
     reached = [parameters]
     for batch in batches:
         reached.append(adapt(inner, reached[-1], state, [batch])[0])
@@ -270,20 +255,18 @@ def points(inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches:
 
 def _steps(
     inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Any], differentiable: bool
-) -> tuple[Tensor, OptimiserState]:
-    """Take an inner step a mini-batch from parameters that require a gradient; so do those that come back.
+) -> Adapted:
+    """Take one inner step per mini-batch; `parameters` and the result require a gradient.
 
-    The losses of all lanes are added up only so that one backward pass gives each lane the gradient of its own. With
-    `differentiable` the result can be differentiated with respect to `parameters` through all steps.
+    Adding up the losses of all lanes lets one backward pass give every lane the gradient of its own loss. With
+    `differentiable`, the result can be differentiated with respect to `parameters` through all steps.
     """
     step = STEPS[inner.optimiser]
     for batch in batches:
         (slope,) = torch.autograd.grad(inner.loss(parameters, batch).sum(), parameters, create_graph=differentiable)
         if inner.adapted is not None:
             slope = slope * inner.adapted
-        if differentiable:
-            parameters, state = step(parameters, slope, state, inner.learning_rate)
-        else:
-            parameters, state = step(parameters.detach(), slope, state, inner.learning_rate)
-            parameters.requires_grad_()
+        begin = parameters if differentiable else parameters.detach()
+        parameters, state = step(begin, slope, state, inner.learning_rate)
+        parameters.requires_grad_()
     return parameters, state

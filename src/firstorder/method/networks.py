@@ -1,12 +1,11 @@
-"""Networks as functions of one flat parameter vector a lane.
+"""Networks as functions of a flat parameter vector per lane.
 
-A newcomer would get wrong: batch normalisation always takes its statistics from the batch at hand, in
-training and at test alike; running averages do not exist here. Therefore a bias on a
-convolution would be cancelled by the normalisation behind it, and there is none: the networks compute
-what the authors' do with 64 parameters fewer a layer (docs/algorithms.md).
+Note that batch normalisation always uses the statistics of the current batch, in training and at test time; there are
+no running averages. It would therefore cancel a bias of the convolution before it, so convolutions have none. The
+networks compute what the authors' networks compute, with 64 fewer parameters per layer (docs/algorithms.md).
 
-Lanes are independent problems side by side: parameters [lanes, parameters] meet images
-[lanes, batch, channels, height, width]. All lanes of a layer are one convolution with `groups=lanes`.
+Lanes are independent problems computed side by side: parameters [lanes, parameters] and images
+[lanes, batch, channels, height, width]. Each layer computes all lanes as one convolution with `groups=lanes`.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ BATCH_NORMALISATION_EPSILON = 1e-3
 
 @dataclass(frozen=True)
 class Network:
-    """A network: the shapes of its parameters in order, and its logits as a function of them.
+    """A network: the shapes of its parameters in order, and its logits as a function of parameters and images.
 
-    Kernels are [out, height, width, in], so that a flat vector holds them in the order that PyTorch calls
-    channels last and no step copies them; dense weights are [out, in]. `fixed` names parameters that the outer
-    loop learns and the inner loop leaves alone.
+    Kernels are [out, height, width, in], PyTorch's channels-last order, so no step has to copy them out of the flat
+    vector. Dense weights are [out, in]. `fixed` names parameters that the outer loop learns but the inner loop does not
+    change.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -47,7 +46,7 @@ class Network:
 
     @property
     def adapted(self) -> Tensor | None:
-        """Mask [parameters] of what the inner loop changes, 1 or 0; None if that is everything."""
+        """Mask [parameters]: 1 where the inner loop changes a parameter, else 0. None if it changes all."""
         if not self.fixed:
             return None
         ones = {name: torch.full(shape, float(name not in self.fixed)) for name, shape in self.shapes.items()}
@@ -66,9 +65,8 @@ class Network:
     def initial(self, seed: int) -> Tensor:
         """Draw initial parameters, float32 [parameters], from the seed alone.
 
-        Glorot-uniform kernels, zero biases and shifts, unit scales: TensorFlow's defaults, which the
-        authors used (their models.py). With `normal_head` the dense kernel is standard normal instead, as
-        Finn et al. have it.
+        Kernels are Glorot uniform, biases and shifts 0, scales 1: TensorFlow's defaults, which the authors used (their
+        models.py). With `normal_head` the dense kernel is standard normal, as in Finn et al.
         """
         parts = []
         for index, (name, shape) in enumerate(self.shapes.items()):
@@ -77,8 +75,8 @@ class Network:
             elif name.endswith(("shift", "bias")):
                 parts.append(np.zeros(shape))
             elif name == "dense.kernel" and self.normal_head:
-                radius, turn = uniforms(2 * math.prod(shape), seed, "initial parameters", index).reshape(2, *shape)
-                parts.append(np.sqrt(-2 * np.log1p(-radius)) * np.cos(2 * np.pi * turn))  # Box and Muller
+                radius, angle = uniforms(2 * math.prod(shape), seed, "initial parameters", index).reshape(2, *shape)
+                parts.append(np.sqrt(-2 * np.log1p(-radius)) * np.cos(2 * np.pi * angle))  # Box and Muller
             else:
                 field = math.prod(shape[1:-1])
                 limit = math.sqrt(6 / (field * (shape[0] + shape[-1])))
@@ -124,26 +122,26 @@ def _shapes(architecture: Architecture, way: int) -> dict[str, tuple[int, ...]]:
         if architecture.scale:
             shapes[f"normalisation{block}.scale"] = (filters,)
         shapes[f"normalisation{block}.shift"] = (filters,)
-    places = 1 if architecture.mean else architecture.map_sizes()[-1] ** 2
-    shapes["dense.kernel"] = (way, places * filters)
+    positions = 1 if architecture.mean else architecture.map_sizes()[-1] ** 2
+    shapes["dense.kernel"] = (way, positions * filters)
     shapes["dense.bias"] = (way,)
     return shapes
 
 
 def _block(maps: Tensor, kernel: Tensor, scale: Tensor | None, shift: Tensor, pool: str) -> Tensor:
-    """Convolve, normalise, rectify and halve the map; rectifier and maximum may change places."""
+    """Convolve, normalise, apply ReLU and halve the map. Pooling before ReLU gives the same as after it."""
     groups = maps.shape[1] // kernel.shape[1]
     if pool == "stride":
         return F.relu(_normalise(_convolve_same(maps, kernel, groups), scale, shift))
     maps = _normalise(F.conv2d(maps, kernel, padding=1, groups=groups), scale, shift)
-    # The last window of an odd size hangs over the edge ("same") or is left out ("valid").
+    # For an odd size, the last window extends over the edge ("same") or is left out ("valid").
     return F.relu(F.max_pool2d(maps, 2, ceil_mode=pool == "same"))
 
 
 def _convolve_same(maps: Tensor, kernel: Tensor, groups: int) -> Tensor:
     """3x3 convolution of stride 2 with TensorFlow's "same" padding.
 
-    On an even size that is nothing before and one after, which `padding=1` of PyTorch is not.
+    For an even size it pads only after the map, unlike PyTorch's `padding=1`.
     """
     if maps.shape[-1] % 2 == 0:
         return F.conv2d(F.pad(maps, (0, 1, 0, 1)), kernel, stride=2, groups=groups)
@@ -151,7 +149,7 @@ def _convolve_same(maps: Tensor, kernel: Tensor, groups: int) -> Tensor:
 
 
 def _normalise(maps: Tensor, scale: Tensor | None, shift: Tensor) -> Tensor:
-    """Batch normalisation of every channel with the statistics of this batch."""
+    """Normalise every channel with the statistics of this batch."""
     if scale is None:
         scale = torch.ones_like(shift)
     return F.batch_norm(maps, None, None, scale, shift, training=True, eps=BATCH_NORMALISATION_EPSILON)

@@ -1,25 +1,23 @@
 """Meta-training: the outer loop and its learning curve.
 
-A newcomer would get wrong: the model is the last iterate. Test classes are only watched (the learning
-curve); nothing is selected on them, as in the authors' code.
+As in the authors' code, the result is the last iterate: nothing is selected by the meta-test accuracy of the curve.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from firstorder.errors import UserError
 from firstorder.method.algorithms import ALGORITHMS, EXTENSIONS, Algorithm, Group, Groups
-from firstorder.method.evaluation import Checkpoint, evaluate, evaluation_shape
+from firstorder.method.architectures import ARCHITECTURES
+from firstorder.method.evaluation import Checkpoint, evaluate, evaluation_shape, mean_accuracy
 from firstorder.method.images import ImagePool, mini_batches, query_images
 from firstorder.method.inner_loop import Engine, InnerLoop, Loss, OptimiserState, Plain
 from firstorder.method.networks import Network, make_network
@@ -28,15 +26,15 @@ from firstorder.progress import Track, silent
 from firstorder.settings import TrainingSettings
 
 SECONDS_BETWEEN_SAVES = 60.0
-# Pixels of mini-batches that one backward pass may hold: keeps the second order of every cell within 8 GiB.
+# Most pixels of mini-batches in one backward pass: keeps second-order MAML within 8 GiB for every training.
 PIXELS_AT_ONCE = 3_000_000
 OUTER_BETA1, OUTER_BETA2, OUTER_EPSILON = 0.9, 0.999, 1e-8  # of the outer Adam
-WITHOUT_MEMORY = ("fomaml", "maml", "binomial")  # every task starts from the same state of the inner optimiser
+WITHOUT_MEMORY = ("fomaml", "maml", "binomial")  # every task starts from the same optimiser state
 CURVE_COLUMNS = ("outer_step", "pool", "mode", "shot", "tasks", "accuracy", "standard_error")
 
 
 def classification_loss(network: Network) -> Loss:
-    """Return the loss of a mini-batch (images, labels): cross entropy summed over it, for each lane."""
+    """Return the loss function: each lane's cross entropy, summed over a mini-batch (images, labels)."""
 
     def loss(parameters: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
         images, labels = batch
@@ -47,9 +45,9 @@ def classification_loss(network: Network) -> Loss:
 
 
 def annealed(settings: TrainingSettings, outer_step: int) -> float:
-    """Return epsilon at an outer step (from 0): linear from the first value towards the final one.
+    """Return epsilon at an outer step, counted from 0. It is annealed linearly from the first value to the final one.
 
-    The last step still has 1/T of the way to go, as in the authors' train.py.
+    The last of T steps is still 1/T of the way from the final value, as in the authors' train.py.
     """
     done = outer_step / settings.outer_steps
     return (1 - done) * settings.outer_step_size + done * settings.outer_step_size_final
@@ -57,33 +55,47 @@ def annealed(settings: TrainingSettings, outer_step: int) -> float:
 
 @dataclass(frozen=True)
 class Problem:
-    """One training, ready to go: its settings, seed, network and pools on the device."""
+    """One training: its settings, seed, pools of images on the device, and engine."""
 
     name: str
     settings: TrainingSettings
     seed: int
     pools: dict[str, ImagePool]  # "meta-train", "meta-test"
     engine: Engine = field(default_factory=Plain)  # computes the inner loop
-    dtype: torch.dtype = torch.float32  # of parameters and images; float64 compares ways to compute the same
+    dtype: torch.dtype = torch.float32  # of parameters and images; float64 serves to compare engines
+
+    def __post_init__(self) -> None:
+        """Raise UserError where images are not of the size that the network is made for."""
+        made_for = ARCHITECTURES[self.settings.network]
+        expected = (made_for.channels, made_for.size, made_for.size)
+        for name, pool in self.pools.items():
+            if (found := tuple(pool.images.shape[1:])) != expected:
+                raise UserError(
+                    f"{self.name}: {name} images are {' x '.join(map(str, found))}, network {self.settings.network} "
+                    f"takes {' x '.join(map(str, expected))}; choose another network or data set in params.yaml"
+                )
 
     @property
     def network(self) -> Network:
-        """The network as functions of parameters."""
+        """The network that is trained."""
         return make_network(self.settings.network, self.settings.way)
 
     @property
     def inner(self) -> InnerLoop:
-        """How a task is adapted to."""
+        """How to adapt to a task."""
         network, settings = self.network, self.settings
-        adapted = None if network.adapted is None else network.adapted.to(self.device)
-        loss = classification_loss(network)
         return InnerLoop(
-            loss, settings.inner_optimiser, settings.inner_learning_rate, adapted, self.engine, network.logits
+            loss=classification_loss(network),
+            optimiser=settings.inner_optimiser,
+            learning_rate=settings.inner_learning_rate,
+            adapted=None if network.adapted is None else network.adapted.to(self.device),
+            engine=self.engine,
+            logits=network.logits,
         )
 
     @property
     def device(self) -> torch.device:
-        """Where the images are, and so everything."""
+        """The device of the images, and of everything else."""
         return self.pools["meta-train"].images.device
 
     @property
@@ -96,17 +108,18 @@ class Problem:
 
 @dataclass
 class TrainingState:
-    """Where a training stands: all that the next outer step depends on, and the curve so far."""
+    """Everything the next outer step depends on, and the learning curve so far."""
 
     parameters: Tensor  # phi, [1, parameters]
     optimiser: OptimiserState  # [1 or tasks, parameters]
-    outer_moments: Tensor  # first and second, of the outer Adam where there is one
+    outer_moments: Tensor  # first and second moments of the outer Adam, [2, 1, parameters]; [2, 1, 1] before any step
     outer_step: int = 0
     seconds: float = 0.0
     curve: list[list[Any]] = field(default_factory=list)
+    legs: list[dict[str, Any]] = field(default_factory=list)  # where the steps before this process were computed
 
     def to(self, device: torch.device) -> TrainingState:
-        """Return it with its tensors on `device`."""
+        """Return the state with its tensors on `device`."""
         return replace(
             self,
             parameters=self.parameters.to(device),
@@ -116,49 +129,47 @@ class TrainingState:
 
 
 class Keeper(Protocol):
-    """Keeps the state of a training that is not done, so that it goes on after an interruption."""
+    """Stores the state of an unfinished training, so that it can be resumed after an interruption."""
 
-    def load(self) -> TrainingState | None:
-        """Return the state that was saved last; None where there is none of this very training."""
+    def load(self, problem: Problem) -> TrainingState | None:
+        """Return the last saved state of this training, or None."""
 
     def save(self, state: TrainingState) -> None:
-        """Keep a state in place of the one before."""
+        """Replace the saved state."""
 
 
 @dataclass(frozen=True)
 class Resumable:
-    """A training that goes on from where it was interrupted: what to train, and who keeps its state."""
+    """A training and the keeper of its state: it resumes where it was interrupted."""
 
     problem: Problem
     keeper: Keeper
 
     def begin(self) -> TrainingState:
-        """Return the state that was kept last or, where there is none, that before the first outer step."""
-        kept = self.keeper.load()
+        """Return the last saved state or, if there is none, the state before the first outer step."""
+        kept = self.keeper.load(self.problem)
         return start(self.problem) if kept is None else kept.to(self.problem.device)
 
 
 def start(problem: Problem) -> TrainingState:
     """Return the state before the first outer step."""
     parameters = problem.network.initial(problem.seed)[None].to(problem.device, problem.dtype)
-    # Where adaptation has no memory from task to task, one lane's state serves all.
+    # If nothing is remembered from task to task, all lanes share one state.
     keeps_own = problem.settings.second_moments == "per_lane" and problem.settings.algorithm not in WITHOUT_MEMORY
     lanes = problem.settings.meta_batch_size if keeps_own else 1
-    state = OptimiserState.fresh(parameters.expand(lanes, -1))
-    return TrainingState(parameters, state, parameters.new_zeros(2, 1, 1))
+    return TrainingState(parameters, OptimiserState.fresh(parameters.expand(lanes, -1)), parameters.new_zeros(2, 1, 1))
 
 
 def training_shape(problem: Problem) -> TaskShape:
     """Return the sizes of a training task."""
     settings, pool = problem.settings, problem.pools["meta-train"]
-    tail = settings.algorithm == "last_step" and settings.query_shot is not None
+    tail = settings.algorithm == "last_step" and settings.query_shot is not None  # it is the last inner mini-batch
     return TaskShape(
         pool_classes=pool.classes,
         class_images=pool.class_images,
         way=settings.way,
         support=settings.train_shot,
         query=settings.query_shot or 0,
-        # A separate tail is the last of the inner steps, and all of it.
         inner_steps=settings.inner_steps - 1 if tail else settings.inner_steps,
         inner_batch_size=settings.inner_batch_size,
         sampling=settings.sampling,
@@ -167,7 +178,7 @@ def training_shape(problem: Problem) -> TaskShape:
 
 
 def draw_groups(problem: Problem, outer_step: int) -> Groups:
-    """Draw an outer step's tasks: a group a task if second moments are carried, else as many lanes as fit."""
+    """Draw the tasks of an outer step, in groups of `lanes_at_once` tasks."""
     settings, pool, shape = problem.settings, problem.pools["meta-train"], training_shape(problem)
     tasks = draw_tasks(shape, problem.seed, "training", outer_step, range(settings.meta_batch_size))
     batches = mini_batches(pool, tasks, problem.dtype)
@@ -184,8 +195,8 @@ def draw_groups(problem: Problem, outer_step: int) -> Groups:
 def lanes_at_once(problem: Problem, shape: TaskShape) -> int:
     """Return how many tasks of a meta-batch are adapted side by side.
 
-    One, if second moments are carried. Reptile's second moments per lane need all of them. The others have no
-    memory between tasks, so tasks are split as memory asks; the meta-gradient is the same up to rounding.
+    One if second moments are carried from task to task, all if each lane keeps its own. Otherwise tasks are independent
+    and as many as fit in memory are taken; the number changes the meta-gradient by rounding only.
     """
     settings = problem.settings
     if settings.second_moments == "carried":
@@ -198,23 +209,19 @@ def lanes_at_once(problem: Problem, shape: TaskShape) -> int:
 
 
 def outer_step(problem: Problem, inner: InnerLoop, state: TrainingState) -> None:
-    """Take one outer step, see `outer_update`.
-
-    Raises UserError when the meta-gradient is not finite, naming step, seed and training.
-    """
+    """Take one outer step, in place (see `outer_update`). Raises UserError if the meta-gradient is not finite."""
     groups = draw_groups(problem, state.outer_step)
     meta_gradient, state.optimiser = problem.algorithm(inner, state.parameters, state.optimiser, groups)
     if not torch.isfinite(meta_gradient.sum()):
         raise not_finite(problem, state.outer_step)
     size = step_size(problem.settings, state.outer_step)
-    state.parameters, state.outer_moments = outer_update(
-        problem.settings, state.parameters, state.outer_moments, meta_gradient, size
-    )
+    updated = outer_update(problem.settings, state.parameters, state.outer_moments, meta_gradient, size)
+    state.parameters, state.outer_moments = updated
     state.outer_step += 1
 
 
 def not_finite(problem: Problem, outer_step: int) -> UserError:
-    """Return the error of a meta-gradient that is not finite."""
+    """Return the error to raise for a meta-gradient that is not finite."""
     return UserError(
         f"{problem.name}, seed {problem.seed}: the meta-gradient is not finite at outer step {outer_step}; "
         f"lower inner_learning_rate (now {problem.settings.inner_learning_rate:g})"
@@ -222,7 +229,7 @@ def not_finite(problem: Problem, outer_step: int) -> UserError:
 
 
 def step_size(settings: TrainingSettings, outer_step: int) -> float:
-    """Return epsilon at an outer step (from 0), for an outer Adam times its bias correction."""
+    """Return epsilon at an outer step, counted from 0; for an outer Adam, times its bias correction."""
     epsilon = annealed(settings, outer_step)
     if settings.outer_optimiser != "adam":
         return epsilon
@@ -232,9 +239,10 @@ def step_size(settings: TrainingSettings, outer_step: int) -> float:
 def outer_update(
     settings: TrainingSettings, parameters: Tensor, moments: Tensor, meta_gradient: Tensor, size: float | Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return phi - size * meta_gradient, or phi after a step of Adam in TensorFlow's form; and Adam's moments.
+    """Take a step of SGD, or of Adam in TensorFlow's form; return phi and Adam's moments afterwards.
 
-    `parameters` and `meta_gradient` [seeds, parameters]; `moments` [2, seeds, parameters], the first and the second.
+    `parameters` and `meta_gradient` [seeds, parameters]; `moments` [2, seeds, parameters]: first, second. `size` is
+    the `step_size`.
     """
     if settings.meta_loss_divisor is not None:
         meta_gradient = meta_gradient / settings.meta_loss_divisor
@@ -250,51 +258,38 @@ def outer_update(
 
 
 def checkpoint_of(problem: Problem, state: TrainingState, about: dict[str, Any]) -> Checkpoint:
-    """Return what evaluation starts from; second moments kept per lane are averaged over the lanes."""
+    """Return the checkpoint to evaluate. Second moments kept per lane are averaged over the lanes."""
     moments = state.optimiser.second_moments.mean(dim=0, keepdim=True)
     return Checkpoint(state.parameters, OptimiserState(moments, state.optimiser.steps), about)
 
 
 def measure(problem: Problem, state: TrainingState) -> list[list[Any]]:
-    """Measure both pools in both modes: rows of the learning curve (CURVE_COLUMNS)."""
-    curve = problem.settings.curve
-    rows = []
+    """Evaluate on both pools in both modes; return rows of the learning curve (CURVE_COLUMNS)."""
+    curve, checkpoint = problem.settings.curve, checkpoint_of(problem, state, {})
+    step, tasks, rows = state.outer_step, curve.tasks, []
     for name, pool in problem.pools.items():
         shape = evaluation_shape(pool, problem.settings.way, curve)
-        draws = Draws(
-            title="",
-            shape=shape,
-            seed=problem.seed,
-            purpose=f"curve {name}",
-            step=state.outer_step,
-            tasks=curve.tasks,
-        )
-        checkpoint = checkpoint_of(problem, state, {})
+        draws = Draws(title="", shape=shape, seed=problem.seed, purpose=f"curve {name}", step=step, tasks=tasks)
         for mode, correct in evaluate(problem.inner, checkpoint, pool, draws).items():
-            accuracies = correct / problem.settings.way
-            error = accuracies.std(ddof=1) / np.sqrt(len(accuracies)) if len(accuracies) > 1 else float("nan")
-            row = [state.outer_step, name, mode, curve.shot, curve.tasks]
-            rows.append([*row, f"{accuracies.mean():.6f}", f"{error:.6f}"])
+            accuracy, error = mean_accuracy(correct, shape.way * shape.query)
+            rows.append([step, name, mode, curve.shot, tasks, f"{accuracy:.6f}", f"{error:.6f}"])
     return rows
 
 
 def train(training: Resumable, track: Track = silent, time_limit: float | None = None) -> TrainingState:
-    """Train to the end, from where an interrupted training stopped.
-
-    After `time_limit` seconds the state is saved and training stops, short of its last outer step.
-    """
+    """Train to the last outer step, resuming if interrupted. After `time_limit` seconds, save the state and stop."""
     problem, state = training.problem, training.begin()
     inner, total, every = problem.inner, problem.settings.outer_steps, problem.settings.curve.every
     check_curve(problem)
-    note, saved = "", time.monotonic()
+    latest, saved = "", time.monotonic()
     entered, begun = saved, saved - state.seconds
     with track(f"{problem.name} seed {problem.seed}", total, "outer steps", state.outer_step) as bar:
         while state.outer_step < total:
             outer_step(problem, inner, state)
             if state.outer_step % every == 0 or state.outer_step == total:
                 state.curve += measure(problem, state)
-                note = curve_note(state)
-            bar.advance(1, note)
+                latest = latest_accuracy(state)
+            bar.advance(1, latest)
             now = time.monotonic()
             state.seconds = now - begun
             out_of_time = time_limit is not None and now - entered >= time_limit
@@ -303,25 +298,17 @@ def train(training: Resumable, track: Track = silent, time_limit: float | None =
                 saved = now
             if out_of_time:
                 break
+        else:
+            training.keeper.save(state)  # nothing is lost if writing the results fails
     return state
 
 
-def train_each(
-    trainings: Sequence[Resumable], track: Track = silent, time_limit: float | None = None
-) -> Iterator[TrainingState | None]:
-    """Train one after another; yields the state of each when it stops, None where there was no time to begin."""
-    entered = time.monotonic()
-    for number, training in enumerate(trainings):
-        left = None if time_limit is None else time_limit - (time.monotonic() - entered)
-        yield train(training, track, left) if number == 0 or left is None or left > 0 else None
-
-
 def check_curve(problem: Problem) -> None:
-    """Refuse a pool that is too small for the curve now, not at the first measurement."""
+    """Raise UserError if a pool is too small for the learning curve, before training starts."""
     for pool in problem.pools.values():
         evaluation_shape(pool, problem.settings.way, problem.settings.curve)
 
 
-def curve_note(state: TrainingState) -> str:
-    """Say in a few words what the curve measured last."""
+def latest_accuracy(state: TrainingState) -> str:
+    """Return the last accuracy of the learning curve, to be shown as progress."""
     return f"meta-test {100 * float(state.curve[-1][5]):.1f} % {state.curve[-1][2]}"

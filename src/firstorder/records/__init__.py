@@ -1,1 +1,1 @@
-"""What crosses from computing to reporting: cells, checkpoints, how they were made, and whether they still hold."""
+"""What passes from computing to reporting: cells, checkpoints, how they were made, and whether they are up to date."""

@@ -1,8 +1,8 @@
-"""What crosses from computing to reporting: small text records of cells and learning curves.
+"""The records of cells and learning curves: small text files that pass from computing to reporting. No torch.
 
-A cell's record keeps the histogram of correct answers per task, which is a sufficient statistic: every
-interval can be computed anew without a model. It holds nothing that differs between two runs of the same
-computation; time, machine and versions go into a `seed-<n>.run.json` beside it. No torch.
+A cell's record keeps the histogram of correct answers per task. That is a sufficient statistic: every interval can be
+computed from it without the checkpoint. Computing a cell again gives the same record, byte for byte. Time, machine and
+versions go into the run file beside it, `seed-<n>.run.json`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,18 +18,25 @@ from pathlib import Path
 from typing import Any
 
 from firstorder.errors import UserError
-from firstorder.files import replacing
-from firstorder.settings import RECORD, Mode, Project, digest
+from firstorder.files import parse_json, replacing
+from firstorder.settings import RECORD, Cell, Mode, Project, digest
 
 SCHEMA = 1
 
 
+REPLACES = "replaces_sha256"  # in a run file, while the result beside it is being replaced
+
+
+class UnfinishedError(UserError):
+    """A result whose replacement was interrupted between its two files."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CellRecord:
-    """One cell, one seed.
+    """One cell for one seed.
 
-    `correct_histogram` [way * query + 1]: entry c counts the tasks with c right answers, where query is the number of
-    query images a class. `precision`: that of matrix products in training and evaluation, as the settings ask for it.
+    `correct_histogram` [way * query + 1]: entry c counts the tasks with c correct answers, where query is the number of
+    query images per class. `precision` is that of matrix products in training and evaluation, from the settings.
     """
 
     algorithm: str
@@ -50,12 +58,12 @@ class CellRecord:
 
     @property
     def evaluation(self) -> str:
-        """Name of the evaluation that made it: algorithm/dataset-Nway/Kshot."""
+        """Name of its evaluation: algorithm/dataset-Nway/Kshot."""
         return f"{self.algorithm}/{self.dataset}-{self.way}way/{self.shot}shot"
 
     @property
     def column(self) -> str:
-        """Column of a table that it belongs to: dataset-Nway/Kshot."""
+        """Its column in a table: dataset-Nway/Kshot."""
         return f"{self.dataset}-{self.way}way/{self.shot}shot"
 
     def to_json(self) -> str:
@@ -64,23 +72,22 @@ class CellRecord:
 
 
 def make_record(
-    project: Project, cell: tuple[str, Mode, int], digests: Mapping[str, str], correct_histogram: tuple[int, ...]
+    project: Project, cell: Cell, digests: Mapping[str, str], correct_histogram: tuple[int, ...]
 ) -> CellRecord:
-    """Make the record of `cell` (evaluation, mode, seed) as `project` defines it.
+    """Make the record of a cell of `project`.
 
     `digests` has data_digest, training_digest and checkpoint_digest.
     """
-    name, mode, seed = cell
-    evaluation = project.evaluations[name]
+    evaluation = project.evaluations[cell.evaluation]
     training = project.trainings[evaluation.training]
-    settings = project.settings_of_evaluation(name)
+    settings = project.settings_of_evaluation(cell.evaluation)
     return CellRecord(
         algorithm=training.algorithm,
         dataset=project.dataset_name(training.dataset),
         way=training.way,
         shot=evaluation.shot,
-        mode=mode,
-        seed=seed,
+        mode=cell.mode,
+        seed=cell.seed,
         settings=settings,
         settings_digest=digest(settings),
         data_digest=digests["data_digest"],
@@ -94,23 +101,23 @@ def make_record(
 
 
 def precision_of(settings: Mapping[str, Any]) -> str:
-    """Return the precision of matrix products that resolved settings ask for: float32 unless they name another."""
+    """Return the precision of matrix products in resolved settings; float32 if they name none."""
     return str(settings["training"].get("precision", "float32"))
 
 
 def read_record(path: Path) -> CellRecord:
-    """Read one record and check that it holds together.
+    """Read one record and check that it is consistent.
 
-    Raises UserError, naming the file, when it is not JSON, lacks or adds a key, was made under another
-    schema, its histogram does not add up to its tasks, its settings do not match their digest, or it was
-    changed after it was recorded.
+    Raises UserError, naming the file, if it is not JSON, has missing or unknown keys or another schema, if its
+    histogram does not add up to its tasks or its settings do not match their digest, or if it was changed after it was
+    recorded.
     """
     try:
         content = path.read_bytes()
-        values = json.loads(content.decode("utf-8"))
+        values = parse_json(content.decode("utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such record; compute it with: make cell CELL=... SEED=...") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise _broken(path, f"not valid JSON ({error})") from None
     if not isinstance(values, dict) or values.get("schema") != SCHEMA:
         found = values.get("schema") if isinstance(values, dict) else values
@@ -128,27 +135,31 @@ def read_record(path: Path) -> CellRecord:
     return record
 
 
-def check_unedited(path: Path, content: bytes) -> None:
-    """Raise UserError where `content`, that of the recorded file `path`, is not what was recorded.
+def check_unedited(path: Path, content: bytes) -> dict[str, Any]:
+    """Return the run file of the recorded file `path`; raises UserError if its SHA-256 is not that of `content`.
 
-    Its SHA-256 is in the `.run.json` beside it; of a file that has none there, nothing can be told.
+    A run file without a SHA-256 proves nothing, so it is accepted.
     """
-    recorded, found = read_run(path).get("sha256"), hashlib.sha256(content).hexdigest()
+    run = read_run(path)
+    recorded, found = run.get("sha256"), _sha256(content)
     if recorded not in (None, found):
+        if run.get(REPLACES) == found:
+            raise UnfinishedError(f"{path}: the process that was to replace it was killed; compute it again")
         beside = path.with_suffix(".run.json").name
         raise _broken(
             path, f"changed after it was recorded: its SHA-256 is {found[:16]}..., {beside} has {recorded[:16]}..."
         )
+    return run
 
 
 def read_run(path: Path) -> dict[str, Any]:
-    """Read how the file `path` was made (`<name>.run.json` beside it); empty where nothing says so."""
+    """Read the run file of `path` (`<name>.run.json` beside it), which says how it was made; empty if there is none."""
     beside = path.with_suffix(".run.json")
     try:
-        run = json.loads(beside.read_text(encoding="utf-8"))
+        run = parse_json(beside.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UserError(
             f"{beside}: not valid JSON ({error}); restore it (git checkout -- {beside}) or delete it"
         ) from None
@@ -156,13 +167,13 @@ def read_run(path: Path) -> dict[str, Any]:
 
 
 def read_records(root: Path, project: Project) -> list[CellRecord]:
-    """Read all records below `root` that `project` lists, in its order; what is not there is left out."""
+    """Read the records below `root` that exist and that `project` lists, in the order of params.yaml."""
     records = []
-    for evaluation, mode, seed in project.cells():
-        path = root / RECORD.format(evaluation=evaluation, mode=mode, seed=seed)
+    for cell in project.cells():
+        path = root / RECORD.format(**cell._asdict())
         if path.exists():
             record = read_record(path)
-            if (record.evaluation, record.mode, record.seed) != (evaluation, mode, seed):
+            if (record.evaluation, record.mode, record.seed) != cell:
                 raise _broken(path, f"it is the record of {record.evaluation}/{record.mode}, seed {record.seed}")
             records.append(record)
     return records
@@ -170,7 +181,7 @@ def read_records(root: Path, project: Project) -> list[CellRecord]:
 
 def first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str | None:
     """Name the first setting in which two resolved settings differ, with both values; None if they agree."""
-    # The evaluation's own settings last: a change of the training says more, as it asks for more to be computed.
+    # The evaluation's own settings come last: a changed training is more important, as more must be computed again.
     for key in sorted(set(old) | set(new), key=lambda key: (key == "evaluation", key)):
         ours, theirs = old.get(key, "absent"), new.get(key, "absent")
         if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
@@ -183,19 +194,34 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str
 
 
 def write_record(root: Path, record: CellRecord, run: Mapping[str, Any]) -> Path:
-    """Write a record, and how it was made in `seed-<n>.run.json` beside it; return the record's path."""
+    """Write a record and its run file; return the record's path."""
     path = root / RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)
-    text = record.to_json()
-    write_run(path, sealed(run, text.encode()))
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+    write_sealed(path, record.to_json(), run)
     return path
 
 
-def write_run(path: Path, run: Mapping[str, Any]) -> None:
-    """Write how the file `path` was made (time, machine, versions) beside it, as `<name>.run.json`.
+def write_sealed(path: Path, text: str, run: Mapping[str, Any]) -> None:
+    """Write a result and the run file that seals it.
 
-    Unless `run` is sealed already, it is sealed with the content that `path` has now.
+    The run file is written first and names the content that is replaced. So a process that is killed between the two
+    leaves a pair that is known to be unfinished and is made anew, whereas any other mismatch is an edit and is refused.
+    """
+    content = text.encode("utf-8")
+    replaced = path.exists()
+    if replaced:
+        write_run(path, sealed({**run, REPLACES: _sha256(path.read_bytes())}, content))
+    else:
+        write_run(path, sealed(run, content))
+    with replacing(path) as part:
+        part.write_bytes(content)
+    if replaced:
+        write_run(path, sealed(run, content))
+
+
+def write_run(path: Path, run: Mapping[str, Any]) -> None:
+    """Write the run file of `path`: how it was made (time, machine, versions), as `<name>.run.json` beside it.
+
+    If `run` is not sealed yet, it is sealed with the present content of `path`.
     """
     if "sha256" not in run and path.exists():
         run = sealed(run, path.read_bytes())
@@ -204,28 +230,40 @@ def write_run(path: Path, run: Mapping[str, Any]) -> None:
 
 
 def made_with(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the part of a `.run.json` that says with which resolved settings a file was made."""
+    """Return the entries of a run file that say which resolved settings a file was made with."""
     return {"settings": settings, "settings_digest": digest(settings)}
 
 
 def sealed(run: Mapping[str, Any], content: bytes) -> dict[str, Any]:
-    """Add to `run` the SHA-256 of the file that it is about, and a digest of all it says then; `verify` checks both."""
+    """Return `run` with the SHA-256 of the file it describes and a digest of itself, which `verify` checks."""
     unsealed = {key: value for key, value in run.items() if key not in ("sha256", "run_digest")}
-    values = {**unsealed, "sha256": hashlib.sha256(content).hexdigest()}
+    values = {**unsealed, "sha256": _sha256(content)}
     return {**values, "run_digest": digest(values)}
 
 
 def run_text(run: Mapping[str, Any]) -> str:
-    """Return a `.run.json` as text, the same bytes for the same content."""
+    """Return the text of a run file, the same bytes for the same content."""
     return json.dumps(run, sort_keys=True, indent=1) + "\n"
 
 
+def rows_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return rows as the text of a small CSV."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a small CSV in one go: the old file stays until the new one is whole."""
-    with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
+    """Write a small CSV; the old file stays until the new one is complete."""
+    text = rows_text(columns, rows)
+    with replacing(path) as part:
+        part.write_bytes(text.encode("utf-8"))
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _broken(path: Path, why: str) -> UserError:

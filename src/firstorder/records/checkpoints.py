@@ -1,7 +1,7 @@
-"""Meta-trained parameters in a file: one safetensors a training and seed.
+"""Checkpoints: one safetensors file per training and seed.
 
-A newcomer would get wrong: a checkpoint is not only the parameters. Adam's second moments and its count of
-steps are part of what was learned, because evaluation continues with them.
+Note that a checkpoint holds more than the parameters. Adam's second moments and step count are part of what was
+learned, because evaluation continues with them.
 """
 
 from __future__ import annotations
@@ -9,21 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from firstorder.errors import UserError
-from firstorder.files import replacing
+from firstorder.files import parse_json, replacing
 from firstorder.method.evaluation import Checkpoint
 from firstorder.method.inner_loop import OptimiserState
 from firstorder.method.networks import Network
-from firstorder.method.training import TrainingState
 
 SECOND_MOMENTS = "second_moments."
+MOST_STEPS = 2**53  # of the inner optimiser; far beyond any training
 
 
 def write(path: Path, network: Network, checkpoint: Checkpoint) -> None:
@@ -33,7 +34,7 @@ def write(path: Path, network: Network, checkpoint: Checkpoint) -> None:
     tensors = {name: tensor.contiguous() for name, tensor in named.items()}
     tensors |= {SECOND_MOMENTS + name: tensor.contiguous() for name, tensor in moments.items()}
     about = {**checkpoint.about, "optimiser_steps": checkpoint.state.steps}
-    # One metadata entry only: safetensors does not promise an order among several.
+    # A single metadata entry, because safetensors does not fix the order of several.
     text = save(tensors, metadata={"about": json.dumps(about, sort_keys=True)})
     with replacing(path) as part:
         part.write_bytes(text)
@@ -42,14 +43,14 @@ def write(path: Path, network: Network, checkpoint: Checkpoint) -> None:
 def read(path: Path, network: Network) -> tuple[Checkpoint, str]:
     """Read a checkpoint and its SHA-256.
 
-    Raises UserError when the file is missing, damaged, or of another network.
+    Raises UserError if the file is missing, damaged, or of another network.
     """
     try:
         sha = hashlib.sha256(path.read_bytes()).hexdigest()
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})["about"])
+            about = parse_json((file.metadata() or {})["about"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        steps = int(about["optimiser_steps"])
+        steps = _steps(about["optimiser_steps"])
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint; train it, or fetch it with: dvc pull") from None
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
@@ -58,13 +59,40 @@ def read(path: Path, network: Network) -> tuple[Checkpoint, str]:
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if shapes != expected:
         raise _another_network(path, shapes, expected)
+    _check_values(path, tensors)
     moments = {name: tensors[SECOND_MOMENTS + name] for name in network.shapes}
     state = OptimiserState(network.flat(moments)[None], steps)
     return Checkpoint(network.flat(tensors)[None], state, about), sha
 
 
+def _steps(value: Any) -> int:
+    """Return the optimiser's step count; raises ValueError for what cannot be one."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < MOST_STEPS:
+        raise ValueError(f"optimiser_steps is {value!r:.40}, expected a whole number from 0 to {MOST_STEPS - 1}")
+    return value
+
+
+def _check_values(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that are not float32, not finite, or second moments below zero."""
+    for name, tensor in tensors.items():
+        wrong = (
+            f"has type {tensor.dtype}, expected torch.float32"
+            if tensor.dtype != torch.float32
+            else "is not finite"
+            if not torch.isfinite(tensor).all()
+            else "is below zero"
+            if name.startswith(SECOND_MOMENTS) and (tensor < 0).any()
+            else None
+        )
+        if wrong:
+            raise UserError(
+                f"{path}: {name} {wrong}; get the right one back (dvc pull --force {path}.dvc), or delete it and "
+                "train again"
+            )
+
+
 def _another_network(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> UserError:
-    """Name the first tensor that is missing, too many or of another shape."""
+    """Return an error that names the first tensor that is missing, unexpected or of another shape."""
     name = min(key for key in {**found, **expected} if found.get(key) != expected.get(key))
     has, wanted = (f"shape {shapes[name]}" if name in shapes else "no value" for shapes in (found, expected))
     return UserError(
@@ -74,57 +102,10 @@ def _another_network(path: Path, found: Mapping[str, Any], expected: Mapping[str
 
 
 def check_made_of(checkpoint: Checkpoint, path: Path, expected: Mapping[str, Any]) -> None:
-    """Raise UserError unless what the checkpoint says of itself agrees with `expected`, such as digests and seed."""
+    """Raise UserError unless the checkpoint's description agrees with `expected`, such as digests and seed."""
     for key, wanted in expected.items():
         if checkpoint.about.get(key) != wanted:
             again = f"firstorder train {checkpoint.about.get('training')} --seed {checkpoint.about.get('seed')}"
             raise UserError(
                 f"{path}: its {key} is {checkpoint.about.get(key)}, expected {wanted}; train again: {again}"
             )
-
-
-@dataclass(frozen=True)
-class StateFile:
-    """Keeps the state of a training that is not done in a file; see training.Keeper.
-
-    `identity` names everything that the outcome depends on: a file of another identity is left unused.
-    """
-
-    path: Path
-    identity: str
-
-    def load(self) -> TrainingState | None:
-        """Read the state; None where there is nothing, nothing usable, or one of another identity."""
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                about = json.loads((file.metadata() or {})["about"])
-            if about["identity"] != self.identity:
-                return None
-            optimiser = OptimiserState(tensors["second_moments"], about["optimiser_steps"])
-            counts = about["outer_step"], about["seconds"], about["curve"]
-            return TrainingState(tensors["parameters"], optimiser, tensors["outer_moments"], *counts)
-        except (FileNotFoundError, SafetensorError, KeyError, ValueError):
-            return None
-
-    def save(self, state: TrainingState) -> None:
-        """Write the state; the previous one stays until this one is whole."""
-        tensors = {
-            "parameters": state.parameters,
-            "second_moments": state.optimiser.second_moments,
-            "outer_moments": state.outer_moments,
-        }
-        about = {
-            "identity": self.identity,
-            "outer_step": state.outer_step,
-            "optimiser_steps": state.optimiser.steps,
-            "seconds": state.seconds,
-            "curve": state.curve,
-        }
-        text = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, {"about": json.dumps(about)})
-        with replacing(self.path) as part:
-            part.write_bytes(text)
-
-    def discard(self) -> None:
-        """Remove the file, once the training is done."""
-        self.path.unlink(missing_ok=True)

@@ -1,24 +1,24 @@
-"""What is recorded against what params.yaml and the data say now: fresh, or stale and since which change.
+"""Compares recorded results with params.yaml and the packed data: each is fresh, or stale because of some change.
 
-A newcomer would get wrong: time stamps mean nothing after a clone or a pull, so nothing here looks at them. A file is
-fresh if it was made with the very settings that params.yaml resolves to now (numerics_version among them) and, where
-the packed data lies here, from data of the same content. Without the data, as in a fresh clone, settings decide alone.
+Time stamps are not used, because a clone or a pull sets them anew. A file is fresh if it was made with exactly the
+settings that params.yaml resolves to now (numerics_version included) and from data of the same content as the packed
+data. If the packed data is not here, as in a fresh clone, the settings alone decide.
 
-Nothing here imports NumPy or torch: Snakemake asks these questions for every file.
+Nothing here imports NumPy or torch, because Snakemake asks for every file.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from firstorder.errors import UserError
+from firstorder.files import parse_json
 from firstorder.records import cells
 from firstorder.settings import (
     ADAPTATION,
@@ -38,6 +38,7 @@ from firstorder.settings import (
 )
 
 DONE, STALE, MISSING = "done", "stale", "missing"
+UNFINISHED = "a process was killed while it replaced this file"
 UNKNOWN = "nothing beside it says with which settings it was made"
 _DATA = "data_digest"
 _LARGEST_HEADER = 10**6  # bytes; ours have a few thousand
@@ -45,20 +46,20 @@ _LARGEST_HEADER = 10**6  # bytes; ours have a few thousand
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """A file that is computed: what it is called, with which settings it should be made, and how to make it."""
+    """A file to be computed: its name and path, the settings it should be made with, and the command that makes it."""
 
     name: str
-    about: str  # the cell, training or evaluation that it measures; its path if it measures none
-    path: str  # relative to the folder of params.yaml, like `pack` and `model`
-    wanted: dict[str, Any]
+    about: str  # the cell, training or evaluation that it measures, or its path if it measures none
+    path: str  # relative to the folder of params.yaml, like `pack`
+    wanted: dict[str, Any]  # resolved settings
     command: str
     pack: str | None = None  # packed data that it depends on
-    training: str | None = None  # whose model it is measured on, if it is
+    training: str | None = None  # the training whose model it is measured on, if any
     seed: int | None = None
 
 
 def cell(project: Project, evaluation: str, mode: Mode, seed: int) -> Expected:
-    """Return what the record of a cell should be."""
+    """Return the expected record of a cell."""
     training = lookup(project.evaluations, evaluation, "evaluation").training
     return Expected(
         name=f"{evaluation}/{mode} seed {seed}",
@@ -73,7 +74,7 @@ def cell(project: Project, evaluation: str, mode: Mode, seed: int) -> Expected:
 
 
 def curve(project: Project, training: str, seed: int) -> Expected:
-    """Return what the learning curve of a training should be."""
+    """Return the expected learning curve of a training."""
     return Expected(
         name=f"curve of {training} seed {seed}",
         about=training,
@@ -85,17 +86,19 @@ def curve(project: Project, training: str, seed: int) -> Expected:
 
 
 def adaptation(project: Project, evaluation: str, seed: int) -> Expected:
-    """Return what the accuracies along an evaluation should be."""
-    return _beside(project, evaluation, seed, ("adaptation", ADAPTATION, project.settings_of_adaptation(evaluation)))
+    """Return the expected accuracies of an evaluation against its inner steps."""
+    wanted = project.settings_of_adaptation(evaluation)
+    return _beside(project, evaluation, seed, verb="adaptation", path=ADAPTATION, wanted=wanted)
 
 
 def alphabets(project: Project, evaluation: str, seed: int) -> Expected:
-    """Return what an evaluation's errors by alphabet should be."""
-    return _beside(project, evaluation, seed, ("alphabets", ALPHABETS, project.settings_of_alphabets(evaluation)))
+    """Return the expected errors by alphabet of an evaluation."""
+    wanted = project.settings_of_alphabets(evaluation)
+    return _beside(project, evaluation, seed, verb="alphabets", path=ALPHABETS, wanted=wanted)
 
 
 def simulation(project: Project, path: str) -> Expected:
-    """Return what a file of Figure 1 or 2, or of section 5's expansion, should be."""
+    """Return an expected file of Figure 1 or 2, or of section 5's expansion."""
     verb, wanted = {
         SINE_LOSSES: ("sine", project.settings_of_sine),
         SINE_FITS: ("sine", project.settings_of_sine),
@@ -106,7 +109,7 @@ def simulation(project: Project, path: str) -> Expected:
 
 
 def inner_products(project: Project, training: str, seed: int) -> Expected:
-    """Return what the inner products of a training should be."""
+    """Return the expected inner products of a training."""
     return Expected(
         name=f"inner products of {training} seed {seed}",
         about=training,
@@ -118,7 +121,7 @@ def inner_products(project: Project, training: str, seed: int) -> Expected:
 
 
 def everything(project: Project) -> Iterator[Expected]:
-    """List every file that is computed for params.yaml, cells first."""
+    """Yield every file that is computed for params.yaml, cells first."""
     for evaluation, mode, seed in project.cells():
         yield cell(project, evaluation, mode, seed)
     for training in project.trainings:
@@ -137,69 +140,75 @@ def everything(project: Project) -> Iterator[Expected]:
             yield from (inner_products(project, name, seed) for seed in project.seeds)
 
 
-def difference(root: Path, wanted: Expected) -> str | None:
-    """Name the first difference between how a file was made and how it should be; None if it is fresh or not there.
+def difference(root: Path, expected: Expected, record: cells.CellRecord | None = None) -> str | None:
+    """Name the first difference between how a file was made and how it should be; None if it is fresh or missing.
 
-    Raises UserError where the file was changed after it was recorded.
+    A caller that has read the file's record already passes it as `record`; else the file is read here.
+    Raises UserError if the file was changed after it was recorded.
     """
-    path = root / wanted.path
-    if not path.exists():
+    path = root / expected.path
+    if record is None and not path.exists():
         return None
-    made = dataclasses.asdict(cells.read_record(path)) if path.suffix == ".json" else cells.read_run(path)
-    if path.suffix != ".json":
-        cells.check_unedited(path, path.read_bytes())
-    if made.get("settings_digest") != digest(wanted.wanted):
-        return _changed_setting(made, wanted.wanted)
-    return _changed_data(root, wanted.pack, made.get("data_digest"))
+    made: Mapping[str, Any]
+    try:
+        if path.suffix == ".json":
+            made = vars(record or cells.read_record(path))
+        else:
+            made = cells.check_unedited(path, path.read_bytes())
+    except cells.UnfinishedError:
+        return UNFINISHED
+    if made.get("settings_digest") != digest(expected.wanted):
+        return _changed_setting(made, expected.wanted)
+    return _changed_data(root, expected.pack, made.get("data_digest"))
 
 
-def state(root: Path, *wanted: Expected) -> str:
-    """Say whether what is computed at once is DONE: MISSING if a file of it is not there, else STALE if one is stale.
+def state(root: Path, *files: Expected) -> str:
+    """Return the state of files that are computed together: MISSING if one is missing, STALE if one is stale, or DONE.
 
-    Raises UserError where a file was changed after it was recorded.
+    Raises UserError if a file was changed after it was recorded.
     """
-    if not all((root / item.path).exists() for item in wanted):
+    if not all((root / item.path).exists() for item in files):
         return MISSING
-    return STALE if any(difference(root, item) is not None for item in wanted) else DONE
+    return STALE if any(difference(root, item) is not None for item in files) else DONE
 
 
 def since(difference: str) -> str:
-    """Say what has changed since a stale file was made."""
-    if difference == UNKNOWN:
+    """Phrase a difference: what has changed since a stale file was made."""
+    if difference in (UNKNOWN, UNFINISHED):
         return difference
     changed = "the data" if difference.startswith(_DATA) else "params.yaml"
     return f"{changed} has changed since: {difference}"
 
 
 def stale(root: Path, project: Project) -> list[tuple[Expected, str]]:
-    """List what is recorded below `root` and stale, each with the first difference."""
-    found = ((wanted, difference(root, wanted)) for wanted in everything(project))
-    return [(wanted, what) for wanted, what in found if what is not None]
+    """List the stale files below `root`, each with the first difference."""
+    found = ((expected, difference(root, expected)) for expected in everything(project))
+    return [(expected, what) for expected, what in found if what is not None]
 
 
 def is_trained(root: Path, project: Project, training: str, seed: int) -> bool:
-    """Say whether a model lies there that was trained with the settings and the data of now; it tells that itself."""
+    """Say whether a model is there whose header names the present settings and data."""
     made = model_header(root / MODEL.format(training=training, seed=seed))
     fresh = made.get("training_digest") == digest(project.settings_of_training(training))
     return fresh and _changed_data(root, _pack(project, training), made.get("data_digest")) is None
 
 
-def paths_to_rebuild(root: Path, project: Project, wanted: Expected) -> list[str]:
-    """Name the files to compute again for a stale one: itself and, where that is stale too, the model it needs.
+def paths_to_rebuild(root: Path, project: Project, expected: Expected) -> list[str]:
+    """Name the files to compute again for a stale one: itself and, if that is stale too, the model it needs.
 
-    Raises UserError where another checkpoint lies in the place of that model.
+    Raises UserError if another checkpoint is in the place of that model.
     """
-    paths = [wanted.path]
-    if wanted.training is not None and wanted.seed is not None:
-        model = MODEL.format(training=wanted.training, seed=wanted.seed)
-        if (root / model).exists() and not is_trained(root, project, wanted.training, wanted.seed):
-            _check_own(root / model, wanted.training, wanted.seed)
+    paths = [expected.path]
+    if expected.training is not None and expected.seed is not None:
+        model = MODEL.format(training=expected.training, seed=expected.seed)
+        if (root / model).exists() and not is_trained(root, project, expected.training, expected.seed):
+            _check_own(root / model, expected.training, expected.seed)
             paths.append(model)
     return paths
 
 
 def _check_own(path: Path, training: str, seed: int) -> None:
-    """Raise UserError where a model that is to be trained again is another one, which would be lost."""
+    """Raise UserError if the file to be trained anew is another checkpoint, which would be overwritten."""
     made = model_header(path)
     if (made.get("training"), made.get("seed")) != (training, seed):
         another = f"the checkpoint of {made.get('training')}, seed {made.get('seed')}"
@@ -210,21 +219,21 @@ def _check_own(path: Path, training: str, seed: int) -> None:
 
 
 def model_header(path: Path) -> dict[str, Any]:
-    """Read what a checkpoint says of itself, without torch; empty where there is none or it is not one of ours."""
+    """Read the description in a checkpoint's header, without torch; empty if the file is missing or not one of ours."""
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size)) if size <= _LARGEST_HEADER else {}
-        about = json.loads(header["__metadata__"]["about"])
+            header = parse_json(file.read(size)) if size <= _LARGEST_HEADER else {}
+        about = parse_json(header["__metadata__"]["about"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return about if isinstance(about, dict) else {}
 
 
 def pack_digest(path: Path) -> str | None:
-    """Read the content digest that a packed data set claims, and no image; None where there is none to read.
+    """Read the content digest stored in a packed data set, without its images; None if there is none to read.
 
-    That the content has this digest is checked when it is used (packs.read_pack), and by `firstorder verify`.
+    Whether the content has this digest is checked when it is used (packs.read_pack) and by `firstorder verify`.
     """
     try:
         stamp = path.stat()
@@ -240,7 +249,8 @@ def _claimed_digest(path: Path, changed: int, size: int) -> str | None:
             array = archive.read("digest.npy")
     except (OSError, KeyError, ValueError, zipfile.BadZipFile):
         return None
-    # An npy file: ten bytes, the last two the length of the header, which says `<U64`; then the text in UTF-32.
+    # Layout of an npy file: ten bytes, of which the last two are the length of the header that follows (its dtype is
+    # `<U64`); then the text in UTF-32.
     start = 10 + int.from_bytes(array[8:10], "little")
     return array[start:].decode("utf-32-le", errors="replace").rstrip("\0")
 
@@ -249,8 +259,8 @@ def _pack(project: Project, training: str) -> str:
     return project.pack_path(lookup(project.trainings, training, "training").dataset)
 
 
-def _beside(project: Project, evaluation: str, seed: int, kind: tuple[str, str, dict[str, Any]]) -> Expected:
-    verb, path, wanted = kind
+def _beside(project: Project, evaluation: str, seed: int, *, verb: str, path: str, wanted: dict[str, Any]) -> Expected:
+    """Return an expected measurement of an evaluation that is not one of its cells."""
     training = project.evaluations[evaluation].training
     return Expected(
         name=f"{verb} of {evaluation} seed {seed}",
@@ -264,19 +274,19 @@ def _beside(project: Project, evaluation: str, seed: int, kind: tuple[str, str, 
     )
 
 
-def _changed_setting(made: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """Name the first setting that differs, or the digests where the settings themselves are not recorded."""
+def _changed_setting(made: Mapping[str, Any], wanted: dict[str, Any]) -> str:
+    """Name the first setting that differs, or both digests if the settings themselves are not recorded."""
     if made.get("settings_digest") is None:
         return UNKNOWN
-    told = f"settings: {made['settings_digest']} -> {digest(wanted)} (of the old ones only this digest is recorded)"
+    digests = f"settings: {made['settings_digest']} -> {digest(wanted)} (of the old ones only this digest is recorded)"
     if not isinstance(made.get("settings"), dict):
-        return told
-    # Through JSON and back, as the record went: tuples are lists there.
-    return cells.first_difference(made["settings"], json.loads(json.dumps(wanted))) or told
+        return digests
+    # To JSON and back, as in the record, where tuples are lists.
+    return cells.first_difference(made["settings"], json.loads(json.dumps(wanted))) or digests
 
 
 def _changed_data(root: Path, pack: str | None, made_from: str | None) -> str | None:
-    """Name both digests where the packed data here is not what a file was made from."""
+    """Name both digests if the packed data is not what the file was made from."""
     found = pack_digest(root / pack) if pack else None
     if found is None or made_from is None or found == made_from:
         return None

@@ -1,4 +1,4 @@
-"""How a number was made: machine, versions, commit, time. Written beside records, never into them."""
+"""How a number was made: machine, versions, commit, time. This goes into run files, never into records."""
 
 from __future__ import annotations
 
@@ -13,24 +13,23 @@ from typing import Any
 
 try:
     import resource
-except ImportError:  # Windows has none
+except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 PACKAGES = ("torch", "numpy", "pillow", "safetensors")
 
 
 def run_information(seconds: float, device: str) -> dict[str, Any]:
-    """Describe this computation: `seconds` it took, the device's name, machine, versions, commit, end time.
+    """Describe a computation of `seconds` on `device`: machine, versions, commit, end time.
 
-    `peak_memory_bytes` is this process's largest resident memory so far, on whatever device it computed.
+    `peak_memory_bytes` is this process's largest resident memory so far; memory of a GPU does not count.
     """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "seconds": round(seconds, 1),
         "peak_memory_bytes": _peak_memory(),
         "device": device,
-        "machine": f"{_processor()}, {len(os.sched_getaffinity(0))} cores, {platform.system()} {platform.machine()}"
-        if hasattr(os, "sched_getaffinity")
-        else f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+        "machine": f"{_processor()}, {cores} cores, {platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "commit": _commit(),
@@ -39,7 +38,7 @@ def run_information(seconds: float, device: str) -> dict[str, Any]:
 
 
 def _peak_memory() -> int | None:
-    """Return the largest resident memory of this process in bytes; None where the system does not tell."""
+    """Return the largest resident memory of this process in bytes; None if the system does not report it."""
     if resource is None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -63,11 +62,11 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str:
-    """Name the commit of the package's source tree, with a + where files that Git tracks differ from it."""
+    """Return the commit of the package's source tree, with a + if files that Git tracks differ from it."""
     here = Path(__file__).parents[1]
     git = ["git", "-C", str(here)]
     try:
-        # Installed below somebody else's repository, the package would take that one's commit for its own.
+        # If Git does not track this file, the package is installed inside another repository, whose commit is not ours.
         subprocess.run([*git, "ls-files", "--error-unmatch", "--", __file__], capture_output=True, check=True)
         commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
         changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", str(here)], capture_output=True, check=False)

@@ -1,40 +1,40 @@
-"""params.yaml: what it says, checked; its digests; and the paths of everything that is made from it. No torch."""
+"""params.yaml: its settings, checked; their digests; and the paths of all results. No torch, no data."""
 
-from firstorder.settings.project import (
+from firstorder.settings.digests import digest, resolved
+from firstorder.settings.paths import (
     ADAPTATION,
     ALPHABETS,
     CURVE,
     EXPANSION,
     INNER_PRODUCTS,
-    LARGEST_SEED,
     MANIFOLD_POINTS,
     MODEL,
-    MODES,
     RECORD,
     SINE_FITS,
     SINE_LOSSES,
+)
+from firstorder.settings.project import Cell, Project, SweepMember, lookup
+from firstorder.settings.report import FigureSettings, TableRow, TableSettings
+from firstorder.settings.schema import LARGEST_SEED
+from firstorder.settings.studies import (
+    ExpansionSettings,
+    InnerProductSettings,
+    ManifoldSettings,
+    SineSettings,
+    SineTrainingSettings,
+    TheorySettings,
+)
+from firstorder.settings.trainings import (
+    MODES,
     AdaptationSettings,
     AlphabetSettings,
     CurveSettings,
     DatasetSettings,
     EvaluationSettings,
-    ExpansionSettings,
-    FigureSettings,
-    InnerProductSettings,
-    ManifoldSettings,
     Mode,
-    Project,
-    SineSettings,
-    SineTrainingSettings,
     SweepSettings,
     SweepVariant,
-    TableRow,
-    TableSettings,
-    TheorySettings,
     TrainingSettings,
-    digest,
-    lookup,
-    resolved,
 )
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "SINE_LOSSES",
     "AdaptationSettings",
     "AlphabetSettings",
+    "Cell",
     "CurveSettings",
     "DatasetSettings",
     "EvaluationSettings",
@@ -63,6 +64,7 @@ __all__ = [
     "Project",
     "SineSettings",
     "SineTrainingSettings",
+    "SweepMember",
     "SweepSettings",
     "SweepVariant",
     "TableRow",

@@ -1,8 +1,7 @@
-"""The dataclasses of settings as JSON Schema, by which an editor explains, completes and checks a params.yaml.
+"""Translates the dataclasses of settings to JSON Schema, so that an editor can explain, complete and check params.yaml.
 
-A newcomer would get wrong: this schema refuses less than the package. It knows one setting at a time, with its type
-and range (what schema.py checks), and not what only several settings can get wrong (params.py), such as a name that
-points nowhere. No torch, no data.
+Note that the JSON Schema accepts more than the package does. It covers each setting alone, with its type and range (as
+schema.py checks them), but not what involves several settings (checks.py), such as a reference to a missing entry.
 """
 
 from __future__ import annotations
@@ -17,20 +16,26 @@ from typing import Any, Literal, get_args, get_origin
 
 Schema = dict[str, Any]
 
-DRAFT = "http://json-schema.org/draft-07/schema#"  # the newest that every editor's YAML support reads
+DRAFT = "http://json-schema.org/draft-07/schema#"  # the newest draft that every editor's YAML support reads
 PLAIN = {int: "integer", float: "number", str: "string"}
 KEYWORDS = {"at_least": "minimum", "at_most": "maximum", "above": "exclusiveMinimum"}
 
 
-def document(cls: type, title: str, note: str) -> Schema:
-    """Return the schema of a file that holds one `cls`, a dataclass whose fields are `schema.setting`s."""
+def document(cls: type, title: str, comment: str) -> Schema:
+    """Return the JSON Schema of a file that holds one `cls`, a dataclass whose fields are `schema.setting`s."""
     definitions: dict[str, Schema] = {}
     top = _mapping(cls, definitions)
-    return {"$schema": DRAFT, "$comment": note, "title": title, **top, "definitions": dict(sorted(definitions.items()))}
+    return {
+        "$schema": DRAFT,
+        "$comment": comment,
+        "title": title,
+        **top,
+        "definitions": dict(sorted(definitions.items())),
+    }
 
 
 def text(schema: Schema) -> str:
-    """Return a schema as it is written to a file."""
+    """Return the text of a JSON Schema file."""
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -48,7 +53,7 @@ def _mapping(cls: type, definitions: dict[str, Schema]) -> Schema:
 
 
 def _property(hint: Any, field: dataclasses.Field[Any], definitions: dict[str, Schema]) -> Schema:
-    """Describe one setting: what it means, and its default where it has one other than being absent."""
+    """Describe one setting: what it means, its values, and its default unless that is to be absent."""
     described = {"description": field.metadata["help"], **_value(hint, field.metadata["limits"], definitions)}
     if field.default is not dataclasses.MISSING and field.default is not None:
         described["default"] = list(field.default) if isinstance(field.default, tuple) else field.default
@@ -56,7 +61,7 @@ def _property(hint: Any, field: dataclasses.Field[Any], definitions: dict[str, S
 
 
 def _value(hint: Any, limits: Mapping[str, float | None], definitions: dict[str, Schema]) -> Schema:
-    """Describe the values that schema.py accepts for a type; a dataclass is described once, in `definitions`."""
+    """Describe the values that schema.py accepts for a type. A dataclass is described once, in `definitions`."""
     if get_origin(hint) in (types.UnionType, typing.Union):
         inner = [option for option in get_args(hint) if option is not type(None)]
         return _or_nothing(_value(inner[0], limits, definitions))
@@ -78,7 +83,7 @@ def _value(hint: Any, limits: Mapping[str, float | None], definitions: dict[str,
 
 
 def _or_nothing(schema: Schema) -> Schema:
-    """Allow a key without a value, too, which counts as absent."""
+    """Also allow a key without a value, which counts as absent."""
     if "$ref" in schema:
         return {"anyOf": [schema, {"type": "null"}]}
     choices = {"enum": [*schema["enum"], None]} if "enum" in schema else {}

@@ -1,8 +1,8 @@
-"""A YAML file as frozen dataclasses: keys, types and ranges checked, every refusal one line for the user.
+"""Reads a YAML file into frozen dataclasses, checking keys, types and ranges. Every error is one line for the user.
 
-A newcomer would get wrong: YAML itself lets two things pass that would go unnoticed here, a key given twice
-(the last one wins) and `1e-3`, which it reads as a text. The first is refused, the second read as the number.
-Nothing here knows what the settings mean; that is in settings.py. No torch, no data.
+YAML has two surprises that are handled here. It accepts a key given twice and keeps the last value: that is an error
+here. It reads `1e-3` as text: that is accepted as a number here. What the settings mean is declared in trainings.py,
+studies.py, report.py and project.py.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from firstorder.errors import UserError
 Built = TypeVar("Built")
 Limits = Mapping[str, float | None]
 
+LARGEST_SEED = 2**32 - 1
 PLAIN = {int: "a whole number", float: "a number", str: "a text"}
 
 
@@ -35,22 +36,28 @@ def setting(
     above: float | None = None,
     default: Any = dataclasses.MISSING,
 ) -> Any:
-    """Declare one value: what it means (with the paper's symbol) and its range."""
+    """Declare one setting: what it means (with the paper's symbol) and its range."""
     limits = {"at_least": at_least, "at_most": at_most, "above": above}
     return dataclasses.field(default=default, metadata={"help": help, "limits": limits})
 
 
 def nearest(name: object, known: Iterable[str]) -> str:
-    """Return ` (did you mean 'x'?)` with the most similar known name, or nothing where none is similar."""
+    """Return ` (did you mean 'x'?)` with the most similar known name, or an empty text if none is similar."""
     close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def unknown_reference(place: str, what: str, name: str, section: str, known: Iterable[str]) -> UserError:
+    """Return the error for an entry that refers to a `name` which `section` does not have."""
+    listed = ", ".join(known) or "none"
+    return UserError(f"{place}: {what} {name!r} is not under `{section}`{nearest(name, known)}; known are: {listed}")
 
 
 class _Loader(yaml.SafeLoader):
     """A SafeLoader that refuses a key given twice in one mapping."""
 
     def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
-        # Here, before `<<` merges mappings: a merged key may well be given again, to override it.
+        # Checked before `<<` merges mappings, because an entry may override a key that it merges.
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         found: dict[str, yaml.Mark] = {}
         for key, _ in node.value:
@@ -63,7 +70,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(path: Path) -> Any:
-    """Read a YAML file; raises UserError where it is missing, no YAML, or gives a key twice."""
+    """Read a YAML file; raises UserError if it is missing, not YAML, or gives a key twice."""
     try:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:
@@ -74,15 +81,15 @@ def read_yaml(path: Path) -> Any:
         line = f" line {error.problem_mark.line + 1}:" if error.problem_mark else ""
         said = ", ".join(part for part in (error.context, error.problem) if part)
         raise UserError(f"{path}:{line} not valid YAML: {said}") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that there is not
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or an impossible date
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def build(cls: type[Built], values: Any, where: str) -> Built:
     """Make the dataclass `cls`, whose fields are `setting`s, from a mapping.
 
-    Raises UserError, naming the place (it starts with `where`), for what is no mapping, an unknown key (the
-    nearest known one is named), a missing key, a wrong type or a value out of range.
+    Raises UserError, naming the place (it starts with `where`), if `values` is not a mapping, has an unknown key (the
+    nearest known one is named), lacks a key, or has a value of the wrong type or out of range.
     """
     if not isinstance(values, dict):
         raise UserError(f"{where}: expected a mapping of settings, found {values!r}")
@@ -93,7 +100,7 @@ def build(cls: type[Built], values: Any, where: str) -> Built:
     for name, field in fields.items():
         if name not in values and field.default is dataclasses.MISSING:
             raise UserError(f"{where}: key {name!r} is missing ({field.metadata['help']})")
-    hints = _hints(cls)  # type: ignore[arg-type]  # mypy holds a class for not hashable
+    hints = _hints(cls)  # type: ignore[arg-type]  # mypy thinks that a class is not hashable
     built = {
         name: _convert(hints[name], value, f"{where}: {name}", fields[name].metadata["limits"])
         for name, value in values.items()
@@ -103,7 +110,7 @@ def build(cls: type[Built], values: Any, where: str) -> Built:
 
 @functools.cache
 def _hints(cls: type) -> dict[str, Any]:
-    """Return the types of a dataclass's fields; made from their texts once, not for each of many entries."""
+    """Return the types of a dataclass's fields; evaluating the annotations takes time, so do it once per class."""
     return typing.get_type_hints(cls)
 
 
@@ -132,7 +139,7 @@ def _convert(hint: Any, value: Any, where: str, limits: Limits) -> Any:
 
 
 def _convert_named(hint: Any, value: Any, where: str, limits: Limits) -> dict[str, Any]:
-    """Check a mapping from names that the user chooses."""
+    """Check a mapping whose keys are names chosen by the user."""
     if not isinstance(value, dict):
         raise UserError(f"{where}: expected a mapping of names, found {value!r}")
     for name in value:
@@ -142,11 +149,11 @@ def _convert_named(hint: Any, value: Any, where: str, limits: Limits) -> dict[st
 
 
 def _plain(hint: Any, value: Any, where: str) -> Any:
-    """Return an int, float or str as such; a bool is none of them."""
+    """Return `value` as int, float or str; a bool is refused, although Python counts it as an int."""
     allowed: tuple[type, ...] = (int, float) if hint is float else (hint,)
     try:
         if hint is float and isinstance(value, str):
-            value = float(value)  # YAML 1.1 reads 1e-3 (no point) as a text
+            value = float(value)  # YAML 1.1 reads 1e-3 (without a point) as text
         if isinstance(value, allowed) and not isinstance(value, bool):
             return hint(value)
     except (ValueError, OverflowError):

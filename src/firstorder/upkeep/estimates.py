@@ -7,12 +7,12 @@ Sampling of tasks and other work that is not arithmetic is assumed to take the s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from firstorder.bench import flops
+from firstorder.files import parse_json
 from firstorder.settings import EvaluationSettings, TrainingSettings
 
 # Network -> the benchmarked workload of the same network and, where it matters, the same order of derivatives.
@@ -32,7 +32,7 @@ def read(folder: Path, device: str, machine: str) -> dict[str, Any] | None:
     `device` and `machine` are spelled as in a run file (`.run.json`): "cpu" and the machine, or a GPU's name.
     """
     for path in sorted((folder / "results/bench").glob("*.json")):
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
         run = found.get("run", {})
         same_cpu = device == "cpu" and found.get("device") == "cpu" and run.get("machine") == machine
         if same_cpu or (device != "cpu" and device in (found.get("machine"), run.get("device"))):

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from firstorder.errors import UserError
+from firstorder.files import parse_json
 
 LOCKS_FOLDER = ".work/locks"
 FOLDER, REPORT = "folder", "report"
@@ -86,7 +87,7 @@ def _holder(path: Path) -> str | None:
     """Describe the process that holds a lock exclusively; None if there is none."""
     with path.open("rb") as file, suppress(OSError, ValueError, KeyError):
         if not _try(file.fileno(), fcntl.LOCK_SH):
-            about: dict[str, Any] = json.loads(file.read())
+            about: dict[str, Any] = parse_json(file.read())
             return f"process {about['pid']} ({about['told']}) since {about['since']}"
     return None
 

@@ -7,7 +7,6 @@ training and seed it belongs to.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from firstorder.data import archives, omniglot, packs
 from firstorder.errors import UserError
+from firstorder.files import parse_json
 from firstorder.progress import Track
 from firstorder.records.cells import CellRecord
 from firstorder.records.freshness import model_header
@@ -138,7 +138,7 @@ def _header(path: Path) -> Any:
     """Read the header of a safetensors file: JSON, preceded by its length as eight little-endian bytes."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        return json.loads(file.read(length)) if length <= LARGEST_HEADER else {}
+        return parse_json(file.read(length)) if length <= LARGEST_HEADER else {}
 
 
 def _train_again(target: Target, training: str, seed: int) -> str:

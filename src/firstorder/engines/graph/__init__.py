@@ -1,1 +1,1 @@
-"""Whole outer steps of several seeds on the device, captured as CUDA graphs."""
+"""Whole outer steps of several trainings on the device, captured as CUDA graphs."""

@@ -1,7 +1,7 @@
-"""What outer steps need, drawn on the device for many of them ahead: image positions, labels, step sizes, rates.
+"""Draw everything that a series of outer steps reads, ahead of time and on the device: the schedule.
 
-A newcomer would get wrong: nothing of it depends on how many outer steps a block has or where it begins; draws are
-keyed by (seed, outer step, task), so a training may stop after any block and go on with blocks of other lengths.
+Draws are keyed by (seed, outer step, task), so they do not depend on where a schedule begins or how long it is. A
+training may stop after any schedule and go on with schedules of other lengths.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from firstorder.method.inner_loop import adam_rate
 from firstorder.method.tasks import TaskShape
 from firstorder.method.training import WITHOUT_MEMORY, Problem, step_size, training_shape
 
-# Random 64-bit numbers drawn at once; working on them takes about a dozen times their 8 bytes.
+# Random 64-bit numbers drawn at once. Processing them takes about a dozen times their 8 bytes of memory.
 NUMBERS_AT_ONCE = 2**24
-LONGEST = 250  # outer steps, so that a block's end comes every few seconds
+LONGEST = 250  # outer steps of a schedule, so that one ends every few seconds
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """What `outer steps` outer steps of all runs need; the first axis of every tensor counts them.
+    """What the outer steps of all trainings read. The first axis of every tensor is the outer step.
 
-    `images` [steps, runs, tasks, inner steps, batch] are positions in the pool of all runs, `labels` their labels;
-    `query` [steps, runs, tasks, way * query] and `query_labels` likewise. `step_sizes` [steps, runs, 1] are epsilon,
-    the outer Adam's bias correction included; `rates` [steps, inner steps of all tasks] those of the inner Adam.
+    `images` [steps, trainings, tasks, inner steps, batch] are positions in the common pool and `labels` their labels;
+    `query` and `query_labels` are [steps, trainings, tasks, way * query]. `step_sizes` [steps, trainings, 1] is epsilon
+    with the outer Adam's bias correction. `rates` [steps, inner steps] are the rates of the inner Adam; if second
+    moments are carried, the inner steps are those of all tasks in turn.
     """
 
     images: Tensor
@@ -39,25 +40,25 @@ class Schedule:
     rates: Tensor
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """Return all tensors, always in the same order."""
+        """Return all tensors in the order of the fields."""
         return self.images, self.labels, self.query, self.query_labels, self.step_sizes, self.rates
 
 
 def longest(problems: Sequence[Problem]) -> int:
-    """Return how many outer steps a block of these runs may have."""
+    """Return the largest number of outer steps in a schedule of these trainings."""
     numbers = sum(_numbers(training_shape(problem)) * problem.settings.meta_batch_size for problem in problems)
     return max(1, min(LONGEST, NUMBERS_AT_ONCE // numbers))
 
 
 def _numbers(shape: TaskShape) -> int:
-    """Return about how many random numbers a task takes."""
-    pool = shape.way * shape.support
-    order = shape.inner_steps * (shape.inner_batch_size if shape.sampling == "cycle" else pool)
-    return shape.pool_classes + shape.way * (shape.stride + 1) + order + pool
+    """Return roughly how many random numbers one task takes."""
+    support = shape.way * shape.support
+    order = shape.inner_steps * (shape.inner_batch_size if shape.sampling == "cycle" else support)
+    return shape.pool_classes + shape.way * (shape.stride + 1) + order + support
 
 
 def inner_steps_taken(problem: Problem) -> int:
-    """Return by how much an outer step raises the inner optimiser's count of steps."""
+    """Return by how much an outer step increases the inner optimiser's step count."""
     settings = problem.settings
     if settings.inner_optimiser != "adam" or settings.algorithm in WITHOUT_MEMORY:
         return 0
@@ -65,7 +66,7 @@ def inner_steps_taken(problem: Problem) -> int:
 
 
 def rates(problem: Problem, outer_steps: range) -> list[list[float]]:
-    """Return the inner Adam's rates [outer steps, inner steps], see inner_loop.adam_step."""
+    """Return the inner Adam's rates [outer steps, inner steps]; see inner_loop.adam_rate."""
     taken = inner_steps_taken(problem)
     count = taken or problem.settings.inner_steps
     alpha = problem.settings.inner_learning_rate
@@ -73,7 +74,7 @@ def rates(problem: Problem, outer_steps: range) -> list[list[float]]:
 
 
 def draw(problems: Sequence[Problem], offsets: Sequence[int], outer_steps: range) -> Schedule:
-    """Draw a block for all runs; `offsets` say where in the common pool each run's images begin."""
+    """Draw the schedule of all trainings. `offsets` is where the images of each one begin in the common pool."""
     settings, device = problems[0].settings, problems[0].device
     tasks = settings.meta_batch_size
     step = torch.arange(outer_steps.start, outer_steps.stop, device=device).repeat_interleave(tasks)
@@ -83,8 +84,8 @@ def draw(problems: Sequence[Problem], offsets: Sequence[int], outer_steps: range
         drawn = draws.draw(training_shape(problem), problem.seed, "training", step, task)
         parts.append((drawn.batches + offset, drawn.batch_labels, drawn.query + offset))
     images, labels, query = (
-        torch.stack([part.unflatten(0, (len(outer_steps), tasks)) for part in run], dim=1)
-        for run in zip(*parts, strict=True)
+        torch.stack([part.unflatten(0, (len(outer_steps), tasks)) for part in same], dim=1)
+        for same in zip(*parts, strict=True)
     )
     query_labels = torch.arange(query.shape[-1], device=device) // (settings.query_shot or 1)
     dtype = problems[0].dtype

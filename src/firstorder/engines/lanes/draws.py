@@ -1,9 +1,9 @@
-"""The draws of tasks.py for many tasks at once, as integer arithmetic on the device: the same indices, bit for bit.
+"""Draw many tasks at once on the device: the same indices as method/tasks.py, bit for bit.
 
-A newcomer would get wrong: torch has no unsigned 64-bit arithmetic worth the name, so all is done on int64 as patterns
-of 64 bits: products wrap around as they must, the upper half of a product is put together from 32-bit pieces, and
-unsigned order is signed order with the top bit flipped. NumPy's Philox raises its counter before the first block.
-Where two of a task's keys are equal (one task in 10^12) the order of the two may differ from tasks.py's.
+torch has next to no unsigned 64-bit arithmetic, so int64 tensors hold the bit patterns. Products wrap around as needed,
+the upper half of a product is assembled from 32-bit parts, and unsigned order is signed order with the top bit flipped.
+Note that NumPy's Philox increments its counter before the first output. If two keys of a task are equal (one task in
+10^12), their order may differ from that of tasks.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROUNDS = 10
 
 @dataclass(frozen=True)
 class DeviceTasks:
-    """Tasks side by side as tensors on the device; fields as in tasks.Tasks."""
+    """Several tasks as tensors on the device; the fields are those of tasks.Tasks."""
 
     support: Tensor  # [lanes, way * support]
     query: Tensor  # [lanes, way * query]
@@ -34,7 +34,7 @@ class DeviceTasks:
 
     @property
     def batches(self) -> Tensor:
-        """Images of every mini-batch, [lanes, steps, batch]."""
+        """Positions of the images of every mini-batch, [lanes, steps, batch]."""
         lanes = len(self.order)
         return self.support.gather(1, self.order.reshape(lanes, -1)).view_as(self.order)
 
@@ -45,7 +45,7 @@ class DeviceTasks:
 
 
 def _signed(value: int) -> int:
-    """Return the int64 with the bits of an unsigned 64-bit number."""
+    """Return the int64 with the same bits as an unsigned 64-bit number."""
     value %= 2**64
     return value - 2**64 if value >= 2**63 else value
 
@@ -60,13 +60,13 @@ def _upper(value: Tensor, factor: int) -> Tensor:
 
 
 def raw(count: int, seed: int, purpose: str, steps: Tensor, tasks: Tensor) -> Tensor:
-    """Return what tasks.raw draws for every pair of `steps` and `tasks` (int64 [rows]): int64 [rows, count]."""
-    blocks = -(-count // 4)
-    first = torch.arange(1, blocks + 1, device=steps.device).expand(len(steps), -1)
+    """Return the numbers of tasks.raw for each pair of `steps` and `tasks` (int64 [rows]): int64 [rows, count]."""
+    counters = -(-count // 4)  # each value of the counter yields four numbers
+    first = torch.arange(1, counters + 1, device=steps.device).expand(len(steps), -1)
     counter = [first, torch.zeros_like(first), tasks[:, None].expand_as(first), steps[:, None].expand_as(first)]
-    for turn in range(ROUNDS):
+    for number in range(ROUNDS):
         keys = [
-            _signed(key + turn * bump) for key, bump in zip((seed, zlib.crc32(purpose.encode())), BUMPS, strict=True)
+            _signed(key + number * bump) for key, bump in zip((seed, zlib.crc32(purpose.encode())), BUMPS, strict=True)
         ]
         products = [
             (_upper(counter[place], factor), counter[place] * _signed(factor))
@@ -78,34 +78,34 @@ def raw(count: int, seed: int, purpose: str, steps: Tensor, tasks: Tensor) -> Te
 
 
 def _smallest(keys: Tensor, count: int) -> Tensor:
-    """Return where the `count` smallest keys [..., keys] are, the smallest first; keys as unsigned numbers."""
+    """Return the indices of the `count` smallest unsigned `keys` along the last axis, smallest first."""
     return (keys ^ TOP).topk(count, dim=-1, largest=False, sorted=True).indices
 
 
 def _remainder(keys: Tensor, divisor: int) -> Tensor:
-    """Return unsigned keys modulo a small divisor."""
+    """Return unsigned `keys` modulo a small divisor."""
     half = (keys >> 1) & (2**63 - 1)
     return (half % divisor * 2 + (keys & 1)) % divisor
 
 
 def draw(shape: TaskShape, seed: int, purpose: str, steps: Tensor, tasks: Tensor) -> DeviceTasks:
-    """Draw the tasks numbered `tasks` of the steps beside them (int64 [lanes], on the device), see tasks.draw_task."""
-    lanes, images, pool = len(steps), shape.support + shape.query, shape.way * shape.support
+    """Draw a task per lane: number `tasks[lane]` of step `steps[lane]` (int64, on the device); see tasks.draw_task."""
+    lanes, images, in_support = len(steps), shape.support + shape.query, shape.way * shape.support
     drawn = shape.inner_steps * shape.inner_batch_size
-    rounds = -(-drawn // pool) if shape.sampling == "cycle" else shape.inner_steps
-    sizes = [shape.pool_classes, shape.way * shape.stride, rounds * pool, shape.way]
+    rounds = -(-drawn // in_support) if shape.sampling == "cycle" else shape.inner_steps
+    sizes = [shape.pool_classes, shape.way * shape.stride, rounds * in_support, shape.way]
     keys = raw(sum(sizes), seed, purpose, steps, tasks).split(sizes, dim=1)
     classes = _smallest(keys[0], shape.way)  # [lanes, way]
     image_keys = keys[1].view(lanes, shape.way, -1)
     if not isinstance(shape.class_images, int):
-        # Places without an image get the largest key, so they come last; a class always has as many as are drawn.
+        # Positions beyond the end of a smaller class get the largest key, so they sort last and are never drawn.
         counts = torch.tensor(shape.class_images, device=steps.device)[classes]
         absent = torch.arange(shape.stride, device=steps.device) >= counts[..., None]
         image_keys = image_keys.masked_fill(absent, -1)
     if shape.turns > 1:
         classes = classes + shape.pool_classes * _remainder(keys[3], shape.turns)
     positions = classes[..., None] * shape.stride + _smallest(image_keys, images)  # [lanes, way, images]
-    order = (keys[2].reshape(lanes, rounds, pool) ^ TOP).argsort(dim=-1, stable=True)
+    order = (keys[2].reshape(lanes, rounds, in_support) ^ TOP).argsort(dim=-1, stable=True)
     if shape.sampling == "cycle":
         order = order.view(lanes, -1)[:, :drawn].reshape(lanes, shape.inner_steps, -1)
     else:

@@ -1,17 +1,13 @@
-"""An engine for many lanes at once: forward and backward by hand, lanes as the batch of batched matrix products.
+"""An engine for many lanes at once: hand-written forward and backward passes with batched matrix products over lanes.
 
-It computes what inner_loop.py and models.py compute, its oracle, for the networks of models.py and on any device. It
-never waits for the device and never looks at a number on it, so a CUDA graph can record it.
-
-A newcomer would get wrong: inside, the parameters of all lanes are one vector *of pieces*: all lanes' first kernels,
-then all lanes' second kernels and so on. Every piece is dense [lanes, size], so that matrix products, normalisation
-and the optimiser's step take it as it is.
+It computes what method/inner_loop.py and method/networks.py define, on any device, and is tested against them. It never
+waits for the device or reads a value from it, so it can be captured in a CUDA graph. Inside, the parameters of all
+lanes are a vector of pieces (pieces.py).
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,22 +19,19 @@ from torch import Tensor
 from firstorder.engines.lanes import patches
 from firstorder.engines.lanes.draws import draw
 from firstorder.engines.lanes.passes import Passes, Saved, Workspace
+from firstorder.engines.lanes.pieces import Pieces
 from firstorder.method.images import ImagePool, TaskImages, query_labels
 from firstorder.method.inner_loop import ADAM_BETA2, ADAM_EPSILON, ByHand, InnerLoop, OptimiserState, adam_rate
-from firstorder.method.networks import make_network
 from firstorder.method.tasks import Draws, TaskShape
 
-# Up to so many lanes a vector changes its order by a table of places, one kernel; for more the table is too large.
-LANES_BY_TABLE = 64
-# On a GPU as many lanes are evaluated at once as fit into so many bytes, whatever the GPU has: rounding depends on it.
+# An evaluation on a GPU has as many lanes as fit into this memory, the same on every GPU: rounding depends on it.
 LANES_BYTES = 16 * 2**30
 MOST_LANES = 4096
-PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A mini-batch of every lane with the first convolution's patches taken.
+    """A mini-batch of every lane, as patches for the first convolution.
 
     `patches` [lanes, batch * places, 9 * channels]; `targets` [lanes, batch, way], 1 at the label and 0 elsewhere.
     """
@@ -51,7 +44,7 @@ class Prepared:
         return len(self.patches)
 
 
-# (images [lanes, batch, channels, height, width], labels [lanes, batch]), the same prepared, or what makes either.
+# (images [lanes, batch, channels, height, width], labels [lanes, batch]), the same prepared, or a function of either.
 Batch = tuple[Tensor, Tensor] | Prepared | Callable[[], Any]
 
 
@@ -59,10 +52,10 @@ Batch = tuple[Tensor, Tensor] | Prepared | Callable[[], Any]
 class LanesEngine(ByHand):
     """The engine for one architecture and way; see inner_loop.Engine.
 
-    `rates` [inner steps], on the device: the learning rates of Adam's steps, bias correction included, of which the
-    optimiser's count of steps says the next; None: they follow from that count. `precision` is that of the matrix
-    products, and with "bfloat16" of the maps between them; all else stays as it is. `compiled`: torch.compile joins
-    what lies between the matrix products.
+    `rates` [inner steps], on the device, are the rates of Adam's steps with bias correction, indexed by the optimiser's
+    step count; None computes them from the step count. `precision` ("float32", "tf32" or "bfloat16") is that of the
+    matrix products and, with "bfloat16", of the maps between them; everything else keeps the precision of the
+    parameters. With `compiled`, torch.compile fuses the operations between the matrix products.
     """
 
     network: str
@@ -74,11 +67,11 @@ class LanesEngine(ByHand):
 
     @property
     def name(self) -> str:
-        """What records call it."""
+        """Name of the engine in records."""
         return "lanes, compiled" if self.compiled else "lanes"
 
     def prepare(self, images: Tensor, labels: Tensor) -> Prepared:
-        """Prepare images [lanes, batch, channels, height, width], or [lanes, steps, batch, ...] for many steps."""
+        """Prepare mini-batches: images [lanes, batch, channels, height, width], or [lanes, steps, batch, ...]."""
         classes = self._keep("classes", lambda: torch.arange(self.way, device=labels.device))
         targets = labels[..., None] == classes
         return Prepared(self._first(images), targets.to(images.dtype))
@@ -87,11 +80,11 @@ class LanesEngine(ByHand):
     def adapt(
         self, inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Batch]
     ) -> tuple[Tensor, OptimiserState]:
-        """Adapt every lane to its own mini-batches: U^k of Algorithm 1, line 4."""
+        """Take the inner steps, in place on a vector of pieces."""
         lanes, steps = len(parameters), state.steps
-        vector, mask = self._to_pieces(parameters), self._mask(inner, parameters)
+        vector, mask = self._pieces.join(parameters), self._mask(inner, parameters)
         adam = inner.optimiser == "adam"
-        moments = self._to_pieces(state.second_moments) if adam else vector
+        moments = self._pieces.join(state.second_moments) if adam else vector
         with self._products():
             for batch in batches:
                 gradient = self._gradient(vector, lanes, self._ready(batch))
@@ -104,22 +97,22 @@ class LanesEngine(ByHand):
                     )
                 else:
                     vector.add_(gradient, alpha=-inner.learning_rate)
-        second_moments = self._from_pieces(moments, lanes) if adam else state.second_moments
-        return self._from_pieces(vector, lanes), OptimiserState(second_moments, steps)
+        second_moments = self._pieces.split(moments, lanes) if adam else state.second_moments
+        return self._pieces.split(vector, lanes), OptimiserState(second_moments, steps)
 
     @torch.no_grad()
     def gradient(self, inner: InnerLoop, parameters: Tensor, batch: Batch) -> Tensor:
-        """Return the gradient of a mini-batch's loss, [lanes, parameters]."""
+        """Take the forward and the backward pass."""
         lanes = len(parameters)
         with self._products():
-            found = self._gradient(self._to_pieces(parameters), lanes, self._ready(batch))
-        return self._from_pieces(found, lanes)
+            found = self._gradient(self._pieces.join(parameters), lanes, self._ready(batch))
+        return self._pieces.split(found, lanes)
 
     def hessian_product(self, inner: InnerLoop, parameters: Tensor, batch: Batch, vector: Tensor) -> Tensor:
-        """Return the Hessian of a mini-batch's loss times `vector` masked by `inner.adapted`, by autograd."""
+        """Differentiate the forward pass twice, by autograd."""
         lanes, ready = len(parameters), self._ready(batch)
         with torch.no_grad():
-            point, along, mask = self._to_pieces(parameters), self._to_pieces(vector), self._mask(inner, parameters)
+            point, along, mask = self._pieces.join(parameters), self._pieces.join(vector), self._mask(inner, parameters)
             along = along if mask is None else along * mask
         point.requires_grad_()
         with self._products():
@@ -128,18 +121,18 @@ class LanesEngine(ByHand):
             loss = -(logits.to(point.dtype).log_softmax(dim=-1) * ready.targets).sum()
             (slope,) = torch.autograd.grad(loss, point, create_graph=True)
             (product,) = torch.autograd.grad((slope * along).sum(), point)
-        return self._from_pieces(product, lanes)
+        return self._pieces.split(product, lanes)
 
     @torch.no_grad()
     def logits(self, inner: InnerLoop, parameters: Tensor, images: Tensor) -> Tensor:
-        """Return the network's logits [lanes, batch, way]."""
+        """Take the forward pass."""
         first = self._first(images)
         with self._products():
-            weights = self._weights(self._to_pieces(parameters), len(parameters))
+            weights = self._weights(self._pieces.join(parameters), len(parameters))
             return self._passes.forward(weights, first, self._space(first), None)[0].to(parameters.dtype)
 
     def inductive_logits(self, inner: InnerLoop, parameters: Tensor, support: Tensor, query: Tensor) -> Tensor:
-        """Classify each query image with the support set alone, a lane for each query of each lane."""
+        """Make each query image, with its support set, a lane of its own."""
         lanes, queries = query.shape[:2]
         lane = torch.arange(lanes, device=query.device).repeat_interleave(queries)
         single = query.flatten(0, 1).unsqueeze(1)  # [lanes * queries, 1, ...]
@@ -152,7 +145,7 @@ class LanesEngine(ByHand):
         return torch.cat(rows).view(lanes, queries, -1)
 
     def task_images(self, pool: ImagePool, draws: Draws, tasks: range, dtype: torch.dtype) -> TaskImages:
-        """Draw the tasks on the device, which would wait for the host's draws; each mini-batch is gathered in turn."""
+        """Draw on the device, which would otherwise wait for the host. A mini-batch is gathered when it is used."""
         numbers = torch.arange(tasks.start, tasks.stop, device=pool.images.device)
         steps = torch.full_like(numbers, draws.step)
         drawn = draw(draws.shape, draws.seed, draws.purpose, steps, numbers)
@@ -166,14 +159,14 @@ class LanesEngine(ByHand):
         return TaskImages(batches, pool.take(drawn.support, dtype), query, query_labels(query, drawn.way))
 
     def lanes_at_once(self, pool: ImagePool, shape: TaskShape, parameters: Tensor) -> int:
-        """Return how many tasks of an evaluation are adapted side by side: as many as fit into LANES_BYTES."""
+        """Return as many tasks as fit into LANES_BYTES; on a CPU, a constant."""
         if pool.images.device.type == "cpu":
             return super().lanes_at_once(pool, shape, parameters)
         size = shape.inner_batch_size * self.image_bytes(parameters.element_size())
         return min(max(1, LANES_BYTES // (size + _state_bytes(parameters))), MOST_LANES)
 
     def image_bytes(self, itemsize: int = 4) -> int:
-        """Bytes that one image of one lane's mini-batch takes during a step, about: patches twice and five maps."""
+        """Return roughly the bytes that one image needs during an inner step: patches twice, and five maps."""
         total = 0
         for block, convolution in self._passes.convolutions.items():
             channels = self._passes.architecture.channels if block == 1 else self._passes.architecture.filters
@@ -186,15 +179,19 @@ class LanesEngine(ByHand):
         made: Passes = self._keep("passes", lambda: Passes(self.network, self.way, joinable=self.compiled))
         return made
 
+    @property
+    def _pieces(self) -> Pieces:
+        return self._passes.pieces
+
     def _keep(self, key: Any, make: Callable[[], Any]) -> Any:
-        """Return what is kept under `key`, made at first use. A recorded graph reads it: it is never dropped."""
+        """Return the value of `key`, made at first use. It is never dropped, because a CUDA graph may read it."""
         if key not in self._kept:
             self._kept[key] = make()
         return self._kept[key]
 
     @contextlib.contextmanager
     def _products(self) -> Iterator[None]:
-        """Choose what float32 matrix products may do on a GPU; elsewhere it changes nothing."""
+        """Set the precision of float32 matrix products on a GPU; no effect elsewhere."""
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
         try:
@@ -219,10 +216,10 @@ class LanesEngine(ByHand):
         return made
 
     def _weights(self, vector: Tensor, lanes: int) -> dict[str, Tensor]:
-        """View the vector of pieces by name; kernels and the head in the precision of the maps."""
-        weights = self._passes.views(vector, lanes)
+        """View the vector of pieces by name; with bfloat16, kernels and head are converted."""
+        weights = self._pieces.views(vector, lanes)
         if self.precision == "bfloat16":
-            low = self._passes.views(vector.to(torch.bfloat16), lanes)
+            low = self._pieces.views(vector.to(torch.bfloat16), lanes)
             weights = {name: view if "normalisation" in name else low[name] for name, view in weights.items()}
         if not self._passes.architecture.scale:
             size = lanes * self._passes.architecture.filters
@@ -236,67 +233,37 @@ class LanesEngine(ByHand):
         return found.to(vector.dtype)
 
     def _rate(self, inner: InnerLoop, steps: int, like: Tensor) -> float | Tensor:
-        """Return alpha times Adam's bias correction at a step counted from 1, see inner_loop.adam_step."""
+        """Return Adam's rate at a step counted from 1, see inner_loop.adam_rate."""
         if self.rates is not None:
             return self.rates[steps - 1]
         rate: float = adam_rate(inner.learning_rate, steps)
-        # A compiled step takes numbers as part of its code: it must not see a new one each time.
+        # torch.compile treats a Python number as a constant and would recompile for each new one.
         return torch.full((), rate, dtype=like.dtype, device=like.device) if self.compiled else rate
 
     def _mask(self, inner: InnerLoop, parameters: Tensor) -> Tensor | None:
         if inner.adapted is None:
             return None
-        return self._to_pieces(inner.adapted.to(parameters.dtype).expand_as(parameters))
-
-    def _order(self, like: Tensor) -> Tensor:
-        """Return where in [lanes, parameters] each entry of the vector of pieces lies."""
-        lanes, parameters = like.shape
-        places = torch.arange(lanes * parameters, device=like.device).view(lanes, parameters)
-        return torch.cat([part.reshape(-1) for part in self._parts(places)]).int()
-
-    def _parts(self, flat: Tensor) -> list[Tensor]:
-        """View [lanes, parameters] as parts in the order of the pieces."""
-        shapes = make_network(self.network, self.way).shapes
-        sizes = [math.prod(shape) for shape in shapes.values()]
-        named = dict(zip(shapes, flat.split(sizes, dim=1), strict=True))
-        return [named[name] for name in self._passes.pieces]
-
-    def _to_pieces(self, flat: Tensor) -> Tensor:
-        """Return [lanes, parameters] as a new vector of pieces [lanes * parameters]."""
-        lanes = len(flat)
-        if lanes == 1 or lanes > LANES_BY_TABLE:
-            return torch.cat([part.reshape(-1) for part in self._parts(flat)])
-        order = self._keep(("order", lanes), lambda: self._order(flat))
-        return flat.reshape(-1).index_select(0, order)
-
-    def _from_pieces(self, vector: Tensor, lanes: int) -> Tensor:
-        """Return a vector of pieces as [lanes, parameters], the inverse of `_to_pieces`."""
-        if lanes == 1 or lanes > LANES_BY_TABLE:
-            views = self._passes.views(vector, lanes)
-            shapes = make_network(self.network, self.way).shapes
-            return torch.cat([views[name].reshape(lanes, -1) for name in shapes], dim=1)
-        back = self._keep(("back", lanes), lambda: self._order(vector.view(lanes, -1)).argsort().int())
-        return vector.index_select(0, back).view(lanes, -1)
+        return self._pieces.join(inner.adapted.to(parameters.dtype).expand_as(parameters))
 
 
 def _state_bytes(parameters: Tensor) -> int:
-    """Bytes of a lane's parameters, second moments, gradient, and what comes and goes beside them."""
+    """Return the bytes of a lane's parameters, second moments, gradient and temporaries."""
     return 8 * parameters.shape[1] * parameters.element_size()
 
 
 def _loss_gradient(
     passes: Passes, weights: dict[str, Tensor], first: Tensor, targets: Tensor, space: Workspace
 ) -> Tensor:
-    """Return the gradient of the cross entropy summed over the mini-batch, a vector of pieces."""
+    """Return the gradient of the summed cross entropy as a vector of pieces."""
     saved: list[Saved] = []
     logits, features = passes.forward(weights, first, space, saved)
-    # The slope of the cross entropy: probabilities less 1 at the label.
+    # The derivative of the cross entropy by the logits: probabilities, less 1 at the label.
     slope = logits.to(targets.dtype).softmax(dim=-1).sub_(targets).to(features.dtype)
     return passes.backward(weights, slope, features, space, saved)
 
 
 def _adam_step(vector: Tensor, gradient: Tensor, moments: Tensor, rate: float | Tensor) -> None:
-    """Take inner_loop.adam_step in place."""
+    """Do inner_loop.adam_step in place."""
     moments.mul_(ADAM_BETA2).addcmul_(gradient, gradient, value=1 - ADAM_BETA2)
     size = moments.sqrt().add_(ADAM_EPSILON)
     if isinstance(rate, Tensor):

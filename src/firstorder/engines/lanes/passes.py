@@ -1,13 +1,12 @@
-"""The networks' forward and backward pass by hand, all lanes at once, convolutions as matrix products over patches.
+"""Hand-written forward and backward passes of the networks, for all lanes at once.
 
-A newcomer would get wrong: nothing here is a shortcut in the mathematics. Every function computes what autograd
-computes for models.py, in an order that takes few kernels: the maps of a block are rows
-[batch * height * width, lanes * filters], on which normalisation and pooling work with lanes as more channels.
+They compute exactly what autograd computes for method/networks.py, ordered such that few kernels are launched.
+Convolutions are matrix products over patches. The maps of a block are rows [batch * height * width, lanes * filters],
+so normalisation and pooling treat lanes as additional channels.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -17,29 +16,30 @@ from torch import Tensor
 
 from firstorder.engines.lanes import patches
 from firstorder.engines.lanes.patches import Convolution, Tables
+from firstorder.engines.lanes.pieces import Pieces
 from firstorder.method.architectures import ARCHITECTURES, BLOCKS, Architecture
-from firstorder.method.networks import BATCH_NORMALISATION_EPSILON, make_network
+from firstorder.method.networks import BATCH_NORMALISATION_EPSILON
 
 aten = torch.ops.aten
 
 
 @dataclass
 class Saved:
-    """What one block's forward pass leaves for its backward pass; `statistics` are mean and inverse deviation."""
+    """What a block's backward pass needs from its forward pass."""
 
     patches: Tensor  # [lanes, batch * places, 9 * channels]
     convolved: Tensor  # rows
     normalised: Tensor  # rows
-    statistics: tuple[Tensor, Tensor]
-    pooled: Tensor  # what the rectifier takes, rows; `normalised` where nothing is pooled
-    where: Tensor | None = None  # the places of the maxima
+    statistics: tuple[Tensor, Tensor]  # mean and inverse standard deviation
+    pooled: Tensor  # input of the ReLU, rows; `normalised` if there is no pooling
+    where: Tensor | None = None  # indices of the maxima
 
 
 @dataclass
 class Workspace:
-    """What the passes of one number of lanes and size of mini-batch use again and again.
+    """Tables and buffers that passes with the same number of lanes and mini-batch size reuse.
 
-    For each block from the second on: tables, and rows whose last one is, and stays, zero.
+    Both are per block, from the second. The last of `rows` is always zero.
     """
 
     tables: dict[int, Tables] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Workspace:
 
 @dataclass(frozen=True)
 class Passes:
-    """Forward and backward pass of one of models.ARCHITECTURES. `joinable`: in operations that a compiler can join."""
+    """Forward and backward pass of one of ARCHITECTURES; if `joinable`, in operations that torch.compile can fuse."""
 
     network: str
     way: int
@@ -56,18 +56,13 @@ class Passes:
 
     @property
     def architecture(self) -> Architecture:
-        """Sizes and kind of the network."""
+        """The architecture of the network."""
         return ARCHITECTURES[self.network]
 
     @cached_property
-    def pieces(self) -> dict[str, tuple[int, int]]:
-        """Begin and end of each parameter in one lane's vector *of pieces*: scales and shifts come last."""
-        shapes = make_network(self.network, self.way).shapes
-        last = [name for name in shapes if name.startswith("normalisation")]
-        ends, end = {}, 0
-        for name in [*(name for name in shapes if name not in last), *last]:
-            ends[name] = (end, end := end + math.prod(shapes[name]))
-        return ends
+    def pieces(self) -> Pieces:
+        """The order of the network's parameters."""
+        return Pieces(self.network, self.way)
 
     @cached_property
     def convolutions(self) -> dict[int, Convolution]:
@@ -76,18 +71,8 @@ class Passes:
         sizes = self.architecture.map_sizes()
         return {block: Convolution(sizes[block - 1], stride) for block in range(1, BLOCKS + 1)}
 
-    def views(self, vector: Tensor, lanes: int) -> dict[str, Tensor]:
-        """View a vector of pieces [lanes * parameters] by name: kernels [lanes, out, in], the others [lanes, size]."""
-        named = {
-            name: vector[lanes * begin : lanes * end].view(lanes, -1) for name, (begin, end) in self.pieces.items()
-        }
-        for name, view in named.items():
-            if name.endswith("kernel"):
-                named[name] = view.view(lanes, self.way if name.startswith("dense") else self.architecture.filters, -1)
-        return named
-
     def workspace(self, like: Tensor, lanes: int, batch: int) -> Workspace:
-        """Make what passes over `lanes` mini-batches of `batch` images need, for maps of the type of `like`."""
+        """Make the workspace for `lanes` mini-batches of `batch` images, with the dtype and device of `like`."""
         made = Workspace()
         for block in range(2, BLOCKS + 1):
             convolution = self.convolutions[block]
@@ -99,7 +84,7 @@ class Passes:
     def forward(
         self, weights: dict[str, Tensor], first: Tensor, space: Workspace, saved: list[Saved] | None
     ) -> tuple[Tensor, Tensor]:
-        """Return logits [lanes, batch, way] and the features before them; note in `saved` what `backward` needs."""
+        """Return logits [lanes, batch, way] and the features before them; append to `saved` what `backward` needs."""
         lanes = len(first)
         taken, rows = first, first
         for block in range(1, BLOCKS + 1):
@@ -120,14 +105,14 @@ class Passes:
     def backward(
         self, weights: dict[str, Tensor], slope: Tensor, features: Tensor, space: Workspace, saved: list[Saved]
     ) -> Tensor:
-        """Return the loss's gradient, a vector of pieces, from its `slope` [lanes, batch, way] at the logits.
+        """Return the gradient of the loss, a vector of pieces, from its derivative by the logits, `slope`.
 
-        Takes the blocks from `saved`, so that their memory is free as soon as they are done with.
+        Removes each block from `saved` after use, to free its memory.
         """
         lanes, like = len(slope), features
-        total = max(end for _, end in self.pieces.values())
+        total = max(end for _, end in self.pieces.ranges.values())
         gradient = like.new_empty(lanes * total)
-        found = self.views(gradient, lanes)
+        found = self.pieces.views(gradient, lanes)
         torch.bmm(slope.transpose(1, 2), features, out=found["dense.kernel"])
         torch.sum(slope, dim=1, out=found["dense.bias"])
         rows = self._features_backward(torch.bmm(slope, weights["dense.kernel"]), saved[-1].pooled, lanes)
@@ -148,7 +133,7 @@ class Passes:
             torch.bmm(slopes.permute(1, 2, 0), done.patches, out=found[kernel])
             if block > 1:
                 rows = self._patches_backward(slopes.transpose(0, 1), weights[kernel], space.tables[block])
-        begin = self.pieces["normalisation1.scale" if self.architecture.scale else "normalisation1.shift"][0]
+        begin = self.pieces.ranges["normalisation1.scale" if self.architecture.scale else "normalisation1.shift"][0]
         torch.cat([part.to(like.dtype) for part in normalisations], out=gradient[lanes * begin :])
         return gradient
 
@@ -174,22 +159,22 @@ class Passes:
         return torch.baddbmm(weights["dense.bias"].unsqueeze(1), features, weights["dense.kernel"].transpose(1, 2))
 
     def _scale(self, weights: dict[str, Tensor], block: int) -> Tensor:
-        """Return the scale of a block's normalisation [lanes * filters]; ones where the network has none."""
+        """Return the scale of a block's normalisation [lanes * filters]; ones if the network has none."""
         if self.architecture.scale:
             return weights[f"normalisation{block}.scale"].view(-1)
         return weights["ones"]
 
     def _taken(self, rows: Tensor, block: int, lanes: int, space: Workspace) -> Tensor:
-        """Rectify the maps and take their patches."""
+        """Apply ReLU to the maps and return their patches."""
         channels = self.architecture.filters
         if self.joinable:
             return patches.gather_plainly(F.relu(rows).view(-1, channels), space.tables[block], lanes)
-        kept = space.rows[block]
-        torch.clamp_min(rows.view(-1, channels), 0, out=kept[:-1])
-        return patches.gather(kept, space.tables[block], lanes)
+        padded = space.rows[block]
+        torch.clamp_min(rows.view(-1, channels), 0, out=padded[:-1])
+        return patches.gather(padded, space.tables[block], lanes)
 
     def _convolve(self, taken: Tensor, kernel: Tensor) -> Tensor:
-        """Return rows of patches times kernels."""
+        """Multiply patches by kernels; return rows."""
         (lanes, filters, _), places = kernel.shape, taken.shape[1]
         if self.joinable:
             return torch.bmm(taken, kernel.transpose(1, 2)).transpose(0, 1).reshape(places, lanes * filters)
@@ -198,11 +183,11 @@ class Passes:
         return rows.view(places, lanes * filters)
 
     def _maps(self, rows: Tensor, size: int) -> Tensor:
-        """View rows as maps [batch, lanes * filters, size, size], in the order that PyTorch calls channels last."""
+        """View rows as maps [batch, lanes * filters, size, size] in channels-last order."""
         return rows.view(-1, size, size, rows.shape[-1]).permute(0, 3, 1, 2)
 
     def _pool(self, rows: Tensor, block: int) -> tuple[Tensor, Tensor | None]:
-        """Return the maxima of 2x2 places, or the rows themselves where the convolutions have stride 2."""
+        """Max-pool the rows 2x2 and return the indices of the maxima; no-op if the convolutions have stride 2."""
         if self.architecture.pool == "stride":
             return rows, None
         maps = self._maps(rows, self.convolutions[block].out)
@@ -226,7 +211,7 @@ class Passes:
         return maps.permute(0, 2, 3, 1).reshape(done.normalised.shape)  # type: ignore[no-any-return]
 
     def _features(self, rows: Tensor, lanes: int) -> Tensor:
-        """Rectify the last maps and return them as [lanes, batch, filters * places] or their means [..., filters]."""
+        """Apply ReLU to the last maps; return them as [lanes, batch, filters * places], or their means over places."""
         places, filters = self.architecture.map_sizes()[-1] ** 2, self.architecture.filters
         maps = rows.view(-1, places, lanes, filters)
         if self.architecture.mean:
@@ -238,7 +223,7 @@ class Passes:
         return features.view(lanes, len(maps), -1)
 
     def _features_backward(self, slopes: Tensor, pooled: Tensor, lanes: int) -> Tensor:
-        """Return the gradient at what the last rectifier takes, rows, from that at the features."""
+        """Return the gradient at the input of the last ReLU, rows, from that at the features."""
         places, filters = self.architecture.map_sizes()[-1] ** 2, self.architecture.filters
         batch = slopes.shape[1]
         if self.architecture.mean:
@@ -253,7 +238,7 @@ class Passes:
         return found.view(pooled.shape)
 
     def _patches_backward(self, slopes: Tensor, kernel: Tensor, tables: Tables) -> Tensor:
-        """Return the gradient at the rectified maps, rows, from `slopes` [lanes, batch * places, filters]."""
+        """Return the gradient at the maps after ReLU, rows, from `slopes` [lanes, batch * places, filters]."""
         (lanes, places), wide = slopes.shape[:2], kernel.shape[2]
         channels = self.architecture.filters
         if self.joinable:

@@ -1,9 +1,8 @@
-"""3x3 convolutions as matrix products: where every entry of a patch comes from, and what every pixel gives to patches.
+"""3x3 convolutions as matrix products: extract patches from maps (`gather`) and add them back (`fold`).
 
-A newcomer would get wrong: the maps of all lanes lie side by side as rows [batch, height, width, lane] of channels, the
-order that PyTorch calls channels last, so batch normalisation and pooling see lanes as more channels; patches are
-[lanes, batch * places, 9 * channels], the order in which a batched matrix product takes them with kernels that are
-stored as [out, height, width, in].
+Maps of all lanes are rows [batch, height, width, lane] of channels, PyTorch's channels-last order with lanes as
+additional channels. Patches are [lanes, batch * places, 9 * channels], the order that a batched matrix product needs
+with kernels stored as [out, height, width, in]. A place is a position of the output map.
 """
 
 from __future__ import annotations
@@ -22,21 +21,21 @@ TAPS = 9  # of a 3x3 kernel
 class Convolution:
     """The sizes of a 3x3 convolution of square maps with TensorFlow's "same" padding."""
 
-    size: int  # side of the map that comes in
+    size: int  # side of the input map
     stride: int
 
     @property
     def out(self) -> int:
-        """Side of the map that goes out."""
+        """Side of the output map."""
         return -(-self.size // self.stride)
 
     @property
     def before(self) -> int:
-        """Rows of zeros before the map: none where stride 2 meets an even side, one everywhere else."""
+        """Rows of padding before the map: none for stride 2 and an even side, else one."""
         return 0 if self.stride == 2 and self.size % 2 == 0 else 1
 
     def sources(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return the pixel [places, 9], row by row, that each tap of each place reads, and whether there is one."""
+        """Return the index of the pixel that each tap of each place reads, and whether it exists: [places, 9] each."""
         place, tap = torch.arange(self.out, device=device), torch.arange(3, device=device)
         line = place[:, None] * self.stride + tap - self.before  # [out, 3]
         inside = (line >= 0) & (line < self.size)
@@ -47,12 +46,11 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Tables:
-    """Row numbers for `gather` and `fold`, for one convolution, number of lanes and size of mini-batch.
+    """Index tables of `gather` and `fold` for one convolution, number of lanes and mini-batch size.
 
-    `forward` [lanes * batch * places * 9]: the row of the maps that each entry of the patches is, or, where the
-    kernel hangs over the edge, one row more than there are. `backward` [batch * pixels * lanes, taps]: the entries
-    of the patches that each row of the maps has gone into, filled up with one more than there are; `starts` are the
-    beginnings of its lines.
+    `forward` [lanes * batch * places * 9] is the row of the maps that each entry of the patches copies; outside the map
+    it is the number of rows, which is a row of zeros. `backward` [batch * pixels * lanes, taps] lists the entries that
+    copy each row of the maps, filled up with the number of entries. `starts` is the offset of each line of `backward`.
     """
 
     forward: Tensor
@@ -61,13 +59,13 @@ class Tables:
 
 
 def make_tables(convolution: Convolution, lanes: int, batch: int, device: torch.device) -> Tables:
-    """Work out the tables; a few seconds' work at most, done once for each shape."""
+    """Compute the tables. It takes a few seconds at most, once per shape."""
     pixel, valid = convolution.sources(device)
     places, pixels = len(pixel), convolution.size**2
     lane = torch.arange(lanes, device=device)[:, None, None, None]
     image = torch.arange(batch, device=device)[None, :, None, None]
     rows = torch.where(valid, (image * pixels + pixel) * lanes + lane, batch * pixels * lanes)
-    # Which (place, tap) a pixel goes into; at most 9 of them, with stride 2 at most 4.
+    # Which (place, tap) reads a pixel: at most 9 of them, with stride 2 at most 4.
     hits = torch.zeros(pixels, places * TAPS, dtype=torch.bool, device=device)
     chosen = valid.reshape(-1).nonzero()[:, 0]
     hits[pixel.reshape(-1)[chosen], chosen] = True
@@ -87,38 +85,39 @@ def make_tables(convolution: Convolution, lanes: int, batch: int, device: torch.
 def gather(rows: Tensor, tables: Tables, lanes: int) -> Tensor:
     """Return patches [lanes, batch * places, 9 * channels] of rows [batch * pixels * lanes + 1, channels].
 
-    The last row must be zero.
+    The last row must be zero: it is the padding.
     """
     return rows.index_select(0, tables.forward).view(lanes, -1, TAPS * rows.shape[1])
 
 
 def fold(entries: Tensor, tables: Tables) -> Tensor:
-    """Add up [lanes * batch * places * 9 + 1, channels], the transpose of `gather`: [batch * pixels * lanes, channels].
+    """Sum the entries that come from the same row, the transpose of `gather`: [batch * pixels * lanes, channels].
 
-    The last row is left out. One kernel, which sums every row in the same order each time.
+    `entries` [lanes * batch * places * 9 + 1, channels]; the last one is ignored. One kernel does it, always summing in
+    the same order.
     """
-    spare = len(entries) - 1
+    ignored = len(entries) - 1
     flat = tables.backward.view(-1)
-    # weight, indices, offsets, scale_grad_by_freq, mode 0 (sum), sparse, weights, last offset, index that adds nothing
+    # weight, indices, offsets, scale_grad_by_freq, mode 0 (sum), sparse, weights, last offset, padding index
     summed: Tensor = torch._embedding_bag_forward_only(
-        entries, flat, tables.starts, False, 0, False, None, False, spare
+        entries, flat, tables.starts, False, 0, False, None, False, ignored
     )[0]
     return summed
 
 
 def gather_plainly(rows: Tensor, tables: Tables, lanes: int) -> Tensor:
-    """Do what `gather` does, for rows without the zero at the end, in operations that a compiler can join to others."""
+    """Do the same as `gather`, for rows without the zero at the end, in operations that torch.compile can fuse."""
     return gather(F.pad(rows, (0, 0, 0, 1)), tables, lanes)
 
 
 def fold_plainly(entries: Tensor, tables: Tables) -> Tensor:
-    """Do what `fold` does, for entries without the row to leave out, in operations that a compiler can join."""
+    """Do the same as `fold`, for entries without the ignored one, in operations that torch.compile can fuse."""
     padded = F.pad(entries, (0, 0, 0, 1))
     return padded.index_select(0, tables.backward.view(-1)).view(*tables.backward.shape, -1).sum(dim=1)
 
 
 class Gather(torch.autograd.Function):
-    """`gather` that can be differentiated as often as wanted: its transpose is `fold`, and the other way round."""
+    """`gather` as an autograd function of any order: its derivative is `fold`, whose derivative is `gather`."""
 
     @staticmethod
     def forward(context: Any, rows: Tensor, tables: Tables, lanes: int) -> Tensor:
@@ -134,7 +133,7 @@ class Gather(torch.autograd.Function):
 
 
 class Fold(torch.autograd.Function):
-    """`fold` that can be differentiated as often as wanted."""
+    """`fold` as an autograd function of any order."""
 
     @staticmethod
     def forward(context: Any, entries: Tensor, tables: Tables, lanes: int) -> Tensor:
@@ -150,7 +149,7 @@ class Fold(torch.autograd.Function):
 
 
 def image_table(convolution: Convolution, channels: int, device: torch.device) -> Tensor:
-    """Return where in an image [channels, height, width] each entry of its patches lies; outside: one more."""
+    """Return the index in an image [channels, height, width] of each entry of its patches; outside it, its size."""
     pixel, valid = convolution.sources(device)
     pixels = convolution.size**2
     offset = torch.arange(channels, device=device) * pixels

@@ -1,7 +1,7 @@
-"""native.c as an engine of the inner loop: compiled once on this machine, called through ctypes.
+"""native.c as an engine: compiled once on this machine and called through ctypes.
 
-A newcomer would get wrong: nothing depends on it. Where there is no C compiler, or the network is not one that native.c
-knows, `engine` returns None and the inner loop runs as inner_loop.py has it, with the same numbers up to rounding.
+The engine is optional. Without a C compiler, or for a network that native.c does not support, `reason` says why, and
+`--engine auto` uses the plain engine instead, which gives the same numbers up to rounding.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from firstorder.method.architectures import ARCHITECTURES, Architecture
 from firstorder.method.inner_loop import ByHand, InnerLoop, OptimiserState, adam_rate
 
 SOURCE = Path(__file__).with_name("native.c")
-# -ffast-math stays off: sums keep their order, and what is not a number stays visible.
+# No -ffast-math: sums keep their order, and NaN is propagated.
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")
 DEFINES = {"float": (), "double": ("-DDOUBLE",)}
-NARROWEST = 32  # bytes a vector: AVX and wider; docs/performance.md has the measurement
+NARROWEST = 32  # bytes per vector: AVX or wider (measured in docs/performance.md)
 POOLS = {"stride": 0, "same": 1, "valid": 2}
 NUMBERS = {torch.float32: ("float", ctypes.c_float), torch.float64: ("double", ctypes.c_double)}
 
 
 def cache_folder() -> Path:
-    """Return where compiled code is kept: $FIRSTORDER_CACHE or the user's cache folder."""
+    """Return the folder of compiled code: $FIRSTORDER_CACHE, or firstorder/ in the user's cache folder."""
     chosen = os.environ.get("FIRSTORDER_CACHE")
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(chosen) if chosen else base / "firstorder"
 
 
 def compiler() -> list[str] | None:
-    """Return the C compiler as a command: $CC, or cc, gcc or clang from the path; None if there is none."""
+    """Return the command of the C compiler: $CC, or cc, gcc or clang from the path; None if there is none."""
     named = shlex.split(os.environ.get("CC", ""))
     for candidate in [named] if named else [["cc"], ["gcc"], ["clang"]]:
         if shutil.which(candidate[0]):
@@ -52,12 +52,12 @@ def compiler() -> list[str] | None:
 
 @functools.cache
 def library(real: str) -> ctypes.CDLL | str:
-    """Compile native.c for `real` ("float" or "double") unless that is done, and load it; or say why not."""
+    """Load native.c for `real` ("float" or "double"), compiling it if needed; return the reason if that fails."""
     command = compiler()
     if command is None:
         return "no C compiler found (install gcc or clang, or set CC)"
     command = [*command, *FLAGS, *DEFINES[real]]
-    # A name of its own for every source, command and processor, so that none of these changes unnoticed.
+    # The file name depends on source, command and processor, so a change of any of them compiles anew.
     identity = "\n".join([SOURCE.read_text(encoding="utf-8"), *command, platform.machine(), processor()])
     path = cache_folder() / f"native-{real}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
     try:
@@ -77,7 +77,7 @@ def library(real: str) -> ctypes.CDLL | str:
 
 
 def processor() -> str:
-    """Return what -march=native depends on: the processor's flags where the system tells them."""
+    """Return what -march=native depends on: the processor's flags, if the system tells them."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -86,7 +86,7 @@ def processor() -> str:
 
 
 def reason(network: str) -> str | None:
-    """Say why there is no engine for a network here; None if there is one, NativeEngine."""
+    """Return why NativeEngine does not support a network on this machine; None if it does."""
     loaded = library("float")
     if isinstance(loaded, str):
         return loaded
@@ -98,9 +98,10 @@ def reason(network: str) -> str | None:
 
 
 def peak(rounds: int) -> float | None:
-    """Run `rounds` rounds of multiply-add in registers on this thread and return the operations; None without native.c.
+    """Do `rounds` rounds of multiply-adds in registers; return the number of operations, None without native.c.
 
-    Float32, the widest vectors there are: no code on one core does more a second. Other threads run meanwhile.
+    With float32 and the widest vectors, no code does more operations per second on one core. Releases Python's global
+    lock, so other threads run at the same time.
     """
     loaded = library("float")
     if isinstance(loaded, str):
@@ -110,10 +111,10 @@ def peak(rounds: int) -> float | None:
 
 
 class Workspace:
-    """The maps of one network for mini-batches of up to `images` images, owned by the C code."""
+    """The C code's memory for the maps of one network and mini-batches of up to `images` images."""
 
     def __init__(self, architecture: Architecture, way: int, images: int, dtype: torch.dtype) -> None:
-        """Allocate; dtype float32 or float64."""
+        """Allocate it. `dtype` is float32 or float64."""
         real, self.number = NUMBERS[dtype]
         loaded = library(real)
         if isinstance(loaded, str):
@@ -126,26 +127,26 @@ class Workspace:
         self.parameters: int = loaded.net_parameters(self.net)
 
     def __del__(self) -> None:
-        """Free the maps."""
+        """Free the memory."""
         if getattr(self, "net", None):
             self.code.net_free(self.net)
 
 
 class NativeEngine(ByHand):
-    """inner_loop.Engine on one CPU core, lane after lane."""
+    """The engine for one architecture and way, on one CPU core, lane after lane; see inner_loop.Engine."""
 
     def __init__(self, network: str, way: int) -> None:
-        """Prepare for one of models.ARCHITECTURES; maps are allocated when they are first needed."""
+        """Take the name of one of ARCHITECTURES. Memory is allocated when it is first needed."""
         self.architecture, self.way = ARCHITECTURES[network], way
         self.workspaces: dict[torch.dtype, Workspace] = {}
 
     @property
     def name(self) -> str:
-        """What records call it."""
+        """Name of the engine in records."""
         return "native"
 
     def workspace(self, parameters: Tensor, images: int) -> Workspace:
-        """Return room for mini-batches of `images` images."""
+        """Return a workspace for mini-batches of `images` images, with the dtype of `parameters`."""
         known = self.workspaces.get(parameters.dtype)
         if known is None or known.images < images:
             known = Workspace(self.architecture, self.way, images, parameters.dtype)
@@ -156,7 +157,7 @@ class NativeEngine(ByHand):
     def adapt(
         self, inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Any]
     ) -> tuple[Tensor, OptimiserState]:
-        """Adapt every lane to its own mini-batches, as inner_loop.adapt does."""
+        """Take the inner steps of one lane after another."""
         images = torch.stack([x for x, _ in batches], dim=1).to(parameters.dtype)
         labels = torch.stack([y for _, y in batches], dim=1)
         lanes, steps, batch = labels.shape
@@ -171,6 +172,8 @@ class NativeEngine(ByHand):
             state = OptimiserState(moments, state.steps + steps)
         room = self.workspace(adapted, batch)
         mask = None if inner.adapted is None else inner.adapted.to(adapted.dtype).contiguous()
+        self._check(images, labels, (lanes, steps, batch))
+        _check_vectors(room.parameters, adapted.dtype, adapted, gradient, moments, mask)
         for lane in range(lanes):
             room.code.net_adapt(
                 room.net,
@@ -186,12 +189,30 @@ class NativeEngine(ByHand):
             )
         return adapted, state
 
+    def _check(self, images: Tensor, labels: Tensor | None, outer: tuple[int, ...]) -> None:
+        """Raise ValueError where C would read beyond images [*outer, channels, size, size] or labels [*outer]."""
+        size, channels = self.architecture.size, self.architecture.channels
+        if tuple(images.shape) != (*outer, channels, size, size) or not _is_readable(images):
+            raise ValueError(
+                f"engine native: images have shape {tuple(images.shape)} on {images.device}, expected "
+                f"{(*outer, channels, size, size)} on the CPU"
+            )
+        if labels is None:
+            return
+        if tuple(labels.shape) != outer or labels.dtype != torch.int64 or not _is_readable(labels):
+            raise ValueError(
+                f"engine native: labels have shape {tuple(labels.shape)} and type {labels.dtype}, expected {outer} and "
+                "torch.int64"
+            )
+        if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < self.way:
+            raise ValueError(f"engine native: labels go from {int(labels.min())} to {int(labels.max())} of {self.way}")
+
     def gradient(self, inner: InnerLoop, parameters: Tensor, batch: Any) -> Tensor:
-        """Return the gradient of a mini-batch's loss, [lanes, parameters]."""
+        """Take the forward and the backward pass."""
         return self._each_lane("net_gradient", parameters, batch)
 
     def hessian_product(self, inner: InnerLoop, parameters: Tensor, batch: Any, vector: Tensor) -> Tensor:
-        """Return the Hessian of a mini-batch's loss times `vector` masked by `inner.adapted`, [lanes, parameters]."""
+        """Take both passes and their derivatives along `vector`."""
         masked = vector if inner.adapted is None else vector * inner.adapted.to(vector.dtype)
         return self._each_lane("net_hessian_product", parameters, batch, masked)
 
@@ -204,6 +225,8 @@ class NativeEngine(ByHand):
         room = self.workspace(parameters, count)
         call: Callable[..., None] = getattr(room.code, function)
         vectors = tuple(vector.expand(lanes, -1).contiguous() for vector in vectors)
+        self._check(images, labels, (lanes, count))
+        _check_vectors(room.parameters, parameters.dtype, parameters, result, *vectors)
         for lane in range(lanes):
             more = [_at(vector[lane]) for vector in vectors]
             call(
@@ -218,17 +241,36 @@ class NativeEngine(ByHand):
         return result
 
     def logits(self, inner: InnerLoop, parameters: Tensor, images: Tensor) -> Tensor:
-        """Return the network's logits [lanes, batch, way] for images [lanes, batch, channels, height, width]."""
+        """Take the forward pass."""
         lanes, count = images.shape[:2]
         parameters = parameters.detach().expand(lanes, -1).contiguous()
         images = images.to(parameters.dtype).contiguous()
         result = parameters.new_empty(lanes, count, self.way)
         room = self.workspace(parameters, count)
+        self._check(images, None, (lanes, count))
+        _check_vectors(room.parameters, parameters.dtype, parameters)
         for lane in range(lanes):
             room.code.net_logits(
                 room.net, _at(parameters[lane]), _at(images[lane]), ctypes.c_int(count), _at(result[lane])
             )
         return result
+
+
+def _check_vectors(parameters: int, dtype: torch.dtype, *vectors: Tensor | None) -> None:
+    """Raise ValueError where C would read or write beyond vectors [..., parameters], or as another type."""
+    for vector in vectors:
+        if vector is not None and not (
+            vector.shape[-1] == parameters and vector.dtype == dtype and _is_readable(vector)
+        ):
+            raise ValueError(
+                f"engine native: a vector has shape {tuple(vector.shape)}, type {vector.dtype} on {vector.device}; "
+                f"expected {parameters} numbers of type {dtype}, contiguous, on the CPU"
+            )
+
+
+def _is_readable(tensor: Tensor) -> bool:
+    """Say whether C can read a tensor through its address."""
+    return tensor.device.type == "cpu" and tensor.is_contiguous()
 
 
 def _at(tensor: Tensor) -> ctypes.c_void_p:

@@ -1,17 +1,16 @@
-/* The inner loop of models.py's networks on one CPU core: gradients, steps and Hessian products by hand.
+/* The inner loop of the networks of method/networks.py on one CPU core: hand-written gradients, steps and Hessian
+   products. It computes what method/inner_loop.py defines, and is tested against it.
 
-   What a newcomer would get wrong:
-   - It computes what inner_loop.py computes, and is tested against it; that file says what is meant, this one is fast.
-   - Layouts. A map is [image][row][column][channel], with the zeros that the next convolution wants already around it
-     (`padded`). So the window of an output is three runs of 3 * channels numbers, no patches are copied, and a kernel
-     [filter][row][column][channel], as the flat parameter vector has it, meets a run without being moved. Only the first
+   - Layout. A map is [image][row][column][channel] and already contains the padding of the next convolution (`padded`).
+     The window of an output is therefore three runs of 3 * channels contiguous numbers, and no patches are copied. A
+     kernel [filter][row][column][channel], as stored in the flat parameter vector, is used in place. Only the first
      block, with 1 or 3 channels, copies its windows into patches.
-   - All three products of a convolution are two loops: `multiply` (rows times a matrix) and `accumulate` (sum of outer
-     products). Each keeps up to 24 vectors of sums in registers while it reads what lies in the first-level cache.
-   - A name that ends in _t is a tangent: the derivative of that quantity along a direction of the parameters. The
-     Hessian product is the tangent of the gradient.
+   - All three products of a convolution use two loops: `multiply` (rows times a matrix) and `accumulate` (a sum of
+     outer products). Each keeps up to 24 vectors of sums in registers and reads its input from the first-level cache.
+   - A name ending in _t is a tangent: the derivative of that quantity along a direction in parameter space. The Hessian
+     product is the tangent of the gradient.
 
-   REAL is float or, with -DDOUBLE, double for the tests. Written for GNU C's vector extensions: gcc or clang, any CPU. */
+   REAL is float or, with -DDOUBLE (for the tests), double. Needs GNU C's vector extensions: gcc or clang, any CPU. */
 
 #include <math.h>
 #include <stdint.h>
@@ -39,34 +38,34 @@
 #define BYTES 16
 #define MOST_SUMS 12
 #endif
-#define WIDE ((int)(BYTES / sizeof(REAL))) /* numbers a vector */
-#define EPSILON ((REAL)1e-3)               /* batch normalisation's */
+#define WIDE ((int)(BYTES / sizeof(REAL))) /* numbers per vector */
+#define EPSILON ((REAL)1e-3)               /* of batch normalisation */
 #define BLOCKS 4
-#define CHUNK 48 /* outputs of an image that are worked on before going on: their maps stay in the first-level cache */
+#define CHUNK 48 /* outputs of an image processed at a time, such that their maps stay in the first-level cache */
 
 typedef REAL vector __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
-typedef INTEGER mask __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias)); /* 0 or -1 a number */
+typedef INTEGER mask __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias)); /* each number is 0 or -1 */
 
 enum { SHAPE_SIZE, SHAPE_CHANNELS, SHAPE_FILTERS, SHAPE_POOL, SHAPE_SCALE, SHAPE_MEAN, SHAPE_WAY };
 enum { POOL_STRIDE, POOL_SAME, POOL_VALID };
 
 typedef struct {
     int channels, filters;
-    int side, padded, outputs; /* side of the map it takes, the same with zeros around; of the convolution's map */
-    int gives;                 /* side of the map it gives, halved */
-    int run;                   /* numbers of a window that lie side by side; 3 a window, or 1 of patches */
-    int row;                   /* from one run to the next */
-    long kernel, scale, shift; /* places in the flat parameter vector; scale -1 if there is none */
-    int *from;                 /* [outputs^2] where the window of an output begins in an image */
-    int *line;                 /* [outputs^2] where an output lies in an image of y */
-    int *to;                   /* [gives^2] where a result goes in an image of the next block */
-    int *window, windows;      /* [gives^2][windows] outputs of which the largest is taken; -1: none */
-    int *left, lefts;          /* outputs that are in no window */
-    long image, image_next;    /* numbers an image takes, in x and in the next block's */
-    REAL *x, *x_t, *dx, *dx_t; /* what it takes; its gradient; with tangents */
+    int side, padded, outputs; /* side of the input map, without and with padding; of the convolution's output */
+    int gives;                 /* side of the block's output map, halved */
+    int run;                   /* contiguous numbers of a window: 3 runs per window, or 1 of a patch */
+    int row;                   /* distance from one run to the next */
+    long kernel, scale, shift; /* offsets in the flat parameter vector; scale is -1 if there is none */
+    int *from;                 /* [outputs^2] offset in an image of an output's window */
+    int *line;                 /* [outputs^2] offset of an output in an image of y */
+    int *to;                   /* [gives^2] offset of a result in an image of the next block */
+    int *window, windows;      /* [gives^2][windows] outputs of which the maximum is taken; -1: none */
+    int *left, lefts;          /* outputs that are in no pooling window */
+    long image, image_next;    /* numbers per image in x, and in the next block's x */
+    REAL *x, *x_t, *dx, *dx_t; /* input map and its gradient, with their tangents */
     REAL *y, *y_t;             /* the convolution's map [image][output][filter] */
     REAL *transposed, *transposed_t; /* kernel [run][channel][filter] */
-    REAL *mean, *squares, *inverse; /* of the batch: mean, squared deviations, 1 / standard deviation */
+    REAL *mean, *squares, *inverse; /* of the batch: mean, sum of squared deviations, 1 / standard deviation */
     REAL *mean_t, *slope;           /* means of y_t, and of y_t times normalised y */
 } block;
 
@@ -76,7 +75,7 @@ typedef struct net {
     int features;
     block blocks[BLOCKS];
     REAL *features_x, *features_dx, *features_x_t, *features_dx_t; /* the last map, [image][place][filter] */
-    REAL *flat, *flat_t, *dflat, *dflat_t;                          /* as the dense layer takes it, [image][feature] */
+    REAL *flat, *flat_t, *dflat, *dflat_t;                          /* input of the dense layer, [image][feature] */
     REAL *logits, *logits_t;
     REAL *dy, *dy_t, *sums;
 } net;
@@ -86,7 +85,7 @@ typedef struct net {
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 24")
 
-INLINE vector spread(REAL value) { return value - (vector){0}; } /* + would have to turn -0 into 0 */
+INLINE vector spread(REAL value) { return value - (vector){0}; } /* with +, the compiler would have to turn -0 into 0 */
 INLINE vector load(const REAL *from) { return *(const vector *)from; }
 INLINE void store(REAL *to, vector value) { *(vector *)to = value; }
 INLINE vector keep(mask which, vector value) { return (vector)((mask)value & which); }
@@ -134,7 +133,7 @@ INLINE void accumulate_some(const int count, const int wide, const REAL *factors
     }
 }
 
-/* The number of rows and vectors must be known when compiling; this calls the one that was compiled for them. */
+/* The numbers of rows and vectors must be compile-time constants: call the function compiled for these. */
 #define FOR_ROWS(CALL, wide)                                                                                          \
     switch (count) {                                                                                                  \
         case 1: CALL(1, wide); break;                                                                                 \
@@ -158,7 +157,7 @@ static int widest(int vectors) {
 }
 static int most_rows(int wide) { return least(8, MOST_SUMS / wide); }
 
-/* out[i][:] = (or +=) rows[i] times matrix [terms][width], for n rows that lie at at[i] and go to out_at[i]. */
+/* out[i][:] = (or +=) rows[i] times matrix [terms][width], for n rows, read at at[i] and written to out_at[i]. */
 static void multiply(int n, const REAL *rows, const int *at, const REAL *matrix, long stride, int terms, int width,
                      REAL *out, const int *out_at, int add) {
     const int wide = widest(width / WIDE), most = most_rows(wide);
@@ -219,7 +218,7 @@ static void convolve(const block *b, const REAL *x, const REAL *kernel, REAL *y,
 /* dkernel += the kernel's gradient from one image, [filter][window]. */
 static void convolve_kernel(const block *b, const REAL *x, const REAL *dy, REAL *dkernel) {
     const int pixels = b->outputs * b->outputs, size = window_size(b), filters = b->filters;
-    if (runs(b) == 1) { /* patches are wider than windows, so sums go through a tile of that width */
+    if (runs(b) == 1) { /* patches are padded to whole vectors, so sum into a tile of that width */
         REAL tile[filters * b->run];
         memset(tile, 0, sizeof tile);
         accumulate(filters, dy, filters, x, b->from, pixels, b->run, tile, b->run);
@@ -228,7 +227,7 @@ static void convolve_kernel(const block *b, const REAL *x, const REAL *dy, REAL 
         }
         return;
     }
-    /* A run at a time or, where its sums would not stay in the first-level cache, a third of it. */
+    /* One run at a time or, if its sums do not fit into the first-level cache, a third of it. */
     const int parts = filters * b->run * sizeof(REAL) > 16384 ? 9 : 3, width = size / parts;
     for (int p = 0; p < pixels; p += CHUNK) {
         for (int part = 0; part < parts; part++) {
@@ -239,7 +238,7 @@ static void convolve_kernel(const block *b, const REAL *x, const REAL *dy, REAL 
     }
 }
 
-/* dx += the gradient of what one image's convolution took; `kernel` as in the flat vector. */
+/* dx += the gradient of one image's input map; `kernel` as in the flat vector. */
 static void convolve_input(const block *b, const REAL *dy, const REAL *kernel, REAL *dx) {
     const int pixels = b->outputs * b->outputs;
     for (int p = 0; p < pixels; p += CHUNK) {
@@ -252,8 +251,8 @@ static void convolve_input(const block *b, const REAL *dy, const REAL *kernel, R
 
 /* ---- batch normalisation, rectifier and maximum ------------------------------------------------------------------ */
 
-/* Join image i's mean and squared deviations of every channel to those of the images before it, as Chan, Golub and
-   LeVeque do, while the image is still in the cache. */
+/* Merge image i's mean and squared deviations of every channel with those of the images before it (Chan, Golub and
+   LeVeque), while the image is still in the cache. */
 static void moments_of_image(const block *b, const REAL *y, int i) {
     const int pixels = b->outputs * b->outputs, filters = b->filters;
     for (int f = 0; f < filters; f += WIDE) {
@@ -283,7 +282,7 @@ static void moments_of_image(const block *b, const REAL *y, int i) {
     }
 }
 
-/* The tangents of mean and normalised map need two means: of y_t, and of normalised y times y_t. */
+/* The tangents of the mean and of the normalised map need two means: of y_t, and of normalised y times y_t. */
 static void moments_t(const block *b, int images) {
     const int pixels = b->outputs * b->outputs, filters = b->filters;
     for (int f = 0; f < filters; f += WIDE) {
@@ -304,7 +303,7 @@ static void moments_t(const block *b, int images) {
     }
 }
 
-/* What of one vector of channels the functions below share. */
+/* The values of one vector of channels that the functions below share. */
 typedef struct {
     vector mean, inverse, scale, shift, mean_t, slope, scale_t, shift_t;
 } channel;
@@ -325,7 +324,7 @@ INLINE channel channel_at(const block *b, const REAL *parameters, const REAL *di
 INLINE vector normal(const channel *c, vector y) { return (y - c->mean) * c->inverse; }
 INLINE vector normal_t(const channel *c, vector n, vector y_t) { return c->inverse * (y_t - c->mean_t - n * c->slope); }
 
-/* Masks which of a window's outputs is passed on: the first of the largest, if it is positive. */
+/* Mask the output of a window that is passed on: the first maximum, if it is positive. */
 INLINE vector choose(const int windows, int filters, const channel *c, const REAL *y, const int *window, mask *chosen) {
     vector largest = spread(-INFINITY);
     UNROLL for (int w = 0; w < windows; w++) {
@@ -334,7 +333,7 @@ INLINE vector choose(const int windows, int filters, const channel *c, const REA
             continue;
         }
         const vector value = normal(c, load(y + window[w] * filters)) * c->scale + c->shift;
-        chosen[w] = ~(value <= largest); /* a value that is not a number is passed on, to be found out */
+        chosen[w] = ~(value <= largest); /* NaN is passed on, so that it is noticed */
         UNROLL for (int before = 0; before < w; before++) chosen[before] &= ~chosen[w];
         largest = (vector)(((mask)value & chosen[w]) | ((mask)largest & ~chosen[w]));
     }
@@ -343,7 +342,7 @@ INLINE vector choose(const int windows, int filters, const channel *c, const REA
     return keep(positive, largest);
 }
 
-/* Write what the block gives to `out`, and its tangent to `out_t` if there is a direction. */
+/* Write the block's output to `out` and, if there is a direction, its tangent to `out_t`. */
 INLINE void activate_some(const int windows, const int tangents, const block *b, const REAL *parameters,
                           const REAL *direction, int images, REAL *out, REAL *out_t) {
     const int pixels = b->outputs * b->outputs, results = b->gives * b->gives, filters = b->filters;
@@ -407,7 +406,7 @@ INLINE void normalisation_sums_some(const int windows, const int tangents, const
     }
 }
 
-/* dy, and dy_t if there is a direction, of one image from the gradient of what the block gives. */
+/* Compute dy (and dy_t if there is a direction) of one image from the gradient of the block's output. */
 INLINE void normalisation_input_some(const int windows, const int tangents, const net *n, const block *b,
                                      const REAL *parameters, const REAL *direction, int images, int i,
                                      const REAL *dout, const REAL *dout_t) {
@@ -444,7 +443,7 @@ INLINE void normalisation_input_some(const int windows, const int tangents, cons
     }
 }
 
-/* The three above, compiled for a window of one or four outputs, without and with tangents. */
+/* The three functions above, compiled for windows of one or four outputs, without and with tangents. */
 #define FOR_WINDOWS(FUNCTION, ...)                                                                                    \
     if (b->windows == 1 && !direction) FUNCTION(1, 0, __VA_ARGS__);                                                   \
     else if (b->windows == 1) FUNCTION(1, 1, __VA_ARGS__);                                                            \
@@ -468,7 +467,7 @@ static void normalisation_input(const net *n, const block *b, const REAL *parame
 
 /* ---- the network ------------------------------------------------------------------------------------------------- */
 
-/* Copy images [image][channel][row][column] into the first block's patches, whose zeros outside the image stay. */
+/* Copy images [image][channel][row][column] into the first block's patches. Padding stays zero. */
 static void take_images(const net *n, const REAL *images, int count) {
     const block *b = &n->blocks[0];
     const int side = b->side, stride = n->shape[SHAPE_POOL] == POOL_STRIDE ? 2 : 1, outputs = b->outputs;
@@ -486,7 +485,7 @@ static void take_images(const net *n, const REAL *images, int count) {
     }
 }
 
-/* Features as the dense layer takes them: filter by filter, or their mean over the places. */
+/* Order features for the dense layer: filter by filter, or their mean over the positions. */
 static void flatten(const net *n, const REAL *map, REAL *flat, int images) {
     const block *last = &n->blocks[BLOCKS - 1];
     const int places = last->gives * last->gives, filters = last->filters;
@@ -529,7 +528,7 @@ static void add_scaled(REAL *to, REAL factor, const REAL *from, int count) {
     for (int k = 0; k < count; k += WIDE) store(to + k, load(to + k) + factor * load(from + k));
 }
 
-/* Fill all maps and logits; with a direction [parameters], their tangents along it, too. */
+/* Compute all maps and logits and, with a direction [parameters], their tangents. */
 static void forward(net *n, const REAL *parameters, const REAL *direction, const REAL *images, int count) {
     const int way = n->shape[SHAPE_WAY];
     take_images(n, images, count);
@@ -566,7 +565,7 @@ static void forward(net *n, const REAL *parameters, const REAL *direction, const
     }
 }
 
-/* Turn logits into the gradient of the summed cross entropy, and their tangents into its tangent. */
+/* Replace logits by the gradient of the summed cross entropy, and their tangents by its tangent. */
 static void softmax(net *n, const REAL *direction, const int64_t *labels, int count) {
     const int way = n->shape[SHAPE_WAY];
     for (int i = 0; i < count; i++) {
@@ -583,7 +582,7 @@ static void softmax(net *n, const REAL *direction, const int64_t *labels, int co
     }
 }
 
-/* Add to `gradient` the gradient of the summed cross entropy or, with a direction, its tangent: the Hessian times it. */
+/* Add to `gradient` the gradient of the summed cross entropy or, with a direction, the Hessian times the direction. */
 static void backward(net *n, const REAL *parameters, const REAL *direction, int count, REAL *gradient) {
     const int way = n->shape[SHAPE_WAY], features = n->features;
     memset(n->dflat, 0, sizeof(REAL) * count * features);
@@ -637,7 +636,7 @@ static void backward(net *n, const REAL *parameters, const REAL *direction, int 
 
 /* ---- what Python calls ------------------------------------------------------------------------------------------- */
 
-static REAL *numbers(long count) { return calloc(count + WIDE, sizeof(REAL)); } /* room for a vector's overhang */
+static REAL *numbers(long count) { return calloc(count + WIDE, sizeof(REAL)); } /* a vector may read beyond the end */
 
 static void lay_out(net *n, block *b, int index, int side) {
     const int stride = n->shape[SHAPE_POOL] == POOL_STRIDE ? 2 : 1;
@@ -675,7 +674,7 @@ static void lay_out(net *n, block *b, int index, int side) {
         const int out = p / b->outputs >= 2 * b->gives || p % b->outputs >= 2 * b->gives;
         if (b->windows == 4 && out) b->left[b->lefts++] = p;
     }
-    /* Where results go: into the next block's map with zeros around, or side by side behind the last block. */
+    /* Results go into the next block's padded map, or are contiguous after the last block. */
     const int next_before = stride == 2 && b->gives % 2 == 0 ? 0 : 1;
     const int next_padded = index == BLOCKS - 1 ? b->gives : b->gives + 1 + next_before;
     b->image_next = (long)next_padded * next_padded * b->filters;
@@ -686,7 +685,7 @@ static void lay_out(net *n, block *b, int index, int side) {
     }
 }
 
-/* A network for up to `images` images a mini-batch. Returns NULL if its filters do not fill vectors. */
+/* Make a network for mini-batches of up to `images` images; NULL if its filters do not fill whole vectors. */
 net *net_new(const int *shape, int images) {
     if (shape[SHAPE_FILTERS] % WIDE) return NULL;
     net *n = calloc(1, sizeof *n);
@@ -723,7 +722,7 @@ net *net_new(const int *shape, int images) {
     return n;
 }
 
-/* Tangents take as much room again; only second order needs them. */
+/* Allocate tangents when first needed: they double the memory, and only second order uses them. */
 static void make_tangents(net *n) {
     if (n->tangents) return;
     const int images = n->most_images;
@@ -762,7 +761,7 @@ void net_free(net *n) {
 
 int vector_bytes(void) { return BYTES; }
 
-/* Multiply and add in registers alone, 12 vectors at a time: what this core does at best. Returns operations. */
+/* Multiply and add in registers only, 12 vectors at a time: this core's peak rate. Returns the number of operations. */
 double peak(long rounds, REAL *out) {
     vector sums[12], factor = spread((REAL)0.999), more = spread((REAL)1e-3);
     UNROLL for (int v = 0; v < 12; v++) sums[v] = spread((REAL)v);
@@ -792,7 +791,7 @@ void net_gradient(net *n, const REAL *parameters, const REAL *images, const int6
     backward(n, parameters, NULL, count, gradient);
 }
 
-/* product [parameters]: the Hessian of that loss times direction */
+/* product [parameters]: the Hessian of the same loss, times direction */
 void net_hessian_product(net *n, const REAL *parameters, const REAL *images, const int64_t *labels, int count,
                          const REAL *direction, REAL *product) {
     make_tangents(n);
@@ -802,9 +801,9 @@ void net_hessian_product(net *n, const REAL *parameters, const REAL *images, con
     backward(n, parameters, direction, count, product);
 }
 
-/* Steps of plain gradient descent (rates[step] is alpha) or, if there are second moments, of Adam with beta1 = 0 in
-   TensorFlow's form (rates[step] has the correction of the bias in it), in place. adapted: NULL, or 0 where a
-   parameter is left alone. images [step][image]...; gradient: room for one. */
+/* Take steps in place: of gradient descent (rates[step] is alpha) or, if there are second moments, of Adam with
+   beta1 = 0 in TensorFlow's form (rates[step] includes the bias correction). adapted: NULL, or 0 where a parameter is
+   not changed. images [step][image]...; gradient: a buffer for one gradient. */
 void net_adapt(net *n, REAL *parameters, REAL *second_moments, const REAL *adapted, const REAL *images,
                const int64_t *labels, int steps, int count, const REAL *rates, REAL *gradient) {
     const long image = (long)n->shape[SHAPE_CHANNELS] * n->shape[SHAPE_SIZE] * n->shape[SHAPE_SIZE];

@@ -7,7 +7,6 @@ counted operations (flops.py) make up: no code reaches all of it, since a step i
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from firstorder.errors import UserError
-from firstorder.files import replacing
+from firstorder.files import parse_json, replacing
 from firstorder.report.benchmark.performance_charts import draw_rates, draw_scaling
 from firstorder.report.figures import style
 from firstorder.report.read import csv_frames
@@ -40,8 +39,8 @@ def read(path: Path) -> dict[str, Any]:
     """Read a machine's result; raise UserError, naming the file, when it is not one of this schema."""
     mend = "restore it (git checkout) or measure again: make bench"
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        result = parse_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise UserError(f"{path}: not valid JSON ({error}); {mend}") from None
     if not isinstance(result, dict) or result.get("schema") != SCHEMA:
         found = result.get("schema") if isinstance(result, dict) else result

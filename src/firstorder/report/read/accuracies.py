@@ -41,7 +41,8 @@ def fresh_records(root: Path, project: Project, cells: Collection[str] | None = 
     records = read_records(root, project)
     if cells is not None:
         records = [record for record in records if f"{record.evaluation}/{record.mode}" in cells]
-    staleness.check(root, (freshness.cell(project, item.evaluation, item.mode, item.seed) for item in records))
+    expected = [freshness.cell(project, item.evaluation, item.mode, item.seed) for item in records]
+    staleness.check(root, expected, {item.path: record for item, record in zip(expected, records, strict=True)})
     return records
 
 

@@ -7,7 +7,7 @@ rest on one, and what is printed from that CSV carries the mark and a note.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -16,6 +16,7 @@ import pandas as pd
 
 from firstorder.errors import UserError
 from firstorder.records import freshness
+from firstorder.records.cells import CellRecord
 from firstorder.records.freshness import Expected
 from firstorder.report.read.csv_frames import STALE
 
@@ -34,12 +35,14 @@ def allowed(allow: bool = True) -> Iterator[None]:
         _NOTED.reset(token)
 
 
-def check(root: Path, recorded: Iterable[Expected]) -> list[Expected]:
+def check(root: Path, recorded: Iterable[Expected], records: Mapping[str, CellRecord] | None = None) -> list[Expected]:
     """Return those that are stale, where that is allowed.
 
     Else raises UserError: it names the first of them, the first difference and the command that makes it anew.
+    `records` has, by path, those that the caller has read already; they are not read again.
     """
-    found = ((item, freshness.difference(root, item)) for item in recorded)
+    read = records or {}
+    found = ((item, freshness.difference(root, item, read.get(item.path))) for item in recorded)
     stale = [(item, difference) for item, difference in found if difference is not None]
     noted = _NOTED.get()
     if stale and noted is None:

@@ -1,0 +1,127 @@
+"""Train several seeds side by side with whole outer steps on the device.
+
+The result of each is that of method/training.py's `train`, up to rounding; the tests compare the two. Either can resume
+a training from a state that the other has saved.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from firstorder.engines.graph import schedule
+from firstorder.engines.graph.outer_step import NEVER, OuterStep, captured
+from firstorder.engines.lanes.engine import LanesEngine
+from firstorder.errors import UserError
+from firstorder.method import training
+from firstorder.method.inner_loop import OptimiserState
+from firstorder.method.training import Problem, Resumable, TrainingState
+from firstorder.progress import Track, silent
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A training and its state, which is updated as the training goes on."""
+
+    training: Resumable
+    state: TrainingState
+
+    @property
+    def problem(self) -> Problem:
+        """What is trained."""
+        return self.training.problem
+
+
+def train(
+    trainings: Sequence[Resumable], track: Track = silent, time_limit: float | None = None, *, engine: LanesEngine
+) -> list[TrainingState]:
+    """Train all to the last outer step, side by side, each resuming if interrupted.
+
+    Trainings that stopped at different outer steps are trained one group after another. The time is divided equally
+    among their `seconds`. After `time_limit` seconds, save the states and stop.
+    """
+    check_alike([one.problem for one in trainings])
+    if engine.compiled:
+        # The learning curve is measured at other sizes; compiling them would not pay for so few steps.
+        uncompiled = replace(engine, compiled=False, _kept={})
+        trainings = [replace(one, problem=replace(one.problem, engine=uncompiled)) for one in trainings]
+    begun = [Begun(one, one.begin()) for one in trainings]
+    entered = time.monotonic()
+    for outer_step in sorted({one.state.outer_step for one in begun}):
+        left = None if time_limit is None else time_limit - (time.monotonic() - entered)
+        _train_together([one for one in begun if one.state.outer_step == outer_step], engine, track, left)
+    return [one.state for one in begun]
+
+
+def check_alike(problems: Sequence[Problem]) -> None:
+    """Raise UserError unless the trainings differ only in seed and outer step size."""
+    compared = [replace(problem.settings, outer_step_size=0.0, outer_step_size_final=0.0) for problem in problems]
+    for problem, settings in zip(problems, compared, strict=True):
+        if settings != compared[0]:
+            raise UserError(
+                f"{problem.name} cannot be trained together with {problems[0].name}: their settings differ in more "
+                "than the outer step size; train them one after another"
+            )
+
+
+def _train_together(begun: Sequence[Begun], engine: LanesEngine, track: Track, time_limit: float | None) -> None:
+    """Train from the same outer step on, schedule after schedule."""
+    problems = [one.problem for one in begun]
+    total, every = problems[0].settings.outer_steps, problems[0].settings.curve.every
+    for problem in problems:
+        training.check_curve(problem)
+    done = begun[0].state.outer_step
+    if done == total:
+        return
+    step, room = OuterStep(problems, [one.state for one in begun], engine), schedule.longest(problems)
+    take: Callable[[], None] | None = None
+    latest, entered = "", time.monotonic()
+    saved = last = entered
+    seeds = " ".join(str(seed) for seed in dict.fromkeys(problem.seed for problem in problems))
+    with track(f"{problems[0].name} seed {seeds}", total, "outer steps", done) as bar:
+        while done < total:
+            stop = min(done + room, total, done - done % every + every)
+            count = step.load(schedule.draw(problems, step.offsets, range(done, stop)), room)
+            take = take or captured(step)
+            for _ in range(count):
+                take()
+            check_finite(step, problems, done)
+            now = time.monotonic()
+            _update(begun, step, count, now - last)
+            last, done = now, stop
+            if done % every == 0 or done == total:
+                for one in begun:
+                    one.state.curve += training.measure(one.problem, one.state)
+                latest = training.latest_accuracy(begun[0].state)
+            bar.advance(count, latest)
+            out_of_time = time_limit is not None and time.monotonic() - entered >= time_limit
+            if time.monotonic() - saved > training.SECONDS_BETWEEN_SAVES or out_of_time:
+                for one in begun:
+                    one.training.keeper.save(one.state)
+                saved = time.monotonic()
+            if out_of_time:
+                break
+        else:
+            for one in begun:
+                one.training.keeper.save(one.state)  # nothing is lost if writing the results fails
+
+
+def check_finite(step: OuterStep, problems: Sequence[Problem], first: int) -> None:
+    """Wait for the device; raise UserError if a meta-gradient of the schedule from step `first` was not finite."""
+    for problem, failed in zip(problems, step.failed.tolist(), strict=True):
+        if failed != NEVER:
+            raise training.not_finite(problem, first + failed)
+
+
+def _update(begun: Sequence[Begun], step: OuterStep, outer_steps: int, seconds: float) -> None:
+    """Copy the device's state into each training's state, after `outer_steps` more in `seconds` for all together."""
+    parameters, moments, outer_moments = (part.clone() for part in step.state()[:3])
+    taken, lanes = schedule.inner_steps_taken(step.problem) * outer_steps, len(moments) // len(begun)
+    for row, one in enumerate(begun):
+        state = one.state
+        state.parameters = parameters[[row]]
+        state.optimiser = OptimiserState(moments[row * lanes : (row + 1) * lanes], state.optimiser.steps + taken)
+        state.outer_moments = outer_moments[:, [row]]
+        state.outer_step += outer_steps
+        state.seconds += seconds / len(begun)

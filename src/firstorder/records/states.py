@@ -1,0 +1,149 @@
+"""States of trainings that are not done, so that they go on after an interruption, on this machine or another one.
+
+A state carries a digest of all that it holds. One that is damaged is set aside, and said so: training on from a flipped
+bit would end in another checkpoint, which nothing could tell from the right one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from firstorder.files import parse_json, replacing
+from firstorder.method.inner_loop import OptimiserState
+from firstorder.method.training import Problem, TrainingState, start
+
+FORMAT = 2  # states of format 1 have neither a format nor a digest
+KEYS = ("format", "sha256")
+
+
+@dataclass(frozen=True)
+class StateFile:
+    """Keeps the state of a training in a file; see training.Keeper.
+
+    `identities` name everything that the outcome depends on: a state of another identity is left unused. The first is
+    written, the others are read too. `place` says where this process computes (device, engine, machine, ...).
+    """
+
+    path: Path
+    identities: tuple[str, ...]
+    place: Mapping[str, Any] = field(default_factory=dict)
+
+    def load(self, problem: Problem) -> TrainingState | None:
+        """Read the state; None if there is none of this training. A damaged file is set aside."""
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+                about = parse_json((file.metadata() or {})["about"])
+            found = {key: about[key] for key in KEYS if key in about}
+            # States of format 1 have neither key. No single flipped bit removes both.
+            if found and found != {"format": FORMAT, "sha256": _digest(tensors, about)}:
+                raise ValueError("its digest is another one")
+            state = TrainingState(
+                tensors["parameters"],
+                OptimiserState(tensors["second_moments"], about["optimiser_steps"]),
+                tensors["outer_moments"],
+                about["outer_step"],
+                about["seconds"],
+                about["curve"],
+                about.get("legs") or [{"outer_steps": about["outer_step"], "seconds": about["seconds"]}],
+            )
+            if about["identity"] not in self.identities:
+                return None
+            if (why := unfit(problem, state)) is not None:
+                raise ValueError(why)
+            return state
+        except FileNotFoundError:
+            return None
+        except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+            self.reject(str(error).splitlines()[0] if str(error) else type(error).__name__)
+            return None
+
+    def reject(self, why: str) -> None:
+        """Set the file aside and say so."""
+        aside = self.path.with_suffix(f".damaged{self.path.suffix}")
+        self.path.replace(aside)
+        print(
+            f"firstorder: {self.path}: not a state to go on from ({why}); it is now {aside.name}, and the training "
+            "starts from the beginning",
+            file=sys.stderr,
+        )
+
+    def save(self, state: TrainingState) -> None:
+        """Write the state; the previous file stays until this one is complete."""
+        tensors = {
+            "parameters": state.parameters,
+            "second_moments": state.optimiser.second_moments,
+            "outer_moments": state.outer_moments,
+        }
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        about = {
+            "format": FORMAT,
+            "identity": self.identities[0],
+            "outer_step": state.outer_step,
+            "optimiser_steps": state.optimiser.steps,
+            "seconds": state.seconds,
+            "curve": state.curve,
+            "legs": self.legs(state),
+        }
+        text = save(tensors, {"about": json.dumps({**about, "sha256": _digest(tensors, about)})})
+        with replacing(self.path) as part:
+            part.write_bytes(text)
+
+    def legs(self, state: TrainingState) -> list[dict[str, Any]]:
+        """Return where a training was computed: the legs before this process, and its own."""
+        done = sum(leg["outer_steps"] for leg in state.legs)
+        if state.outer_step == done:
+            return state.legs
+        seconds = sum(leg["seconds"] for leg in state.legs)
+        own = {**self.place, "outer_steps": state.outer_step - done, "seconds": round(state.seconds - seconds, 1)}
+        return [*state.legs, own]
+
+    def discard(self) -> None:
+        """Remove the file."""
+        self.path.unlink(missing_ok=True)
+
+
+def unfit(problem: Problem, kept: TrainingState) -> str | None:
+    """Say why a kept state cannot be one of this training; None if it can."""
+    first = start(problem)
+    wide = torch.Size((*first.outer_moments.shape[:2], first.parameters.shape[1]))
+    pairs = (
+        ("parameters", kept.parameters, (first.parameters.shape,)),
+        ("second_moments", kept.optimiser.second_moments, (first.optimiser.second_moments.shape,)),
+        ("outer_moments", kept.outer_moments, (first.outer_moments.shape, wide)),
+    )
+    for name, tensor, shapes in pairs:
+        if tensor.shape not in shapes or tensor.dtype != problem.dtype:
+            return f"{name} has shape {tuple(tensor.shape)} and type {tensor.dtype}"
+        if not torch.isfinite(tensor).all():
+            return f"{name} is not finite"
+    counts = {"outer_step": kept.outer_step, "optimiser_steps": kept.optimiser.steps}
+    for name, count in counts.items():
+        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+            return f"{name} is {count!r:.40}"
+    if kept.outer_step > problem.settings.outer_steps:
+        return f"outer_step is {kept.outer_step}, beyond the last one"
+    if not isinstance(kept.curve, list) or not isinstance(kept.seconds, float | int):
+        return "its curve or its seconds are none"
+    return None
+
+
+def _digest(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of all that a state holds, the digest excepted."""
+    sha = hashlib.sha256()
+    for name in sorted(tensors):
+        sha.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}\n".encode())
+        sha.update(tensors[name].numpy().tobytes())
+    sha.update(json.dumps({k: v for k, v in about.items() if k != "sha256"}, sort_keys=True).encode())
+    return sha.hexdigest()

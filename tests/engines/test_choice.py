@@ -1,0 +1,112 @@
+"""The choice of an engine, and the commands that train and evaluate with it."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from firstorder import __main__ as command_line
+from firstorder.engines import choice
+from firstorder.engines.choice import Wish
+from firstorder.engines.graph import schedule
+from firstorder.errors import UserError
+from firstorder.method.inner_loop import Plain
+from firstorder.settings import checks
+from tests import count_kernels
+from tests.conftest import TINY_PARAMS, TRAINING, edit, write_params
+
+
+def test_an_engine_that_does_not_support_what_is_asked_is_refused():
+    settings = count_kernels.workload("W1", "carried")
+    cpu = torch.device("cpu")
+    assert isinstance(choice.choose(Wish(name="plain", device=cpu), settings).engine, Plain)
+    assert choice.choose(Wish(name="graph", device=cpu), settings).name == "graph"
+    low = dataclasses.replace(settings, precision="bfloat16")
+    assert choice.choose(Wish(name="auto", device=cpu), low).name == "lanes"
+    with pytest.raises(UserError, match="use --engine lanes or graph"):
+        choice.choose(Wish(name="plain", device=cpu), low)
+    with pytest.raises(UserError, match="leave it out"):
+        choice.choose(Wish(name="plain", device=cpu, compiled=True), settings)
+    with pytest.raises(UserError, match="it runs on a CPU only; use --engine auto"):
+        choice.choose(Wish(name="native", device=torch.device("cuda")), settings)
+    assert choice.choose(Wish(name="auto", device=torch.device("cuda")), settings).name == "graph"
+
+
+def train(*more: str) -> int:
+    return command_line.main(["train", TRAINING, "--device", "cpu", *more])
+
+
+def curve(root: Path, seed: int) -> list[list[str]]:
+    with (root / f"results/curves/{TRAINING}/seed-{seed}.csv").open(encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def run_file(root: Path, seed: int) -> dict[str, Any]:
+    path = root / f"results/curves/{TRAINING}/seed-{seed}.run.json"
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def test_several_seeds_are_trained_by_one_command(tiny_project, capsys):
+    assert train("--seed", "0", "1", "--engine", "graph") == 0
+    for seed in (0, 1):
+        assert run_file(tiny_project, seed)["engine"] == "graph"
+        assert run_file(tiny_project, seed)["together"] == 2
+        assert run_file(tiny_project, seed)["peak_memory_bytes"] > 2**20
+        assert (tiny_project / f"models/{TRAINING}/seed-{seed}.safetensors").exists()
+    side_by_side = [curve(tiny_project, seed) for seed in (0, 1)]
+    assert train("--seed", "1", "0", "--engine", "plain", "--again") == 0
+    assert [[row[:5] for row in rows] for rows in side_by_side] == [
+        [row[:5] for row in curve(tiny_project, seed)] for seed in (0, 1)
+    ]
+    assert run_file(tiny_project, 1)["engine"] == "plain"
+    assert run_file(tiny_project, 1)["together"] == 1
+
+
+@pytest.mark.parametrize("engine", ["plain", "graph"])
+def test_a_time_limit_saves_the_state_and_says_how_to_resume(tiny_project, capsys, engine, monkeypatch):
+    monkeypatch.setattr(schedule, "LONGEST", 1)
+    command = ["--seed", "0", "1", "--engine", engine]
+    assert train(*command) == 0
+    whole = [curve(tiny_project, seed) for seed in (0, 1)]
+    for seed in (0, 1):
+        (tiny_project / f"results/curves/{TRAINING}/seed-{seed}.csv").unlink()
+    shutil.rmtree(tiny_project / ".work")
+    capsys.readouterr()
+    assert train(*command, "--time-limit", "1e-9") == 3
+    said = capsys.readouterr().err.splitlines()
+    first = f"firstorder: --time-limit: {TRAINING} seed 0 stopped at outer step 1; the same command goes on from there"
+    assert first in said
+    assert not (tiny_project / f"results/curves/{TRAINING}/seed-0.csv").exists()
+    assert train(*command) == 0
+    assert [curve(tiny_project, seed) for seed in (0, 1)] == whole
+    # The states are removed once the results are found complete.
+    assert len(list(tiny_project.glob(".work/*/*"))) == 2
+    assert train(*command) == 0
+    assert not list(tiny_project.glob(".work/*/*"))
+
+
+def test_an_unknown_seed_is_refused_before_any_training(tiny_project, capsys):
+    assert train("--seed", "0", "7") == 2
+    assert "seed 7 is not among params.yaml's seeds [0, 1]" in capsys.readouterr().err
+    assert not (tiny_project / "models").exists()
+
+
+def test_precision_appears_in_resolved_settings_only_if_set(tiny_project, capsys):
+    low = edit(TINY_PARAMS, (("trainings", TRAINING, "precision"), "bfloat16"))
+    before = checks.load(tiny_project / "params.yaml").settings_of_training(TRAINING)
+    write_params(tiny_project, low)
+    after = checks.load(tiny_project / "params.yaml").settings_of_training(TRAINING)
+    assert "precision" not in before["training"]
+    assert after["training"]["precision"] == "bfloat16"
+    assert train("--seed", "0", "--engine", "plain") == 2
+    assert "use --engine lanes or graph" in capsys.readouterr().err
+    assert train("--seed", "0") == 0
+    assert run_file(tiny_project, 0)["engine"] == "lanes"
+    assert command_line.main(["evaluate", f"{TRAINING}/1shot", "--seed", "0", "--device", "cpu"]) == 0

@@ -1,0 +1,170 @@
+"""States of interrupted trainings: they come back exactly, or are set aside and said so."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from firstorder.method import training
+from firstorder.method.training import Problem, Resumable, TrainingState
+from firstorder.records.states import StateFile
+from tests.method.test_training import problem, with_settings
+
+__all__ = ["problem"]  # a fixture
+IDENTITY = ("abc",)
+PLACE = {"device": "a toaster", "engine": "plain"}
+
+
+def begun(problem: Problem, outer_steps: int = 2) -> TrainingState:
+    """Take some outer steps."""
+    state = training.start(problem)
+    for _ in range(outer_steps):
+        training.outer_step(problem, problem.inner, state)
+    state.seconds, state.curve = 1.5, [[2, "meta-test", "inductive", "0.5"]]
+    return state
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> StateFile:
+    return StateFile(tmp_path / ".work/abc/seed-0.safetensors", IDENTITY, PLACE)
+
+
+def rewrite(keeper: StateFile, tensors: dict[str, Any] | None = None, **about: Any) -> None:
+    """Write a state file anew with other tensors and metadata; a metadata value of None takes the key out."""
+    with safe_open(keeper.path, framework="pt") as file:
+        kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        said = json.loads(file.metadata()["about"])
+    kept = {name: tensor for name, tensor in {**kept, **(tensors or {})}.items() if tensor is not None}
+    said = {key: value for key, value in {**said, **about}.items() if value is not None}
+    save_file(kept, keeper.path, {"about": json.dumps(said)})
+
+
+def test_a_state_comes_back_exactly(problem: Problem, keeper: StateFile) -> None:
+    assert keeper.load(problem) is None
+    state = begun(problem)
+    keeper.save(state)
+    loaded = keeper.load(problem)
+    assert loaded is not None
+    assert (loaded.outer_step, loaded.seconds, loaded.curve) == (2, 1.5, state.curve)
+    assert loaded.optimiser.steps == state.optimiser.steps
+    assert torch.equal(loaded.parameters, state.parameters)
+    assert torch.equal(loaded.optimiser.second_moments, state.optimiser.second_moments)
+    assert torch.equal(loaded.outer_moments, state.outer_moments)
+    keeper.discard()
+    assert keeper.load(problem) is None
+
+
+def test_a_state_of_another_training_is_left_unused(problem: Problem, keeper: StateFile) -> None:
+    keeper.save(begun(problem))
+    assert dataclasses.replace(keeper, identities=("another",)).load(problem) is None
+    assert dataclasses.replace(keeper, identities=("another", *IDENTITY)).load(problem) is not None
+    assert keeper.path.exists()
+
+
+def test_every_flipped_bit_is_noticed(problem: Problem, keeper: StateFile, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the metadata and spread over the tensors; a state whose identity was hit is another training's."""
+    keeper.save(begun(problem))
+    whole = keeper.path.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    places = [*range(0, header, 3), *range(header, len(whole), len(whole) // 200)]
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        keeper.path.write_bytes(damaged)
+        assert keeper.load(problem) is None, place
+    assert "not a state to go on from" in capsys.readouterr().err
+
+
+WRONG: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("a missing tensor", {"outer_moments": None}, {}),
+    ("parameters has shape (1, 3)", {"parameters": torch.zeros(1, 3)}, {}),
+    ("type torch.float64", {"parameters": torch.zeros(1, 112261, dtype=torch.float64)}, {}),
+    ("second_moments has shape (2, 3)", {"second_moments": torch.zeros(2, 3)}, {}),
+    ("outer_step is 5, beyond the last one", {}, {"outer_step": 5}),
+    ("outer_step is -1", {}, {"outer_step": -1}),
+    ("outer_step is 'two'", {}, {"outer_step": "two"}),
+    ("optimiser_steps is 1.5", {}, {"optimiser_steps": 1.5}),
+    ("its curve or its seconds are none", {}, {"curve": 3}),
+]
+
+
+@pytest.mark.parametrize(("why", "tensors", "about"), WRONG)
+def test_a_state_that_cannot_be_is_set_aside(
+    problem: Problem,
+    keeper: StateFile,
+    capsys: pytest.CaptureFixture[str],
+    why: str,
+    tensors: dict[str, Any],
+    about: dict[str, Any],
+) -> None:
+    """As a state of format 1, which no digest protects."""
+    keeper.save(begun(problem))
+    rewrite(keeper, tensors, format=None, sha256=None, **about)
+    assert keeper.load(problem) is None
+    assert not keeper.path.exists()
+    aside = keeper.path.with_name("seed-0.damaged.safetensors")
+    assert aside.exists()
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"it is now {aside.name}" in said
+    if "missing" not in why and "float64" not in why:
+        assert why in said
+
+
+def test_a_state_that_is_not_finite_is_set_aside(problem: Problem, keeper: StateFile) -> None:
+    state = begun(problem)
+    state.parameters = state.parameters.clone()
+    state.parameters[0, 7] = float("nan")
+    keeper.save(state)
+    assert keeper.load(problem) is None
+
+
+def test_a_sound_state_of_format_1_goes_on(problem: Problem, keeper: StateFile) -> None:
+    keeper.save(begun(problem))
+    rewrite(keeper, format=None, sha256=None, legs=None)
+    loaded = keeper.load(problem)
+    assert loaded is not None
+    assert loaded.legs == [{"outer_steps": 2, "seconds": 1.5}]
+
+
+def test_one_of_format_and_digest_alone_is_a_damaged_state(problem: Problem, keeper: StateFile) -> None:
+    for missing in ("format", "sha256"):
+        keeper.save(begun(problem))
+        rewrite(keeper, **{missing: None})
+        assert keeper.load(problem) is None
+
+
+def test_it_is_told_where_each_step_was_computed(problem: Problem, keeper: StateFile) -> None:
+    """Two outer steps on one machine, the other two on another: two legs, whose steps and seconds add up."""
+    keeper.save(begun(problem))
+    elsewhere = dataclasses.replace(keeper, place={"device": "a kettle", "engine": "plain"})
+    ended = training.train(Resumable(problem, elsewhere))
+    legs = elsewhere.legs(ended)
+    assert [(leg["device"], leg["outer_steps"]) for leg in legs] == [("a toaster", 2), ("a kettle", 2)]
+    assert sum(leg["seconds"] for leg in legs) == pytest.approx(ended.seconds, abs=0.1)
+
+
+def test_the_last_state_stays_so_that_failing_to_write_results_loses_nothing(
+    problem: Problem, keeper: StateFile
+) -> None:
+    ended = training.train(Resumable(problem, keeper))
+    kept = keeper.load(problem)
+    assert kept is not None
+    assert kept.outer_step == problem.settings.outer_steps
+    assert torch.equal(kept.parameters, ended.parameters)
+    again = training.train(Resumable(problem, keeper))
+    assert torch.equal(again.parameters, ended.parameters)
+    assert again.curve == ended.curve
+
+
+def test_images_of_another_size_are_refused(problem: Problem) -> None:
+    """An engine reads as many pixels as its network has, wherever they lie."""
+    with pytest.raises(training.UserError, match="images are 1 x 28 x 28, network mini_imagenet takes 3 x 84 x 84"):
+        with_settings(problem, network="mini_imagenet")
