@@ -1,4 +1,4 @@
-"""A whole project in miniature: made-up images that a network can tell apart, and settings that train in a second."""
+"""A tiny project: synthetic images that a network can classify, and settings that train in a second."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ TINY_PARAMS: dict[str, Any] = {
 
 
 def tiny_pack(classes: int = 24, images: int = 20) -> packs.Pack:
-    """Give every class a random black-and-white pattern, and every image of it 5 % other pixels."""
+    """Give every class a random black-and-white pattern, and invert 5 % of the pixels in each of its images."""
     generator = np.random.default_rng(11)
     patterns = generator.random((classes, 1, 1, 28, 28)) < 0.5
     noise = generator.random((classes, images, 1, 28, 28)) < 0.05
@@ -63,7 +63,7 @@ def tiny_pack(classes: int = 24, images: int = 20) -> packs.Pack:
 
 
 def edit(values: dict[str, Any], *edits: tuple[tuple[Any, ...], Any]) -> dict[str, Any]:
-    """Return a copy of `values` with the value at each path of keys replaced, or taken out if it is ABSENT."""
+    """Return a copy of `values` with the value at each path of keys replaced, or removed if it is ABSENT."""
     copied = copy.deepcopy(values)
     for path, value in edits:
         entry = copied
@@ -84,13 +84,13 @@ def write_params(root: Path, values: dict[str, Any]) -> Path:
 
 
 def files_below(root: Path) -> dict[str, bytes]:
-    """Map every file below `root`, hidden ones too, to its content."""
+    """Map every file below `root`, including hidden ones, to its content."""
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="session", autouse=True)
 def float32_on_a_gpu_too() -> None:
-    """Keep cuDNN from rounding to TF32, as the command line does: the plain path is the oracle of the others."""
+    """Keep cuDNN from rounding to TF32, as the command line does, because all engines are compared with float32."""
     torch.backends.cudnn.allow_tf32 = False
 
 
@@ -106,7 +106,7 @@ def tiny_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def computed_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a project trained and evaluated for seed 0, to be read and copied only."""
+    """Return the folder of a project trained and evaluated for seed 0; tests may only read and copy it."""
     root = tmp_path_factory.mktemp("computed") / "project"
     packs.write_pack(root / "data/omniglot.npz", tiny_pack())
     params = str(write_params(root, TINY_PARAMS))
@@ -126,7 +126,7 @@ def computed_project(computed_once: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.fixture(scope="session")
 def quick_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Give a folder for PATH whose `python` runs `-m firstorder` without importing anything anew."""
+    """Give a folder for PATH whose `python` runs `-m firstorder` in a process that has everything imported."""
     folder = tmp_path_factory.mktemp("quick") / "bin"
     server = quick_python.install(folder)
     yield folder

@@ -78,8 +78,8 @@ def sweep_project(root: Path, **changes: Any) -> Project:
     return make_project(root, {**copy.deepcopy(VALUES), **changes})
 
 
-def store_ends(root: Path, project: Project, accuracies: dict[str, float], seed: int = 0) -> None:
-    """Write for each training a curve that ends at an accuracy, standard error 0.01."""
+def store_final(root: Path, project: Project, accuracies: dict[str, float], seed: int = 0) -> None:
+    """Write a curve for each training, with one point at the end: its accuracy, standard error 0.01."""
     for training, accuracy in accuracies.items():
         store_curve(root, seed, {project.trainings[training].outer_steps: accuracy}, training, project)
 

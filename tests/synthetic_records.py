@@ -1,4 +1,4 @@
-"""Small made-up projects and records for the tests of the report; nothing in them was measured."""
+"""Small made-up projects and records for tests; nothing in them was measured."""
 
 from __future__ import annotations
 
@@ -109,16 +109,16 @@ def make_project(root: Path, values: dict[str, Any] | None = None) -> Project:
 
 
 def make_record(project: Project, evaluation: str, mode: Mode, seed: int, histogram: Sequence[int]) -> CellRecord:
-    """Return a record of `project` as its settings are now, with this histogram of right answers."""
-    name = project.evaluations[evaluation]
-    training = project.trainings[name.training]
-    # Through JSON, as a record comes from disk: tuples have become lists.
+    """Return a record of `project` with its present settings and this histogram of right answers."""
+    evaluated = project.evaluations[evaluation]
+    training = project.trainings[evaluated.training]
+    # A record read from disk went through JSON, which turns tuples into lists.
     resolved = json.loads(json.dumps(project.settings_of_evaluation(evaluation)))
     return CellRecord(
         algorithm=training.algorithm,
         dataset=training.dataset,
         way=training.way,
-        shot=name.shot,
+        shot=evaluated.shot,
         mode=mode,
         seed=seed,
         settings=resolved,
@@ -134,7 +134,7 @@ def make_record(project: Project, evaluation: str, mode: Mode, seed: int, histog
 
 
 def store_record(root: Path, project: Project, evaluation: str, mode: Mode, correct: dict[int, Sequence[int]]) -> None:
-    """Write a record for each seed of `correct`, a mapping of seed to histogram."""
+    """Write a record for each seed of `correct`, which maps seeds to histograms."""
     run = {"commit": "0123456789abcdef", "device": "a made-up device", "machine": "a made-up machine", "seconds": 12.0}
     for seed, histogram in correct.items():
         write_record(root, make_record(project, evaluation, mode, seed, histogram), run)
@@ -148,9 +148,9 @@ def of_params(values: dict[str, Any] | None = None) -> Project:
 def store_curve(
     root: Path, seed: int, accuracies: dict[int, float], training: str = TRAINING, project: Project | None = None
 ) -> None:
-    """Write a learning curve of one pool and mode: accuracy by outer step, standard error 0.01.
+    """Write a learning curve for meta-test, inductive: accuracy by outer step, standard error 0.01.
 
-    It is that of `project`, by default that of PARAMS.
+    Its settings are those of `project`, by default those of PARAMS.
     """
     rows = [(step, "meta-test", "inductive", 5, 50, accuracy, 0.01) for step, accuracy in accuracies.items()]
     path = root / CURVE.format(training=training, seed=seed)

@@ -1,4 +1,4 @@
-"""Files are whole or not there."""
+"""Files are complete or do not exist."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from firstorder.files import parse_json, replacing
 
 
-def test_what_was_written_takes_the_place_of_the_old_file(tmp_path: Path) -> None:
+def test_the_written_file_replaces_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_text("old")
     with replacing(path) as part:
@@ -20,14 +20,14 @@ def test_what_was_written_takes_the_place_of_the_old_file(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_missing_folders_are_made(tmp_path: Path) -> None:
+def test_missing_folders_are_created(tmp_path: Path) -> None:
     with replacing(tmp_path / "a/b/c.txt") as part:
         part.write_text("here")
     assert (tmp_path / "a/b/c.txt").read_text() == "here"
 
 
 def test_the_scratch_file_is_hidden_beside_it_and_keeps_the_suffix(tmp_path: Path) -> None:
-    """Beside it, so that taking its place is one step on every disk; NumPy and Matplotlib go by the suffix."""
+    """Beside it, because replacing is atomic only on one disk. NumPy and Matplotlib need the suffix."""
     with replacing(tmp_path / "figure.png") as part:
         assert part.parent == tmp_path
         assert part.name.startswith(".")
@@ -44,14 +44,14 @@ def test_two_writers_of_one_file_have_scratch_files_of_their_own(tmp_path: Path)
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_others_may_read_it(tmp_path: Path) -> None:
+def test_other_users_can_read_it(tmp_path: Path) -> None:
     with replacing(tmp_path / "table.csv") as part:
         part.write_text("x")
     assert stat.S_IMODE((tmp_path / "table.csv").stat().st_mode) == 0o644
 
 
 @pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt()])
-def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
+def test_a_body_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
     path = tmp_path / "table.csv"
     path.write_text("old")
 
@@ -66,7 +66,7 @@ def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path,
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_block_that_removed_its_scratch_file_still_tells_its_own_error(tmp_path: Path) -> None:
+def test_a_body_that_removes_its_scratch_file_still_raises_its_own_error(tmp_path: Path) -> None:
     def write() -> None:
         with replacing(tmp_path / "table.csv") as part:
             part.unlink()

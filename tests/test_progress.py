@@ -1,4 +1,4 @@
-"""Long work shows itself: what a log holds, line by line, and that a terminal gets its bar."""
+"""Progress: the lines in a log, and the bar in a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from firstorder import progress
 
 
 class Clock:
-    """A clock that stands still until it is told."""
+    """A clock that advances only when the test sets it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -20,7 +20,7 @@ class Clock:
 
 
 class Terminal(io.StringIO):
-    """A standard error that says it is a terminal."""
+    """A standard error that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -31,7 +31,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def test_a_line_tells_how_far_how_fast_how_long_still_and_the_note(
+def test_a_line_gives_what_is_done_the_rate_the_time_left_and_the_status(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """5,000 of 20,000 in 100 s: 50 a second, so 15,000 more take 300 s."""
@@ -42,7 +42,7 @@ def test_a_line_tells_how_far_how_fast_how_long_still_and_the_note(
     assert lines == ["reptile seed 0: 5,000/20,000 outer steps (25 %), 50.0 outer steps/s, 0:05:00 left, 97.5 %"]
 
 
-def test_what_was_done_before_counts_as_done_but_not_as_fast(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_work_done_before_counts_as_done_but_not_in_the_rate(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     """Resumed at 8,000 of 10,000; 1,000 more in 50 s are 20 a second, so the last 1,000 take 50 s."""
     with progress.shown("reptile seed 0", 10_000, "outer steps", 8000) as bar:
         clock.now += 50
@@ -60,7 +60,7 @@ def test_lines_come_every_fifteen_seconds_and_one_at_the_end(clock: Clock, capsy
     assert done == [15, 30, 45, 60, 60]
 
 
-def test_the_last_note_stays_until_the_next(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_last_status_stays_until_the_next(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with progress.shown("evaluate", 3, "tasks") as bar:
         bar.advance(1, "50 %")
         bar.advance(1)
@@ -69,7 +69,7 @@ def test_the_last_note_stays_until_the_next(clock: Clock, capsys: pytest.Capture
     assert all(line.endswith("left, 50 %") for line in capsys.readouterr().err.splitlines())
 
 
-def test_a_long_rest_is_told_in_hours(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_long_time_left_is_given_in_hours(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     """One of 101 in 90 s: 100 more take 9,000 s."""
     with progress.shown("train", 101, "outer steps") as bar:
         clock.now += 90
@@ -93,12 +93,12 @@ def test_work_that_fails_prints_no_last_line(clock: Clock, capsys: pytest.Captur
 def test_silent_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     with progress.silent("train", 10, "outer steps", 2) as bar:
         bar.advance()
-        bar.advance(7, "note")
+        bar.advance(7, "status")
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_terminal_gets_a_bar_with_the_same_facts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The screen's control characters taken out, the last state of the bar names work, count, unit and note."""
+    """Without control characters, the last state of the bar has the work, count, unit, rate and status."""
     for name in ("NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -117,7 +117,7 @@ def test_a_terminal_gets_a_bar_with_the_same_facts(monkeypatch: pytest.MonkeyPat
 
 
 def test_names_with_brackets_reach_the_terminal_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library of the bar takes [/word] for markup; names and notes are no markup."""
+    """The library of the bar interprets [/word] as markup, which names and status must not be."""
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "200")
     terminal = Terminal()

@@ -1,9 +1,10 @@
-"""Seal results recorded before `.run.json` files carried a SHA-256, so that `firstorder verify` can check them.
+"""Seal results recorded before run files contained a SHA-256, so that `firstorder verify` can check them.
 
 Usage: python tools/seal_results.py FOLDER...
 
-Below each FOLDER, every `.run.json` without a seal gets the SHA-256 of the record or curve beside it and a digest of
-itself, but only where Git has both and neither was changed since: then Git vouches that they are what was recorded.
+Below each FOLDER, every run file (`.run.json`) without a seal gets the SHA-256 of the record or curve beside it and a
+digest of itself. This is done only if both files are committed and unchanged, because then Git shows that they are what
+was recorded.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from firstorder.records.cells import read_run, sealed, write_run
 
 
 def unchanged(path: Path) -> bool:
-    """Say whether Git has `path`, just as it is."""
+    """Say whether `path` is committed and unchanged."""
     git = ["git", "-C", str(path.parent)]
     known = subprocess.run([*git, "ls-files", "--error-unmatch", path.name], capture_output=True, check=False)
     same = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", path.name], capture_output=True, check=False)
@@ -24,17 +25,19 @@ def unchanged(path: Path) -> bool:
 
 
 def seal(folder: Path) -> None:
-    """Seal what is not, and print what was left and why."""
-    for note in sorted((folder / "results").rglob("*.run.json")):
-        start = note.name.removesuffix(".run.json")
-        made = next((path for suffix in (".csv", ".json") if (path := note.with_name(start + suffix)).exists()), None)
+    """Seal the unsealed results below `folder`; print what was sealed, and what was not and why."""
+    for run_file in sorted((folder / "results").rglob("*.run.json")):
+        start = run_file.name.removesuffix(".run.json")
+        made = next(
+            (path for suffix in (".csv", ".json") if (path := run_file.with_name(start + suffix)).exists()), None
+        )
         if made is None or "sha256" in (run := read_run(made)):
             continue
-        if unchanged(note) and unchanged(made):
+        if unchanged(run_file) and unchanged(made):
             write_run(made, sealed(run, made.read_bytes()))
-            print(f"sealed: {note}")
+            print(f"sealed: {run_file}")
         else:
-            print(f"left: {note}; Git does not have it and {made.name} as they are; commit them first")
+            print(f"left: {run_file}; Git does not have it and {made.name} as they are; commit them first")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: everything the package writes goes through `replacing`."""
+"""Atomic writing: a file is complete or it does not exist. Everything the package writes goes through `replacing`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a scratch path beside `path`; it takes the place of `path` if the block ends well, else it goes."""
+    """Give a scratch path beside `path`. It replaces `path` if the `with` body succeeds, and is removed if it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)

@@ -1,7 +1,7 @@
-"""Long work shows itself: a bar in a terminal, a plain line every so often in a log.
+"""Progress of long work: a bar in a terminal, or a line every 15 seconds in a log.
 
-Modules never print. They take a `Track`, open a bar with it and advance the bar; `silent` is the default
-everywhere and `shown` is what the command line passes.
+Modules never print. They take a `Track`, open a bar with it and advance the bar. The default is `silent`; the command
+line passes `shown`.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ SECONDS_BETWEEN_LINES = 15.0
 
 
 class Bar(Protocol):
-    """One piece of work under way."""
+    """The progress of one piece of work."""
 
-    def advance(self, units: int = 1, note: str = "") -> None:
-        """Count `units` more as done; `note` (say, the current accuracy) stays shown until the next one."""
+    def advance(self, units: int = 1, status: str = "") -> None:
+        """Count `units` more as done. `status`, such as the current accuracy, is shown until the next one."""
 
 
 class Track(Protocol):
-    """Open a bar for `total` units of work of which `done` are done already."""
+    """Opens a bar for `total` units of work, of which `done` are already done."""
 
     def __call__(self, what: str, total: int, unit: str, done: int = 0) -> AbstractContextManager[Bar]:
         """Return a context manager that gives the bar."""
 
 
 class _Silent:
-    def advance(self, units: int = 1, note: str = "") -> None:
+    def advance(self, units: int = 1, status: str = "") -> None:
         pass
 
 
@@ -41,17 +41,17 @@ def silent(what: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
 
 
 class _Lines:
-    """Plain lines for a log: what, how far, how fast, how long still, and the last note."""
+    """Lines for a log: what, how much is done, how fast, the time left, and the last status."""
 
     def __init__(self, what: str, total: int, unit: str, done: int) -> None:
         self.what, self.total, self.unit = what, total, unit
         self.done = self.first = done
-        self.note = ""
+        self.status = ""
         self.start = self.printed = time.monotonic()
 
-    def advance(self, units: int = 1, note: str = "") -> None:
+    def advance(self, units: int = 1, status: str = "") -> None:
         self.done += units
-        self.note = note or self.note
+        self.status = status or self.status
         now = time.monotonic()
         if now - self.printed >= SECONDS_BETWEEN_LINES:
             self.printed = now
@@ -61,11 +61,11 @@ class _Lines:
         seconds = max(now - self.start, 1e-9)
         rate = (self.done - self.first) / seconds
         left = _clock((self.total - self.done) / rate) if rate > 0 else "?"
-        note = f", {self.note}" if self.note else ""
+        status = f", {self.status}" if self.status else ""
         share = 100 * self.done / max(self.total, 1)
         print(
             f"{self.what}: {self.done:,}/{self.total:,} {self.unit} ({share:.0f} %), {rate:,.1f} {self.unit}/s, "
-            f"{left} left{note}",
+            f"{left} left{status}",
             file=sys.stderr,
             flush=True,
         )
@@ -83,13 +83,13 @@ class _Rich:
             TextColumn("{task.completed:,.0f}/{task.total:,.0f} {task.fields[unit]}, {task.fields[rate]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
+            TextColumn("{task.fields[status]}", markup=False),
             console=Console(stderr=True),
         )
-        self.task = self.progress.add_task(what, total=total, completed=done, unit=unit, rate="", note="")
+        self.task = self.progress.add_task(what, total=total, completed=done, unit=unit, rate="", status="")
 
-    def advance(self, units: int = 1, note: str = "") -> None:
-        fields: dict[str, Any] = {"note": note} if note else {}
+    def advance(self, units: int = 1, status: str = "") -> None:
+        fields: dict[str, Any] = {"status": status} if status else {}
         self.progress.update(self.task, advance=units, **fields)
         done = self.progress.tasks[0].completed - self.first
         seconds = max(time.monotonic() - self.start, 1e-9)
@@ -98,7 +98,7 @@ class _Rich:
 
 @contextmanager
 def shown(what: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
-    """Show a bar on a terminal's standard error, or else a line every 15 seconds and one at the end."""
+    """Show a bar if standard error is a terminal, else a line every 15 seconds and one at the end."""
     if sys.stderr.isatty():
         bar = _Rich(what, total, unit, done)
         with bar.progress:

@@ -1,4 +1,4 @@
-"""The benchmark: its turns by a fake clock, what it times, what it writes. No test looks at how long anything took."""
+"""The benchmark: rounds with a fake clock, what it times, what it writes. No test depends on a real duration."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import torch
 from firstorder.__main__ import main
 from firstorder.bench import benchmark, contenders, jax_reference, machine, processes, timing, workloads
 from firstorder.bench.processes import Job
+from firstorder.bench.timing import Timing
 from firstorder.bench.workloads import Workload
 from firstorder.engines.native import engine as native
 from firstorder.errors import UserError
@@ -27,11 +28,11 @@ CPU = torch.device("cpu")
 
 
 def tiny(name: str = "W1", **changes: Any) -> Workload:
-    """Return a workload with two tasks of one inner step, or an evaluation of two, on a small pool."""
+    """Return a workload with two tasks of one inner step, or an evaluation of two inner steps, on a small pool."""
     workload = workloads.all_workloads(PROJECT)[name]
     settings = replace(workload.settings, meta_batch_size=2, inner_steps=1, **changes)
     evaluation = workload.evaluation and replace(workload.evaluation, inner_steps=2)
-    return replace(workload, settings=settings, evaluation=evaluation, pool=(6, 16))
+    return replace(workload, settings=settings, evaluation=evaluation, pool=workloads.PoolSize(6, 16))
 
 
 def job(workload: Workload, engine: str) -> Job:
@@ -39,7 +40,7 @@ def job(workload: Workload, engine: str) -> Job:
 
 
 class InThisProcess:
-    """Stands in for a Worker: answers at once, without a process."""
+    """Replaces Worker: answers at once, without a process."""
 
     first_step_seconds = 0.25
 
@@ -59,7 +60,7 @@ class InThisProcess:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep all in this process, at one thread, with the smallest matrix products."""
+    """Run everything in this process with one thread and tiny matrix products."""
 
     @contextmanager
     def crew(jobs: Sequence[Job]) -> Iterator[list[InThisProcess]]:
@@ -73,37 +74,37 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
 
 
-def test_a_turn_ends_after_the_step_that_reaches_the_time() -> None:
-    """A step takes 3 seconds of the fake clock: 4 steps fill 10 seconds, 2 blocks of 2 steps fill 7."""
+def test_a_measurement_ends_after_the_step_that_reaches_the_time() -> None:
+    """A step takes 3 seconds of the fake clock: 4 steps fill 10 seconds, and two times 2 steps fill 7."""
     now = 0.0
 
     def step() -> None:
         nonlocal now
         now += 3
 
-    assert timing.timed(step, 10, clock=lambda: now) == (4, 12)
-    assert timing.timed(step, 7, block=2, clock=lambda: now) == (4, 12)
+    assert timing.timed(step, 10, clock=lambda: now) == Timing(4, 12)
+    assert timing.timed(step, 7, steps_per_wait=2, clock=lambda: now) == Timing(4, 12)
 
 
 def test_waiting_is_part_of_the_time() -> None:
-    """A device that is told and done later: its second is spent in `wait`, which every block ends with."""
+    """An asynchronous device takes its second in `wait`, which is called after every five steps."""
     now = 0.0
 
     def wait() -> None:
         nonlocal now
         now += 1
 
-    assert timing.timed(timing.nothing, 2, wait, block=5, clock=lambda: now) == (10, 2)
+    assert timing.timed(timing.nothing, 2, wait, steps_per_wait=5, clock=lambda: now) == Timing(10, 2)
 
 
-def test_contenders_take_turns() -> None:
+def test_contenders_alternate() -> None:
     order: list[str] = []
 
-    def turn(name: str) -> float:
+    def measure(name: str) -> float:
         order.append(name)
         return float(len(order))
 
-    results = timing.interleaved({name: lambda name=name: turn(name) for name in "ABC"}, rounds=2)
+    results = timing.interleaved({name: lambda name=name: measure(name) for name in "ABC"}, rounds=2)
     assert order == ["A", "B", "C", "A", "B", "C"]
     assert results == {"A": [1, 4], "B": [2, 5], "C": [3, 6]}
 
@@ -122,8 +123,8 @@ def test_every_kind_of_workload_runs_with_the_plain_engine(name: str) -> None:
         part()
 
 
-def test_recorded_outer_steps_run_beyond_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a CPU nothing is recorded, and the same steps are taken; blocks of two steps are drawn as they are used up."""
+def test_captured_outer_steps_continue_with_a_new_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU nothing is captured, but the same steps are taken; schedules of two steps are drawn as needed."""
     from firstorder.engines.graph import schedule
 
     monkeypatch.setattr(schedule, "LONGEST", 2)
@@ -137,7 +138,7 @@ def test_recorded_outer_steps_run_beyond_a_block(monkeypatch: pytest.MonkeyPatch
     ("name", "engine", "why"),
     [("W5 omniglot", "graph", "outer steps"), ("W3", "jax", "Omniglot"), ("W4 maml", "jax", "Omniglot")],
 )
-def test_an_engine_that_does_not_do_a_workload_says_why(name: str, engine: str, why: str) -> None:
+def test_an_engine_that_does_not_support_a_workload_says_why(name: str, engine: str, why: str) -> None:
     with pytest.raises(contenders.UnsuitedError, match=why):
         contenders.make_case(tiny(name), engine, CPU)
 
@@ -154,7 +155,7 @@ def test_an_engine_without_the_network_is_left_out(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_process_takes_its_first_step_and_answers() -> None:
-    """Two real processes: one measures, the other has an engine that does not do the workload."""
+    """Start two real processes; the engine of the second does not support the workload."""
     jobs = [job(tiny("W5 omniglot"), "plain"), job(tiny("W5 omniglot"), "graph")]
     with processes.crew(jobs) as (plain, graph):
         assert plain.absent is None
@@ -162,7 +163,7 @@ def test_a_process_takes_its_first_step_and_answers() -> None:
         assert "outer steps" in str(graph.absent)
 
 
-def test_a_process_that_dies_is_an_error_of_one_line() -> None:
+def test_a_process_that_dies_is_reported() -> None:
     with processes.crew([job(tiny(), "plain")]) as (worker,):
         worker.process.kill()
         with pytest.raises(UserError, match=r"Reptile.* with plain: its process ended with exit code -9"):
@@ -183,12 +184,12 @@ def test_results_have_the_schema_of_the_stored_example(quick: None, tmp_path: Pa
     result = benchmark.run(replace(plan, workloads={"W1": workload}))
     assert keys(result) == keys(EXAMPLE)
     assert keys(result["workloads"]["W1"]) == keys(EXAMPLE["workloads"]["W1"])
-    ways = result["workloads"]["W1"]["engines"]["plain"]
-    assert {way: (entry["processes"], entry["threads"]) for way, entry in ways.items()} == {
+    layouts = result["workloads"]["W1"]["engines"]["plain"]
+    assert {name: (entry["processes"], entry["threads"]) for name, entry in layouts.items()} == {
         "one process": (1, 2),
         "side by side": (2, 1),
     }
-    assert keys(ways["side by side"]) == keys(EXAMPLE["workloads"]["W1"]["engines"]["plain"]["side by side"])
+    assert keys(layouts["side by side"]) == keys(EXAMPLE["workloads"]["W1"]["engines"]["plain"]["side by side"])
     assert result["workloads"]["W1"]["left_out"] == {"jax": "is written for Reptile on Omniglot only"}
     assert [point["count"] for point in result["scaling"]["engines"]["plain"]] == [1, 2, 1, 2]
     path = benchmark.write(tmp_path, result)
@@ -198,14 +199,14 @@ def test_results_have_the_schema_of_the_stored_example(quick: None, tmp_path: Pa
 
 
 def test_fractions_and_floors_by_hand() -> None:
-    """100 kernels of 2 microseconds; half of 40 GFLOP/s; a gigabyte in a second moves W1's bytes in as many ns."""
+    """100 kernels of 2 microseconds; 20 of 40 GFLOP/s; at 1 GB/s the bytes of W1 take as many nanoseconds."""
     workload = workloads.all_workloads(PROJECT)["W1"]
     result = {"engines": {"lanes": {"one process": {"median": 20e9 / workload.operations, "kernels": 100, "units": 1}}}}
     limit = {"gflop_per_second": 40.0, "launch_seconds": 2e-6, "copy_gigabytes_per_second": 1.0}
-    benchmark._judge(workload, result, limit)
+    benchmark._compare_with_limit(workload, result, limit)
     entry = result["engines"]["lanes"]["one process"]
     assert (entry["gflop_per_second"], entry["fraction_of_limit"], entry["launch_floor_seconds"]) == (20, 0.5, 2e-4)
-    parameters = 112_965  # 113,221 of the paper less 4 * 64 biases that normalisation cancels
+    parameters = 112_965  # the paper's 113,221 minus 4 * 64 biases that normalisation cancels
     moved = benchmark.flops.bytes_of_outer_step(workload.settings, parameters)
     assert entry["bandwidth_floor_seconds"] == pytest.approx(moved / 1e9, rel=0.005)
 
@@ -216,7 +217,7 @@ def test_the_better_of_two_measurements_of_the_machine() -> None:
     assert benchmark._better(first, second) == {"arithmetic": {"1": {"512": 12.0}}, "launch_seconds": 2e-6}
 
 
-def test_workloads_are_chosen_by_name_or_by_the_first_part_of_it() -> None:
+def test_workloads_are_selected_by_name_or_its_first_word() -> None:
     assert [*workloads.chosen(PROJECT, ["W4", "W1"], "cpu")] == ["W4 maml", "W4 fomaml", "W1"]
     assert "W1 per lane" not in workloads.chosen(PROJECT, [], "cpu")
     assert "W1 per lane" in workloads.chosen(PROJECT, [], "cuda")
@@ -236,25 +237,25 @@ def test_unknown_names_are_refused(arguments: list[str], words: str, capsys: pyt
 
 
 def test_jax_takes_the_same_outer_step() -> None:
-    """Where JAX is installed: one outer step from the same parameters on the same tasks, to rounding."""
+    """Take one outer step from the same parameters on the same tasks, if JAX is installed: equal up to rounding."""
     pytest.importorskip("jax")
     from firstorder.method import training
     from firstorder.method.tasks import draw_tasks
 
     workload = workloads.all_workloads(PROJECT)["W1"]
     settings = replace(workload.settings, inner_steps=2)
-    pool = contenders.noise(replace(workload, pool=(6, 16)), CPU)
+    pool = contenders.noise(replace(workload, pool=workloads.PoolSize(6, 16)), CPU)
     problem = training.Problem("jax", settings, 0, {"meta-train": pool})
     shape = training.training_shape(problem)
-    progress = training.start(problem)
-    begun = progress.parameters[0].numpy().copy()
-    training.outer_step(problem, problem.inner, progress)
+    state = training.start(problem)
+    begun = state.parameters[0].numpy().copy()
+    training.outer_step(problem, problem.inner, state)
     tasks = draw_tasks(shape, 0, "training", 0, range(settings.meta_batch_size))
     images = pool.take(tasks.batches)[:, :, :, 0].numpy()
     step = jax_reference.make_outer_step(settings)
     parameters, _ = step(begun, np.zeros_like(begun), np.float32(0), images, tasks.batch_labels)
-    moved = progress.parameters[0].numpy() - begun
-    difference = np.asarray(parameters) - progress.parameters[0].numpy()
+    moved = state.parameters[0].numpy() - begun
+    difference = np.asarray(parameters) - state.parameters[0].numpy()
     assert np.linalg.norm(difference) < 1e-3 * np.linalg.norm(moved)
 
 

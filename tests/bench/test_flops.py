@@ -1,4 +1,4 @@
-"""Operations counted by hand, by another program, and against the published round numbers."""
+"""Operations counted by hand, by torch's counter, and compared with the documented numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROJECT = checks.load(Path(__file__).parents[2] / "params.yaml")
 
 
 def test_one_convolution_and_the_dense_layer_by_hand() -> None:
-    """Omniglot's maps have 14, 7, 4 and 2 places a side; 2 * 2 * 64 features meet 5 classes."""
+    """Omniglot's maps have sides of 14, 7, 4 and 2; the dense layer has 2 * 2 * 64 features and 5 classes."""
     first = 2 * 14 * 14 * 9 * 1 * 64
     others = [2 * side * side * 9 * 64 * 64 for side in (7, 4, 2)]
     counted = flops.operations("omniglot", way=5)
@@ -27,7 +27,7 @@ def test_one_convolution_and_the_dense_layer_by_hand() -> None:
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_torch_counts_the_same_operations(name: str) -> None:
-    """Its counter sees the convolutions and the dense layer of the plain path, forward and back."""
+    """Its counter covers the convolutions and the dense layer of the plain engine, forward and backward."""
     network, side, channels = make_network(name, 5), ARCHITECTURES[name].size, ARCHITECTURES[name].channels
     parameters = network.initial(0)[None].requires_grad_()
     images = torch.zeros(1, 3, channels, side, side)
@@ -57,7 +57,7 @@ def test_workloads_have_the_stated_operations(name: str, gigaflop: float, digits
 
 
 def test_bytes_by_hand() -> None:
-    """FOMAML, one task of one inner step: every map five times, the image twice, SGD's five vectors and three more."""
+    """FOMAML, per task of one inner step: maps five times, images twice, SGD's five vectors and three for the query."""
     settings = workloads.all_workloads(PROJECT)["W4 fomaml"].settings
     maps = 64 * 2 * (14**2 + 7**2 + 4**2 + 2**2)
     images, parameters = 10 + 10, 1000

@@ -1,4 +1,4 @@
-"""Archives: what is fetched, what is refused, and that nothing half-written stays behind."""
+"""Archives: what is fetched, what is refused, and that no partial file remains."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def archive_of(*urls: str, content: bytes = WHOLE) -> Archive:
 
 
 class Server(NamedTuple):
-    """A web server on this machine: what it serves, what was asked, and its address."""
+    """A local web server: what it serves, which paths were requested, and its address."""
 
     files: dict[str, bytes]
     asked: list[str]
@@ -107,7 +107,7 @@ def test_official_archive_is_downloaded_and_verified(server: Server, folder: Pat
     assert names_in(folder) == ["images.zip"]
 
 
-def test_whole_archive_in_place_is_not_fetched_again(server: Server, folder: Path) -> None:
+def test_complete_archive_is_not_fetched_again(server: Server, folder: Path) -> None:
     server.files["/images.zip"] = WHOLE
     archive = archive_of(f"{server.address}/images.zip")
     fetch(archive, folder)
@@ -116,7 +116,7 @@ def test_whole_archive_in_place_is_not_fetched_again(server: Server, folder: Pat
     assert server.asked == ["/images.zip"]
 
 
-def test_damaged_archive_in_place_is_fetched_again(server: Server, folder: Path) -> None:
+def test_damaged_archive_is_fetched_again(server: Server, folder: Path) -> None:
     server.files["/images.zip"] = WHOLE
     folder.mkdir(parents=True)
     (folder / "images.zip").write_bytes(WHOLE[:-30])
@@ -132,7 +132,7 @@ def test_second_address_is_tried_when_the_first_fails(server: Server, folder: Pa
 
 
 def test_bytes_are_shown_as_they_arrive(server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(archives, "CHUNK_BYTES", 100)
     server.files["/images.zip"] = WHOLE
     opened: list[tuple[str, int, str]] = []
     steps: list[int] = []
@@ -152,7 +152,7 @@ def test_bytes_are_shown_as_they_arrive(server: Server, folder: Path, monkeypatc
     assert len(steps) > 1
 
 
-# What the official address may give, and what the message says of it.
+# What the official address serves, and what the message says about it.
 BAD_ANSWERS = {
     "/absent": (None, "HTTP 404"),
     "/short": (WHOLE, f"cut short: {len(WHOLE) // 2} of {len(WHOLE)} bytes"),
@@ -213,7 +213,7 @@ def test_interrupted_download_keeps_the_old_file_and_no_scratch(server: Server, 
     assert (folder / "images.zip").read_bytes() == b"old"
 
 
-def test_full_disk_is_told_before_anything_is_asked(
+def test_full_disk_is_reported_before_any_request(
     server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Usage(NamedTuple):
@@ -226,7 +226,7 @@ def test_full_disk_is_told_before_anything_is_asked(
     assert names_in(folder) == []
 
 
-def test_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "raw").write_text("a file where a folder should be")
     message = message_of(lambda: fetch(archive_of("http://127.0.0.1:1/images.zip"), tmp_path / "raw" / "omniglot"))
     assert "cannot be written" in message
@@ -235,10 +235,10 @@ def test_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["omniglot/images.zip", "images.zip"])
 @pytest.mark.parametrize("form", ["folder", "file", "http"])
-def test_mirror_is_asked_instead_of_the_official_addresses(
+def test_mirror_is_tried_instead_of_the_official_addresses(
     place: str, form: str, server: Server, folder: Path, tmp_path: Path
 ) -> None:
-    """An archive of other bytes is welcome from a mirror, where only the content counts."""
+    """An archive of other bytes is accepted from a mirror, because only the content matters there."""
     mirror = tmp_path / "a mirror"
     (mirror / place).parent.mkdir(parents=True)
     (mirror / place).write_bytes(REZIPPED)
@@ -259,7 +259,7 @@ def test_archive_with_other_bytes_is_refused_from_an_official_address(server: Se
     assert names_in(folder) == []
 
 
-def test_mirror_that_lacks_the_archive_is_told(folder: Path, tmp_path: Path) -> None:
+def test_mirror_that_lacks_the_archive_is_reported(folder: Path, tmp_path: Path) -> None:
     message = message_of(lambda: fetch(archive_of("http://127.0.0.1:1/images.zip"), folder, str(tmp_path)))
     assert f"{tmp_path.as_uri()}/omniglot/images.zip" in message
     assert f"{tmp_path.as_uri()}/images.zip" in message
@@ -268,17 +268,17 @@ def test_mirror_that_lacks_the_archive_is_told(folder: Path, tmp_path: Path) -> 
     assert names_in(folder) == []
 
 
-def test_mirror_folder_that_is_missing_is_told(folder: Path, tmp_path: Path) -> None:
+def test_mirror_folder_that_is_missing_is_reported(folder: Path, tmp_path: Path) -> None:
     missing = str(tmp_path / "missing")
     message = message_of(lambda: fetch(archive_of(), folder, missing))
     assert f"DATA_MIRROR is {missing!r}: no such folder" in message
 
 
-def test_mirror_of_unknown_kind_is_told(folder: Path) -> None:
+def test_mirror_of_unknown_kind_is_reported(folder: Path) -> None:
     assert "expected a folder or an address" in message_of(lambda: fetch(archive_of(), folder, "gopher://mirror"))
 
 
-def test_half_an_archive_in_the_mirror_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_truncated_archive_in_the_mirror_is_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "images.zip").write_bytes(WHOLE[: len(WHOLE) // 2])
     message = message_of(lambda: fetch(archive_of(), folder, str(tmp_path)))
     assert "not a whole zip" in message
@@ -291,14 +291,14 @@ def test_endless_mirror_is_cut_off(folder: Path, tmp_path: Path) -> None:
     assert names_in(folder) == []
 
 
-def test_members_come_sorted_and_only_those_asked_for(tmp_path: Path) -> None:
+def test_only_requested_members_are_given_and_sorted(tmp_path: Path) -> None:
     path = tmp_path / "images.zip"
     path.write_bytes(WHOLE)
     assert list(members(path, ".png")) == [("top/a.png", b"one" * 50), ("top/b.png", b"two" * 50)]
     assert [name for name, _ in members(path)] == ["top/a.png", "top/b.png", "top/notes.txt"]
 
 
-def test_folders_are_no_members(tmp_path: Path) -> None:
+def test_folders_are_not_given_as_members(tmp_path: Path) -> None:
     path = tmp_path / "images.zip"
     path.write_bytes(zipped({"top/": b"", "top/a.png": b"one"}))
     assert [name for name, _ in members(path)] == ["top/a.png"]
@@ -324,10 +324,10 @@ def test_link_is_refused(tmp_path: Path) -> None:
     assert "'top/link.png': it is a link" in message_of(lambda: next(members(path)))
 
 
-def test_name_that_comes_twice_is_refused(tmp_path: Path) -> None:
+def test_name_that_occurs_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "images.zip"
     path.write_bytes(zipped({"top/a.png": b"one", "top/b.png": b"two"}).replace(b"top/b.png", b"top/a.png"))
-    assert "its name comes twice" in message_of(lambda: next(members(path)))
+    assert "its name occurs twice" in message_of(lambda: next(members(path)))
 
 
 def test_member_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
@@ -338,12 +338,12 @@ def test_member_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(tmp_pa
     assert len(list(members(path, largest=100_000))) == 2
 
 
-def test_missing_archive_is_told(tmp_path: Path) -> None:
+def test_missing_archive_is_reported(tmp_path: Path) -> None:
     message = message_of(lambda: next(members(tmp_path / "images.zip")))
     assert f"{tmp_path / 'images.zip'}: no such archive" in message
 
 
-def test_every_cut_is_noticed(tmp_path: Path) -> None:
+def test_every_truncation_is_detected(tmp_path: Path) -> None:
     path = tmp_path / "images.zip"
     for length in range(0, len(WHOLE), 7):
         path.write_bytes(WHOLE[:length])
@@ -353,7 +353,7 @@ def test_every_cut_is_noticed(tmp_path: Path) -> None:
 
 
 def test_flipped_bit_never_changes_what_is_read(tmp_path: Path) -> None:
-    """It gives one UserError, changes nothing (a time stamp), or hides members, which counting them tells."""
+    """A flip gives a UserError, changes nothing (in a time stamp), or hides members, which their number shows."""
     path = tmp_path / "images.zip"
     path.write_bytes(WHOLE)
     whole = set(members(path))

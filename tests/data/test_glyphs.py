@@ -1,4 +1,4 @@
-"""Tests of the embedded data set: what it holds, that it is the same bytes every time, and how it varies."""
+"""The embedded data set: its content, that it always has the same bytes, and how much drawings vary."""
 
 import builtins
 import subprocess
@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from firstorder.data import glyphs, packs
+from firstorder.data import glyphs, packs, thinning
 from firstorder.errors import UserError
 
 SOME = [0x41, 0x3B1, 0x416, 0x5D0, 0x148B]  # Latin A, Greek alpha, Cyrillic Zhe, Hebrew alef, Canadian ci
@@ -53,11 +53,11 @@ def test_pack_has_the_declared_count_and_omniglots_form(pack):
 
 
 def test_pack_is_the_one_that_results_were_measured_on(pack):
-    """If this moves, results on glyphs move: raise NUMERICS_VERSION along with it."""
+    """If this changes, results on glyphs change, so raise NUMERICS_VERSION as well."""
     assert pack.digest() == "8e0c4208ce96fd366d1fb2b96780c4dd191a832eca2bfee47d82fb9d65d94827"
 
 
-def test_paper_is_one_and_prevails_as_in_omniglot(pack):
+def test_paper_is_one_and_covers_most_pixels_as_in_omniglot(pack):
     assert 0.90 < pack.images.mean() < 0.94
 
 
@@ -83,7 +83,7 @@ def test_every_script_has_some_characters(pack):
 
 
 def test_look_alikes_are_one_class(pack):
-    """Greek Alpha and Cyrillic A look as Latin A, small c as large C, and p, q as d, b turned half round."""
+    """Greek Alpha and Cyrillic A look like Latin A, small c like large C, and p, q like d, b rotated by half a turn."""
     assert {"Latin/0041", "Latin/0043", "Latin/0062", "Latin/0064"} <= set(pack.class_names)
     assert not {"Greek/0391", "Cyrillic/0410"} & set(pack.class_names)
     assert not {"Latin/0063", "Latin/0070", "Latin/0071"} & set(pack.class_names)
@@ -109,8 +109,8 @@ def test_drawings_of_a_class_all_differ(pack):
         assert len({drawing.tobytes() for drawing in drawings}) == 20
 
 
-def test_nearest_pixels_solve_a_task_about_as_seldom_as_on_omniglot(pack):
-    """5-way 1-shot by raw pixels: Omniglot 38 %, chance 20 %; were drawings alike it would be near 100 %."""
+def test_nearest_neighbours_in_pixels_are_about_as_accurate_as_on_omniglot(pack):
+    """5-way 1-shot in raw pixels: Omniglot 38 %, chance 20 %. If drawings were too similar, it would be near 100 %."""
     random = np.random.default_rng(0)
     right = 0
     for _ in range(600):
@@ -138,14 +138,14 @@ def test_global_random_state_is_neither_used_nor_changed(some):
     assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
 
 
-def test_pack_survives_writing_and_reading(pack, tmp_path):
+def test_pack_is_read_back_as_written(pack, tmp_path):
     packs.write_pack(tmp_path / "glyphs.npz", pack)
     again, digest = packs.read_pack(tmp_path / "glyphs.npz")
     assert digest == pack.digest()
     assert again.class_names == pack.class_names
 
 
-def test_random_numbers_belong_to_character_and_drawing():
+def test_random_numbers_depend_on_character_and_drawing():
     uniform, normal = glyphs._random(0x3B1, 3, 10)
     same, same_normal = glyphs._random(0x3B1, 3, 10)
     assert uniform == same
@@ -169,7 +169,7 @@ def test_thinning_keeps_parts_and_holes_and_makes_lines():
     picture[0, 9:21, 9:17] = False  # a thick ring
     picture[0, 10:14, 30:34] = True  # a dot
     picture[0, 18:20, 30:32] = True  # a dot of four pixels
-    thinned = glyphs.thin(picture)[0]
+    thinned = thinning.thin(picture)[0]
     assert not (thinned & ~picture[0]).any()
     assert parts(thinned) == 3
     assert thinned[:, 28:].sum() == 2
@@ -177,14 +177,14 @@ def test_thinning_keeps_parts_and_holes_and_makes_lines():
     assert thinned[15, 3:9].sum() == thinned[15, 17:23].sum() == 1
 
 
-def test_thinning_leaves_a_thin_line_but_for_its_ends():
+def test_thinning_shortens_a_thin_line_and_changes_nothing_else():
     line = squares("." * 15, "." + "#" * 13 + ".", "." * 15)
-    left = squares("." * 15, "." * (1 + glyphs.PRUNED) + "#" * (13 - 2 * glyphs.PRUNED) + "." * 4, "." * 15)
-    np.testing.assert_array_equal(glyphs.thin(line), left)
+    left = squares("." * 15, "." * (1 + thinning.PRUNED) + "#" * (13 - 2 * thinning.PRUNED) + "." * 4, "." * 15)
+    np.testing.assert_array_equal(thinning.thin(line), left)
 
 
 def test_differing_counts_line_pixels_that_are_far_and_ignores_quarter_turns():
-    """A horizontal bar, the same upright, and a cross: half the cross is far from the bar, but for its middle."""
+    """A horizontal bar, a vertical bar, and a cross: half of the cross is far from the bar, except its middle."""
     along = np.linspace(-1, 1, 101)
     bar = np.stack([along, 0 * along], axis=1)
     differing = glyphs._differing([bar, bar[:, ::-1], np.concatenate([bar, bar[:, ::-1]])])
@@ -216,7 +216,7 @@ def test_making_the_pack_again_gives_the_same_digest_and_shows_progress(pack):
         def __exit__(self, *error):
             return None
 
-        def advance(self, units=1, note=""):
+        def advance(self, units=1, status=""):
             counted.append(-units)
 
     assert glyphs.make_pack(Counting()).digest() == pack.digest()
@@ -252,7 +252,7 @@ def test_another_count_of_characters_is_a_user_error(monkeypatch):
 
 
 def test_neither_torch_nor_scipy_nor_pyplot_is_imported():
-    """In a fresh interpreter; importing the module alone loads no matplotlib either."""
+    """In a fresh interpreter. Importing the module alone does not import matplotlib either."""
     code = (
         "import sys; from firstorder.data import glyphs; assert 'matplotlib' not in sys.modules; glyphs.draw([65]);"
         "print([name for name in ('torch', 'scipy', 'matplotlib.pyplot') if name in sys.modules])"

@@ -1,4 +1,4 @@
-"""mini-ImageNet: made-up copies in every form and every way they go wrong, and real images where there are any."""
+"""mini-ImageNet: synthetic copies in every form, every kind of error, and real images if they are available."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from firstorder import settings
 from firstorder.__main__ import main
 from firstorder.data import packs
 from firstorder.data.mini_imagenet import CENSUS_COLUMNS, SPLITS, CensusRow, make_pack, read_names
-from firstorder.data.mini_imagenet_sources import CACHES
+from firstorder.data.mini_imagenet_caches import NAMES as CACHES
 from firstorder.data.packs import Pack
 from firstorder.errors import UserError
 from firstorder.method.images import ImagePool
@@ -38,7 +38,7 @@ IMAGES = 3
 
 
 def draw(class_id: str, number: int, side: int = 84) -> Pixels:
-    """Make random pixels [side, side, 3] that depend on the class and the number alone."""
+    """Make random pixels [side, side, 3] that depend only on the class and the number."""
     return np.random.default_rng([int(class_id[1:]), number]).integers(0, 256, (side, side, 3), dtype=np.uint8)
 
 
@@ -54,7 +54,7 @@ def ravis_name(class_id: str, number: int) -> str:
 
 
 def made_up() -> dict[str, bytes]:
-    """Make a whole copy, out of order: path -> content."""
+    """Make a complete, unsorted copy: path -> content."""
     return {
         f"{split}/{class_id}/{ravis_name(class_id, number)}": as_file(draw(class_id, number))
         for class_id, split in reversed(CLASSES.items())
@@ -120,7 +120,7 @@ EXPECTED = np.stack(
 )[[0, 3, 2, 1]]
 
 
-# --- What is right ---
+# --- Accepted ---
 
 
 def test_the_split_is_64_16_and_20_classes() -> None:
@@ -155,8 +155,8 @@ def test_every_form_gives_the_same_pack(write: Callable[[Path], Path], tmp_path:
     assert rows(census, "duplicate") == []
 
 
-def test_parts_of_a_class_in_several_folders_are_put_together(tmp_path: Path) -> None:
-    """Some copies cut every class into folders train/ and val/ of their own; the id alone decides."""
+def test_parts_of_a_class_in_several_folders_are_merged(tmp_path: Path) -> None:
+    """Some copies split every class into folders train/ and val/ of their own; only the id matters."""
     moved = {
         name.replace(name.split("/")[0], "val" if name.endswith("2.png") else "train"): content
         for name, content in made_up().items()
@@ -164,7 +164,7 @@ def test_parts_of_a_class_in_several_folders_are_put_together(tmp_path: Path) ->
     assert pack_of(as_folder(moved, tmp_path))[0].digest() == pack_of(as_zip(made_up(), tmp_path / "a.zip"))[0].digest()
 
 
-def test_hidden_files_and_tables_beside_the_images_are_passed_over(tmp_path: Path) -> None:
+def test_hidden_files_and_tables_beside_the_images_are_skipped(tmp_path: Path) -> None:
     extra = {"README.md": b"x", "train.csv": b"filename,label", "train/.DS_Store": b"x", "__MACOSX/train/._a.jpg": b"x"}
     hidden = {"train/n01532829/.hidden.jpg": b"x", ".git/a.jpg": b"x"}
     pack, _ = pack_of(as_zip({**made_up(), **extra, **hidden}, tmp_path / "copy.zip"))
@@ -172,7 +172,7 @@ def test_hidden_files_and_tables_beside_the_images_are_passed_over(tmp_path: Pat
 
 
 @pytest.mark.parametrize("resize", ["nearest", "bilinear", "bicubic"])
-def test_other_sizes_are_squashed_whole_by_the_method_asked_for(resize: Any, tmp_path: Path) -> None:
+def test_whole_images_of_other_sizes_are_resized_by_the_chosen_method(resize: Any, tmp_path: Path) -> None:
     files = made_up()
     large = np.random.default_rng(3).integers(0, 256, (200, 131, 3), dtype=np.uint8)
     files["val/n01855672/n0185567200000002.png"] = as_file(large)
@@ -184,7 +184,7 @@ def test_other_sizes_are_squashed_whole_by_the_method_asked_for(resize: Any, tmp
 
 
 def test_nearest_takes_the_pixel_under_the_middle_of_each_new_one(tmp_path: Path) -> None:
-    """Worked by hand: of 168 rows, new row i covers 2 i and 2 i + 1 and its middle touches the second."""
+    """Worked by hand: of 168 rows, new row i covers rows 2 i and 2 i + 1, and its centre belongs to the second."""
     ramp = np.arange(168, dtype=np.uint8)
     files = made_up()
     files["test/n01930112/n0193011200000001.png"] = as_file(np.broadcast_to(ramp[:, None, None], (168, 84, 3)).copy())
@@ -193,7 +193,7 @@ def test_nearest_takes_the_pixel_under_the_middle_of_each_new_one(tmp_path: Path
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
-def test_images_of_other_colours_become_rgb(mode: str, tmp_path: Path) -> None:
+def test_images_of_other_colour_modes_become_rgb(mode: str, tmp_path: Path) -> None:
     image = Image.fromarray(draw("n01532829", 1)).convert(mode)
     buffer = io.BytesIO()
     image.save(buffer, "TIFF")
@@ -202,7 +202,7 @@ def test_images_of_other_colours_become_rgb(mode: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(pack.images[1, 0], np.asarray(image.convert("RGB")).transpose(2, 0, 1))
 
 
-def test_short_classes_and_long_ones_are_counted_and_kept(tmp_path: Path) -> None:
+def test_small_and_large_classes_are_counted_and_kept(tmp_path: Path) -> None:
     files = made_up()
     del files["train/n01558993/n0155899300000002.png"]
     pack, census = pack_of(as_folder(files, tmp_path))
@@ -219,7 +219,7 @@ def test_short_classes_and_long_ones_are_counted_and_kept(tmp_path: Path) -> Non
     assert pack.digest() in rows(census, "set")[0][3]
 
 
-def test_images_of_the_same_pixels_are_reported_with_where_they_cross(tmp_path: Path) -> None:
+def test_images_of_equal_pixels_are_reported_with_the_splits_or_classes_they_cross(tmp_path: Path) -> None:
     files = made_up()
     files["train/n01532829/n0153282900000004.png"] = files["train/n01532829/n0153282900000001.png"]
     files["train/n01558993/n0155899300000009.png"] = files["train/n01532829/n0153282900000002.png"]
@@ -233,11 +233,11 @@ def test_images_of_the_same_pixels_are_reported_with_where_they_cross(tmp_path: 
     ]
 
 
-# --- Short classes in draws ---
+# --- Draws from classes of different sizes ---
 
 
-def test_draws_from_short_classes_take_only_images_that_are_there() -> None:
-    """Classes of 7, 4 and 6 images: every task with 4 images a class, and every image in turn."""
+def test_draws_from_small_classes_take_only_existing_images() -> None:
+    """Classes of 7, 4 and 6 images: every task has 4 images per class, and every image is drawn at some time."""
     shape = TaskShape(
         pool_classes=3,
         class_images=(7, 4, 6),
@@ -259,7 +259,7 @@ def test_draws_from_short_classes_take_only_images_that_are_there() -> None:
     assert all(abs(seen[place] - 600 * 4 / 7) < 5 * (600 * 4 / 7 * 3 / 7) ** 0.5 for place in range(7))
 
 
-def test_equal_counts_draw_as_one_number_does() -> None:
+def test_equal_counts_give_the_same_draws_as_one_number() -> None:
     shape = TaskShape(
         pool_classes=9,
         class_images=5,
@@ -277,7 +277,7 @@ def test_equal_counts_draw_as_one_number_does() -> None:
             np.testing.assert_array_equal(one, other)
 
 
-def test_a_task_larger_than_the_shortest_class_is_refused() -> None:
+def test_a_task_larger_than_the_smallest_class_is_refused() -> None:
     with pytest.raises(UserError, match="the pool has 2 classes of 4 images"):
         TaskShape(
             pool_classes=2,
@@ -291,7 +291,7 @@ def test_a_task_larger_than_the_shortest_class_is_refused() -> None:
         )
 
 
-def test_a_pool_with_short_classes_knows_its_classes(tmp_path: Path) -> None:
+def test_a_pool_with_small_classes_knows_their_counts(tmp_path: Path) -> None:
     files = made_up()
     del files["train/n01558993/n0155899300000002.png"]
     pack, _ = pack_of(as_folder(files, tmp_path))
@@ -312,7 +312,7 @@ def write_list(at: Path, names: list[str]) -> Path:
 
 
 def ilsvrc(numbers: tuple[int, ...] = (5, 18, 100, 1020)) -> dict[str, dict[str, bytes]]:
-    """Make whole classes as ILSVRC-2012 names them: class -> file -> content; the k-th by number shows draw(id, k)."""
+    """Make whole classes with ILSVRC-2012's names: class -> file -> content; the k-th by number shows draw(id, k)."""
     ranked = list(enumerate(numbers, start=1))
     return {
         class_id: {f"{class_id}_{number}.JPEG": as_file(draw(class_id, rank)) for rank, number in reversed(ranked)}
@@ -342,7 +342,7 @@ ILSVRC_FORMS: list[Callable[[Path], Path]] = [
 @pytest.mark.parametrize("write", ILSVRC_FORMS, ids=["train tar", "class tars", "class folders"])
 @pytest.mark.parametrize("named", ["as Ravi and Larochelle", "as ILSVRC"])
 def test_listed_images_are_found_in_ilsvrc(write: Callable[[Path], Path], named: str, tmp_path: Path) -> None:
-    """Ravi and Larochelle's 00000003 is the third by number, 100, though 1020 comes before it by name."""
+    """Ravi and Larochelle's 00000003 is the third by number, 100, although 1020 comes before it by name."""
     of_rank = {1: 5, 2: 18, 3: 100}
     names = [
         ravis_name(class_id, rank) if named.endswith("Larochelle") else f"{class_id}_{of_rank[rank]}.JPEG"
@@ -355,8 +355,8 @@ def test_listed_images_are_found_in_ilsvrc(write: Callable[[Path], Path], named:
     np.testing.assert_array_equal(pack.images, EXPECTED[:, order])
 
 
-def test_lists_may_lie_in_a_folder_and_need_no_heading(tmp_path: Path) -> None:
-    """The authors' metadata: a csv a class, file name and byte range."""
+def test_lists_may_be_in_a_folder_and_need_no_heading(tmp_path: Path) -> None:
+    """The form of the authors' metadata: one csv per class, with file name and byte range."""
     for class_id in CLASSES:
         path = tmp_path / "lists" / CLASSES[class_id] / f"{class_id}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -379,12 +379,12 @@ def test_lists_may_lie_in_a_folder_and_need_no_heading(tmp_path: Path) -> None:
         (["n01532829_5.JPEG"], "3 of 4 classes are missing: test/n01930112, train/n01558993, val/n01855672"),
     ],
 )
-def test_a_list_that_does_not_fit_is_told(names: list[str], why: str, tmp_path: Path) -> None:
+def test_a_list_that_does_not_fit_is_reported(names: list[str], why: str, tmp_path: Path) -> None:
     listed = write_list(tmp_path / "names.csv", names)
     assert why in message_of(class_tars(tmp_path / "tars"), names=listed)
 
 
-def test_a_missing_list_is_told(tmp_path: Path) -> None:
+def test_a_missing_list_is_reported(tmp_path: Path) -> None:
     assert "expected a csv of file names" in message_of(class_tars(tmp_path / "tars"), names=tmp_path / "names.csv")
 
 
@@ -398,7 +398,7 @@ def test_a_list_for_the_pickles_is_refused(tmp_path: Path) -> None:
     assert "the cache pickles hold no file names to choose by" in message_of(as_caches(tmp_path / "c"), names=names)
 
 
-# --- What is wrong ---
+# --- Refused ---
 
 JPEG = as_file(draw("n01532829", 1, side=120), "JPEG")
 PLACE = "train/n01532829/n0153282900000002.png"
@@ -411,14 +411,16 @@ FORMS: dict[str, Callable[[dict[str, bytes], Path], Path]] = {
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("content", [JPEG[: len(JPEG) // 2], JPEG[:10], b"", b"<html>404</html>"])
-def test_a_truncated_or_foreign_image_is_named_never_skipped(form: str, content: bytes, tmp_path: Path) -> None:
+def test_a_truncated_image_or_another_file_is_reported_and_not_skipped(
+    form: str, content: bytes, tmp_path: Path
+) -> None:
     source = FORMS[form]({**made_up(), PLACE: content}, tmp_path)
     message = message_of(source)
     assert message.startswith(f"{source}: {PLACE}: truncated or not an image (")
     assert message.endswith("; get this file again")
 
 
-def test_every_cut_of_a_jpeg_is_found(tmp_path: Path) -> None:
+def test_every_truncation_of_a_jpeg_is_detected(tmp_path: Path) -> None:
     source = as_folder(made_up(), tmp_path)
     whole = as_file(draw("n01532829", 1, side=16), "JPEG")
     for length in (*range(0, len(whole), 37), *range(len(whole) - 4, len(whole))):
@@ -426,8 +428,8 @@ def test_every_cut_of_a_jpeg_is_found(tmp_path: Path) -> None:
         assert "truncated or not an image" in message_of(source)
 
 
-def test_a_jpeg_that_ends_in_zeros_is_found(tmp_path: Path) -> None:
-    """A download that stopped after room was made: libjpeg would paint the rest in one colour and say nothing."""
+def test_a_jpeg_that_ends_in_zeros_is_detected(tmp_path: Path) -> None:
+    """A download may stop after the file was given its full size; libjpeg silently paints the rest in one colour."""
     source = as_folder(made_up(), tmp_path)
     thumbnail = b"\xff\xe1" + (2 + len(JPEG)).to_bytes(2, "big") + JPEG
     for whole in (JPEG, JPEG[:2] + thumbnail + JPEG[2:]):
@@ -452,7 +454,7 @@ def test_a_jpeg_that_ends_in_zeros_is_found(tmp_path: Path) -> None:
         ({"val/n01855672/notes.txt": b"x"}, "val/n01855672/notes.txt: truncated or not an image"),
     ],
 )
-def test_files_that_fit_no_class_are_told(form: str, change: dict[str, bytes], why: str, tmp_path: Path) -> None:
+def test_files_that_fit_no_class_are_reported(form: str, change: dict[str, bytes], why: str, tmp_path: Path) -> None:
     assert why in message_of(FORMS[form]({**made_up(), **change}, tmp_path))
 
 
@@ -463,8 +465,8 @@ def test_missing_classes_are_listed(form: str, tmp_path: Path) -> None:
     assert "2 of 4 classes are missing: train/n01532829, train/n01558993; mini-ImageNet needs them all" in message
 
 
-def test_a_class_folder_with_no_images_is_told(tmp_path: Path) -> None:
-    """Though the class has images in another folder: something went wrong with this one."""
+def test_a_class_folder_with_no_images_is_reported(tmp_path: Path) -> None:
+    """Even if the class has images in another folder, because a copy went wrong."""
     source = as_folder(made_up(), tmp_path / "copy")
     (source / "more/n01532829").mkdir(parents=True)
     assert "more/n01532829: a class folder with no images; fill it or take it out" in message_of(source)
@@ -477,14 +479,14 @@ def test_a_class_folder_with_no_images_is_told(tmp_path: Path) -> None:
     assert "more/n01532829: a class folder with no images" in message_of(tmp_path / "copy.tar")
 
 
-def test_a_tar_of_a_class_with_no_images_is_told(tmp_path: Path) -> None:
+def test_a_tar_of_a_class_with_no_images_is_reported(tmp_path: Path) -> None:
     source = class_tars(tmp_path / "tars")
     as_tar({}, source / "n01532829.tar")
     names = write_list(tmp_path / "names.csv", [ravis_name("n01532829", 1)])
     assert "n01532829.tar: holds no images" in message_of(source, names=names)
 
 
-def test_a_source_without_images_is_told(tmp_path: Path) -> None:
+def test_a_source_without_images_is_reported(tmp_path: Path) -> None:
     assert "no images found; expected images in folders named by WordNet id" in message_of(tmp_path)
     assert "nowhere: no such file or folder" in message_of(tmp_path / "nowhere")
     (tmp_path / "text.txt").write_text("mini-ImageNet")
@@ -492,7 +494,7 @@ def test_a_source_without_images_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["zip", "tar"])
-def test_a_name_that_comes_twice_in_an_archive_is_told(form: str, tmp_path: Path) -> None:
+def test_a_name_that_occurs_twice_in_an_archive_is_reported(form: str, tmp_path: Path) -> None:
     source = FORMS[form](made_up(), tmp_path)
     if form == "zip":
         with zipfile.ZipFile(source, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
@@ -514,7 +516,7 @@ def test_a_link_in_a_tar_is_not_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["zip", "tar"])
-def test_a_cut_archive_is_told_or_lacks_whole_classes(form: str, tmp_path: Path) -> None:
+def test_a_truncated_archive_is_reported_or_lacks_whole_classes(form: str, tmp_path: Path) -> None:
     source = FORMS[form](made_up(), tmp_path)
     whole = source.read_bytes()
     for part in (0.1, 0.5, 0.7):
@@ -522,7 +524,7 @@ def test_a_cut_archive_is_told_or_lacks_whole_classes(form: str, tmp_path: Path)
         assert message_of(source).startswith(str(source))
 
 
-def test_a_flipped_byte_in_a_zip_is_told(tmp_path: Path) -> None:
+def test_a_flipped_byte_in_a_zip_is_reported(tmp_path: Path) -> None:
     source = as_zip(made_up(), tmp_path / "copy.zip")
     whole = bytearray(source.read_bytes())
     whole[len(whole) // 2] ^= 0x10
@@ -534,7 +536,7 @@ def test_a_flipped_byte_in_a_zip_is_told(tmp_path: Path) -> None:
 
 
 class Runs:
-    """Pickled, it asks whoever unpickles it to make a folder."""
+    """Unpickling this object creates a folder."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -543,7 +545,7 @@ class Runs:
         return os.mkdir, (str(self.mark),)
 
 
-def test_a_pickle_that_holds_anything_executable_is_refused_unrun(tmp_path: Path) -> None:
+def test_a_pickle_with_anything_executable_is_refused_and_not_run(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     message = message_of(as_caches(tmp_path / "c", lambda split, cache: cache.update(more=Runs(mark))))
     assert f"{CACHES[0]}: refused at byte " in message
@@ -551,8 +553,8 @@ def test_a_pickle_that_holds_anything_executable_is_refused_unrun(tmp_path: Path
     assert not mark.exists()
 
 
-def test_pickles_of_other_sizes_are_squashed(tmp_path: Path) -> None:
-    """As large as 96x100, from elsewhere; the census says so."""
+def test_pickles_of_other_sizes_are_resized(tmp_path: Path) -> None:
+    """Caches of another origin may have images of 96x100; the census says so."""
 
     def enlarge(split: str, cache: dict[str, Any]) -> None:
         cache["image_data"] = np.pad(cache["image_data"], ((0, 0), (0, 16), (0, 12), (0, 0)))
@@ -562,8 +564,8 @@ def test_pickles_of_other_sizes_are_squashed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("which", ["all keys", "ids"])
-def test_keys_of_bytes_are_read_as_texts(which: str, tmp_path: Path) -> None:
-    """Python 2's caches have them when they were loaded with encoding="bytes" and saved again."""
+def test_bytes_keys_are_read_as_texts(which: str, tmp_path: Path) -> None:
+    """Caches of Python 2 have them after being loaded with encoding="bytes" and saved again."""
 
     def encode(split: str, cache: dict[str, Any]) -> None:
         for its in [cache["class_dict"], cache] if which == "all keys" else [cache["class_dict"]]:
@@ -621,7 +623,7 @@ CHANGES: dict[str, tuple[Callable[[str, dict[str, Any]], object], str]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_pickles_that_hold_something_else_are_told(change: str, tmp_path: Path) -> None:
+def test_pickles_with_other_content_are_reported(change: str, tmp_path: Path) -> None:
     action, why = CHANGES[change]
     source = as_caches(tmp_path / "c", lambda split, cache: action(split, cache) if split == "train" else None)
     message = message_of(source)
@@ -629,7 +631,7 @@ def test_pickles_that_hold_something_else_are_told(change: str, tmp_path: Path) 
     assert why in message
 
 
-def test_a_missing_pickle_of_the_three_is_told(tmp_path: Path) -> None:
+def test_a_missing_pickle_of_the_three_is_reported(tmp_path: Path) -> None:
     source = as_caches(tmp_path / "c")
     (source / CACHES[1]).unlink()
     assert f"has {CACHES[0]} but not {CACHES[1]}; the three belong together" in message_of(source)
@@ -686,7 +688,7 @@ def test_the_command_writes_pack_and_census(
         ),
     ],
 )
-def test_what_is_wrong_on_the_command_line_is_one_line(
+def test_errors_on_the_command_line_are_one_line(
     project: Path, command: list[str], why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(command) == 2
@@ -699,8 +701,8 @@ def test_what_is_wrong_on_the_command_line_is_one_line(
 # --- Real images ---
 
 
-def test_the_real_sample_is_read_whole(tmp_path: Path) -> None:
-    """20 images of each of the 100 classes, in folders that say their split."""
+def test_the_real_sample_is_read_completely(tmp_path: Path) -> None:
+    """It has 20 images of each of the 100 classes, in folders named by split."""
     path = Path(os.environ.get("DATA_MIRROR", ""), "mini-imagenet-sample/mini_imagenet_sample.zip")
     if not path.is_file():
         pytest.skip("set DATA_MIRROR to a folder that holds mini-imagenet-sample/mini_imagenet_sample.zip")

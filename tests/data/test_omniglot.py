@@ -1,4 +1,4 @@
-"""Omniglot: small made-up archives for every rule, and the real ones where DATA_MIRROR says where they are."""
+"""Omniglot: small synthetic archives for every rule, and the real ones if DATA_MIRROR names a folder with them."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def one_bit(drawing: Bits) -> Image.Image:
 
 
 def draw(name: str) -> Bits:
-    """Make a drawing of random bits [105, 105] that depends on its name alone."""
+    """Make a drawing of random bits [105, 105] that depends only on its name."""
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
     return np.random.default_rng(seed).integers(0, 2, (105, 105), dtype=np.uint8)
 
 
 def made_up() -> dict[str, Drawings]:
-    """Give each archive's members, out of order: 4 alphabets of 2 characters with 2 drawings each."""
+    """Return the members of each archive, unsorted: 4 alphabets of 2 characters with 2 drawings each."""
     return {
         top: {
             f"{top}/{alphabet}/{character}/{file}": as_png(one_bit(draw(f"{alphabet}/{character}/{file}")))
@@ -69,14 +69,14 @@ def write_archives(folder: Path, archives: dict[str, Drawings]) -> None:
 
 
 def shrink(drawing: Bits) -> Bits:
-    """Take the nearest pixel: the one in which the centre of the small pixel lies."""
+    """Resize by nearest neighbour: take the pixel that contains the centre of the small pixel."""
     nearest = ((np.arange(28) + 0.5) * 105 / 28).astype(int)
     shrunk: Bits = drawing[np.ix_(nearest, nearest)]
     return shrunk
 
 
 def expected_pack(changed: Mapping[str, Bits] | None = None) -> tuple[Pack, Content]:
-    """Work out pack and digests from the drawings themselves, some of them changed."""
+    """Compute pack and digests directly from the drawings, of which some may be replaced."""
     classes = [
         f"{alphabet}/{character}"
         for alphabet in ("Alpha", "Anglo-Saxon", "Beta_(Old)", "Beta_(old)")
@@ -118,7 +118,7 @@ def test_both_archives_become_one_pack_in_sorted_order(tmp_path: Path) -> None:
 
 
 def test_ink_is_0_and_paper_is_1(tmp_path: Path) -> None:
-    """A white sheet with a black upper left quarter stays that way: no inversion, rows first."""
+    """A white image with a black upper left quarter is neither inverted nor transposed."""
     sheet = np.ones((105, 105), np.uint8)
     sheet[:53, :53] = 0
     name = "Alpha/character01/0009_01.png"
@@ -132,14 +132,14 @@ def test_ink_is_0_and_paper_is_1(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("top", ALPHABETS)
-def test_missing_archive_is_told(top: str, tmp_path: Path) -> None:
+def test_missing_archive_is_reported(top: str, tmp_path: Path) -> None:
     archives = made_up()
     del archives[top]
     message = refusal(tmp_path, archives)
     assert f"{tmp_path / top}.zip: no such archive" in message
 
 
-def test_cut_archive_is_told(tmp_path: Path) -> None:
+def test_truncated_archive_is_reported(tmp_path: Path) -> None:
     write_archives(tmp_path, made_up())
     path = tmp_path / "images_evaluation.zip"
     path.write_bytes(path.read_bytes()[:-100])
@@ -148,7 +148,7 @@ def test_cut_archive_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("member", ["other/Alpha/character01/a.png", "images_background/a.png"])
-def test_member_of_another_layout_is_told(member: str, tmp_path: Path) -> None:
+def test_member_of_another_layout_is_reported(member: str, tmp_path: Path) -> None:
     archives = made_up()
     archives["images_background"][member] = b"anything"
     message = refusal(tmp_path, archives)
@@ -156,14 +156,14 @@ def test_member_of_another_layout_is_told(member: str, tmp_path: Path) -> None:
     assert "images_background/<alphabet>/<character>/<drawing>.png" in message
 
 
-def test_missing_alphabet_is_told(tmp_path: Path) -> None:
+def test_missing_alphabet_is_reported(tmp_path: Path) -> None:
     archives = made_up()
     drawings = archives["images_evaluation"]
     archives["images_evaluation"] = {name: drawings[name] for name in drawings if "Anglo" not in name}
     assert f"{tmp_path}: expected 4 alphabets, found 3" in refusal(tmp_path, archives)
 
 
-def test_missing_character_is_told(tmp_path: Path) -> None:
+def test_missing_character_is_reported(tmp_path: Path) -> None:
     archives = made_up()
     archives["images_evaluation"] = {
         n: c for n, c in archives["images_evaluation"].items() if "Saxon/character01" not in n
@@ -171,20 +171,20 @@ def test_missing_character_is_told(tmp_path: Path) -> None:
     assert f"{tmp_path}: expected 8 characters, found 7" in refusal(tmp_path, archives)
 
 
-def test_missing_drawing_is_told(tmp_path: Path) -> None:
+def test_missing_drawing_is_reported(tmp_path: Path) -> None:
     archives = made_up()
     del archives["images_background"]["images_background/Alpha/character02/0009_02.png"]
     assert "expected 2 drawings of Alpha/character02, found 1" in refusal(tmp_path, archives)
 
 
-def test_additional_drawing_is_told(tmp_path: Path) -> None:
+def test_additional_drawing_is_reported(tmp_path: Path) -> None:
     archives = made_up()
     additional = archives["images_background"]["images_background/Alpha/character02/0009_02.png"]
     archives["images_background"]["images_background/Alpha/character02/0009_03.png"] = additional
     assert "expected 2 drawings of Alpha/character02, found 3" in refusal(tmp_path, archives)
 
 
-# A drawing that is not what it should be, and what the message says of it.
+# A wrong drawing, and what the message says about it.
 BAD_DRAWINGS = {
     "grey": (as_png(Image.new("L", (105, 105))), "found mode L and 105x105"),
     "colour": (as_png(Image.new("RGB", (105, 105))), "found mode RGB and 105x105"),
@@ -197,7 +197,7 @@ BAD_DRAWINGS = {
 
 
 @pytest.mark.parametrize("kind", BAD_DRAWINGS)
-def test_bad_drawing_is_told(kind: str, tmp_path: Path) -> None:
+def test_bad_drawing_is_reported(kind: str, tmp_path: Path) -> None:
     png, reason = BAD_DRAWINGS[kind]
     archives = made_up()
     archives["images_background"]["images_background/Alpha/character02/0009_02.png"] = png
@@ -206,7 +206,7 @@ def test_bad_drawing_is_told(kind: str, tmp_path: Path) -> None:
     assert reason in message
 
 
-def test_one_other_pixel_is_noticed_though_shrinking_drops_it(tmp_path: Path) -> None:
+def test_one_changed_pixel_is_detected_although_resizing_drops_it(tmp_path: Path) -> None:
     archives = made_up()
     name = "Alpha/character02/0009_02.png"
     drawing = draw(name)
@@ -218,7 +218,7 @@ def test_one_other_pixel_is_noticed_though_shrinking_drops_it(tmp_path: Path) ->
     assert "content digest" in message
 
 
-def test_another_name_of_a_drawing_is_noticed(tmp_path: Path) -> None:
+def test_a_renamed_drawing_is_detected(tmp_path: Path) -> None:
     archives = made_up()
     drawings = archives["images_background"]
     moved = drawings.pop("images_background/Alpha/character02/0009_02.png")
@@ -226,7 +226,7 @@ def test_another_name_of_a_drawing_is_noticed(tmp_path: Path) -> None:
     assert "content digest" in refusal(tmp_path, archives)
 
 
-def test_pillow_that_shrinks_otherwise_is_noticed(tmp_path: Path) -> None:
+def test_a_pillow_that_resizes_in_another_way_is_detected(tmp_path: Path) -> None:
     message = refusal(tmp_path, made_up(), replace(CONTENT, pack_digest="0" * 64))
     assert message.startswith("Pillow ")
     assert EXPECTED.digest()[:16] in message
@@ -261,7 +261,7 @@ def test_real_pack_has_all_characters_and_drawings(real_pack: Pack, tmp_path: Pa
 
 
 def test_real_order_is_that_of_the_authors(real_pack: Pack) -> None:
-    """They list the sorted alphabets and then each one's sorted characters; joined names sort likewise."""
+    """They list the sorted alphabets, and for each the sorted characters; joined names sort in the same way."""
     characters: dict[str, list[str]] = {}
     for name in real_pack.class_names:
         alphabet, character = name.split("/")

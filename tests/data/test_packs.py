@@ -1,4 +1,4 @@
-"""Packs: the same bytes for the same content, damage found, classes split and rotated as the authors do."""
+"""Packs: the same bytes for the same content, damage is detected, classes are split and rotated as by the authors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def message_of(action: Callable[[], object]) -> str:
 
 
 def claim(path: Path, pack: Pack, digest: str) -> None:
-    """Write a pack that claims any digest, as write_pack never would."""
+    """Write a pack with a wrong digest, which write_pack never does."""
     np.savez_compressed(
         path,
         images=pack.images,
@@ -43,7 +43,7 @@ def claim(path: Path, pack: Pack, digest: str) -> None:
     )
 
 
-def test_pack_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_pack_is_read_back_as_written(tmp_path: Path) -> None:
     pack = small_pack()
     write_pack(tmp_path / "made.npz", pack)
     read, digest = read_pack(tmp_path / "made.npz")
@@ -78,11 +78,11 @@ def test_digest_depends_on_pixels_names_shape_and_scale_but_not_on_memory_layout
 
 
 def counted_pack(counts: tuple[int, ...] | None = (3, 2, 3, 3, 1)) -> Pack:
-    """Give the small pack names that carry a split, and classes with fewer images."""
+    """Return the small pack with a split in its names, and with classes of fewer images."""
     return Pack(small_pack().images, ("test/a", "train/b", "train/c", "train/d", "val/e"), 255, counts)
 
 
-def test_counts_travel_with_the_pack_and_have_their_share_of_the_digest(tmp_path: Path) -> None:
+def test_counts_are_stored_in_the_pack_and_included_in_the_digest(tmp_path: Path) -> None:
     write_pack(tmp_path / "made.npz", counted_pack())
     read, digest = read_pack(tmp_path / "made.npz")
     assert read.counts == (3, 2, 3, 3, 1)
@@ -108,7 +108,7 @@ def test_classes_with_a_split_in_their_names_are_split_by_it_whatever_the_seed()
         assert pools.counts == {"meta_train": (2, 3, 3)}
 
 
-def test_a_pack_without_splits_in_its_names_is_told() -> None:
+def test_a_pack_without_splits_in_its_names_is_reported() -> None:
     mini_imagenet = DatasetSettings(source="mini_imagenet")
     assert "has no class train/..." in message_of(lambda: make_pools(small_pack(), mini_imagenet, 0))
     stray = Pack(small_pack().images, ("test/a", "train/b", "train/c", "val/e", "zebra"), 255)
@@ -123,8 +123,8 @@ def test_unsorted_or_repeated_names_are_not_written(names: tuple[str, str], tmp_
 
 
 @pytest.mark.parametrize("scale", [1, 255], ids=["compressed", "uncompressed"])
-def test_every_flipped_byte_is_found_or_harmless(tmp_path: Path, scale: int) -> None:
-    """A flip gives one UserError, or (in a time stamp, say) leaves the content as it was."""
+def test_every_flipped_byte_is_detected_or_harmless(tmp_path: Path, scale: int) -> None:
+    """A flip gives a UserError or, for example in a time stamp, leaves the content unchanged."""
     path = tmp_path / "made.npz"
     pack = Pack(small_pack(2).images, small_pack(2).class_names, scale)
     write_pack(path, pack)
@@ -142,7 +142,7 @@ def test_every_flipped_byte_is_found_or_harmless(tmp_path: Path, scale: int) -> 
     assert all(message.startswith(f"{path}: ") and "\n" not in message for message in messages)
 
 
-def test_every_cut_is_found(tmp_path: Path) -> None:
+def test_every_truncation_is_detected(tmp_path: Path) -> None:
     path = tmp_path / "made.npz"
     write_pack(path, small_pack(2))
     whole = path.read_bytes()
@@ -153,7 +153,7 @@ def test_every_cut_is_found(tmp_path: Path) -> None:
         assert "firstorder pack made" in message
 
 
-def test_missing_pack_is_told_with_the_command_that_makes_it(tmp_path: Path) -> None:
+def test_missing_pack_is_reported_with_the_command_that_makes_it(tmp_path: Path) -> None:
     message = message_of(lambda: read_pack(tmp_path / "omniglot.npz"))
     assert f"{tmp_path / 'omniglot.npz'}: no such packed data set" in message
     assert "firstorder pack omniglot" in message
@@ -167,13 +167,13 @@ def test_pack_that_claims_another_digest_is_refused(tmp_path: Path) -> None:
     assert "0000000000000000..." in message
 
 
-def test_npz_that_is_no_pack_is_refused(tmp_path: Path) -> None:
+def test_npz_that_is_not_a_pack_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "made.npz"
     np.savez(path, something=np.arange(3))
     assert "not a whole packed data set" in message_of(lambda: read_pack(path))
 
 
-def test_array_file_that_is_no_npz_is_refused(tmp_path: Path) -> None:
+def test_npy_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "made.npz"
     with path.open("wb") as file:
         np.save(file, np.arange(3))
@@ -192,7 +192,7 @@ def test_split_is_that_of_the_authors_code(seed: int) -> None:
     assert split_classes(1623, 1200, seed) == (order[:1200], order[1200:])
 
 
-def test_split_is_disjoint_and_complete_and_leaves_global_draws_alone() -> None:
+def test_split_is_disjoint_and_complete_and_does_not_change_the_global_generator() -> None:
     before = random.getstate()
     meta_train, meta_test = split_classes(20, 12, seed=3)
     assert random.getstate() == before
@@ -214,7 +214,7 @@ def test_meta_train_has_each_rotation_counter_clockwise_as_a_class_of_its_own() 
                 np.testing.assert_array_equal(pools.meta_train[3 * turn + place, drawing, 0], expected)
 
 
-def test_a_quarter_turn_carries_the_right_edge_to_the_top() -> None:
+def test_a_quarter_turn_moves_the_right_edge_to_the_top() -> None:
     """Worked by hand: counter-clockwise, [[1, 2], [3, 4]] becomes [[2, 4], [1, 3]]."""
     image = np.array([[1, 2], [3, 4]], np.uint8)
     pack = Pack(np.stack([image, image, image])[:, None, None], ("a", "b", "c"), 255)
@@ -231,14 +231,14 @@ def test_meta_test_classes_are_not_rotated() -> None:
 
 
 @pytest.mark.parametrize("meta_train_classes", [5, 6])
-def test_too_few_classes_are_told(meta_train_classes: int) -> None:
+def test_too_few_classes_are_reported(meta_train_classes: int) -> None:
     message = message_of(lambda: make_pools(small_pack(), dataset(meta_train_classes), seed=0))
     assert f"meta_train_classes is {meta_train_classes}" in message
     assert "has 5 classes" in message
 
 
 def finns(**changes: object) -> DatasetSettings:
-    """Cut the small pack as Finn et al. cut Omniglot: a fixed split, validation classes, rotated tasks, ink 1."""
+    """Return settings as for Finn et al.'s Omniglot: a fixed split, validation classes, rotated tasks, ink 1."""
     settings = {"split_seed": 1, "meta_validation_classes": 1, "rotate": "tasks", "ink": 1, "pack": "omniglot"}
     return replace(dataset(2), **{**settings, **changes})
 
@@ -251,7 +251,7 @@ def test_finns_split_is_the_same_for_every_seed_and_leaves_validation_classes_ou
         np.testing.assert_array_equal(pools.meta_test[:2], small_pack().images[rest[1:]])
 
 
-def test_finns_pools_hold_the_rotated_copies_of_a_class_apart() -> None:
+def test_in_finns_pools_the_copies_of_a_class_are_one_number_of_classes_apart() -> None:
     """Copy t of class c is class c + t * classes, in meta-test too, as tasks.draw_task expects."""
     pools = make_pools(small_pack(), finns(ink=None), seed=0)
     assert pools.turns == 4
@@ -260,11 +260,11 @@ def test_finns_pools_hold_the_rotated_copies_of_a_class_apart() -> None:
             np.testing.assert_array_equal(pool[2 * turn], np.rot90(pool[0], k=turn, axes=(-2, -1)))
 
 
-def test_ink_one_turns_values_around() -> None:
+def test_ink_one_inverts_the_values() -> None:
     pack = small_pack()
     pools = make_pools(pack, finns(), seed=0)
     np.testing.assert_array_equal(pools.meta_train, pack.scale - make_pools(pack, finns(ink=None), seed=0).meta_train)
 
 
-def test_validation_classes_count_among_those_that_must_be_there() -> None:
+def test_validation_classes_count_towards_the_classes_needed() -> None:
     assert "lower it" in message_of(lambda: make_pools(small_pack(), finns(meta_validation_classes=3), seed=0))

@@ -1,6 +1,6 @@
-"""The reader of pickles: NumPy's arrays and plain values of every protocol are read, all else is refused unrun.
+"""The pickle reader: NumPy arrays and plain values of every protocol are read; the rest is refused and not run.
 
-No test looks into the reader: each writes a file and asks what comes of it.
+The tests use only its interface: each writes a file and checks what reading it gives.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
 
 def content() -> dict[str, Any]:
-    """Make what a cache holds, and every other plain value."""
+    """Return the content of a cache, and every other plain value."""
     images = np.random.default_rng(1).integers(0, 256, (3, 4, 5, 3), dtype=np.uint8)
     return {
         "image_data": images,
@@ -52,13 +52,13 @@ def assert_same(read: Any, made: Any) -> None:
 
 
 def write(path: Path, raw: bytes) -> None:
-    """Write a file anew: overwriting one takes some file systems 70 times as long."""
+    """Write a new file, because overwriting takes 70 times as long on some file systems."""
     path.unlink(missing_ok=True)
     path.write_bytes(raw)
 
 
 def refusal(path: Path, raw: bytes) -> str:
-    """Read bytes that must be refused; return the one line."""
+    """Read bytes that must be refused; return the message."""
     write(path, raw)
     with pytest.raises(UserError) as caught:
         safe_pickle.read(path)
@@ -75,7 +75,7 @@ def test_arrays_and_plain_values_are_read_in_every_protocol(protocol: int, tmp_p
     assert_same(safe_pickle.read(path), content())
 
 
-def test_an_array_met_twice_is_one_array(tmp_path: Path) -> None:
+def test_an_array_that_occurs_twice_is_one_array(tmp_path: Path) -> None:
     path = tmp_path / "cache.pkl"
     path.write_bytes(pickle.dumps(content()))
     read = safe_pickle.read(path)
@@ -83,7 +83,7 @@ def test_an_array_met_twice_is_one_array(tmp_path: Path) -> None:
 
 
 def test_a_cache_of_python_2_is_read(tmp_path: Path) -> None:
-    """Written out as cPickle 2.7 writes {'a': np.array([1, 255, 10], np.uint8)} in protocol 2."""
+    """These are the bytes that cPickle 2.7 writes for {'a': np.array([1, 255, 10], np.uint8)} in protocol 2."""
     raw = (
         b"\x80\x02}q\x01U\x01acnumpy.core.multiarray\n_reconstruct\nq\x02cnumpy\nndarray\nq\x03K\x00\x85U\x01b\x87Rq\x04"
         b"(K\x01K\x03\x85cnumpy\ndtype\nq\x05U\x02u1K\x00K\x01\x87Rq\x06(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xff"
@@ -95,7 +95,7 @@ def test_a_cache_of_python_2_is_read(tmp_path: Path) -> None:
 
 
 class Runs:
-    """Pickled, it asks whoever unpickles it to call `function(*arguments)`."""
+    """Unpickling this object calls `function(*arguments)`."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self.function, self.arguments = function, arguments
@@ -118,7 +118,7 @@ def test_a_call_is_refused_and_not_run(function: Callable[..., Any], protocol: i
 
 
 def test_the_call_refused_above_would_have_run(tmp_path: Path) -> None:
-    """Python's own reader runs it, so the test above tests something."""
+    """Python's own reader runs it, so the test above is not vacuous."""
     pickle.loads(pickle.dumps(Runs(os.mkdir, str(tmp_path / "mark"))))
     assert (tmp_path / "mark").exists()
 
@@ -146,8 +146,8 @@ def test_nested_and_neighbouring_names_are_refused(module: str, name: str, tmp_p
     assert "it names '" in refusal(tmp_path / "cache.pkl", names(module, name))
 
 
-def test_a_name_put_together_from_the_memo_is_refused(tmp_path: Path) -> None:
-    """`posix` and `system` come from the memo, where a reader of opcodes alone would not see them together."""
+def test_a_name_composed_from_the_memo_is_refused(tmp_path: Path) -> None:
+    """`posix` and `system` come from the memo, so a check of opcodes alone would not see them together."""
     raw = b"\x80\x04\x8c\x05posix\x94\x8c\x06system\x940h\x00h\x01\x93\x8c\x04true\x85R."
     assert [opcode.name for opcode, _, _ in pickletools.genops(raw)].count("STACK_GLOBAL") == 1
     assert "it names 'posix.system'" in refusal(tmp_path / "cache.pkl", raw)
@@ -187,17 +187,17 @@ def test_other_kinds_are_refused(made: Any, why: str, tmp_path: Path) -> None:
 
 
 def announced(*, kind_of_array: bytes = b"cnumpy\nndarray\n", shape: bytes = b"K\x00\x85") -> bytes:
-    """Write the start of a pickle of protocol 2: an array whose content is still to come."""
+    """Return the start of a pickle of protocol 2: an array whose content follows."""
     return b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n" + kind_of_array + shape + b"U\x01b\x87R"
 
 
 def dtype(code: bytes = b"u1", state: bytes = b"") -> bytes:
-    """Write a dtype; `state` goes to its BUILD."""
+    """Return a dtype with `state` for its BUILD."""
     return b"cnumpy\ndtype\nU" + bytes([len(code)]) + code + b"K\x00K\x01\x87R" + (state and state + b"b")
 
 
 def array_pickle(shape: bytes, kind: bytes = b"u1", raw: bytes = b"U\x01a") -> bytes:
-    """Write an array of any shape and kind, as no honest writer would."""
+    """Return an array whose shape and kind need not fit its bytes."""
     return announced() + b"(K\x01" + shape + dtype(kind) + b"\x89" + raw + b"tb."
 
 
@@ -214,33 +214,31 @@ def array_pickle(shape: bytes, kind: bytes = b"u1", raw: bytes = b"U\x01a") -> b
         (b"I" + b"9" * 5000 + b"\n.", "digits"),
     ],
 )
-def test_lengths_that_the_file_does_not_hold_are_refused_before_room_is_made(
-    raw: bytes, why: str, tmp_path: Path
-) -> None:
+def test_lengths_beyond_the_file_are_refused_before_memory_is_allocated(raw: bytes, why: str, tmp_path: Path) -> None:
     assert why in refusal(tmp_path / "cache.pkl", raw)
 
 
 def test_an_array_written_by_hand_is_read(tmp_path: Path) -> None:
-    """Else the refusals above could have any other reason."""
+    """Otherwise the refusals above could have any other reason."""
     (tmp_path / "cache.pkl").write_bytes(array_pickle(b"K\x01\x85"))
     np.testing.assert_array_equal(safe_pickle.read(tmp_path / "cache.pkl"), np.array([97], np.uint8))
 
 
-def test_a_high_place_in_the_memo_needs_no_room(tmp_path: Path) -> None:
-    """`pickle.Unpickler` would make room for eight billion entries, which is 64 GB."""
+def test_a_high_index_in_the_memo_allocates_no_memory(tmp_path: Path) -> None:
+    """`pickle.Unpickler` would allocate eight billion entries, which is 64 GB."""
     (tmp_path / "cache.pkl").write_bytes(b"\x80\x02U\x01ar\xfe\xff\xff\xff.")
     assert safe_pickle.read(tmp_path / "cache.pkl") == "a"
 
 
 @pytest.mark.parametrize("protocol", [2, 4])
-def test_every_cut_is_refused(protocol: int, tmp_path: Path) -> None:
+def test_every_truncation_is_refused(protocol: int, tmp_path: Path) -> None:
     whole = pickle.dumps(content(), protocol)
     for length in range(len(whole)):
         refusal(tmp_path / "cache.pkl", whole[:length])
 
 
 def test_every_flipped_bit_is_read_or_refused_in_one_line(tmp_path: Path) -> None:
-    """No flip leads to another exception; what is read is checked by whoever asked for it."""
+    """No flip raises another exception. The caller checks the values that are read."""
     whole = pickle.dumps(content(), 2)
     path = tmp_path / "cache.pkl"
     refused = []
@@ -254,12 +252,12 @@ def test_every_flipped_bit_is_read_or_refused_in_one_line(tmp_path: Path) -> Non
     assert all("\n" not in message for message in refused)
 
 
-def test_a_missing_pickle_is_told(tmp_path: Path) -> None:
+def test_a_missing_pickle_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file; expected a pickle of arrays"):
         safe_pickle.read(tmp_path / "cache.pkl")
 
 
-# --- What a pickle may call, called with other arguments than NumPy writes ---
+# --- Allowed names, called with other arguments than NumPy's ---
 
 HUGE = b"\x8a\x06\x00\x00\x00\x00\x00\x01"  # 1 << 40
 ENCODE = b"\x80\x02c_codecs\nencode\n"
@@ -325,8 +323,8 @@ def test_names_of_numpy_with_odd_arguments_are_refused(raw: bytes, why: str, tmp
 @pytest.mark.parametrize(
     "state", [b"}U\x01aK\x01s", b"}U\x08__code__K\x01s", b"N}U\x0c__defaults__K\x01\x85s\x86", b"N", b"}", b")"]
 )
-def test_what_a_name_stands_for_cannot_be_changed(name: bytes, state: bytes, tmp_path: Path) -> None:
-    """BUILD sets attributes; on a function of ours they would outlive the reading."""
+def test_the_function_behind_a_name_cannot_be_changed(name: bytes, state: bytes, tmp_path: Path) -> None:
+    """BUILD sets attributes, and those of a function here would remain after reading."""
     assert "a state for something that is no array" in refusal(
         tmp_path / "cache.pkl", b"\x80\x02" + name + state + b"b."
     )
@@ -336,33 +334,33 @@ def test_what_a_name_stands_for_cannot_be_changed(name: bytes, state: bytes, tmp
 
 
 @pytest.mark.parametrize("made", [b"]", b"}", b"U\x01a", b"K\x01", b"N", b")"])
-def test_a_plain_value_takes_no_state(made: bytes, tmp_path: Path) -> None:
+def test_a_plain_value_accepts_no_state(made: bytes, tmp_path: Path) -> None:
     raw = b"\x80\x02" + made + b"}U\x01aK\x01sb."
     assert "a state for something that is no array" in refusal(tmp_path / "cache.pkl", raw)
 
 
-# --- What would take too much memory or time ---
+# --- Files that would take too much memory or time ---
 
 
 def nested(depth: int, *, twice: bool) -> bytes:
-    """Write tuples in tuples; `twice` puts each of them in the next one two times."""
+    """Return nested tuples; `twice` puts each tuple into the next one two times."""
     return b"U\x01a" + (b"q\x00h\x00\x86" if twice else b"\x85") * depth
 
 
 @pytest.mark.parametrize("twice", [False, True])
 @pytest.mark.parametrize("form", [b"}%bNs.", b"}(%bNu.", b"(%bNd."])
-def test_a_key_that_would_hash_for_ever_or_crash_is_refused(form: bytes, twice: bool, tmp_path: Path) -> None:
-    """Python hashes tuples in tuples without a limit: 2 ** 100 steps here, or a stack that overflows."""
+def test_a_key_whose_hash_would_hang_or_crash_is_refused(form: bytes, twice: bool, tmp_path: Path) -> None:
+    """Python hashes nested tuples without a limit: 2 ** 100 steps here, or a stack overflow."""
     raw = b"\x80\x02" + form % nested(100 if twice else 200_000, twice=twice)
     assert "a dict's key of type tuple, where a text is expected" in refusal(tmp_path / "cache.pkl", raw)
 
 
 @pytest.mark.parametrize("key", [b"K\x01", b"N", b")", b"G" + bytes(8), b"\x88", b"c_codecs\nencode\n", b"]", b"}"])
-def test_a_key_that_is_no_text_is_refused(key: bytes, tmp_path: Path) -> None:
+def test_a_key_that_is_not_text_is_refused(key: bytes, tmp_path: Path) -> None:
     assert "where a text is expected" in refusal(tmp_path / "cache.pkl", b"\x80\x02}" + key + b"K\x01s.")
 
 
-def test_keys_of_bytes_are_read(tmp_path: Path) -> None:
+def test_bytes_keys_are_read(tmp_path: Path) -> None:
     (tmp_path / "cache.pkl").write_bytes(pickle.dumps({b"image_data": 1}, 3))
     assert safe_pickle.read(tmp_path / "cache.pkl") == {b"image_data": 1}
 
@@ -375,23 +373,23 @@ def test_deep_nesting_is_read(tmp_path: Path) -> None:
     assert depth == 100_000
 
 
-def test_a_text_is_not_made_into_bytes_again_and_again(tmp_path: Path) -> None:
-    """Else a file of 1 MB would become a list of 300 MB."""
+def test_a_text_is_not_converted_to_bytes_again_and_again(tmp_path: Path) -> None:
+    """Otherwise a file of 1 MB would become a list of 300 MB."""
     text = b"X" + struct.pack("<I", 1 << 20) + b"a" * (1 << 20) + b"q\x01"
     calls = b"h\x00h\x01h\x02\x86Ra" * 300
     raw = ENCODE + b"q\x00" + text + b"U\x06latin1q\x02]" + calls + b"."
     assert "more data than the file has bytes" in refusal(tmp_path / "cache.pkl", raw)
 
 
-def test_a_file_of_more_steps_than_any_cache_takes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_more_steps_than_any_cache_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of the bytes would become a dict of 64."""
     monkeypatch.setattr(safe_pickle, "MOST_READS", 1000)
     assert "more than 1,000 values and steps" in refusal(tmp_path / "cache.pkl", b"}" * 1001 + b".")
     assert "more than 1,000 values and steps" in refusal(tmp_path / "cache.pkl", b"I1\n" * 501 + b".")
 
 
-def test_the_steps_allow_a_whole_cache_of_numbers_of_numpy(tmp_path: Path) -> None:
-    """The most honest steps an image can take: an index that is a NumPy number, in an old protocol."""
+def test_the_step_limit_allows_a_whole_cache_of_numpy_numbers(tmp_path: Path) -> None:
+    """The most steps that an image of a valid file takes: its index is a NumPy number, in an old protocol."""
     indices = [np.int64(index) for index in range(1000)]
     (tmp_path / "cache.pkl").write_bytes(pickle.dumps(indices, 1))
     assert safe_pickle.read(tmp_path / "cache.pkl") == list(range(1000))
@@ -399,7 +397,7 @@ def test_the_steps_allow_a_whole_cache_of_numbers_of_numpy(tmp_path: Path) -> No
     assert 3 * len(opcodes) * 38.4 < safe_pickle.MOST_READS
 
 
-def test_a_file_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:
+def test_a_file_that_is_too_large_is_refused_before_reading(tmp_path: Path) -> None:
     path = tmp_path / "cache.pkl"
     with path.open("wb") as file:
         file.truncate(safe_pickle.LARGEST_BYTES + 1)  # takes no room on the disk
@@ -409,7 +407,7 @@ def test_a_file_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:
         safe_pickle.read(path)
 
 
-def test_a_folder_is_told(tmp_path: Path) -> None:
+def test_a_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot be read \(Is a directory\); expected a pickle of arrays"):
         safe_pickle.read(tmp_path)
 
@@ -420,7 +418,7 @@ def test_the_length_of_a_frame_does_not_matter(length: int, tmp_path: Path) -> N
     assert safe_pickle.read(tmp_path / "cache.pkl") == [1]
 
 
-def test_a_reason_is_cut_and_a_warning_of_python_is_not_shown(tmp_path: Path) -> None:
+def test_a_long_reason_is_shortened_and_warnings_of_python_are_not_shown(tmp_path: Path) -> None:
     message = refusal(tmp_path / "cache.pkl", b"F" + b"\xff" * 100_000 + b"\n.")
     assert "could not convert string to float" in message
     assert len(message) < 600
@@ -428,13 +426,13 @@ def test_a_reason_is_cut_and_a_warning_of_python_is_not_shown(tmp_path: Path) ->
     assert safe_pickle.read(tmp_path / "cache.pkl") == "\\d"
 
 
-# --- Damage at random ---
+# --- Random damage ---
 
 PLAIN = (str, bytes, int, float, np.ndarray, type(None))
 
 
 def assert_plain(value: Any) -> None:
-    """Every part is a plain value or an array of numbers or texts."""
+    """Check that every part is a plain value or an array of numbers or texts."""
     if isinstance(value, dict):
         assert all(type(key) in (str, bytes) for key in value)
         value = list(value.values())
@@ -449,8 +447,8 @@ def assert_plain(value: Any) -> None:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_damage_at_random_is_read_or_refused_in_one_line(protocol: int, tmp_path: Path) -> None:
-    """Bytes overwritten, taken out, put in and cut off; nothing but values or one line comes of it."""
+def test_random_damage_is_read_or_refused_in_one_line(protocol: int, tmp_path: Path) -> None:
+    """Bytes are overwritten, removed, inserted and cut off. The result is always values or a one-line error."""
     whole, path = pickle.dumps(content(), protocol), tmp_path / "cache.pkl"
     rng, refused = np.random.default_rng(protocol), []
     for _ in range(700):

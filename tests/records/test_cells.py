@@ -1,4 +1,4 @@
-"""Records: what is written comes back, what does not hold together is refused, what is out of date is named."""
+"""Records: they are read back as written, inconsistent ones are refused, and a changed setting is named."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def changed(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
     return path
 
 
-def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
+def test_a_record_is_read_back_as_written(tmp_path: Path) -> None:
     record = make_record(make_project(tmp_path), ONE_SHOT, "inductive", 0, HISTOGRAM)
     path = cells.write_record(tmp_path, record, RUN)
     assert path == tmp_path / f"results/cells/{ONE_SHOT}/inductive/seed-0.json"
@@ -45,14 +45,14 @@ DIGESTS = {"data_digest": "0" * 16, "training_digest": "1" * 16, "checkpoint_dig
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "tf32"])
-def test_a_record_tells_the_precision_of_its_settings(tmp_path: Path, precision: str) -> None:
+def test_a_record_names_the_precision_of_its_settings(tmp_path: Path, precision: str) -> None:
     values = changed_params()
     values["trainings"][TRAINING]["precision"] = precision
     project = make_project(tmp_path, values)
     assert cells.make_record(project, Cell(ONE_SHOT, "inductive", 0), DIGESTS, HISTOGRAM).precision == precision
 
 
-def test_without_that_setting_it_tells_float32_and_is_the_same_to_the_byte(tmp_path: Path) -> None:
+def test_without_that_setting_it_says_float32_and_is_the_same_to_the_byte(tmp_path: Path) -> None:
     """The other is made up without the function that is tested."""
     project = make_project(tmp_path)
     made = cells.make_record(project, Cell(ONE_SHOT, "inductive", 0), DIGESTS, HISTOGRAM)
@@ -74,7 +74,7 @@ def test_every_committed_record_would_be_written_the_same_to_the_byte(folder: st
         assert again.to_json().encode() == path.read_bytes()
 
 
-def test_how_it_was_made_stands_beside_the_record_and_not_in_it(tmp_path: Path) -> None:
+def test_how_a_record_was_made_is_beside_it_and_not_in_it(tmp_path: Path) -> None:
     path = written(tmp_path)
     run = json.loads(path.with_name("seed-0.run.json").read_text(encoding="utf-8"))
     assert {key: run[key] for key in RUN} == RUN
@@ -100,7 +100,7 @@ def test_a_missing_record_is_refused(tmp_path: Path) -> None:
         (lambda values: values["settings"]["training"].update(inner_steps=6), "settings_digest is"),
     ],
 )
-def test_a_record_that_does_not_hold_together_is_refused(
+def test_an_inconsistent_record_is_refused(
     tmp_path: Path, change: Callable[[dict[str, Any]], object], words: str
 ) -> None:
     path = changed(written(tmp_path), change)
@@ -113,14 +113,14 @@ def test_a_record_that_does_not_hold_together_is_refused(
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "3"])
-def test_a_record_that_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_record_is_refused(tmp_path: Path, text: str) -> None:
     path = written(tmp_path)
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"seed-0\.json"):
         cells.read_record(path)
 
 
-def test_records_are_read_in_the_order_of_params_and_only_those_it_lists(tmp_path: Path) -> None:
+def test_only_listed_records_are_read_in_the_order_of_params(tmp_path: Path) -> None:
     project = make_project(tmp_path)
     for evaluation, seed in ((FIVE_SHOT, 0), (ONE_SHOT, 2), (ONE_SHOT, 0), (ONE_SHOT, 9)):
         cells.write_record(tmp_path, make_record(project, evaluation, "inductive", seed, HISTOGRAM), RUN)

@@ -1,4 +1,4 @@
-"""Checkpoints: everything that was learned comes back exactly, and what cannot be used is told in one line."""
+"""Checkpoints: everything learned is read back exactly, and unusable files are reported in one line."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from firstorder.method.networks import Network, make_network
 from firstorder.method.tasks import uniforms
 from firstorder.records import checkpoints
 
-ABOUT = {"training": "reptile/omniglot-5way", "seed": 1, "settings": {"way": 5, "rate": 0.001, "turns": [0, 90]}}
+ABOUT = {"training": "reptile/omniglot-5way", "seed": 1, "settings": {"way": 5, "rate": 0.001, "rotations": [0, 90]}}
 
 
 def linear_network(inputs: int = 3) -> Network:
-    """Return the shapes of a small network; its logits are never asked for."""
+    """Return a small network whose logits are never computed."""
 
     def logits(parameters: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        raise AssertionError("not needed")
+        raise AssertionError("the logits are not needed")
 
     return Network({"dense.kernel": (2, inputs), "dense.bias": (2,)}, logits)
 
@@ -55,7 +55,9 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("network", [linear_network(), make_network("omniglot", 5)], ids=["linear", "omniglot"])
-def test_parameters_second_moments_steps_and_description_come_back_exactly(tmp_path: Path, network: Network) -> None:
+def test_parameters_second_moments_steps_and_description_are_read_back_exactly(
+    tmp_path: Path, network: Network
+) -> None:
     written = made_up(network)
     checkpoints.write(tmp_path / "made.safetensors", network, written)
     read, digest = checkpoints.read(tmp_path / "made.safetensors", network)
@@ -68,7 +70,7 @@ def test_parameters_second_moments_steps_and_description_come_back_exactly(tmp_p
 
 
 def test_the_same_content_gives_the_same_bytes(tmp_path: Path, path: Path) -> None:
-    """Even if its description was put together in another order."""
+    """Even if the description was built in another order."""
     backwards = dict(reversed(ABOUT.items()))
     checkpoints.write(tmp_path / "again.safetensors", linear_network(), made_up(linear_network(), backwards))
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
@@ -85,7 +87,7 @@ def test_tensors_can_be_read_by_name_without_this_package(path: Path) -> None:
     assert torch.equal(tensors["dense.kernel"].ravel(), made_up(linear_network()).parameters[0, :6])
 
 
-def test_a_missing_checkpoint_tells_how_to_get_it(tmp_path: Path) -> None:
+def test_a_missing_checkpoint_says_how_to_get_it(tmp_path: Path) -> None:
     message = message_of(tmp_path / "seed-0.safetensors", linear_network())
     assert "no such checkpoint; train it, or fetch it with: dvc pull" in message
 
@@ -96,8 +98,8 @@ def test_a_truncated_checkpoint_is_refused(path: Path, kept: int) -> None:
     assert "not a checkpoint of this package" in message_of(path, linear_network())
 
 
-def test_every_damaged_byte_of_the_header_is_noticed(path: Path) -> None:
-    """The header is text; a byte above 127 in it, or another length of it, cannot be read."""
+def test_every_damaged_byte_of_the_header_is_detected(path: Path) -> None:
+    """The header is ASCII text after its length, so a flipped high bit makes it unreadable."""
     good = path.read_bytes()
     header = 8 + int.from_bytes(good[:8], "little")
     assert header < len(good)
@@ -133,9 +135,9 @@ def test_a_checkpoint_of_another_network_is_refused(path: Path) -> None:
         (("", "second_moments."), {"about": "not JSON"}, "not a checkpoint of this package"),
         (("",), {"about": '{"optimiser_steps": 1}'}, "second_moments"),
     ],
-    ids=["nothing about it", "no steps", "no mapping", "no JSON", "no second moments"],
+    ids=["no description", "no steps", "not a mapping", "not JSON", "no second moments"],
 )
-def test_a_strangers_safetensors_file_is_refused(
+def test_another_programs_safetensors_file_is_refused(
     tmp_path: Path, prefixes: tuple[str, ...], metadata: dict[str, str] | None, expected: str
 ) -> None:
     path = tmp_path / "other.safetensors"

@@ -1,4 +1,4 @@
-"""Fresh, stale or edited: what is told of a recorded file, and what is refused."""
+"""Recorded files that are fresh, stale or edited: what is reported and what is refused."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ CAPTIONS = Path(__file__).parents[2] / "workflow/report"
 HALF = (0, 0, 50, 50, 0, 0)
 
 
-# --- What is told ---
+# --- Reported ---
 
 
-def told(root: Path, values: dict[str, Any]) -> dict[str, str]:
+def reported(root: Path, values: dict[str, Any]) -> dict[str, str]:
     write_params(root, values)
     return {item.name: difference for item, difference in freshness.stale(root, checks.load(root / "params.yaml"))}
 
@@ -47,24 +47,24 @@ def told(root: Path, values: dict[str, Any]) -> dict[str, str]:
         ((("datasets", "omniglot", "rotations"), [0]), "dataset.rotations: [0, 90] -> [0]"),
     ],
 )
-def test_a_stale_cell_is_told_with_its_first_difference(computed_project: Path, edits: Any, expected: str) -> None:
-    assert told(computed_project, edit(TINY_PARAMS, edits))[f"{EVALUATION}/inductive seed 0"] == expected
+def test_a_stale_cell_is_reported_with_its_first_difference(computed_project: Path, edits: Any, expected: str) -> None:
+    assert reported(computed_project, edit(TINY_PARAMS, edits))[f"{EVALUATION}/inductive seed 0"] == expected
 
 
-def test_a_stale_curve_is_told_with_its_first_difference(computed_project: Path) -> None:
-    found = told(computed_project, edit(TINY_PARAMS, (("trainings", TRAINING, "inner_steps"), 3)))
+def test_a_stale_curve_is_reported_with_its_first_difference(computed_project: Path) -> None:
+    found = reported(computed_project, edit(TINY_PARAMS, (("trainings", TRAINING, "inner_steps"), 3)))
     assert found[f"curve of {TRAINING} seed 0"] == "training.inner_steps: 2 -> 3"
 
 
-def test_lists_and_titles_make_nothing_stale(computed_project: Path) -> None:
-    assert told(computed_project, edit(TINY_PARAMS, (("seeds",), [0, 1, 2]), (("title",), "Another"))) == {}
+def test_new_seeds_and_titles_make_nothing_stale(computed_project: Path) -> None:
+    assert reported(computed_project, edit(TINY_PARAMS, (("seeds",), [0, 1, 2]), (("title",), "Another"))) == {}
 
 
-def test_where_only_the_digest_of_the_settings_is_recorded_both_digests_are_told(computed_project: Path) -> None:
+def test_both_digests_are_reported_if_the_settings_themselves_are_not_recorded(computed_project: Path) -> None:
     run = computed_project / settings.CURVE.format(training=TRAINING, seed=0).replace(".csv", ".run.json")
     values = json.loads(run.read_text(encoding="utf-8"))
     run.write_text(json.dumps({"settings_digest": values["settings_digest"]}), encoding="utf-8")
-    found = told(computed_project, edit(TINY_PARAMS, (("trainings", TRAINING, "inner_steps"), 3)))
+    found = reported(computed_project, edit(TINY_PARAMS, (("trainings", TRAINING, "inner_steps"), 3)))
     assert found[f"curve of {TRAINING} seed 0"].startswith(f"settings: {values['settings_digest']} -> ")
 
 
@@ -84,19 +84,19 @@ def test_the_digest_of_a_pack_is_read_without_reading_its_images(tmp_path: Path)
     assert freshness.pack_digest(path) is None
 
 
-def test_data_of_other_content_is_told_whatever_its_time_stamp(computed_project: Path) -> None:
+def test_changed_data_is_reported_whatever_its_time_stamp(computed_project: Path) -> None:
     pack = computed_project / "data/omniglot.npz"
     stamp = pack.stat().st_mtime_ns
     packs.write_pack(pack, tiny_pack(images=19))
     os.utime(pack, ns=(stamp, stamp))
-    found = told(computed_project, TINY_PARAMS)
+    found = reported(computed_project, TINY_PARAMS)
     assert set(found) == {*(f"{EVALUATION}/{mode} seed 0" for mode in settings.MODES), f"curve of {TRAINING} seed 0"}
     assert all(difference.startswith("data_digest: ") for difference in found.values())
     pack.unlink()
-    assert told(computed_project, TINY_PARAMS) == {}
+    assert reported(computed_project, TINY_PARAMS) == {}
 
 
-def test_one_cell_and_some_algorithms_can_be_asked_for(
+def test_the_verb_can_be_limited_to_one_cell_or_some_algorithms(
     computed_project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_params(computed_project, edit(TINY_PARAMS, (("evaluations", EVALUATION, "tasks"), 11)))
@@ -109,14 +109,12 @@ def test_one_cell_and_some_algorithms_can_be_asked_for(
     assert main(["stale", "--algorithms", "reptile"]) == 1
 
 
-def test_a_cell_of_another_seed_or_without_one_is_refused(
-    computed_project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_cell_without_a_seed_is_refused(computed_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stale", "--cell", f"{EVALUATION}/inductive"]) == 2
     assert "which seed? Give --seed, one of 0, 1" in capsys.readouterr().err
 
 
-def test_a_model_that_is_trained_already_is_not_trained_again_for_a_second_cell(computed_project: Path) -> None:
+def test_a_model_is_trained_again_only_if_its_own_settings_changed(computed_project: Path) -> None:
     project = checks.load(write_params(computed_project, edit(TINY_PARAMS, (("evaluations", EVALUATION, "tasks"), 11))))
     wanted = freshness.cell(project, EVALUATION, "inductive", 0)
     assert freshness.paths_to_rebuild(computed_project, project, wanted) == [RECORD]
@@ -127,7 +125,7 @@ def test_a_model_that_is_trained_already_is_not_trained_again_for_a_second_cell(
     assert freshness.paths_to_rebuild(computed_project, project, wanted) == [RECORD, MODEL]
 
 
-# --- What is refused ---
+# --- Refused ---
 
 
 @pytest.mark.parametrize(
@@ -140,7 +138,7 @@ def test_a_record_edited_by_hand_is_refused_and_left_as_it_is(
     values = json.loads(path.read_text(encoding="utf-8"))
     counts = values["correct_histogram"]
     worse = next(place for place, count in enumerate(counts) if count)
-    counts[worse], counts[-1] = counts[worse] - 1, counts[-1] + 1  # still adds up
+    counts[worse], counts[-1] = counts[worse] - 1, counts[-1] + 1  # the sum stays the same
     path.write_text(json.dumps(values, sort_keys=True, indent=1) + "\n", encoding="utf-8")
     before = files_below(computed_project)
     assert main(verb) == 2
@@ -158,7 +156,7 @@ def test_a_curve_edited_by_hand_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("content", "found"), [("another", "the checkpoint of "), ("damaged", "no checkpoint of ")])
-def test_another_checkpoint_in_the_place_of_a_model_is_refused_and_not_trained_over(
+def test_another_checkpoint_in_the_place_of_a_model_is_refused_and_not_overwritten(
     computed_project: Path, capsys: pytest.CaptureFixture[str], content: str, found: str
 ) -> None:
     write_params(computed_project, edit(TINY_PARAMS, (("trainings", TRAINING, "inner_steps"), 3)))
@@ -173,12 +171,12 @@ def test_another_checkpoint_in_the_place_of_a_model_is_refused_and_not_trained_o
     assert files_below(computed_project) == before
 
 
-# --- What is shown with a mark ---
+# --- Shown with a mark ---
 
 
 @pytest.fixture
 def with_stale(tmp_path: Path) -> tuple[Path, settings.Project]:
-    """Give a project whose one-shot cells are stale, and whose five-shot cell is fresh."""
+    """Give a project with stale one-shot cells and a fresh five-shot cell."""
     project = make_project(tmp_path)
     store_record(tmp_path, project, ONE_SHOT, "inductive", {0: HALF, 1: HALF})
     store_record(tmp_path, project, FIVE_SHOT, "inductive", {0: HALF})
@@ -189,7 +187,7 @@ def with_stale(tmp_path: Path) -> tuple[Path, settings.Project]:
 
 
 def marks(path: Path, key: str) -> dict[str, set[str]]:
-    """Map the values of a column of a CSV to what stands in `stale` beside them."""
+    """Map each value of a CSV column to the values of `stale` in its rows."""
     found: dict[str, set[str]] = {}
     with path.open(encoding="utf-8") as file:
         for line in csv.DictReader(file):
@@ -224,7 +222,7 @@ def test_a_stale_curve_is_marked_in_its_figure(tmp_path: Path, monkeypatch: pyte
     trainings["reptile/omniglot-5way"]["inner_steps"] = 6
     project = make_project(tmp_path, changed_params(trainings=trainings))
     said: list[str] = []
-    monkeypatch.setattr(figures.style, "note", lambda figure, words: said.append(words))
+    monkeypatch.setattr(figures.style, "write_above", lambda figure, words: said.append(words))
     with staleness.allowed():
         written = figures.write(tmp_path, project, "learning-curves", PUBLISHED)
     assert marks(written[2], "training") == {"reptile/omniglot-5way": {"True"}}
@@ -232,7 +230,7 @@ def test_a_stale_curve_is_marked_in_its_figure(tmp_path: Path, monkeypatch: pyte
     assert said[0].startswith("‡ Stale")
 
 
-def test_without_being_told_so_the_report_refuses_them(with_stale: tuple[Path, settings.Project]) -> None:
+def test_by_default_the_report_refuses_stale_records(with_stale: tuple[Path, settings.Project]) -> None:
     root, project = with_stale
     for write in (
         lambda: accuracies.write(root, project),
@@ -246,7 +244,7 @@ def test_without_being_told_so_the_report_refuses_them(with_stale: tuple[Path, s
             write()
 
 
-def test_nothing_is_marked_where_nothing_is_stale(tmp_path: Path) -> None:
+def test_nothing_is_marked_if_nothing_is_stale(tmp_path: Path) -> None:
     project = make_project(tmp_path)
     store_record(tmp_path, project, ONE_SHOT, "inductive", {0: HALF})
     plain = accuracies.write(tmp_path, project).read_bytes()
@@ -254,15 +252,17 @@ def test_nothing_is_marked_where_nothing_is_stale(tmp_path: Path) -> None:
         assert accuracies.write(tmp_path, project).read_bytes() == plain
 
 
-def test_the_command_line_is_told_with_allow_stale(computed_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_allows_them_with_allow_stale(
+    computed_project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_params(computed_project, edit(TINY_PARAMS, (("evaluations", EVALUATION, "tasks"), 11)))
     assert main(["accuracies"]) == 2
     assert main(["accuracies", "--allow-stale"]) == 0
     assert marks(computed_project / "results/accuracies.csv", "mode") == {mode: {"True"} for mode in settings.MODES}
 
 
-def test_a_table_does_not_wait_for_cells_that_it_does_not_show(tmp_path: Path) -> None:
-    """As while Snakemake computes: other stale cells are still to come."""
+def test_a_table_is_written_although_cells_that_it_does_not_show_are_stale(tmp_path: Path) -> None:
+    """It must be, because Snakemake writes tables while it still has to compute other stale cells."""
     project = make_project(tmp_path)
     store_record(tmp_path, project, FIVE_SHOT, "inductive", {0: HALF})
     values = changed_params()

@@ -1,4 +1,4 @@
-"""How a number was made: complete, plain, and honest about changed sources."""
+"""How a number was made: the description is complete, fits into JSON, and marks changed sources."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a Git repository with one commit whose package folder stands in for ours."""
+    """Return a Git repository with one commit, whose package folder is used instead of ours."""
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # set where a hook runs the tests
         monkeypatch.delenv(name, raising=False)
     root = tmp_path / "repository"
@@ -54,7 +54,7 @@ def test_it_names_time_device_machine_versions_and_commit() -> None:
     assert abs(datetime.now(UTC) - ended) < timedelta(seconds=10)
 
 
-def test_it_is_plain_enough_for_json() -> None:
+def test_it_survives_json() -> None:
     made = information()
     assert json.loads(json.dumps(made)) == made
 
@@ -79,10 +79,10 @@ def test_changed_results_do_not_mark_the_sources(sources: Path) -> None:
     assert not information()["commit"].endswith("+")
 
 
-def test_a_copy_inside_a_stranger_repository_does_not_take_its_commit(
+def test_a_copy_inside_another_repository_does_not_report_its_commit(
     sources: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Installed into a virtual environment below somebody's own repository, Git would name that one's commit."""
+    """For a package installed below another repository, Git would report the commit of that repository."""
     installed = sources / "venv/package/records/provenance.py"
     installed.parent.mkdir(parents=True)
     installed.write_text("one = 1\n")
@@ -119,6 +119,6 @@ def test_a_system_without_processor_information_still_has_a_machine(monkeypatch:
     assert information()["machine"].startswith("unknown processor, ")
 
 
-def test_it_tells_the_largest_memory_of_the_process_in_bytes() -> None:
-    """A Python with torch's tests around it takes more than 10 MiB and less than 1 TiB."""
+def test_it_has_the_largest_memory_of_the_process_in_bytes() -> None:
+    """Python in these tests takes more than 10 MiB and less than 1 TiB."""
     assert 10 * 2**20 < information()["peak_memory_bytes"] < 2**40

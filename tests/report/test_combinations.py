@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from firstorder.report.figures import combinations, style, sweeps
 from firstorder.settings import Project
 from tests.report.test_figures import drawn, gathered
-from tests.sweep_records import G1, G2, G4, MEAN2, MEAN4, SUM2, SUM4, store_ends, sweep_project, swept
+from tests.sweep_records import G1, G2, G4, MEAN2, MEAN4, SUM2, SUM4, store_final, sweep_project, swept
 from tests.synthetic_records import store_curve
 
 ENDS = {G1: 0.4, SUM2: 0.7, MEAN2: 0.6, G2: 0.8, SUM4: 0.9, MEAN4: 0.7, G4: 0.85}
@@ -35,7 +35,7 @@ def test_what_the_outer_step_follows_is_read_from_the_settings(project: Project)
 def test_figure_3_has_a_panel_for_each_k_with_joint_training_in_all_and_the_ends_below(
     tmp_path: Path, project: Project
 ) -> None:
-    store_ends(tmp_path, project, ENDS)
+    store_final(tmp_path, project, ENDS)
     *panels, ends = drawn(tmp_path, project, "figure-3").axes
     assert [axis.get_title(loc="left") for axis in panels] == ["k = 2 mini-batches", "k = 4 mini-batches"]
     lines = {line.get_label(): line.get_ydata().tolist() for line in panels[1].lines}
@@ -48,11 +48,11 @@ def test_figure_3_has_a_panel_for_each_k_with_joint_training_in_all_and_the_ends
 
 
 def test_the_interval_is_over_tasks_with_one_seed_and_over_seeds_with_more(tmp_path: Path, project: Project) -> None:
-    store_ends(tmp_path, project, ENDS)
+    store_final(tmp_path, project, ENDS)
     one = gathered(tmp_path, project, "figure-3").query("panel == 'end' and k == 1").iloc[0]
     assert (one["band"], one["seeds"], one["tasks"]) == ("tasks", 1, 50)
     assert one["high"] - one["accuracy"] == pytest.approx(0.0196, abs=1e-4)
-    store_ends(tmp_path, project, {name: accuracy + 0.02 for name, accuracy in ENDS.items()}, seed=1)
+    store_final(tmp_path, project, {name: accuracy + 0.02 for name, accuracy in ENDS.items()}, seed=1)
     two = gathered(tmp_path, project, "figure-3").query("panel == 'end' and k == 1").iloc[0]
     assert (two["band"], two["seeds"]) == ("seeds", 2)
     # Student with one degree of freedom: 12.706 * 0.01414 / sqrt(2).
@@ -60,7 +60,7 @@ def test_the_interval_is_over_tasks_with_one_seed_and_over_seeds_with_more(tmp_p
 
 
 def test_a_combination_that_is_not_run_is_missing_and_the_others_are_drawn(tmp_path: Path, project: Project) -> None:
-    store_ends(tmp_path, project, {SUM2: 0.7, SUM4: 0.9})
+    store_final(tmp_path, project, {SUM2: 0.7, SUM4: 0.9})
     *panels, ends = drawn(tmp_path, project, "figure-3").axes
     drawn_lines = {line.get_label() for axis in panels for line in axis.lines if np.isfinite(line.get_ydata()).any()}
     assert drawn_lines == {"sum"}
@@ -70,7 +70,7 @@ def test_a_combination_that_is_not_run_is_missing_and_the_others_are_drawn(tmp_p
 def test_figure_3_names_what_is_not_run_and_leaves_out_a_panel_without_any_curve(
     tmp_path: Path, project: Project
 ) -> None:
-    store_ends(tmp_path, project, {SUM2: 0.7, MEAN2: 0.6})
+    store_final(tmp_path, project, {SUM2: 0.7, MEAN2: 0.6})
     figure = drawn(tmp_path, project, "figure-3")
     assert [axis.get_title(loc="left") for axis in figure.axes[:-1]] == ["k = 2 mini-batches"]
     assert figure.get_supxlabel() == "Not run yet: k = 1 (first); k = 2 (last); k = 4 (sum, mean, last)."
@@ -85,7 +85,7 @@ def test_without_any_curve_a_figure_says_so_once(tmp_path: Path, project: Projec
 def test_a_sweep_that_is_not_run_is_named_below_and_the_others_keep_their_letters(
     tmp_path: Path, project: Project
 ) -> None:
-    store_ends(tmp_path, project, {swept(project, "step-size", "shared")[0.125]: 0.9})
+    store_final(tmp_path, project, {swept(project, "step-size", "shared")[0.125]: 0.9})
     figure = drawn(tmp_path, project, "figure-4")
     assert [axis.get_title(loc="left") for axis in figure.axes] == ["(b)"]
     assert figure.axes[0].get_ylabel() == "accuracy, %"
@@ -97,7 +97,7 @@ def test_figure_4_draws_a_line_a_variant_and_a_gap_where_a_training_is_not_run(
 ) -> None:
     shared, separate = (swept(project, "inner-steps", name) for name in ("shared", "separate"))
     ends = {shared[2]: 0.9, shared[4]: 0.9, shared[5]: 0.7, shared[10]: 0.6, separate[2]: 0.9, separate[10]: 0.9}
-    store_ends(tmp_path, project, ends)
+    store_final(tmp_path, project, ends)
     steps, sizes = drawn(tmp_path, project, "figure-4").axes
     found = heights(steps)
     assert found["shared tail"] == pytest.approx([90, 90, 70, 60])
@@ -116,5 +116,5 @@ def test_figure_4_takes_the_last_measurement_of_meta_test_tasks(tmp_path: Path, 
 
 
 def test_variants_are_told_apart_by_colour_marker_and_line() -> None:
-    colours = [style.in_turn(place) for place in range(4)]
+    colours = [style.cycled_colour(place) for place in range(4)]
     assert len(set(colours)) == len(set(sweeps.MARKERS[:4])) == len(set(sweeps.LINES[:4])) == 4

@@ -1,4 +1,4 @@
-"""Claims about what trainings end at, and about the simulations: contrasts and bounds, and verdicts at their edges."""
+"""Claims about final accuracies and simulations: contrasts, bounds, and verdicts near the margins."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from firstorder.report.read import published
 from firstorder.report.read.statistics import Estimate
 from firstorder.settings import MANIFOLD_POINTS, Project, checks, digest
 from tests.report.test_published import PUBLISHED
-from tests.sweep_records import G1, G2, G4, SUM2, SUM4, store_ends, sweep_project, swept
+from tests.sweep_records import G1, G2, G4, SUM2, SUM4, store_final, sweep_project, swept
 from tests.synthetic_records import PARAMS, make_project, store_sine
 
 ROOT = Path(__file__).parents[2]
@@ -49,9 +49,9 @@ def estimate_of(value: float, half_width: float, seeds: int = 3) -> Estimate:
     return Estimate(value, 0.0, half_width, seeds)
 
 
-def test_an_order_is_the_difference_of_what_both_ended_at(tmp_path: Path, project: Project) -> None:
+def test_an_order_is_the_difference_of_final_accuracies(tmp_path: Path, project: Project) -> None:
     """0.8 - 0.5 with 0.01 each over tasks: half-width 1.96 * 0.01414."""
-    store_ends(tmp_path, project, {G1: 0.5, G2: 0.8})
+    store_final(tmp_path, project, {G1: 0.5, G2: 0.8})
     row = judged(tmp_path, project, ORDER)
     assert row["judged_fraction"] == pytest.approx(0.3)
     assert row["high_fraction"] - row["judged_fraction"] == pytest.approx(1.96 * 0.014142, rel=1e-3)
@@ -61,7 +61,7 @@ def test_an_order_is_the_difference_of_what_both_ended_at(tmp_path: Path, projec
 
 def test_gains_are_compared_by_two_trainings_a_side(tmp_path: Path, project: Project) -> None:
     """(0.9 - 0.7) - (0.85 - 0.8) = 0.15."""
-    store_ends(tmp_path, project, {SUM2: 0.7, SUM4: 0.9, G2: 0.8, G4: 0.85})
+    store_final(tmp_path, project, {SUM2: 0.7, SUM4: 0.9, G2: 0.8, G4: 0.85})
     gain = CurveClaim(
         kind="curves", relation="above", sentence="More.", margin_points=0, higher=(SUM4, G2), lower=(SUM2, G4)
     )
@@ -71,7 +71,7 @@ def test_gains_are_compared_by_two_trainings_a_side(tmp_path: Path, project: Pro
 def test_with_several_seeds_the_interval_is_over_seeds(tmp_path: Path, project: Project) -> None:
     """Differences 0.3, 0.32, 0.34: Student with two degrees of freedom, 4.303 * 0.02 / sqrt(3)."""
     for seed in range(3):
-        store_ends(tmp_path, project, {G1: 0.5, G2: 0.8 + 0.02 * seed}, seed)
+        store_final(tmp_path, project, {G1: 0.5, G2: 0.8 + 0.02 * seed}, seed)
     row = judged(tmp_path, project, ORDER)
     assert row["judged_fraction"] == pytest.approx(0.32)
     assert row["high_fraction"] - row["judged_fraction"] == pytest.approx(4.303 * 0.02 / 3**0.5, rel=1e-3)
@@ -79,15 +79,15 @@ def test_with_several_seeds_the_interval_is_over_seeds(tmp_path: Path, project: 
 
 
 def test_only_seeds_that_all_trainings_have_count(tmp_path: Path, project: Project) -> None:
-    store_ends(tmp_path, project, {G1: 0.5, G2: 0.8}, 0)
-    store_ends(tmp_path, project, {G2: 0.1}, 1)
+    store_final(tmp_path, project, {G1: 0.5, G2: 0.8}, 0)
+    store_final(tmp_path, project, {G2: 0.1}, 1)
     assert judged(tmp_path, project, ORDER)["judged_fraction"] == pytest.approx(0.3)
 
 
 def test_a_shape_is_the_mean_before_minus_the_mean_after(tmp_path: Path, project: Project) -> None:
     """(0.9 + 0.8) / 2 - (0.7 + 0.5) / 2 = 0.25; errors 0.01 * sqrt(4 / 4)."""
     members = swept(project, "inner-steps", "shared")
-    store_ends(tmp_path, project, dict(zip((members[k] for k in (2, 4, 5, 10)), (0.9, 0.8, 0.7, 0.5), strict=True)))
+    store_final(tmp_path, project, dict(zip((members[k] for k in (2, 4, 5, 10)), (0.9, 0.8, 0.7, 0.5), strict=True)))
     row = judged(tmp_path, project, DROP)
     assert row["judged_fraction"] == pytest.approx(0.25)
     assert row["half_width_tasks_fraction"] == pytest.approx(1.96 * 0.01, rel=1e-3)
@@ -96,7 +96,7 @@ def test_a_shape_is_the_mean_before_minus_the_mean_after(tmp_path: Path, project
 
 def test_a_shape_with_a_point_that_is_not_run_is_not_judged(tmp_path: Path, project: Project) -> None:
     members = swept(project, "inner-steps", "shared")
-    store_ends(tmp_path, project, {members[2]: 0.9, members[4]: 0.8, members[5]: 0.7})
+    store_final(tmp_path, project, {members[2]: 0.9, members[4]: 0.8, members[5]: 0.7})
     assert judged(tmp_path, project, DROP)["verdict"] == "not run"
 
 
@@ -122,7 +122,7 @@ def test_a_verdict_needs_the_whole_interval_on_one_side_of_the_margin(
 
 def test_at_reduced_length_nothing_is_judged_and_what_is_not_listed_is_left_out(tmp_path: Path) -> None:
     project = sweep_project(tmp_path, length="reduced")
-    store_ends(tmp_path, project, {G1: 0.5, G2: 0.8})
+    store_final(tmp_path, project, {G1: 0.5, G2: 0.8})
     assert judged(tmp_path, project, ORDER)["verdict"] == "reduced length"
     other = CurveClaim(**{**vars(ORDER), "lower": ("joint/omniglot-20way-g1",)})
     assert curve_claims.judge(tmp_path, project, {"another": other}) == []

@@ -1,4 +1,4 @@
-"""Curves: only those that params.yaml asks for, whole or with gaps, and what a training ended at."""
+"""Curves: only those that params.yaml asks for, complete or with gaps, and final accuracies."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_point_that_a_curve_lacks_is_a_gap_and_never_a_line(tmp_path: Path) ->
 
 
 def test_a_point_that_one_of_the_seeds_lacks_is_a_gap_too(tmp_path: Path) -> None:
-    """Else the line would jump from the mean of two trainings to a single one."""
+    """Otherwise the line would jump from the mean of two trainings to a single one."""
     project = long_project(tmp_path)
     whole = dict.fromkeys(range(100, 1001, 100), 0.5)
     store_curve(tmp_path, 0, whole, project=project)
@@ -95,22 +95,22 @@ def test_a_figure_that_must_be_whole_refuses_a_gap(tmp_path: Path, there: dict[i
     assert figures.write(tmp_path, project, FIGURE, PUBLISHED)
 
 
-def test_what_a_training_ended_at_is_the_mean_of_the_last_fifth(tmp_path: Path) -> None:
+def test_the_final_accuracy_is_the_mean_of_the_last_fifth(tmp_path: Path) -> None:
     """Points at 800, 900 and 1,000 of 1,000: mean 0.8; error sqrt(3) * 0.01 / 3; 3 * 50 tasks."""
     project = long_project(tmp_path)
     accuracies = dict.fromkeys(range(100, 800, 100), 0.1) | {800: 0.7, 900: 0.8, 1000: 0.9}
     store_curve(tmp_path, 2, accuracies, project=project)
-    ended = curves.ends(tmp_path, project, TRAINING)
-    assert ended is not None
-    assert (ended.seeds, ended.tasks) == ((2,), 150)
-    assert ended.accuracies == pytest.approx((0.8,))
-    assert ended.standard_errors == pytest.approx((0.01 / math.sqrt(3),))
+    final = curves.final_accuracies(tmp_path, project, TRAINING)
+    assert final is not None
+    assert (final.seeds, final.tasks) == ((2,), 150)
+    assert final.accuracies == pytest.approx((0.8,))
+    assert final.standard_errors == pytest.approx((0.01 / math.sqrt(3),))
 
 
-def test_a_training_cut_short_has_no_end(tmp_path: Path) -> None:
+def test_a_training_cut_short_has_no_final_accuracy(tmp_path: Path) -> None:
     project = long_project(tmp_path)
     store_curve(tmp_path, 0, dict.fromkeys(range(100, 901, 100), 0.5), project=project)
-    assert curves.ends(tmp_path, project, TRAINING) is None
+    assert curves.final_accuracies(tmp_path, project, TRAINING) is None
 
 
 def test_the_command_line_asks_for_a_whole_figure_by_an_option(

@@ -1,4 +1,4 @@
-"""Figures: what is plotted, never how it looks in pixels."""
+"""Figures: what is plotted, never pixels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from PIL import Image
 
 from firstorder.errors import UserError
 from firstorder.records.cells import write_run
-from firstorder.report.figures import adaptation, alphabets, drawing, figures, style
+from firstorder.report.figures import adaptation, alphabets, figures, learning_curves, style
+from firstorder.report.text.formatting import training_label
 from firstorder.settings import FigureSettings, Project, digest
 from tests.report.test_published import PUBLISHED
 from tests.synthetic_records import (
@@ -89,20 +90,20 @@ def test_curves_are_drawn_in_percent(root: Path) -> None:
 
 @pytest.mark.parametrize(("recorded", "axes"), [(1, 2), (3, 6), (4, 6), (5, 6)])
 def test_trainings_without_a_curve_have_no_axis_and_are_named_below(root: Path, recorded: int, axes: int) -> None:
-    """Up to three have an axis for each mode, more of them one each in rows of three."""
+    """Up to three trainings have an axis for each mode; more of them have one axis each, in rows of three."""
     curve = gathered(root, make_project(root), "learning-curves")
     names = [f"{algorithm}/omniglot-{way}way" for algorithm in ("reptile", "maml", "fomaml") for way in (5, 20)]
     rows = [curve.assign(training=name) for name in names[:recorded]]
     rows += [pd.DataFrame({"training": names[recorded:]}).reindex(columns=curve.columns)]
     with style.applied():
-        figure = drawing.draw_curves(pd.concat([rows[-1], *rows[:-1]], ignore_index=True))
+        figure = learning_curves.draw(pd.concat([rows[-1], *rows[:-1]], ignore_index=True))
     assert len(figure.axes) == axes
     titles = " ".join(axis.get_title(loc="left").replace("\n", ", ") for axis in figure.axes)
     below = figure.get_supxlabel().replace("\n", " ")
     assert below.startswith("Not run yet: ")
     assert below.endswith("FOMAML (Omniglot 20-way)." if recorded == 5 else "Omniglot 20-way).")
     for place, name in enumerate(names):
-        algorithm, column = drawing.training_label(name).split(", ")
+        algorithm, column = training_label(name).split(", ")
         assert (f"{algorithm}, {column}" in titles) == (place < recorded)
         groups = below.removeprefix("Not run yet: ").split("; ")
         named = any(group.startswith(f"{algorithm} (") and column in group for group in groups)
@@ -116,7 +117,7 @@ def test_where_all_is_recorded_nothing_is_named_as_not_run(root: Path) -> None:
 def test_lines_below_make_the_figure_higher_and_are_cut_to_its_width() -> None:
     with style.applied():
         figure = style.new_figure(2.0)
-        style.below(figure, "word " * 60).subplots()
+        style.write_below(figure, "word " * 60).subplots()
     lines = figure.get_supxlabel().split("\n")
     assert len(lines) == 3
     assert max(map(len, lines)) <= style.LINE_LENGTH
@@ -124,8 +125,8 @@ def test_lines_below_make_the_figure_higher_and_are_cut_to_its_width() -> None:
 
 
 @pytest.mark.parametrize("count", [20, 49])
-def test_no_words_of_the_alphabets_figure_lie_upon_others(count: int) -> None:
-    """The longest name of an alphabet leaves the two panels the least room."""
+def test_no_words_of_the_alphabets_figure_overlap(count: int) -> None:
+    """The longest name of an alphabet leaves the least room for the two panels."""
     names = [f"Inuktitut_(Canadian_Aboriginal_Syllabics) {place}" for place in range(count)]
     rows = [(ONE_SHOT, name, name, 100, 40, 10, 1) for name in names]
     frame = pd.DataFrame(rows, columns=list(alphabets.FRAME))
@@ -155,7 +156,7 @@ def test_an_evaluation_that_is_not_run_has_no_panel_and_is_named_below() -> None
 
 def test_the_stretched_scale_is_undone_by_its_inverse() -> None:
     accuracies = np.array([0.0, 50.0, 99.0, 100.0])
-    np.testing.assert_allclose(drawing._unstretch(drawing._stretch(accuracies)), accuracies, atol=1e-9)
+    np.testing.assert_allclose(style._unstretch(style._stretch(accuracies)), accuracies, atol=1e-9)
 
 
 def test_accuracies_are_drawn_in_percent_with_the_difference_in_points(root: Path) -> None:

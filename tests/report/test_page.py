@@ -1,4 +1,4 @@
-"""The one-file report."""
+"""The report as one HTML file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOSTILE = "<script>alert(\"1\")</script> & 'co'"
 
 
 class Balance(HTMLParser):
-    """Collects tags, and fails on one that is closed but not open."""
+    """Collects tags, and fails if one is closed that is not open."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Balance(HTMLParser):
 
 
 class Content(Balance):
-    """Collects besides the attributes of each tag, and the text of each heading, cell and style sheet."""
+    """Also collects the attributes of each tag, and the text of each heading, cell and style sheet."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,9 +117,8 @@ def test_page_holds_everything_in_one_file_without_script(tmp_path: Path, projec
     assert tags.open == []
     assert "script" not in tags.seen
     assert tags.seen.count("figure") == tags.seen.count("img") == 3
-    assert (
-        tags.seen.count("table") == 9
-    )  # table-2, sine, three kinds of claims, figure-1's claims, trainings, cells, records
+    # table-2, sine, three kinds of claims, figure-1's claims, trainings, cells, records
+    assert tags.seen.count("table") == 9
     assert set(re.findall(r'(?:src|href)="([a-z]+):', text)) == {"data", "https"}
     assert re.findall(r'href="(https[^"]*)"', text) == ["https://arxiv.org/abs/1803.02999"]
 
@@ -170,7 +169,7 @@ def test_title_is_escaped(tmp_path: Path) -> None:
 
 def test_whatever_comes_from_settings_or_records_is_escaped() -> None:
     table = PrintedTable(
-        title=HOSTILE, heading=(HOSTILE,) * 2, rows=((HOSTILE,) * 2,), label_columns=1, notes=(HOSTILE,)
+        title=HOSTILE, heading=(HOSTILE,) * 2, rows=((HOSTILE,) * 2,), label_columns=1, footnotes=(HOSTILE,)
     )
     figure = page.Figure(png="AAAA", numbers=HOSTILE)
     text = page.paragraphs(HOSTILE)
@@ -181,9 +180,9 @@ def test_whatever_comes_from_settings_or_records_is_escaped() -> None:
     assert content.of("img") == [{"alt": HOSTILE, "src": "data:image/png;base64,AAAA"}]
     assert {attributes["aria-label"] for attributes in content.of("div")} == {HOSTILE}
     assert [data for tag, data in content.texts if tag == "title"] == [f"firstorder: {HOSTILE}"]
-    told = [tag for tag, data in content.texts if data == HOSTILE]
+    tags = [tag for tag, data in content.texts if data == HOSTILE]
     cells = ["th", "th", "th", "td", "p"]
-    assert told == ["h1", "a", "h2", "p", "code", *cells, "h3", *cells]
+    assert tags == ["h1", "a", "h2", "p", "code", *cells, "h3", *cells]
     assert set(parse(page.render("t", [plain])).seen) & {"table", "figure", "h3"} == set()
 
 
@@ -194,7 +193,7 @@ def test_style_sheet_stands_in_the_page_as_written(written: str) -> None:
 
 
 def test_page_loads_nothing_from_outside(written: str) -> None:
-    """One link leads to the paper; whatever a browser fetches by itself is inside."""
+    """There is one link, to the paper; everything that a browser fetches by itself is inside the file."""
     content = parse(written)
     assert not {"link", "script", "iframe", "object", "embed", "base", "source"} & set(content.seen)
     assert all((image["src"] or "").startswith("data:image/png;base64,") for image in content.of("img"))
@@ -212,7 +211,7 @@ def test_headings_go_down_one_level_at_a_time(written: str) -> None:
     assert set(levels) == {1, 2, 3}
 
 
-def test_a_reader_who_hears_the_page_is_told_what_is_what(written: str) -> None:
+def test_a_screen_reader_finds_names_and_roles(written: str) -> None:
     content = parse(written)
     assert content.of("html") == [{"lang": "en"}]
     assert all(image["alt"] for image in content.of("img"))
@@ -226,10 +225,10 @@ def test_a_reader_who_hears_the_page_is_told_what_is_what(written: str) -> None:
     assert [link["href"] for link in content.of("a") if link["href"] != PAPER] == [f"#{key}" for key in keys]
 
 
-def test_text_can_be_read_on_its_ground_in_light_and_in_dark() -> None:
+def test_text_has_enough_contrast_in_light_and_in_dark() -> None:
     style = (page.TEMPLATES / "page.css").read_text(encoding="utf-8")
     themes = [
-        dict(re.findall(r"--(\w+): (#\w{6});", block)) for block in re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+        dict(re.findall(r"--(\w+): (#\w{6});", rule)) for rule in re.findall(r":root \{(.*?)\}", style, re.DOTALL)
     ]
     assert len(themes) == 2
     for theme in themes:
@@ -268,7 +267,7 @@ def test_captions_become_paragraphs() -> None:
 
 @pytest.mark.parametrize("path", sorted(CAPTIONS.glob("*.rst")), ids=lambda path: path.name)
 def test_captions_are_plain_paragraphs(path: Path) -> None:
-    """Snakemake fills {{ }} in captions, and the page knows no markup but ``code``."""
+    """Snakemake fills {{ }} in captions, and the only markup that the page supports is ``code``."""
     text = path.read_text(encoding="utf-8")
     assert not re.search(r"[{}<>*|]|^[ \t]|^\.\. |^[=\-~]{3}|`_", text, re.MULTILINE)
     assert page.paragraphs(text)

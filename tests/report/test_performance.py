@@ -12,7 +12,7 @@ import pytest
 
 from firstorder.__main__ import main
 from firstorder.errors import UserError
-from firstorder.report.benchmark import performance, performance_charts
+from firstorder.report.benchmark import performance, performance_charts, performance_tables
 from firstorder.report.figures import style
 
 EXAMPLE = Path(__file__).parents[1] / "bench_example.json"
@@ -35,7 +35,7 @@ def measured(tmp_path: Path) -> Path:
 
 
 def on_a_gpu(result: dict[str, Any]) -> dict[str, Any]:
-    """Turn the example into one of a GPU: one process, kernels and floors; 1,000 tasks cost what 100 cost."""
+    """Turn the example into one of a GPU: one process, with kernels and floors."""
     gpu = copy.deepcopy(result)
     gpu |= {"device": "cuda", "machine": "Example GPU, 16 cores"}
     gpu["limits"] |= {"copy_gigabytes_per_second": 3000.0, "launch_seconds": 1.5e-6}
@@ -56,7 +56,7 @@ def test_rates_have_a_row_for_every_round(result: dict[str, Any]) -> None:
 
 
 def test_slopes_are_those_of_the_largest_counts(result: dict[str, Any]) -> None:
-    """In the example all is linear, but lanes with `plain` cost the same up to 4: the last three, 4 to 16, do not."""
+    """In the example, cost is linear except for 1 to 4 lanes of `plain`; the slope uses the last three, 4 to 16."""
     slopes = performance.scaling(result).groupby(["axis", "engine"])["slope"].first()
     assert slopes.to_numpy() == pytest.approx(1, abs=1e-3)
 
@@ -84,7 +84,7 @@ def test_growth_is_drawn_with_its_slope(result: dict[str, Any]) -> None:
 
 
 def test_the_table_compares_the_better_way_of_each_engine_with_plain(result: dict[str, Any]) -> None:
-    text = performance.markdown(result, "results/bench/example", Path("docs/performance.md"))
+    text = performance_tables.markdown(result, "results/bench/example", Path("docs/performance.md"))
     (native,) = [line for line in text.splitlines() if line.startswith("|  | native")]
     assert "31 (30 to 32)" in native
     assert "41 (40 to 42) | 2.16 | 50.4 |" in native  # 41 / 19; 41 * 3.93 / 320

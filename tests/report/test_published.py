@@ -51,8 +51,8 @@ def test_transduction_helps_in_every_column() -> None:
         ("table,row\na,b\n", "column column, accuracy_percent"),
         (HEADING + "t,r,c,high,0.1,m,A,s\n", "expected numbers"),
         (HEADING + "t,r,c,9768,0.1,m,A,s\n", "percentages from 0 to 100"),
-        (HEADING + "t,r,c,97,0.1,m,A,s\nt,r,c,98,0.1,m,A,s\n", "given twice: t / r / c"),
-        ("", "not the CSV it should be"),
+        (HEADING + "t,r,c,97,0.1,m,A,s\nt,r,c,98,0.1,m,A,s\n", "two lines for t / r / c"),
+        ("", "not a valid CSV file"),
     ],
 )
 def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path, text: str, words: str) -> None:

@@ -77,10 +77,10 @@ def test_a_baseline_with_records_is_shown_without_a_line_of_the_paper(tmp_path: 
     assert lines[3].startswith("| **Reptile** | paper |")
 
 
-def test_only_the_block_between_the_markers_is_replaced() -> None:
-    replaced = readme.replace_block(MARKED, "table-2", "new\n")
+def test_only_the_section_between_the_markers_is_replaced() -> None:
+    replaced = readme.replace_section(MARKED, "table-2", "new\n")
     assert replaced == MARKED.replace("old", "new")
-    assert readme.replace_block(replaced, "table-2", "new\n") == replaced
+    assert readme.replace_section(replaced, "table-2", "new\n") == replaced
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_only_the_block_between_the_markers_is_replaced() -> None:
 )
 def test_missing_or_mixed_up_markers_are_refused(text: str) -> None:
     with pytest.raises(UserError, match="firstorder:begin table-2"):
-        readme.replace_block(text, "table-2", "new")
+        readme.replace_section(text, "table-2", "new")
 
 
 def test_update_rewrites_the_readme_and_changes_nothing_the_second_time(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tables: paper beside ours, in numbers and in print."""
+"""Tables: the paper's numbers beside ours, as numbers and as printed."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_markdown_prints_percent_and_says_not_run(root: Path) -> None:
 
 
 def test_a_verdict_stands_in_each_line_that_the_paper_has(tmp_path: Path) -> None:
-    """At full length: one cell with two seeds, one with one seed, one not run; the baseline is no claim."""
+    """At full length: a cell with two seeds, one with one seed, one not run; no claim is about the baseline."""
     project = make_project(tmp_path, changed_params(length="full"))
     store_record(tmp_path, project, ONE_SHOT, "inductive", {0: NINETY, 1: NINETY})
     store_record(tmp_path, project, FIVE_SHOT, "transductive", {0: NINETY})

@@ -1,4 +1,4 @@
-"""Verdicts: their rules on bare intervals, then on made-up records, and what is written of them."""
+"""Verdicts: the rules on intervals, the rules on made-up records, and what is written."""
 
 from __future__ import annotations
 

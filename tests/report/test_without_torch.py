@@ -1,4 +1,4 @@
-"""Reporting stays below the line: it works where torch cannot be imported and no data lies about."""
+"""Reporting works where torch cannot be imported and there is no data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""params.yaml: what is right is read, what is wrong is told in one line, and digests move when numbers may."""
+"""params.yaml: valid files load, errors are reported in one line, and digests change if and only if numbers may."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ TRAINING = ("trainings", FIVE_WAY)
 FILE = "params.yaml"
 
 
-# Edits that leave a file with trainings and nothing that names one.
+# Edits that remove everything that refers to a training.
 _SECTIONS = ("sweeps", "adaptations", "alphabets", "theory")
-NOTHING_MORE = ((("evaluations",), {}), (("figures",), {}), *(((section,), ABSENT) for section in _SECTIONS))
+NO_REFERENCES = ((("evaluations",), {}), (("figures",), {}), *(((section,), ABSENT) for section in _SECTIONS))
 
 
 def write(folder: Path, values: Any) -> Path:
@@ -39,12 +39,12 @@ def write(folder: Path, values: Any) -> Path:
 
 
 def edited(*edits: tuple[tuple[Any, ...], Any]) -> dict[str, Any]:
-    """Return GOOD with some of its values changed."""
+    """Return GOOD with some values changed."""
     return edit(GOOD, *edits)
 
 
 def message_of(path: Path) -> str:
-    """Load a file that must be refused; return the one line without the folder it starts with."""
+    """Load a file that must be refused; return the message without the folder at its beginning."""
     with pytest.raises(UserError) as caught:
         load(path)
     message = str(caught.value)
@@ -57,7 +57,7 @@ def project(values: Any, folder: Path) -> Project:
     return load(write(folder, values))
 
 
-# --- What is right ---
+# --- Accepted ---
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("**/params.yaml")), ids=lambda path: str(path.relative_to(ROOT)))
@@ -69,7 +69,7 @@ def test_every_params_file_of_the_repository_loads(path: Path) -> None:
 
 
 def test_the_main_file_asks_for_the_papers_table() -> None:
-    """Reptile has one training for both shots; MAML and FOMAML have one each (Table 2, both ways)."""
+    """Reptile has one training for both shots, MAML and FOMAML one for each shot (Table 2, 5-way and 20-way)."""
     loaded = load(ROOT / FILE)
     evaluated = {evaluation.training for evaluation in loaded.evaluations.values()}
     on_omniglot = [name for name in evaluated if "/omniglot-" in name]
@@ -91,8 +91,8 @@ def test_the_path_may_be_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("written", ["1e-3", "1E-3", "0.001", "1.0e-3", "'0.001'"])
-def test_a_number_is_one_however_it_is_written(tmp_path: Path, written: str) -> None:
-    """YAML 1.1 reads 1e-3, without a point, as a text."""
+def test_every_notation_of_a_number_is_read_as_a_number(tmp_path: Path, written: str) -> None:
+    """YAML 1.1 reads 1e-3, which has no point, as text."""
     text = (
         (ROOT / FILE)
         .read_text(encoding="utf-8")
@@ -118,14 +118,14 @@ def test_mini_imagenet_needs_no_more_than_its_source(tmp_path: Path) -> None:
 
 
 def test_a_training_may_have_a_suffix(tmp_path: Path) -> None:
-    values = edited(*NOTHING_MORE)
+    values = edited(*NO_REFERENCES)
     values["trainings"] = {f"{FIVE_WAY}-sgd": values["trainings"][FIVE_WAY]}
     assert list(project(values, tmp_path).trainings) == [f"{FIVE_WAY}-sgd"]
 
 
-def test_a_merged_key_may_be_given_again(tmp_path: Path) -> None:
-    """`<<` fills in what is not given; that is no key given twice."""
-    text = yaml.safe_dump(edited(*NOTHING_MORE, (("trainings",), {})))
+def test_a_merged_key_may_be_overridden(tmp_path: Path) -> None:
+    """`<<` adds only keys that are not given, so this does not count as a key given twice."""
+    text = yaml.safe_dump(edited(*NO_REFERENCES, (("trainings",), {})))
     entry = yaml.safe_dump(GOOD["trainings"][FIVE_WAY], default_flow_style=True, width=1000).strip()
     text = text.replace(
         "trainings: {}\n",
@@ -136,7 +136,7 @@ def test_a_merged_key_may_be_given_again(tmp_path: Path) -> None:
 
 
 def merged(node: yaml.Node) -> list[yaml.Node]:
-    """List what `<<` takes over in this mapping itself."""
+    """List the nodes that `<<` merges directly into this mapping."""
     return [value for key, value in node.value if key.value == "<<"] if isinstance(node, yaml.MappingNode) else []
 
 
@@ -149,12 +149,12 @@ def nodes(node: yaml.Node) -> Iterator[yaml.Node]:
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("**/params.yaml")), ids=lambda path: str(path.relative_to(ROOT)))
-def test_what_is_merged_merges_nothing_itself(path: Path) -> None:
-    """So whoever looks for a value looks in the entry, else in the one that it names, and nowhere else."""
+def test_a_merged_entry_merges_no_other(path: Path) -> None:
+    """So a value is either in the entry itself or in the one entry that it names."""
     top = yaml.compose(path.read_text(encoding="utf-8"))
-    taken_over = [given for node in nodes(top) for given in merged(node)]
-    assert taken_over
-    for given in taken_over:
+    merged_nodes = [given for node in nodes(top) for given in merged(node)]
+    assert merged_nodes
+    for given in merged_nodes:
         assert isinstance(given, yaml.MappingNode)
         assert not merged(given), f"line {given.start_mark.line + 1} has defaults of its own"
 
@@ -172,7 +172,7 @@ def test_first_order_maml_differs_from_maml_in_the_algorithm_alone() -> None:
         assert loaded.evaluations[first_order] == replace(second_order, training=f"fo{second_order.training}")
 
 
-# --- What is wrong ---
+# --- Refused ---
 
 UNTRAINED = {**GOOD["trainings"][FIVE_WAY], "algorithm": "untrained"}
 
@@ -186,7 +186,7 @@ WRONG: dict[str, tuple[list[tuple[tuple[Any, ...], Any]], list[str]]] = {
         [f"params.yaml: trainings: {FIVE_WAY}: unknown key 'inner_step' (did you mean 'inner_steps'?)"],
     ),
     "misspelt section": ([(("training",), {})], ["params.yaml: unknown key 'training' (did you mean 'trainings'?)"]),
-    "key that is no text": ([((True,), 1)], ["params.yaml: unknown key True"]),
+    "key that is not text": ([((True,), 1)], ["params.yaml: unknown key True"]),
     "missing key": (
         [((*TRAINING, "way"), ABSENT)],
         [f"params.yaml: trainings: {FIVE_WAY}: key 'way' is missing (classes per task, N)"],
@@ -225,7 +225,7 @@ WRONG: dict[str, tuple[list[tuple[tuple[Any, ...], Any]], list[str]]] = {
         [(TRAINING, 5)],
         [f"params.yaml: trainings: {FIVE_WAY}: expected a mapping of settings, found 5"],
     ),
-    "name that is no text": ([(("tables", 2), {})], ["tables: expected a text as name, found 2", "quotes"]),
+    "name that is not text": ([(("tables", 2), {})], ["tables: expected a text as name, found 2", "quotes"]),
     "unknown choice": (
         [((*TRAINING, "inner_optimiser"), "adma")],
         [f"{FIVE_WAY}: inner_optimiser: expected one of adam, sgd, found 'adma' (did you mean 'adam'?)"],
@@ -319,7 +319,7 @@ WRONG: dict[str, tuple[list[tuple[tuple[Any, ...], Any]], list[str]]] = {
         [((*TRAINING, "algorithm"), "untrained"), ((*TRAINING, "outer_steps"), 0)],
         [f"trainings: {FIVE_WAY}: the name must be 'untrained/omniglot-5way'"],
     ),
-    "training name that only begins well": (
+    "training name with a correct beginning only": (
         [(("trainings", f"{FIVE_WAY}2"), GOOD["trainings"][FIVE_WAY])],
         [f"trainings: {FIVE_WAY}2: the name must be '{FIVE_WAY}'"],
     ),
@@ -373,8 +373,8 @@ WRONG: dict[str, tuple[list[tuple[tuple[Any, ...], Any]], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_value_is_told_in_one_line(tmp_path: Path, case: str) -> None:
-    """With file, place, what was expected and found, and the nearest known name where there is one."""
+def test_a_wrong_value_is_reported_in_one_line(tmp_path: Path, case: str) -> None:
+    """With file, place, what was expected and found, and the nearest known name if there is one."""
     edits, expected = WRONG[case]
     message = message_of(write(tmp_path, edited(*edits)))
     for words in expected:
@@ -396,21 +396,21 @@ def test_a_wrong_value_is_told_in_one_line(tmp_path: Path, case: str) -> None:
         ("title: 2018-13-01\n", "params.yaml: not valid YAML: month must be in 1..12"),
     ],
 )
-def test_a_file_that_is_no_settings_is_told_in_one_line(tmp_path: Path, text: str, expected: str) -> None:
+def test_a_file_without_settings_is_reported_in_one_line(tmp_path: Path, text: str, expected: str) -> None:
     assert message_of(write(tmp_path, text)).startswith(expected)
 
 
-def test_a_file_that_is_no_text_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"title: \xff\xfe\n")
     assert message_of(tmp_path / FILE).startswith("params.yaml: not valid YAML: 'utf-8' codec")
 
 
-def test_a_missing_file_tells_where_to_go(tmp_path: Path) -> None:
+def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
     message = message_of(tmp_path / FILE)
     assert message == "params.yaml: no such file; run from the folder of params.yaml or give --params"
 
 
-def test_a_folder_is_no_settings(tmp_path: Path) -> None:
+def test_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / FILE).mkdir()
     assert message_of(tmp_path / FILE).startswith("params.yaml: cannot be read (")
 
@@ -424,8 +424,8 @@ def test_a_folder_is_no_settings(tmp_path: Path) -> None:
     ],
     ids=["value", "section", "entry"],
 )
-def test_a_key_given_twice_is_told_with_both_lines(tmp_path: Path, line: str, again: str, expected: str) -> None:
-    """YAML lets the last one win without a word, and the first would look as if it counted."""
+def test_a_key_given_twice_is_reported_with_both_lines(tmp_path: Path, line: str, again: str, expected: str) -> None:
+    """YAML silently uses the last one, although the first looks as if it counted."""
     lines = (ROOT / FILE).read_text(encoding="utf-8").splitlines()
     first = next(number for number, text in enumerate(lines) if text.startswith(line))
     lines.insert(first, again)
@@ -436,7 +436,7 @@ def test_a_key_given_twice_is_told_with_both_lines(tmp_path: Path, line: str, ag
 # --- Names ---
 
 
-def test_an_unknown_name_is_told_with_the_nearest() -> None:
+def test_an_unknown_name_is_reported_with_the_nearest() -> None:
     loaded = load(ROOT / FILE)
     with pytest.raises(
         UserError, match=r"^unknown training 'reptile/omniglot-5wy' \(did you mean 'reptile/omniglot-5way'"
@@ -452,7 +452,7 @@ def test_an_unknown_name_is_told_with_the_nearest() -> None:
 
 
 def digests(loaded: Project) -> tuple[str, str]:
-    """Return the digests of the 5-way training and of its 1-shot evaluation."""
+    """Return the digests of the 5-way training and its 1-shot evaluation."""
     return digest(loaded.settings_of_training(FIVE_WAY)), digest(loaded.settings_of_evaluation(ONE_SHOT))
 
 
@@ -488,8 +488,8 @@ def with_more_entries() -> dict[str, Any]:
     ids=[
         "comments",
         "order of keys",
-        "a seed more",
-        "a training, an evaluation and a data set more",
+        "one more seed",
+        "one more training, evaluation and data set",
         "title, folder, report",
         "no sine",
         "another training",
@@ -497,12 +497,12 @@ def with_more_entries() -> dict[str, Any]:
         "1 for 1.0",
     ],
 )
-def test_what_decides_no_number_leaves_digests_alone(tmp_path: Path, values: Any) -> None:
+def test_changes_that_affect_no_number_leave_digests_unchanged(tmp_path: Path, values: Any) -> None:
     assert digests(project(values, tmp_path)) == REFERENCE
 
 
 def other_value(value: Any, hint: str) -> Any:
-    """Return another value of the same type."""
+    """Return a different value of the same type."""
     if "Literal" in hint:
         return f"other than {value}"
     if isinstance(value, tuple):
@@ -513,7 +513,7 @@ def other_value(value: Any, hint: str) -> Any:
 
 
 def single_changes(of: Any) -> list[tuple[str, Any]]:
-    """List every dataclass that differs from `of` in one value, nested ones too, with that value's name."""
+    """List every dataclass that differs from `of` in one value, including nested ones, with that value's name."""
     changes = []
     for field in dataclasses.fields(of):
         value = getattr(of, field.name)
@@ -573,26 +573,26 @@ def test_every_value_of_the_sine_section_changes_its_digest() -> None:
 
 
 def test_resolved_settings_are_plain_values_that_survive_json() -> None:
-    """They are a rule's params and a record's content; read back, they must have the same digest."""
+    """They are a rule's params and part of a record; read back from JSON, they must have the same digest."""
     resolved = LOADED.settings_of_evaluation(ONE_SHOT)
     assert set(resolved) == {"numerics_version", "dataset", "training", "evaluation"}
     assert digest(json.loads(json.dumps(resolved))) == digest(resolved) == REFERENCE[1]
 
 
-def test_the_canonical_form_never_drifts() -> None:
-    """Else every record made so far would count as stale."""
+def test_the_canonical_form_never_changes() -> None:
+    """Otherwise every existing record would become stale."""
     values = {"b": [1, 2.5, 1e-3, 1e-8], "a": {"z": None, "ä": "é"}, "c": (True, 100000)}
     assert digest(values) == "00365ba41cf63e5a"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_no_json_has_no_digest(value: float) -> None:
+def test_values_outside_json_have_no_digest(value: float) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         digest({"rate": value})
 
 
-def test_a_setting_that_does_not_apply_leaves_no_trace_in_the_digest():
-    """So that records stay fresh when a setting is added that they do not have."""
+def test_a_setting_that_does_not_apply_is_not_in_the_digest():
+    """So records stay fresh when a setting is added that they do not have."""
 
     @dataclasses.dataclass(frozen=True)
     class Inner:

@@ -1,4 +1,4 @@
-"""params.schema.json: editors accept by it what the package accepts, and refuse what a single setting gets wrong."""
+"""params.schema.json: it accepts what the package accepts, and refuses errors in a single setting."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ WHOLE = Draft7Validator(SCHEMA)
 
 
 def refused(values: Any) -> list[str]:
-    """List what the schema refuses, each as place and message."""
+    """List the errors that the JSON Schema finds, each as place and message."""
     return [f"{'/'.join(map(str, error.absolute_path))}: {error.message}" for error in WHOLE.iter_errors(values)]
 
 
-def test_the_file_is_what_the_settings_declare() -> None:
+def test_the_file_is_up_to_date_with_the_declared_settings() -> None:
     tool = runpy.run_path(str(ROOT / "tools/write_params_schema.py"))
     assert tool["PATH"] == FILE
     assert FILE.read_text(encoding="utf-8") == tool["written"](), "the settings have changed: run `make schema`"
 
 
-def test_the_file_is_a_json_schema_itself() -> None:
+def test_the_file_is_valid_json_schema() -> None:
     Draft7Validator.check_schema(SCHEMA)
     assert SCHEMA["$schema"] == Draft7Validator.META_SCHEMA["$schema"]
 
@@ -51,7 +51,7 @@ def test_everything_is_described() -> None:
             assert value["description"], f"{name}: {key}"
 
 
-# --- What is right ---
+# --- Accepted ---
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -67,11 +67,11 @@ def test_the_first_line_of_a_params_file_names_the_schema(path: Path) -> None:
     assert (path.parent / named[1]).resolve() == FILE
 
 
-def test_a_project_in_miniature_is_accepted() -> None:
+def test_the_tiny_project_is_accepted() -> None:
     assert refused(TINY_PARAMS) == []
 
 
-# --- What is wrong ---
+# --- Refused ---
 
 ENTRY = ("trainings", TRAINING)
 PLACE = f"trainings/{TRAINING}"
@@ -100,7 +100,7 @@ WRONG: dict[str, tuple[tuple[Any, ...], Any, str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_one_setting_gets_wrong_is_refused_by_both(tmp_path: Path, case: str) -> None:
+def test_an_error_in_one_setting_is_refused_by_schema_and_package(tmp_path: Path, case: str) -> None:
     place, value, expected = WRONG[case]
     values = edit(TINY_PARAMS, (place, value))
     messages = refused(values)
@@ -114,7 +114,7 @@ def test_what_one_setting_gets_wrong_is_refused_by_both(tmp_path: Path, case: st
 
 
 def parts(entry: Any) -> Iterator[Any]:
-    """Walk all dataclasses within a value, itself among them."""
+    """Yield all dataclasses within a value, including itself."""
     if dataclasses.is_dataclass(entry):
         yield entry
         entry = [getattr(entry, field.name) for field in dataclasses.fields(entry)]
@@ -122,7 +122,7 @@ def parts(entry: Any) -> Iterator[Any]:
         yield from parts(inner)
 
 
-# An entry of each kind, as it stands in a params.yaml; all of a project would be checked again with each value.
+# One entry of each dataclass, as in params.yaml. The project is a tiny one, because it is checked with every value.
 SAMPLES = {type(part): json.loads(json.dumps(settings.resolved(part))) for part in parts(load(ROOT / "params.yaml"))}
 SAMPLES[settings.Project] = TINY_PARAMS
 VALUES: list[Any] = [
@@ -133,7 +133,7 @@ VALUES: list[Any] = [
 ]
 
 
-def test_there_is_a_sample_of_every_mapping() -> None:
+def test_every_dataclass_has_a_sample() -> None:
     assert {cls.__name__ for cls in SAMPLES} == {"Project", *SCHEMA["definitions"]}
 
 
@@ -147,7 +147,7 @@ def builds(cls: type, values: Any) -> bool:
 
 @pytest.mark.parametrize("cls", SAMPLES, ids=lambda cls: cls.__name__)
 def test_schema_and_package_refuse_the_same(cls: type) -> None:
-    """Each setting with each value. Where they may differ, no value is: `0.5` as a text, 5.0 as a whole number, nan."""
+    """Each setting with each value, except those about which they may differ: `0.5` as text, 5.0 as an integer, nan."""
     part = SCHEMA if cls is settings.Project else SCHEMA["definitions"][cls.__name__]
     validator = Draft7Validator({**part, "definitions": SCHEMA["definitions"]})
     verdicts = set()

@@ -1,4 +1,4 @@
-"""Inner products of gradients: pairs by hand, mini-batches, a fair comparison, and the rows that are written."""
+"""Inner products of gradients: pairs by hand, mini-batches, the comparison of trainings, and the rows written."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.studies.test_theory import PRODUCTS, THEORY
 
 @pytest.fixture(scope="module")
 def problem() -> training.Problem:
-    """Return the miniature training: 5 classes x 4 images a task, so two mini-batches of 10 images."""
+    """Return the miniature training: 5 classes x 4 images per task, hence two mini-batches of 10 images."""
     pool = ImagePool.of(tiny_pack().images, 1, torch.device("cpu"))
     chosen = checks.build(settings.TrainingSettings, TINY_PARAMS["trainings"][TRAINING], TRAINING)
     return training.Problem(TRAINING, chosen, 0, {"meta-train": pool})
@@ -37,23 +37,23 @@ def products(**changes: Any) -> settings.InnerProductSettings:
 
 
 def test_the_mean_over_pairs_is_arithmetic() -> None:
-    """(1, 0)(1, 1) = 1, (1, 0)(0, 2) = 0, (1, 1)(0, 2) = 2: mean 1, and every pair counts twice."""
+    """(1, 0)(1, 1) = 1, (1, 0)(0, 2) = 0, (1, 1)(0, 2) = 2: so the mean is 1."""
     value, mean = inner_products.over_pairs(torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 2.0]]).double())
     assert value == pytest.approx(1)
     np.testing.assert_allclose(mean, [2 / 3, 1])
 
 
-def test_vectors_that_add_up_to_nothing_have_the_cosine_of_a_network_that_sees_only_class_counts() -> None:
-    """Three unit vectors at 120 degrees: cosine -1/2 = -1 / (n - 1)."""
+def test_vectors_with_sum_zero_have_mean_cosine_minus_one_over_n_minus_one() -> None:
+    """Take three unit vectors at 120 degrees: their cosine is -1/2."""
     angles = torch.arange(3) * 2 * torch.pi / 3
     value, _ = inner_products.over_pairs(torch.stack([angles.cos(), angles.sin()], dim=1).double())
     assert value == pytest.approx(-1 / 2)
 
 
-def test_balanced_mini_batches_have_every_class_alike_and_no_image_twice() -> None:
-    """Two classes of four images, mini-batches of four: places 0, 1 of either class, then 2, 3."""
+def test_balanced_mini_batches_have_equally_many_images_per_class_and_no_image_twice() -> None:
+    """Two classes of four images, mini-batches of four: images 0 and 1 of each class, then 2 and 3."""
     assert inner_products.balanced_order(2, 4, 4).tolist() == [[[0, 1, 4, 5], [2, 3, 6, 7]]]
-    # Of five images a class one is left over.
+    # With five images per class one is left over.
     assert inner_products.balanced_order(2, 5, 4).tolist() == [[[0, 1, 5, 6], [2, 3, 7, 8]]]
 
 
@@ -71,7 +71,7 @@ def test_both_kinds_have_the_same_images(problem: training.Problem) -> None:
     assert trained.support.tolist() == balanced.support.tolist()
 
 
-def test_a_measurement_is_that_of_plain_gradients(problem: training.Problem) -> None:
+def test_a_measurement_equals_that_from_plain_gradients(problem: training.Problem) -> None:
     phi = training.start(problem).parameters.double()
     found = inner_products.measure(problem, phi, 2, "trained")
     loss, gradients = training.classification_loss(problem.network), []
@@ -90,7 +90,7 @@ def test_a_measurement_is_that_of_plain_gradients(problem: training.Problem) -> 
     assert found.gradient_norm == pytest.approx(np.mean([g.norm().item() for g in gradients]))
 
 
-def test_joint_training_sees_as_many_mini_batches(problem: training.Problem) -> None:
+def test_joint_training_sees_equally_many_mini_batches(problem: training.Problem) -> None:
     joint = inner_products.counterpart(problem.settings)
     assert (joint.algorithm, joint.inner_steps, joint.outer_steps) == ("joint", 1, 12)
     same = replace(joint, algorithm="reptile", inner_steps=2, outer_steps=6)
@@ -104,7 +104,7 @@ def test_a_comparison_starts_from_one_point_and_measures_at_the_same_inner_steps
         for name in ("reptile", "joint")
     }
     assert len(rows) == 2 * 2 * 3
-    # Two tasks an outer step: Reptile's four outer steps of two inner steps are sixteen, joint training's eight of one.
+    # With two tasks per outer step, Reptile takes 4 x 2 x 2 inner steps and joint training 8 x 2 x 1: 16 each.
     assert [row["outer_step"] for row in by_algorithm["reptile"]] == [0, 2, 4]
     assert [row["outer_step"] for row in by_algorithm["joint"]] == [0, 4, 8]
     for line in by_algorithm.values():
@@ -119,21 +119,21 @@ def test_a_comparison_starts_from_one_point_and_measures_at_the_same_inner_steps
 
 
 def test_standard_errors_are_over_tasks() -> None:
-    """1, 2, 3: deviation 1, over sqrt(3)."""
+    """1, 2, 3 have standard deviation 1, which is divided by sqrt(3)."""
     assert inner_products._mean(np.array([1.0, 2.0, 3.0])) == pytest.approx((2, 1 / 3**0.5))
 
 
 def test_a_gradient_without_direction_is_refused(problem: training.Problem, monkeypatch: pytest.MonkeyPatch) -> None:
     phi = training.start(problem).parameters
-    still = InnerLoop(lambda parameters, batch: 0 * parameters.sum(dim=1), "sgd", 1.0)
-    monkeypatch.setattr(training.Problem, "inner", still)
+    flat = InnerLoop(lambda parameters, batch: 0 * parameters.sum(dim=1), "sgd", 1.0)
+    monkeypatch.setattr(training.Problem, "inner", flat)
     with pytest.raises(
         UserError, match=r"seed 0: a gradient is zero or not finite, .*inner_learning_rate \(now 0\.001\)"
     ):
         inner_products.measure(problem, phi, 1, "trained")
 
 
-def test_the_verb_writes_rows_and_how_they_were_made(tiny_project: Path) -> None:
+def test_the_verb_writes_rows_and_a_run_file(tiny_project: Path) -> None:
     write_params(tiny_project, {**TINY_PARAMS, "theory": THEORY})
     assert __main__.main(["inner-products", TRAINING, "--seed", "1", "--device", "cpu"]) == 0
     path = tiny_project / settings.INNER_PRODUCTS.format(training=TRAINING, seed=1)
@@ -145,7 +145,7 @@ def test_the_verb_writes_rows_and_how_they_were_made(tiny_project: Path) -> None
     assert run["data_digest"] == packs.read_pack(tiny_project / "data/omniglot.npz")[1]
 
 
-def test_a_training_that_the_section_does_not_name_is_refused(
+def test_a_training_not_listed_in_the_section_is_refused(
     tiny_project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_params(tiny_project, {**TINY_PARAMS, "theory": THEORY})

@@ -1,4 +1,4 @@
-"""Figure 2's simulation: closest points, the point of least mean squared distance, and that Reptile ends there."""
+"""Figure 2's simulation: closest points, the point of least mean squared distance, and Reptile's convergence to it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def points_of(what: str, settings: ManifoldSettings = SETTINGS) -> manifolds.Num
 
 
 def test_inner_steps_move_straight_to_the_closest_point() -> None:
-    """Each step takes alpha of what is left: after 2 steps of 0.5 a quarter of the distance 2 is left."""
+    """Each step covers the fraction alpha of the remaining distance: of 2, two steps of 0.5 leave a quarter."""
     settings = ManifoldSettings(
         start=(3.0, 2.0), inner_learning_rate=0.5, inner_steps=2, outer_steps=2, outer_step_size=1.0
     )
@@ -38,7 +38,7 @@ def test_inner_steps_move_straight_to_the_closest_point() -> None:
 
 
 @pytest.mark.parametrize("name", manifolds.CURVES)
-def test_the_way_to_the_closest_point_is_perpendicular_to_the_curve(name: str) -> None:
+def test_the_line_to_the_closest_point_is_perpendicular_to_the_curve(name: str) -> None:
     curve = manifolds.CURVES[name]
     for phi in np.array([[-2.0, 0.3], [0.5, 0.0], [1.5, -0.2]]):
         closest = curve.closest(phi)
@@ -55,15 +55,15 @@ def test_the_slopes_and_bends_are_the_derivatives_of_the_heights(name: str) -> N
     np.testing.assert_allclose(curve.bend(t), (curve.slope(t + step) - curve.slope(t - step)) / (2 * step), atol=1e-8)
 
 
-def test_the_minimiser_found_by_grids_lies_midway_on_the_shortest_way(best: manifolds.Numbers) -> None:
-    """Where two curves do not meet, half way between their closest points is least in mean squared distance."""
+def test_the_minimiser_found_by_grids_is_the_midpoint_of_the_shortest_connection(best: manifolds.Numbers) -> None:
+    """For curves that do not intersect, the midpoint of their closest points minimises the mean squared distance."""
     first, second = (curve.closest(best) for curve in manifolds.CURVES.values())
     np.testing.assert_allclose((first + second) / 2, best, atol=2e-4)
     for curve, other in (("W1", second), ("W2", first)):
         np.testing.assert_allclose(manifolds.CURVES[curve].closest(other), first + second - other, atol=2e-3)
 
 
-def test_no_point_nearby_or_far_has_a_smaller_mean_squared_distance(best: manifolds.Numbers) -> None:
+def test_no_point_of_a_grid_has_a_smaller_mean_squared_distance(best: manifolds.Numbers) -> None:
     grid = np.stack(np.meshgrid(np.linspace(-3.5, 3.5, 29), np.linspace(-2, 3, 21)), axis=-1).reshape(-1, 2)
     assert (manifolds.mean_squared_distance(grid) >= manifolds.mean_squared_distance(best[None])).all()
 
@@ -77,14 +77,14 @@ def test_reptile_ends_at_the_minimiser(start: tuple[float, float], best: manifol
     assert np.linalg.norm(phi - best) < 0.005 * np.linalg.norm(np.array(start) - best)
 
 
-def test_iterates_go_to_one_curve_after_the_other_and_the_first_is_the_start() -> None:
+def test_iterates_alternate_between_the_curves_and_begin_at_the_start() -> None:
     rows = [row for row in manifolds.simulate(SETTINGS) if row[0] == "iterate"]
     assert [row[2] for row in rows[:5]] == ["", "W1", "W2", "W1", "W2"]
     assert [float(row[3]) for row in rows[:1]] == [-2.6]
     assert len(rows) == SETTINGS.outer_steps + 1
 
 
-def test_the_recorded_curves_do_not_meet() -> None:
+def test_the_recorded_curves_do_not_intersect() -> None:
     first, second = np.split(points_of("curve"), 2)
     assert (first[:, 1] > second[:, 1]).all()
 

@@ -1,4 +1,4 @@
-"""Looks into an evaluation: accuracy along its inner steps, errors by alphabet; and what is drawn of them."""
+"""Closer looks at an evaluation: accuracy along its inner steps, errors by alphabet, and their figures."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SECTIONS = {
 
 @pytest.fixture
 def project(computed_project: Path) -> Project:
-    """Give the computed project the two sections, and work in its folder."""
+    """Add the two sections to the computed project."""
     path = computed_project / "params.yaml"
     path.write_text(yaml.safe_dump({**TINY_PARAMS, **SECTIONS}, sort_keys=False), encoding="utf-8")
     return checks.load(path)
@@ -44,7 +44,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_after_its_own_inner_steps_the_accuracy_is_that_of_the_evaluation(project: Project) -> None:
-    """Its 12 tasks are the evaluation's, and 4 are the evaluation's inner steps."""
+    """The 12 tasks and the 4 inner steps are those of the evaluation."""
     assert main(["adaptation", EVALUATION, "--seed", "0", "--device", "cpu"]) == 0
     rows = rows_of(Path(ADAPTATION.format(evaluation=EVALUATION, seed=0)))
     assert [row["inner_steps"] for row in rows] == ["0", "0", "4", "4", "9", "9"]
@@ -62,12 +62,12 @@ def test_errors_by_alphabet_add_up_to_those_of_the_evaluation(project: Project) 
         record = read_record(Path(RECORD.format(evaluation=EVALUATION, mode=mode, seed=0)))
         wrong = sum(count * (5 - right) for right, count in enumerate(record.correct_histogram))
         assert sum(int(row["errors"]) for row in rows if row["mode"] == mode) == wrong
-    # 12 tasks of 5 query images, each beside 4 wrong classes; the made-up classes are all of one alphabet.
+    # 12 tasks of 5 query images, each with 4 wrong classes; all synthetic classes belong to one alphabet.
     assert [(row["queries"], row["offered"]) for row in rows] == [("60", "240")] * 2
 
 
-def test_a_class_belongs_to_the_part_of_its_name_before_the_last_slash() -> None:
-    """The names follow the pool's order, so that label and alphabet belong together."""
+def test_the_names_of_meta_test_classes_are_in_the_order_of_the_pool() -> None:
+    """The alphabet of a label is found by its position, so names and images must be in the same order."""
     made = packs.Pack(tiny_pack(4, 2).images, ("Greek/1", "Greek/2", "Latin/1", "Latin/2"), 1)
     settings = checks.load(Path(__file__).parents[2] / "params.yaml").datasets["omniglot"]
     settings = type(settings)(**{**vars(settings), "meta_train_classes": 2})
@@ -77,7 +77,7 @@ def test_a_class_belongs_to_the_part_of_its_name_before_the_last_slash() -> None
         np.testing.assert_array_equal(images, made.images[made.class_names.index(name)])
 
 
-def test_records_are_made_anew_where_params_has_changed(project: Project) -> None:
+def test_a_figure_refuses_records_made_with_other_settings(project: Project) -> None:
     assert main(["adaptation", EVALUATION, "--seed", "0", "--device", "cpu"]) == 0
     path = Path(ADAPTATION.format(evaluation=EVALUATION, seed=0))
     run = json.loads(path.with_suffix(".run.json").read_text(encoding="utf-8"))
@@ -87,7 +87,7 @@ def test_records_are_made_anew_where_params_has_changed(project: Project) -> Non
 
 
 @pytest.mark.parametrize("verb", ["adaptation", "alphabets"])
-def test_an_evaluation_without_an_entry_is_refused(
+def test_an_evaluation_not_listed_in_the_section_is_refused(
     verb: str, computed_project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([verb, EVALUATION, "--seed", "0"]) == 2
@@ -124,7 +124,7 @@ def test_bars_are_shares_of_the_query_images_and_the_hardest_alphabet_is_first()
         bars, cells = alphabets.draw(frame).axes[:2]
     assert [patch.get_width() for patch in bars.patches] == pytest.approx([10, 0, 20, 10])
     shown = np.ma.filled(cells.images[0].get_array(), np.nan)
-    # Greek for Latin was on offer too seldom to be shown, Latin for Latin never.
+    # Greek for Latin was offered too rarely to be shown, Latin for Latin never.
     np.testing.assert_allclose(shown, [[25, np.nan], [5, np.nan]])
 
 

@@ -1,4 +1,4 @@
-"""Sweeps in params.yaml: few lines that stand for many trainings, each with settings and a digest of its own."""
+"""Sweeps in params.yaml: a few lines define many trainings, each with its own settings and digest."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def digests(project: settings.Project) -> dict[str, str]:
     return {name: settings.digest(project.settings_of_training(name)) for name in project.trainings}
 
 
-def test_a_sweep_stands_for_a_training_of_each_variant_and_value(tmp_path: Path) -> None:
+def test_a_sweep_defines_a_training_for_each_variant_and_value(tmp_path: Path) -> None:
     project = sweep_project(tmp_path)
     names = [training for _, _, training in project.members_of_sweep("inner-steps")]
     assert names[:4] == [f"last_step/omniglot-5way-shared-{k}x25-0.25" for k in (2, 4, 5, 10)]
@@ -52,14 +52,14 @@ def test_the_same_settings_in_two_sweeps_are_one_training(tmp_path: Path) -> Non
     assert len(drawn) == len(set(drawn)) == 2 * 4 + 1
 
 
-def test_an_added_value_leaves_every_other_training_as_it_was(tmp_path: Path) -> None:
+def test_an_added_value_changes_no_other_training(tmp_path: Path) -> None:
     before = digests(sweep_project(tmp_path / "before"))
     after = digests(sweep_project(tmp_path / "after", **changed(("inner-steps", "values"), [2, 4, 5, 8, 10])))
     assert set(after) - set(before) == {f"last_step/omniglot-5way-{name}-8x25-0.25" for name in ("shared", "separate")}
     assert {name: after[name] for name in before} == before
 
 
-def test_a_setting_of_one_variant_changes_the_trainings_of_that_variant_alone(tmp_path: Path) -> None:
+def test_a_setting_of_one_variant_changes_only_its_trainings(tmp_path: Path) -> None:
     before = digests(sweep_project(tmp_path / "before"))
     path = ("inner-steps", "variants", "separate", "query_shot")
     after = digests(sweep_project(tmp_path / "after", **changed(path, 4)))
@@ -79,7 +79,7 @@ def test_a_setting_of_one_variant_changes_the_trainings_of_that_variant_alone(tm
         (("inner-steps", "base", "train_shot"), 0, "inner-steps: base: train_shot: expected at least 1"),
     ],
 )
-def test_a_sweep_that_cannot_be_is_refused_in_one_line(
+def test_an_invalid_sweep_is_refused_in_one_line(
     tmp_path: Path, path: tuple[str, ...], value: Any, expected: str
 ) -> None:
     with pytest.raises(UserError) as caught:
@@ -101,9 +101,7 @@ def test_a_sweep_that_cannot_be_is_refused_in_one_line(
         ({"kind": "adaptation", "evaluations": ["reptile/omniglot-5way/1shot"]}, "is not under `adaptations`"),
     ],
 )
-def test_a_figure_that_names_what_is_not_there_is_refused(
-    tmp_path: Path, figure: dict[str, Any], expected: str
-) -> None:
+def test_a_figure_with_an_unknown_name_is_refused(tmp_path: Path, figure: dict[str, Any], expected: str) -> None:
     with pytest.raises(UserError) as caught:
         sweep_project(tmp_path, figures={"a-figure": {"title": "A figure", **figure}})
     assert expected in str(caught.value)

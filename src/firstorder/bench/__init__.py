@@ -1,1 +1,1 @@
-"""The benchmark: every engine's speed on this machine, beside the machine's own limit."""
+"""The benchmark: every engine's speed on this machine, compared with the machine's own limit."""

@@ -1,8 +1,8 @@
-"""The benchmark: every workload with every engine, in turns, beside the machine's own limit; one JSON comes out.
+"""The benchmark: every workload with every engine in alternating rounds, compared with the machine's limit.
 
-A newcomer would get wrong: "one process" may use all cores; "side by side" is as many processes of one thread as there
-are cores, all at once, and their total. On a GPU there is one process. The limit is the same for both ways: the best
-of the machine's float32 matrix products with all cores, measured before and after everything else.
+The result is one JSON file. Note that "one process" may use all cores, while "side by side" is the total rate of as
+many single-threaded processes as there are cores, all at once. On a GPU there is one process. Both are compared with
+the same limit: the machine's best float32 arithmetic with all cores, measured before and after everything else.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from firstorder.bench import flops, timing
-from firstorder.bench.contenders import ENGINES, PLAIN, RECORDED
+from firstorder.bench.contenders import CAPTURED, ENGINES, PLAIN
 from firstorder.bench.processes import Job, Worker, crew, total_rate
 from firstorder.bench.workloads import Workload
 from firstorder.files import replacing
@@ -33,12 +33,20 @@ from firstorder.records import provenance
 
 SCHEMA = 1
 ONE, SIDE_BY_SIDE = "one process", "side by side"
-STARTS = 3  # of each start-up time
+STARTS = 3  # repetitions of each start-up time
 SCALED = "W1"
 SCALING_COUNTS: dict[str, dict[str, tuple[int, ...]]] = {
     "cpu": {"outer steps": (1, 2, 4, 8), "tasks": (1, 2, 4, 8, 16), "lanes": (1, 2, 4, 8, 16)},
     "cuda": {"outer steps": (1, 4, 16, 64), "tasks": (1, 4, 16, 64), "lanes": (1, 4, 16, 64, 256, 1024)},
 }
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a machine is used: the number of processes at once, and threads in each."""
+
+    processes: int
+    threads: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,35 +55,35 @@ class Bench:
 
     device: str  # "cpu" or "cuda"
     workloads: Mapping[str, Workload]
-    engines: Sequence[str]  # of cases.CONTENDERS
+    engines: Sequence[str]  # of contenders.CONTENDERS
     rounds: int = 5
-    seconds: float = 0.5  # at least, a turn
+    seconds: float = 0.5  # minimum length of a measurement
     cores: int = 1
     scaling: Mapping[str, Sequence[int]] | None = None  # counts by axis; None: SCALING_COUNTS
     starts: int = STARTS
 
-    def ways(self) -> dict[str, tuple[int, int]]:
-        """Return processes and threads in each by way of running: "one process", "side by side"."""
+    def layouts(self) -> dict[str, Layout]:
+        """Return the layouts by name: ONE and, on a CPU with several cores, SIDE_BY_SIDE."""
         if self.device == "cuda":
-            return {ONE: (1, 1)}
-        return {ONE: (1, self.cores)} | ({SIDE_BY_SIDE: (self.cores, 1)} if self.cores > 1 else {})
+            return {ONE: Layout(1, 1)}
+        return {ONE: Layout(1, self.cores)} | ({SIDE_BY_SIDE: Layout(self.cores, 1)} if self.cores > 1 else {})
 
     def job(self, workload: Workload, engine: str, threads: int) -> Job:
-        """Return the job of a process of this benchmark."""
+        """Return the job of one process of this benchmark."""
         return Job(workload=workload, engine=engine, device=self.device, threads=threads)
 
 
 def run(bench: Bench, track: Track = silent) -> dict[str, Any]:
-    """Measure everything; return what `write` writes. Rates are steps (outer steps or tasks) a second."""
+    """Measure everything; return what `write` writes. Rates are outer steps or tasks per second."""
     begun = time.monotonic()
-    turns = len(bench.ways()) * len(bench.workloads) * len(bench.engines) * bench.rounds
-    with track("bench", turns, "turns") as bar:
+    measurements = len(bench.layouts()) * len(bench.workloads) * len(bench.engines) * bench.rounds
+    with track("bench", measurements, "measurements") as bar:
         limit = _limits(bench)
         measured = {name: _workload(bench, workload, bar) for name, workload in bench.workloads.items()}
         scaling = _scaling(bench)
         limit = _better(limit, _limits(bench))
     for name, result in measured.items():
-        _judge(bench.workloads[name], result, limit)
+        _compare_with_limit(bench.workloads[name], result, limit)
     device = torch.cuda.get_device_name() if bench.device == "cuda" else "cpu"
     return {
         "schema": SCHEMA,
@@ -91,7 +99,7 @@ def run(bench: Bench, track: Track = silent) -> dict[str, Any]:
 
 
 def write(folder: Path, result: Mapping[str, Any]) -> Path:
-    """Write a result as <machine>.json into `folder`, keys in order; return its path."""
+    """Write a result as <machine>.json into `folder`, keys sorted; return its path."""
     slug = re.sub(r"[^a-z0-9]+", "-", result["machine"].lower()).strip("-")
     path = folder / f"{slug}.json"
     with replacing(path) as part:
@@ -100,7 +108,7 @@ def write(folder: Path, result: Mapping[str, Any]) -> Path:
 
 
 def startup(starts: int = STARTS) -> dict[str, float]:
-    """Time starting, in seconds: the command line's help, and torch's import alone; the median of `starts`."""
+    """Time starting up, in seconds: the command line's help, and importing torch; the median of `starts` tries."""
     commands = {"firstorder --help": ["-m", "firstorder", "--help"], "import torch": ["-c", "import torch"]}
     found = {}
     for name, command in commands.items():
@@ -114,13 +122,13 @@ def startup(starts: int = STARTS) -> dict[str, float]:
 
 
 def _machine(device: str) -> str:
-    """Name what was measured: processor or GPU, and the cores that the process may use."""
+    """Name the machine: processor or GPU, and the number of cores that the process may use."""
     processor, cores = provenance.run_information(0, device)["machine"].split(", ")[:2]
     return f"{processor if device == 'cpu' else device}, {cores}"
 
 
 def _workload(bench: Bench, workload: Workload, bar: Bar) -> dict[str, Any]:
-    """Measure one workload: all engines in turns, one way of running after the other."""
+    """Measure one workload with all engines in alternating rounds, one layout after the other."""
     result: dict[str, Any] = {
         "title": workload.title,
         "unit": workload.unit,
@@ -128,49 +136,52 @@ def _workload(bench: Bench, workload: Workload, bar: Bar) -> dict[str, Any]:
         "engines": {},
         "left_out": {},
     }
-    for way, (processes, threads) in bench.ways().items():
+    for name, layout in bench.layouts().items():
         with ExitStack() as stack:
             crews = {}
             for engine in bench.engines:
                 if engine in result["left_out"]:
                     bar.advance(bench.rounds)
                     continue
-                workers = stack.enter_context(crew([bench.job(workload, engine, threads)] * processes))
+                job = bench.job(workload, engine, layout.threads)
+                workers = stack.enter_context(crew([job] * layout.processes))
                 if workers[0].absent is None:
                     crews[engine] = workers
                 else:
                     result["left_out"][engine] = workers[0].absent
                     bar.advance(bench.rounds)
-            turns = {engine: partial(total_rate, workers, bench.seconds) for engine, workers in crews.items()}
-            rates = timing.interleaved(turns, bench.rounds, lambda name: bar.advance(1, f"{workload.title}, {name}"))
+            measurements = {engine: partial(total_rate, workers, bench.seconds) for engine, workers in crews.items()}
+            rates = timing.interleaved(
+                measurements, bench.rounds, lambda engine: bar.advance(1, f"{workload.title}, {engine}")
+            )
             for engine, workers in crews.items():
-                entry = {"processes": processes, "threads": threads, **timing.summary(rates[engine])}
-                result["engines"].setdefault(engine, {})[way] = entry | _told(workers[0], bench.device)
-            if PLAIN in crews and way == ONE:
-                result |= _asked(crews[PLAIN][0], "inputs")
+                entry = {**asdict(layout), **timing.summary(rates[engine]), **_process_facts(workers[0], bench.device)}
+                result["engines"].setdefault(engine, {})[name] = entry
+            if PLAIN in crews and name == ONE:
+                result |= _ask(crews[PLAIN][0], "inputs")
     return result
 
 
-def _told(worker: Worker, device: str) -> dict[str, Any]:
-    """Ask a worker what it knows of itself: memory, seconds to its first step, units of a step; kernels on a GPU."""
-    told = {
-        "units": _asked(worker, "units"),
+def _process_facts(worker: Worker, device: str) -> dict[str, Any]:
+    """Ask a worker for its memory, seconds to its first step and units per step, and on a GPU its kernels per step."""
+    facts = {
+        "units": _ask(worker, "units"),
         "first_step_seconds": round(worker.first_step_seconds, 2),
-        **_asked(worker, "memory"),
+        **_ask(worker, "memory"),
     }
     if device == "cuda":
-        told["kernels"] = _asked(worker, "kernels")
-    return told
+        facts["kernels"] = _ask(worker, "kernels")
+    return facts
 
 
-def _judge(workload: Workload, result: dict[str, Any], limit: Mapping[str, Any]) -> None:
-    """Add to each way of running the fraction of the limit that it reaches and, on a GPU, two floors of its time.
+def _compare_with_limit(workload: Workload, result: dict[str, Any], limit: Mapping[str, Any]) -> None:
+    """Add to each layout's entry the fraction of the limit that it reaches and, on a GPU, two lower bounds of its time.
 
-    Launch-bound floor: kernels a step times the seconds that an idle kernel costs in a CUDA graph. Bandwidth-bound
-    floor: bytes that the step must move (flops.bytes_of_outer_step) over the measured bandwidth of copies.
+    Launch-bound floor: kernels per step times the seconds that an empty kernel takes in a CUDA graph. Bandwidth-bound
+    floor: bytes that the step must move (flops.bytes_of_outer_step) divided by the measured copy bandwidth.
     """
-    for ways in result["engines"].values():
-        for entry in ways.values():
+    for layouts in result["engines"].values():
+        for entry in layouts.values():
             rate = entry["median"] * workload.operations / 1e9
             entry["gflop_per_second"] = float(f"{rate:.4g}")
             entry["fraction_of_limit"] = float(f"{rate / limit['gflop_per_second']:.3g}")
@@ -184,15 +195,15 @@ def _judge(workload: Workload, result: dict[str, Any], limit: Mapping[str, Any])
 
 
 def _limits(bench: Bench) -> dict[str, Any]:
-    """Measure the machine: arithmetic of one thread and all; on a GPU its own, copies and launches."""
+    """Measure the machine: arithmetic with one thread and with all; on a GPU its arithmetic, copies and launches."""
     first = next(iter(bench.workloads.values()))
     by_threads = {}
     found: dict[str, Any] = {}
     for threads in sorted({1, bench.cores}) if bench.device == "cpu" else (1,):
         with crew([bench.job(first, PLAIN, threads)]) as (worker,):
-            by_threads[str(threads)] = _asked(worker, "limit")
+            by_threads[str(threads)] = _ask(worker, "limit")
             if bench.device == "cuda":
-                found = _asked(worker, "gpu")
+                found = _ask(worker, "gpu")
     best = {threads: max(sizes.values()) for threads, sizes in by_threads.items()}
     return {
         **found,
@@ -213,20 +224,21 @@ def _better(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, An
 
 
 def _scaling(bench: Bench) -> dict[str, list[dict[str, Any]]]:
-    """Time more and more outer steps, tasks and lanes of one workload, with each engine, one thread."""
+    """Time increasing numbers of outer steps, tasks and lanes of one workload, with each engine, one thread."""
     workload = bench.workloads.get(SCALED)
     if workload is None:
         return {}
     counts = SCALING_COUNTS[bench.device] if bench.scaling is None else bench.scaling
     found = {}
     for engine in bench.engines:
-        if engine in ENGINES or RECORDED.get(engine) == 1:
+        if engine in ENGINES or CAPTURED.get(engine) == 1:
             with crew([bench.job(workload, engine, 1)]) as (worker,):
                 if worker.absent is None:
-                    found[engine] = _asked(worker, "scaling", counts)
+                    found[engine] = _ask(worker, "scaling", counts)
     return found
 
 
-def _asked(worker: Worker, request: str, *values: Any) -> Any:
+def _ask(worker: Worker, request: str, *values: Any) -> Any:
+    """Send a request to a worker and return its answer."""
     worker.ask(request, *values)
     return worker.answer()

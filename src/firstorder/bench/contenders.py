@@ -1,7 +1,7 @@
-"""A workload made ready to run with one of the engines, on images of noise.
+"""Prepares a workload for timing with one of the engines, on images of noise.
 
-A newcomer would get wrong: it is the code of a training that is timed, tasks drawn and images gathered included, not a
-loop of the benchmark's own. The images hold nothing to learn, which changes no cost.
+What is timed is the code of real trainings and evaluations, including drawing tasks and gathering images. With noise
+there is nothing to learn, but every step costs the same.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from firstorder.bench import jax_reference
-from firstorder.bench.workloads import Workload
+from firstorder.bench.workloads import PoolSize, Workload
 from firstorder.method import evaluation, training
 from firstorder.method.architectures import ARCHITECTURES
 from firstorder.method.images import ImagePool, mini_batches, query_images, task_images
@@ -23,23 +23,22 @@ from firstorder.method.tasks import Draws, TaskShape, draw_tasks
 from firstorder.method.training import Problem
 from firstorder.settings import EvaluationSettings
 
-# Sizes of the pool of noise: meta-train of Omniglot with rotations; mini-ImageNet's with a tenth of its images.
-POOLS = {28: (4800, 20), 84: (64, 60)}
+# By image size: as meta-train of Omniglot with rotations, and of mini-ImageNet with a tenth of its images.
+POOLS = {28: PoolSize(4800, 20), 84: PoolSize(64, 60)}
 PLAIN, JAX = "plain", "jax"
 CPU_ONLY = ("native", JAX)
-JAX_DOES = ("omniglot", "reptile", "carried")
-EVALUATED = 512  # tasks of a step on a GPU
+EVALUATED = 512  # tasks per step on a GPU
 
 EngineFactory = Callable[[str, int], Engine]
 
 
 class UnsuitedError(Exception):
-    """An engine that does not do a workload; the message says why."""
+    """An engine that does not support a workload; the message says why."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A workload ready to run: `step` does it `units` times, `draw` and `gather` what is not arithmetic."""
+    """A workload ready to run: `step` does it `units` times; `draw` and `gather` prepare the inputs of a step."""
 
     step: Callable[[], object]
     draw: Callable[[], object]
@@ -48,7 +47,7 @@ class Case:
 
 
 def _plain(network: str, way: int) -> Engine:
-    """Differentiate by autograd: the reference, and the oracle of every other engine."""
+    """Differentiate by autograd: the reference that every other engine is tested against."""
     return Plain()
 
 
@@ -72,33 +71,33 @@ ENGINES: dict[str, EngineFactory] = {
     "native": _native,
     "lanes": _lanes,
 }
-# Engine `lanes` with whole outer steps recorded (on a GPU): so many seeds side by side.
-RECORDED = {"graph": 1, "graph, 3 seeds": 3}
-CONTENDERS = (*ENGINES, *RECORDED, JAX)
-DEFAULTS = {"cpu": (PLAIN, "native", JAX), "cuda": (PLAIN, "lanes", *RECORDED)}
+# Engine `lanes` with whole outer steps, captured as a CUDA graph on a GPU: number of seeds side by side.
+CAPTURED = {"graph": 1, "graph, 3 seeds": 3}
+CONTENDERS = (*ENGINES, *CAPTURED, JAX)
+DEFAULTS = {"cpu": (PLAIN, "native", JAX), "cuda": (PLAIN, "lanes", *CAPTURED)}
 
 
 def noise(workload: Workload, device: torch.device) -> ImagePool:
-    """Return a pool of images of noise, in the data set's size and range of values."""
+    """Return a pool of noise images with the data set's size and value range."""
     architecture = ARCHITECTURES[workload.settings.network]
-    classes, images = workload.pool or POOLS[architecture.size]
+    pool = workload.pool or POOLS[architecture.size]
     scale = 1 if architecture.channels == 1 else 255
-    shape = (classes, images, architecture.channels, architecture.size, architecture.size)
+    shape = (pool.classes, pool.class_images, architecture.channels, architecture.size, architecture.size)
     values = np.random.default_rng(0).integers(0, scale + 1, shape, dtype=np.uint8)
     return ImagePool.of(values, scale, device)
 
 
 def make_case(workload: Workload, engine_name: str, device: torch.device) -> Case:
-    """Make a workload ready to run with one of CONTENDERS.
+    """Prepare a workload for one of CONTENDERS.
 
-    Raises ImportError or UnsuitedError, with the reason, where that engine cannot be had here or does not do this.
+    Raises ImportError or UnsuitedError, with the reason, where the engine is not available or does not support it.
     """
     if device.type != "cpu" and engine_name in CPU_ONLY:
         raise UnsuitedError("runs on a CPU only")
     if engine_name == JAX:
         return _in_jax(workload, device)
-    if engine_name in RECORDED:
-        return _recorded(workload, RECORDED[engine_name], device)
+    if engine_name in CAPTURED:
+        return _captured_steps(workload, CAPTURED[engine_name], device)
     engine = ENGINES[engine_name](workload.settings.network, workload.settings.way)
     pool = noise(workload, device)
     problem = Problem("benchmark", workload.settings, 0, {"meta-train": pool, "meta-test": pool}, engine)
@@ -108,22 +107,22 @@ def make_case(workload: Workload, engine_name: str, device: torch.device) -> Cas
 
 
 def _outer_step(problem: Problem, pool: ImagePool) -> Case:
-    inner, progress = problem.inner, training.start(problem)
+    inner, state = problem.inner, training.start(problem)
     inputs = _inputs(pool, training.training_shape(problem), problem.settings.meta_batch_size)
-    return Case(lambda: training.outer_step(problem, inner, progress), *inputs)
+    return Case(lambda: training.outer_step(problem, inner, state), *inputs)
 
 
-def _recorded(workload: Workload, runs: int, device: torch.device) -> Case:
-    """Take recorded outer steps of several seeds at once, their draws, block by block, included."""
+def _captured_steps(workload: Workload, seeds: int, device: torch.device) -> Case:
+    """Take captured outer steps of several seeds at once. Drawing their schedules is included in the time."""
     from firstorder.engines.graph import outer_step, schedule
     from firstorder.engines.lanes.engine import LanesEngine
 
     if workload.evaluation is not None:
-        raise UnsuitedError("records outer steps, not evaluations")
+        raise UnsuitedError("captures outer steps, not evaluations")
     pool = noise(workload, device)
     pools = {"meta-train": pool, "meta-test": pool}
     engine = LanesEngine(workload.settings.network, workload.settings.way)
-    problems = [Problem("benchmark", workload.settings, seed, pools, engine) for seed in range(runs)]
+    problems = [Problem("benchmark", workload.settings, seed, pools, engine) for seed in range(seeds)]
     step = outer_step.OuterStep(problems, [training.start(problem) for problem in problems], engine)
     room = schedule.longest(problems)
     step.load(schedule.draw(problems, step.offsets, range(room)), room)
@@ -138,12 +137,13 @@ def _recorded(workload: Workload, runs: int, device: torch.device) -> Case:
         taken += 1
 
     inputs = _inputs(pool, training.training_shape(problems[0]), workload.settings.meta_batch_size)
-    return Case(next_step, *inputs, runs)
+    return Case(next_step, *inputs, seeds)
 
 
 def _in_jax(workload: Workload, device: torch.device) -> Case:
     settings = workload.settings
-    if workload.evaluation or (settings.network, settings.algorithm, settings.second_moments) != JAX_DOES:
+    supported = (settings.network, settings.algorithm, settings.second_moments) == ("omniglot", "reptile", "carried")
+    if workload.evaluation or not supported:
         raise UnsuitedError("is written for Reptile on Omniglot only")
     if importlib.util.find_spec("jax") is None:
         raise ImportError("JAX is not installed")
@@ -155,7 +155,7 @@ def _in_jax(workload: Workload, device: torch.device) -> Case:
 
 
 def _inductive_task(problem: Problem, pool: ImagePool, settings: EvaluationSettings) -> Case:
-    """On a CPU one task, as a user classifies one; on a GPU EVALUATED tasks as `firstorder evaluate` does them."""
+    """On a CPU time one inductive task; on a GPU time EVALUATED tasks at once, as `firstorder evaluate` runs them."""
     inner = problem.inner
     checkpoint = training.checkpoint_of(problem, training.start(problem), {})
     shape = evaluation.evaluation_shape(pool, problem.settings.way, settings)
@@ -171,7 +171,7 @@ def _inductive_task(problem: Problem, pool: ImagePool, settings: EvaluationSetti
         answers.argmax(dim=-1).cpu()
 
     def many() -> None:
-        # Both modes, as always: the transductive one adds one forward pass of the queries, less than 1 %.
+        # Evaluates both modes; the transductive one adds a forward pass of the queries, less than 1 % of the time.
         draws = Draws(title="", shape=shape, seed=0, purpose="benchmark", step=next(numbers), tasks=EVALUATED)
         evaluation.evaluate(inner, checkpoint, pool, draws)
 
@@ -181,7 +181,7 @@ def _inductive_task(problem: Problem, pool: ImagePool, settings: EvaluationSetti
 
 
 def _inputs(pool: ImagePool, shape: TaskShape, tasks: int) -> tuple[Callable[[], object], Callable[[], object]]:
-    """Return the drawing and the gathering of a step's inputs: its indices, and its images on the device."""
+    """Return two functions: one draws the indices of a step, one gathers its images on the device."""
     drawn = draw_tasks(shape, 0, "benchmark", 0, range(tasks))
 
     def gather() -> None:

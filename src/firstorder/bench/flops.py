@@ -1,9 +1,8 @@
-"""Counts the arithmetic of a workload, and the bytes that it must move: the one place where either is counted.
+"""Counts the floating-point operations of a workload and the bytes that it must move.
 
-A newcomer would get wrong: a multiplication and an addition count as two operations, and what is counted is what the
-method asks for, not what some code does. Counted are the convolutions and the dense layer. Not counted, because it is
-small beside them and depends on how it is written: normalisation, rectifier, maxima, loss, optimisers, and whatever
-an engine computes twice.
+A multiplication and an addition count as two operations. The count is what the method requires, not what an engine
+executes. It covers the convolutions and the dense layer. Normalisation, ReLU, max-pooling, loss and optimisers are left
+out: they are small in comparison and depend on the implementation. So is anything that an engine recomputes.
 """
 
 from __future__ import annotations
@@ -19,31 +18,31 @@ SECOND_ORDER = ("maml", "binomial")
 
 @dataclass(frozen=True)
 class Operations:
-    """Operations for one image: of the whole forward pass, and of the first layer's alone."""
+    """Operations for one image: of the forward pass, and of its first layer."""
 
     forward: int
     first_layer: int
 
     @property
     def gradient(self) -> int:
-        """Forward pass, gradient for the weights, gradient for the input: three times the same products.
+        """Forward pass, weight gradient and input gradient, each with the same number of products.
 
-        The images are not differentiated, so the first layer has no gradient for its input.
+        The images are not differentiated, so the first layer has no input gradient.
         """
         return 3 * self.forward - self.first_layer
 
     @property
     def hessian_product(self) -> int:
-        """The gradient's Hessian times a vector, where the gradient itself is at hand: twice the gradient.
+        """The Hessian times a vector, with the gradient already computed: twice the gradient.
 
-        By the product rule every product of the gradient becomes two. In the first layer one of the two is zero, as
-        images are not differentiated; it is counted all the same (1.4 % of the product on Omniglot).
+        By the product rule every product of the gradient becomes two. In the first layer one of the two is zero, since
+        the images are not differentiated. It is counted nevertheless (1.4 % of the Hessian product on Omniglot).
         """
         return 2 * self.gradient
 
 
 def operations(network: str, way: int) -> Operations:
-    """Count the operations of a network of models.ARCHITECTURES on one image."""
+    """Count the operations of a network of architectures.ARCHITECTURES on one image."""
     architecture = ARCHITECTURES[network]
     layers = [
         2 * places * 9 * channels * architecture.filters
@@ -54,9 +53,9 @@ def operations(network: str, way: int) -> Operations:
 
 
 def of_outer_step(settings: TrainingSettings) -> int:
-    """Count the operations of one outer step: all tasks, all inner steps, and the queries where there are any.
+    """Count the operations of one outer step: all tasks, all inner steps, and the queries if any.
 
-    Second order (MAML): one product of a Hessian with a vector for each inner step.
+    Second-order algorithms (MAML) add one Hessian product per inner step.
     """
     one = operations(settings.network, settings.way)
     inner = settings.inner_steps * settings.inner_batch_size
@@ -68,7 +67,7 @@ def of_outer_step(settings: TrainingSettings) -> int:
 
 
 def of_inductive_task(network: str, way: int, settings: EvaluationSettings) -> int:
-    """Count the operations of one inductive evaluation task: inner steps, then each query with the support set."""
+    """Count the operations of one inductive evaluation task: the inner steps, then each query with the support set."""
     one = operations(network, way)
     adaptation = settings.inner_steps * settings.inner_batch_size * one.gradient
     queries = way * (settings.query or 1)
@@ -76,14 +75,14 @@ def of_inductive_task(network: str, way: int, settings: EvaluationSettings) -> i
 
 
 def bytes_of_outer_step(settings: TrainingSettings, parameters: int) -> int:
-    """Count the bytes that an outer step of `parameters` parameters must move if every layer is one pass over memory.
+    """Count the bytes that an outer step with `parameters` parameters must move if each layer is one pass over memory.
 
-    All is float32. For each image and block, the convolution's map and the block's own map each are written and read
-    going forward, read again going back, and their gradients are written and read: 5 passes each; the image is read
-    twice. For each task and inner step, the parameters are read forward and back, the gradient is written and read,
-    the second moments are read and written, the new parameters are written: 7 passes (without Adam 5). Less is
-    possible only by keeping maps on the chip from one layer to the next, which the batch statistics forbid in general.
-    A Hessian product counts as two gradients, as in `of_outer_step`.
+    Everything is float32. Per image and block, the convolution's output and the block's output are each written and
+    read in the forward pass, read again in the backward pass, and their gradients are written and read: 5 passes each.
+    The image is read twice. Per task and inner step, the parameters are read forward and backward, the gradient is
+    written and read, the second moments are read and written, and the new parameters are written: 7 passes (5 without
+    Adam). Fewer passes would require keeping maps on the chip between layers, which batch statistics prevent in
+    general. A Hessian product counts as two gradients, as in `of_outer_step`.
     """
     architecture = ARCHITECTURES[settings.network]
     maps = architecture.filters * (sum(_places(architecture)) + sum(side**2 for side in architecture.map_sizes()[1:]))
@@ -92,7 +91,7 @@ def bytes_of_outer_step(settings: TrainingSettings, parameters: int) -> int:
     images = inner + settings.way * (settings.query_shot or 0)
     vectors = settings.inner_steps * (7 if settings.inner_optimiser == "adam" else 5)
     if settings.query_shot:
-        vectors += 3  # parameters forward and back, the gradient written
+        vectors += 3  # parameters forward and backward, the gradient written
     if settings.algorithm in SECOND_ORDER:
         images += 2 * inner
         vectors += 2 * 3 * settings.inner_steps
@@ -100,7 +99,7 @@ def bytes_of_outer_step(settings: TrainingSettings, parameters: int) -> int:
 
 
 def _places(architecture: Architecture) -> list[int]:
-    """Return the places of each convolution's map: where it strides, those of the block's own map."""
+    """Return the positions in each convolution's output; where the convolution strides, that is the block's output."""
     sizes = architecture.map_sizes()
     return [side**2 for side in (sizes[1:] if architecture.pool == "stride" else sizes[:-1])]
 

@@ -1,8 +1,8 @@
-"""Reptile on Omniglot in JAX, where JAX is installed: one more reference for the benchmark, in its fastest known form.
+"""Reptile on Omniglot in JAX, if installed: a further reference for the benchmark, in its fastest known form.
 
-A newcomer would get wrong: it computes what Reptile's outer step computes (the same network, loss and Adam) from
-indices drawn by the same code, but it is no engine: nothing trains with it. Convolutions are patches and a matrix
-product, tasks and inner steps are scans, and one compiled call is an outer step.
+It computes Reptile's outer step with the same network, loss, Adam and draws as the package. It is not an engine: no
+training uses it. Convolutions are patches and a matrix product, tasks and inner steps are scans, and one compiled call
+is an outer step.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Array = Any
 def make_outer_step(settings: TrainingSettings) -> Callable[[Array, Array, Array, Array, Array], tuple[Array, Array]]:
     """Return Reptile's outer step of size epsilon for the network `omniglot`, compiled.
 
-    It takes parameters [parameters], second moments [parameters], Adam steps taken before, images
-    [tasks, steps, batch, 28, 28] and labels [tasks, steps, batch], and returns parameters and second moments.
+    Its arguments are parameters [parameters], second moments [parameters], the number of earlier Adam steps, images
+    [tasks, steps, batch, 28, 28] and labels [tasks, steps, batch]. It returns parameters and second moments.
     """
     jax = importlib.import_module("jax")
     numpy = importlib.import_module("jax.numpy")

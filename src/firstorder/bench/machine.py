@@ -1,4 +1,4 @@
-"""Measures what the machine can do at best: arithmetic, and on a GPU copies, launches and kernels of a step."""
+"""Measures the machine's limits: arithmetic, and on a GPU copies and kernel launches; counts the kernels of a step."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ PEAK_ROUNDS = 50_000_000
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the device has done all that it was told."""
+    """Wait until all work queued on the device is done."""
     (torch.cuda.synchronize if device.type == "cuda" else nothing)()
 
 
 def arithmetic(device: torch.device, threads: int) -> dict[str, float]:
-    """Measure float32 products of square matrices, in GFLOP/s by size: the best of TRIES; on a CPU `registers`, too.
+    """Measure float32 products of square matrices, in GFLOP/s by size, the best of TRIES; on a CPU add `registers`.
 
-    A product of two n x n matrices counts 2 n^3 operations. TensorFloat-32 stays off, as in trainings.
+    A product of two n x n matrices counts as 2 n^3 operations. TensorFloat-32 is off, as in trainings.
     """
     torch.set_num_threads(threads)
     rates = {}
@@ -42,16 +42,16 @@ def arithmetic(device: torch.device, threads: int) -> dict[str, float]:
         best = 0.0
         for _ in range(TRIES):
             multiply = partial(torch.mm, left, right, out=product)
-            done, taken = timed(multiply, SECONDS[device.type], lambda: synchronise(device))
-            best = max(best, 2 * size**3 * done / taken / 1e9)
+            found = timed(multiply, SECONDS[device.type], lambda: synchronise(device))
+            best = max(best, 2 * size**3 * found.steps / found.seconds / 1e9)
         rates[str(size)] = round(best, 1)
     return rates | (registers(threads) if device.type == "cpu" else {})
 
 
 def registers(threads: int) -> dict[str, float]:
-    """Measure float32 multiply-adds in registers on a CPU, in GFLOP/s: the best of TRIES; nothing without native.c.
+    """Measure float32 multiply-adds in registers on a CPU, in GFLOP/s, the best of TRIES; empty without native.c.
 
-    A library's matrix products may be far below what the processor does; this is what nothing can exceed.
+    A library's matrix products may be far below what the processor can do. No code can exceed this rate.
     """
     best = 0.0
     for _ in range(TRIES):
@@ -66,38 +66,38 @@ def registers(threads: int) -> dict[str, float]:
 
 
 def copy_bandwidth(device: torch.device) -> float:
-    """Measure copies on a GPU, in GB/s: bytes read and bytes written, both counted; the best of TRIES."""
+    """Measure copies on a GPU, in GB/s, counting bytes read and bytes written; the best of TRIES."""
     source = torch.empty(COPIED_BYTES, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    runs = [
-        timed(lambda: target.copy_(source), SECONDS["cuda"], lambda: synchronise(device), block=10)
+    tries = [
+        timed(lambda: target.copy_(source), SECONDS["cuda"], lambda: synchronise(device), steps_per_wait=10)
         for _ in range(TRIES)
     ]
-    return round(max(2 * COPIED_BYTES * done / taken for done, taken in runs) / 1e9, 1)
+    return round(max(2 * COPIED_BYTES * found.steps / found.seconds for found in tries) / 1e9, 1)
 
 
 def launch_gap(device: torch.device) -> float:
-    """Measure the seconds that one kernel costs in a CUDA graph when it has nothing to do; the best of TRIES.
+    """Measure the seconds that an almost empty kernel takes in a CUDA graph, the best of TRIES.
 
-    A graph of TINY_KERNELS additions to one number, each of which waits for the one before, is replayed.
+    Replays a graph of TINY_KERNELS additions to one number, each of which depends on the previous one.
     """
     number = torch.zeros(1, device=device)
     side = torch.cuda.Stream(device)
-    with torch.cuda.stream(side):  # capture needs a first run on a stream of its own
+    with torch.cuda.stream(side):  # a warm-up on a separate stream is required before capture
         number.add_(1)
     torch.cuda.current_stream(device).wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         for _ in range(TINY_KERNELS):
             number.add_(1)
-    runs = [timed(graph.replay, SECONDS["cuda"], lambda: synchronise(device)) for _ in range(TRIES)]
-    return min(taken / done for done, taken in runs) / TINY_KERNELS
+    tries = [timed(graph.replay, SECONDS["cuda"], lambda: synchronise(device)) for _ in range(TRIES)]
+    return min(found.seconds / found.steps for found in tries) / TINY_KERNELS
 
 
 def kernels_of(step: Callable[[], object], device: torch.device) -> float:
-    """Count the kernels that a step runs on a GPU (torch.profiler; those of replayed graphs too), copies left out.
+    """Count the kernels of a step on a GPU with torch.profiler, including replayed graphs, without copies and memsets.
 
-    The median of PROFILED_STEPS steps, since now and then a step draws a block of tasks ahead.
+    Returns the median of PROFILED_STEPS steps, since a step occasionally also draws a new schedule.
     """
     counts = []
     for _ in range(PROFILED_STEPS):

@@ -1,7 +1,7 @@
-"""Processes that are timed: each takes the first step of one workload with one engine, then answers requests.
+"""The processes that are timed: each takes the first step of one workload with one engine, then answers requests.
 
-A newcomer would get wrong: they are spawned, not forked, so that each imports what it needs and nothing else, and its
-peak memory and the time to its first step are those of a training that starts.
+Note that they are spawned, not forked. Each imports only what it needs, so its peak memory and the time to its first
+step are those of a training.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from firstorder.bench.workloads import Workload
 from firstorder.errors import UserError
 
 INPUT_SECONDS = 0.2
-BLOCK_SECONDS = 0.05  # on a GPU, between two waits for it
+WAIT_SECONDS = 0.05  # on a GPU, between two synchronisations
 SCALING_TRIES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What one process is for."""
+    """What one process runs."""
 
     workload: Workload
     engine: str
@@ -40,8 +40,16 @@ class Job:
     threads: int
 
 
+@dataclass(frozen=True)
+class Start:
+    """The first message of a process: seconds to its first step, or the reason why it cannot take one."""
+
+    first_step_seconds: float = 0.0
+    absent: str | None = None
+
+
 class Worker:
-    """A process that has taken the first step of its job and answers requests; `absent` says why it cannot."""
+    """A process that has taken the first step of its job and answers requests, or `absent`: why it cannot."""
 
     def __init__(self, job: Job) -> None:
         context = multiprocessing.get_context("spawn")
@@ -54,22 +62,23 @@ class Worker:
         self.first_step_seconds = 0.0
 
     def wait_until_ready(self) -> None:
-        """Wait for the first step, or for the reason that there is none."""
-        self.absent, self.first_step_seconds = self.answer()
+        """Wait for the first step, or for the reason why there is none."""
+        start: Start = self.answer()
+        self.absent, self.first_step_seconds = start.absent, start.first_step_seconds
 
     def ask(self, request: str, *values: Any) -> None:
-        """Send a request: the name of a method of Server, and what it takes."""
+        """Send a request: the name of a method of Server, and its arguments."""
         self.connection.send((request, values))
 
     def answer(self) -> Any:
-        """Return the answer to the oldest request without one."""
+        """Return the answer to the oldest unanswered request."""
         try:
             return self.connection.recv()
         except EOFError:
             self.process.join()
             raise UserError(
-                f"benchmark of {self.name}: its process ended with exit code {self.process.exitcode}, its own words "
-                "are above if it had any; -9 is a lack of memory; leave the engine out with --engines"
+                f"benchmark of {self.name}: its process ended with exit code {self.process.exitcode}; see its messages "
+                "above, if any; -9 usually means out of memory; choose other engines with --engines"
             ) from None
 
     def close(self) -> None:
@@ -79,7 +88,7 @@ class Worker:
 
 
 class Server:
-    """The inside of a worker: answers its requests."""
+    """The part of a worker that runs in the process and answers the requests."""
 
     def __init__(self, job: Job) -> None:
         self.job, self.device = job, torch.device(job.device)
@@ -87,25 +96,25 @@ class Server:
         self.case: Case = make_case(job.workload, job.engine, self.device)
         self.case.step()
         self.wait()
-        self.block = 1
+        self.steps_per_wait = 1
         if job.device == "cuda":
-            done, taken = timing.timed(self.case.step, BLOCK_SECONDS, self.wait)
-            self.block = max(1, int(BLOCK_SECONDS * done / taken))
+            found = timing.timed(self.case.step, WAIT_SECONDS, self.wait)
+            self.steps_per_wait = max(1, int(WAIT_SECONDS * found.steps / found.seconds))
 
     def measure(self, seconds: float) -> float:
-        """Run for at least `seconds`; return outer steps (of all runs) or tasks a second."""
-        done, taken = timing.timed(self.case.step, seconds, self.wait, self.block)
-        return self.case.units * done / taken
+        """Run for at least `seconds`; return outer steps (of all seeds) or tasks per second."""
+        found = timing.timed(self.case.step, seconds, self.wait, self.steps_per_wait)
+        return self.case.units * found.steps / found.seconds
 
     def inputs(self) -> dict[str, float]:
-        """Time the two parts of a step that are not arithmetic, in seconds a step."""
+        """Time the two parts of a step that prepare its inputs, in seconds per step."""
         parts = {"sampling_seconds": self.case.draw, "gather_seconds": self.case.gather}
         timed = {name: timing.timed(part, INPUT_SECONDS, self.wait) for name, part in parts.items()}
-        return {name: float(f"{taken / done:.3g}") for name, (done, taken) in timed.items()}
+        return {name: float(f"{found.seconds / found.steps:.3g}") for name, found in timed.items()}
 
     def memory(self) -> dict[str, float]:
-        """Return the most memory this process ever had, in MiB; on a GPU also that of torch's tensors there."""
-        unit = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss
+        """Return the peak memory of this process, in MiB; on a GPU also the peak of torch's tensors there."""
+        unit = 1 if sys.platform == "darwin" else 2**10  # bytes per unit of ru_maxrss
         found: dict[str, float] = {
             "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)
         }
@@ -114,23 +123,23 @@ class Server:
         return found
 
     def kernels(self) -> float:
-        """Count the kernels of a step on a GPU, all that it makes at once together."""
+        """Count the kernels of a step on a GPU; a step of several seeds counts once."""
         return machine.kernels_of(self.case.step, self.device)
 
     def units(self) -> int:
-        """Return how many outer steps or tasks one step makes."""
+        """Return how many outer steps or tasks one call of `step` does."""
         return self.case.units
 
     def scaling(self, counts: Mapping[str, Sequence[int]]) -> list[dict[str, Any]]:
-        """Time this workload with more outer steps, tasks in sequence, and lanes: the least of SCALING_TRIES."""
+        """Time this workload with more outer steps, tasks in sequence, and lanes; keep the minimum of SCALING_TRIES."""
         points = []
         for axis, numbers in counts.items():
             for number in numbers:
                 repeats, workload = _scaled(self.job.workload, axis, number)
                 case = make_case(workload, self.job.engine, self.device)
-                # With no least time, one block is all that is run; the first, which warms up, does not count.
-                runs = [timing.timed(case.step, 0.0, self.wait, repeats)[1] for _ in range(SCALING_TRIES + 1)]
-                points.append({"axis": axis, "count": number, "seconds": float(f"{min(runs[1:]):.4g}")})
+                # A minimum time of 0 gives exactly `repeats` steps. The first try is a warm-up and is not counted.
+                tries = [timing.timed(case.step, 0.0, self.wait, repeats).seconds for _ in range(SCALING_TRIES + 1)]
+                points.append({"axis": axis, "count": number, "seconds": float(f"{min(tries[1:]):.4g}")})
         return points
 
     def limit(self) -> dict[str, float]:
@@ -138,7 +147,7 @@ class Server:
         return machine.arithmetic(self.device, self.job.threads)
 
     def gpu(self) -> dict[str, float]:
-        """Measure this GPU's copies, GB/s, and the seconds of an idle kernel in a CUDA graph."""
+        """Measure this GPU's copy bandwidth, GB/s, and the seconds that an empty kernel takes in a CUDA graph."""
         return {
             "copy_gigabytes_per_second": machine.copy_bandwidth(self.device),
             "launch_seconds": machine.launch_gap(self.device),
@@ -146,9 +155,9 @@ class Server:
 
 
 def serve(connection: Connection, job: Job, begun: float) -> None:
-    """Answer requests until the other end closes. `begun` is the monotonic clock when the process was started."""
+    """Answer requests until the other end closes. `begun` is the monotonic clock before the process was started."""
     if job.engine == JAX and job.threads == 1:
-        # Read when JAX starts: one thread for all it does.
+        # JAX reads this when it is imported: use one thread.
         os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     if job.device == "cpu":
         allocator.keep_freed_memory()
@@ -156,9 +165,9 @@ def serve(connection: Connection, job: Job, begun: float) -> None:
     try:
         server = Server(job)
     except (ImportError, UnsuitedError, NotImplementedError) as error:
-        connection.send((" ".join(str(error).split()) or type(error).__name__, 0.0))
+        connection.send(Start(absent=" ".join(str(error).split()) or type(error).__name__))
         return
-    connection.send((None, time.monotonic() - begun))
+    connection.send(Start(first_step_seconds=time.monotonic() - begun))
     while True:
         try:
             request, values = connection.recv()
@@ -169,7 +178,7 @@ def serve(connection: Connection, job: Job, begun: float) -> None:
 
 @contextmanager
 def crew(jobs: Sequence[Job]) -> Iterator[list[Worker]]:
-    """Start a process for each job, wait until all have taken their first step, and end them after the block."""
+    """Start a process for each job and wait until all have taken their first step; end them on leaving the context."""
     workers = [Worker(job) for job in jobs]
     try:
         for worker in workers:
@@ -181,14 +190,14 @@ def crew(jobs: Sequence[Job]) -> Iterator[list[Worker]]:
 
 
 def total_rate(workers: Sequence[Worker], seconds: float) -> float:
-    """Let all workers run at once for at least `seconds`; return the sum of their rates, steps a second."""
+    """Let all workers run at once for at least `seconds`; return the sum of their rates, units per second."""
     for worker in workers:
         worker.ask("measure", seconds)
     return float(sum(worker.answer() for worker in workers))
 
 
 def _scaled(workload: Workload, axis: str, count: int) -> tuple[int, Workload]:
-    """Return how often to run which workload so that `count` outer steps, tasks or lanes are done."""
+    """Return the number of repeats and the workload that amount to `count` outer steps, tasks or lanes."""
     if axis == "outer steps":
         return count, workload
     moments: Literal["carried", "per_lane"] = "per_lane" if axis == "lanes" else "carried"

@@ -1,7 +1,7 @@
-"""Times things so that they can be compared on a machine that is not quiet: fixed times, taken in turns.
+"""Fair timing on a machine that other processes also use: contenders alternate in rounds.
 
-A newcomer would get wrong: timing A to the end and then B gives whoever ran while the machine was busy the blame.
-Here every contender has a turn of the same length in every round, and the median over rounds is what counts.
+If A were timed to the end and then B, a busy period would count against one of them only. Here every contender is
+timed once per round, always for the same length, and the median over rounds is reported.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypedDict
 
 
 class Summary(TypedDict):
-    """Rounds of one contender, in units a second; `rounds` in the order they were measured."""
+    """Rates of one contender, in units per second; `rounds` in the order they were measured."""
 
     median: float
     minimum: float
@@ -22,48 +23,57 @@ class Summary(TypedDict):
     rounds: list[float]
 
 
+@dataclass(frozen=True)
+class Timing:
+    """How many steps were taken, and the seconds that they took."""
+
+    steps: int
+    seconds: float
+
+
 def nothing() -> None:
-    """Wait for nothing: a processor has done what it was told when the call returns."""
+    """Wait for nothing: on a CPU the work is done when the call returns."""
 
 
 def timed(
     step: Callable[[], object],
     seconds: float,
     wait: Callable[[], None] = nothing,
-    block: int = 1,
+    steps_per_wait: int = 1,
     clock: Callable[[], float] = time.perf_counter,
-) -> tuple[int, float]:
-    """Repeat `step` for at least `seconds`; return how often it ran and the seconds that it took.
+) -> Timing:
+    """Repeat `step` for at least `seconds`.
 
-    `wait` returns when everything asked for is done; it is called after every `block` steps, where the time is read.
+    `wait` returns when all work queued on the device is done. It is called after every `steps_per_wait` steps, and the
+    clock is read only then.
     """
     wait()
     begin = clock()
     done = 0
     while True:
-        for _ in range(block):
+        for _ in range(steps_per_wait):
             step()
         wait()
-        done += block
+        done += steps_per_wait
         taken = clock() - begin
         if taken >= seconds:
-            return done, taken
+            return Timing(done, taken)
 
 
 def interleaved(
-    turns: Mapping[str, Callable[[], float]], rounds: int, told: Callable[[str], None] = lambda name: None
+    measurements: Mapping[str, Callable[[], float]], rounds: int, report: Callable[[str], None] = lambda name: None
 ) -> dict[str, list[float]]:
-    """Give each contender a turn in every round (A B C A B C ...); return what the turns returned, by contender."""
-    results: dict[str, list[float]] = {name: [] for name in turns}
+    """Measure each contender once per round (A B C A B C ...); return its results by name, and `report` each name."""
+    results: dict[str, list[float]] = {name: [] for name in measurements}
     for _ in range(rounds):
-        for name, turn in turns.items():
-            results[name].append(turn())
-            told(name)
+        for name, measure in measurements.items():
+            results[name].append(measure())
+            report(name)
     return results
 
 
 def summary(rates: Sequence[float]) -> Summary:
-    """Summarise rates, units a second; the spread is the largest less the smallest, as a fraction of the median."""
+    """Summarise rates, units per second. The spread is maximum minus minimum, as a fraction of the median."""
     median = statistics.median(rates)
     return {
         "median": _digits(median),
@@ -75,5 +85,5 @@ def summary(rates: Sequence[float]) -> Summary:
 
 
 def _digits(value: float) -> float:
-    """Keep four significant digits: more than any timing has."""
+    """Round to four significant digits, more than a timing is good for."""
     return float(f"{value:.4g}")

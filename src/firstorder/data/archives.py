@@ -1,8 +1,8 @@
-"""Archives of images: downloaded, verified, and read member by member without unpacking to disk.
+"""Archives of images: downloaded, verified, and read member by member without unpacking to disk. No torch.
 
-A newcomer would get wrong: a mirror may hold the same members in an archive of other bytes (zipped again), so
-the official MD5 binds only what comes from the official addresses; from a mirror any whole archive will do
-here, and the content digest that the data set's module checks after decoding decides. No torch.
+Note that the official MD5 is checked for official addresses only. A mirror may have zipped the same members again, into
+other bytes, so any complete archive is accepted from a mirror. The content digest, which the data set's module checks
+after decoding, then decides.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from firstorder.errors import UserError
 from firstorder.files import replacing
 from firstorder.progress import Track, silent
 
-TIMEOUT_SECONDS = 30.0  # without a single byte
-BLOCK_BYTES = 1 << 16
+TIMEOUT_SECONDS = 30.0  # without receiving a byte
+CHUNK_BYTES = 1 << 16
 LARGEST_MEMBER_BYTES = 16 << 20
-# A mirror's archive may be compressed less well than the official one, but not endlessly so.
+# A mirror's archive may be compressed less than the official one, but only up to this factor.
 LARGEST_MIRRORED_RATIO = 4
 
 
 @dataclass(frozen=True)
 class Archive:
-    """One official archive: file name, addresses to try in this order, size in bytes, MD5 in hex digits."""
+    """One official archive: file name, addresses in the order to try, size in bytes, MD5 in hex digits."""
 
     name: str
     urls: tuple[str, ...]
@@ -43,18 +43,18 @@ class Archive:
 
 
 class _UnavailableError(Exception):
-    """One address did not give the archive; the next one may."""
+    """The archive is not available at one address; the next one may have it."""
 
 
 def fetch(archive: Archive, folder: Path, mirror: str | None = None, track: Track = silent) -> Path:
-    """Put `archive` into `folder` (named after the data set), unless a whole one lies there; return its path.
+    """Download `archive` to `folder` (named after the data set), unless a complete one is there; return its path.
 
     With a `mirror` (the value of DATA_MIRROR: a folder, or an address that begins with http, https or file) only
-    the mirror is asked, first for `<mirror>/<data set>/<name>`, then for `<mirror>/<name>`. The file appears
-    when it is complete, never before.
+    the mirror is tried, first `<mirror>/<data set>/<name>`, then `<mirror>/<name>`. The file appears only when it is
+    complete.
 
-    Raises UserError when no address gives the archive (all are named), what came is cut short or has
-    another checksum, the mirror is not there, or the disk has no room.
+    Raises UserError if no address gives the archive (it names them all, each with the reason, such as a truncated file
+    or a wrong checksum), if the mirror does not exist, or if the disk is full.
     """
     path = folder / archive.name
     if _is_whole(path):
@@ -82,12 +82,12 @@ def fetch(archive: Archive, folder: Path, mirror: str | None = None, track: Trac
 
 
 def members(path: Path, suffix: str = "", largest: int = LARGEST_MEMBER_BYTES) -> Iterator[tuple[str, bytes]]:
-    """Give name and content of each file in the zip `path` whose name ends in `suffix`, sorted by name.
+    """Yield name and content of each file in the zip `path` whose name ends in `suffix`, sorted by name.
 
-    Nothing is written to disk. All names are checked before the first content is given.
+    Nothing is written to disk. All members are checked before the first content is yielded.
 
-    Raises UserError when the archive is missing, cut short, damaged or encrypted, or has a member whose name
-    would leave its folder, that is a link, that comes twice, or that unpacks to more than `largest` bytes.
+    Raises UserError if the archive is missing, truncated, damaged or encrypted, or has a member whose name would leave
+    its folder, that is a link, that occurs twice, or that unpacks to more than `largest` bytes.
     """
     with _reading_zip(path), zipfile.ZipFile(path) as archive:
         infos = archive.infolist()
@@ -97,7 +97,7 @@ def members(path: Path, suffix: str = "", largest: int = LARGEST_MEMBER_BYTES) -
 
 
 def _is_whole(path: Path) -> bool:
-    """Say whether `path` is a zip all of whose members pass their checksums."""
+    """Say whether `path` is a zip whose members all pass their checksums."""
     try:
         for _ in members(path):
             pass
@@ -107,11 +107,11 @@ def _is_whole(path: Path) -> bool:
 
 
 def _mirrored(mirror: str, dataset: str, name: str) -> tuple[str, ...]:
-    """List the two addresses in the mirror at which the archive may lie."""
+    """Return the two addresses in the mirror at which the archive may be."""
     if "://" not in mirror:
         root = Path(mirror).expanduser().resolve()
         if not root.is_dir():
-            raise UserError(f"DATA_MIRROR is {mirror!r}: no such folder; set it to one that holds {dataset}/{name}")
+            raise UserError(f"DATA_MIRROR is {mirror!r}: no such folder; set it to one that has {dataset}/{name}")
         base = root.as_uri()
     elif mirror.startswith(("http://", "https://", "file://")):
         base = mirror.rstrip("/")
@@ -132,23 +132,23 @@ def _check_room(archive: Archive, folder: Path) -> None:
 
 
 def _download(address: str, part: Path, archive: Archive, *, official: bool, track: Track) -> None:
-    """Copy what lies at `address` to the file `part` and verify it; raise _UnavailableError if it will not do."""
+    """Copy the archive at `address` to the file `part` and verify it; raises _UnavailableError if that fails."""
     limit = archive.bytes if official else LARGEST_MIRRORED_RATIO * archive.bytes
     md5 = hashlib.md5(usedforsecurity=False)
     received = 0
-    with _asking():
+    with _requesting():
         answer = urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS)
     with answer, part.open("wb") as file:
-        with _asking():
+        with _requesting():
             announced = int(answer.headers.get("Content-Length") or 0)
         with track(archive.name, announced or archive.bytes, "bytes") as bar:
-            while block := _next_block(answer):
-                received += len(block)
+            while chunk := _next_chunk(answer):
+                received += len(chunk)
                 if received > limit:
                     raise _UnavailableError(f"more than the {limit:,} bytes expected")
-                md5.update(block)
-                file.write(block)
-                bar.advance(len(block))
+                md5.update(chunk)
+                file.write(chunk)
+                bar.advance(len(chunk))
     if announced and received != announced:
         raise _UnavailableError(f"cut short: {received:,} of {announced:,} bytes")
     if not official:
@@ -160,14 +160,14 @@ def _download(address: str, part: Path, archive: Archive, *, official: bool, tra
         raise _UnavailableError(f"MD5 {md5.hexdigest()}, expected {archive.md5}")
 
 
-def _next_block(answer: http.client.HTTPResponse) -> bytes:
-    with _asking():
-        return answer.read(BLOCK_BYTES)
+def _next_chunk(answer: http.client.HTTPResponse) -> bytes:
+    with _requesting():
+        return answer.read(CHUNK_BYTES)
 
 
 @contextmanager
-def _asking() -> Iterator[None]:
-    """Turn whatever asking an address may raise into _UnavailableError with a short reason."""
+def _requesting() -> Iterator[None]:
+    """Convert every exception of a request into _UnavailableError with a short reason."""
     try:
         yield
     except urllib.error.HTTPError as error:
@@ -183,7 +183,7 @@ def _asking() -> Iterator[None]:
 
 @contextmanager
 def _reading_zip(path: Path) -> Iterator[None]:
-    """Turn whatever a missing or damaged zip may raise into a UserError that names the file."""
+    """Convert every exception of a missing or damaged zip into a UserError that names the file."""
     command = f"firstorder download --folder {path.parent}"
     try:
         yield
@@ -197,7 +197,7 @@ def _reading_zip(path: Path) -> Iterator[None]:
 
 
 def _check_members(path: Path, infos: Iterable[zipfile.ZipInfo], largest: int) -> None:
-    """Refuse members that would be dangerous to unpack, though nothing here unpacks them to disk."""
+    """Raise UserError for members that would be dangerous to unpack, although nothing here unpacks them to disk."""
     seen = set()
     for info in infos:
         name = info.filename
@@ -206,9 +206,9 @@ def _check_members(path: Path, infos: Iterable[zipfile.ZipInfo], largest: int) -
         elif stat.S_ISLNK(info.external_attr >> 16):
             fault = "it is a link"
         elif name in seen:
-            fault = "its name comes twice"
+            fault = "its name occurs twice"
         elif info.file_size > largest:
-            # Python's zipfile gives no more bytes than announced here, so this bounds the memory too.
+            # Python's zipfile never returns more bytes than announced here, so this also bounds the memory.
             fault = f"it unpacks to {info.file_size:,} bytes, at most {largest:,} are expected"
         else:
             seen.add(name)

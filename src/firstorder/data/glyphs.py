@@ -1,35 +1,34 @@
-"""Glyphs: an embedded stand-in for Omniglot, drawn from the font that matplotlib brings along.
+"""Glyphs: an embedded substitute for Omniglot, drawn from the font that matplotlib includes.
 
-Twenty "handwritten" drawings of each of many characters of several alphabets, in Omniglot's form, so that
-the whole pipeline runs without a download. What a newcomer would get wrong: numbers measured on glyphs
-say nothing about the paper's numbers; and a character is not drawn by distorting its picture. Its outline
-is thinned to a line one pixel wide once, the points of that line are moved, and a pen of varying width is
-put on each, which is what keeps strokes thin and even as in Omniglot.
+It has twenty "handwritten" drawings of each of many characters of several scripts, in Omniglot's form, so that the
+whole pipeline runs without a download. Numbers measured on glyphs say nothing about the paper's numbers.
 
-No global random state: a drawing depends on its code point and its number alone, not on what else is drawn.
+A drawing is not a distorted picture of the character. The rendered character is thinned once to a line one pixel wide.
+For each drawing, the points of that line are moved and a pen of varying width inks around each, which keeps strokes
+thin and even as in Omniglot. There is no global random state: a drawing depends only on its code point and its number.
 """
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from firstorder.data.packs import Images, Pack
+from firstorder.data.thinning import Pictures, thin
 from firstorder.errors import UserError
 from firstorder.progress import Track, silent
 
-CHARACTERS = 1187  # characters of the pack; checked, since a font of another version may hold others
-DRAWINGS = 20  # a character, as in Omniglot
+CHARACTERS = 1187  # in the pack; checked, since another version of the font may have others
+DRAWINGS = 20  # per character, as in Omniglot
 SIDE = 28  # pixels
 
 FONT = "DejaVuSans.ttf"
-# First word of a letter's Unicode name -> its script, which takes the place of Omniglot's alphabet.
-# (Lisu's letters are Latin capitals, some of them turned: none would be kept.)
+# First word of a letter's Unicode name -> its script, which corresponds to Omniglot's alphabet.
+# (Lisu is left out because its letters are Latin capitals, some of them rotated: none would be kept.)
 SCRIPTS = {"CANADIAN": "Canadian_Aboriginal", "OLD": "Old_Italic"} | {
     word.upper(): word
     for word in (
@@ -38,40 +37,38 @@ SCRIPTS = {"CANADIAN": "Canadian_Aboriginal", "OLD": "Old_Italic"} | {
     )
 }
 
-EM = 64  # pixels an em in which characters are rendered before thinning
-CANVAS = 80  # side of that picture in pixels; wider characters are left out
-INK = 128  # grey level from which a rendered pixel is ink
-PRUNED = 3  # pixels that every end of a thinned line is shortened by
-LEAST_INK = 12  # pixels of line; less is a dot or an accent, or does not fit the canvas
+EM = 64  # pixels per em when characters are rendered for thinning
+CANVAS = 80  # side of the rendered picture in pixels; larger characters are left out
+INK = 128  # a rendered pixel of at least this grey level is ink
+LEAST_INK = 12  # pixels of line; characters with less are dots or accents, or do not fit the canvas
 
-# Two characters can be told apart if at least DIFFERING of their 2 x ~60 pixels of line lie further than
-# APART pixels from the other's line, both filling the same square of 28 x 28 pixels.
+# Two characters can be told apart if at least DIFFERING of their 2 x ~60 pixels of line are more than APART pixels away
+# from the other's line, when both fill the same square of 28 x 28 pixels.
 APART = 2.0
 DIFFERING = 4
 
-# How much drawings vary: chosen so that ink (60 pixels a drawing, Omniglot 63), the spread of a class in
-# size (2.0 pixels, Omniglot 2.1) and place (1.3, Omniglot 1.4), and the accuracy of the nearest neighbour
-# by raw pixels on 5-way 1-shot tasks (39 %, Omniglot 38 %) are near Omniglot's at 28 x 28.
+# How much drawings vary. Chosen to be close to Omniglot at 28 x 28 in four measures: ink (60 pixels per drawing,
+# Omniglot 63), the spread within a class in size (2.0 pixels, Omniglot 2.1) and position (1.3, Omniglot 1.4), and the
+# accuracy of nearest neighbours in raw pixels on 5-way 1-shot tasks (39 %, Omniglot 38 %).
 SIZE = 17.0  # pixels: longest side of an average drawing
-SIZE_SPREAD = 0.065  # of the logarithm, both sides together
-ASPECT_SPREAD = 0.06  # of the logarithm, each side
+SIZE_SPREAD = 0.065  # of the logarithm, width and height together
+ASPECT_SPREAD = 0.06  # of the logarithm, width and height separately
 ROTATION_SPREAD = 0.08  # radians
 SHEAR_SPREAD = 0.10
 SHIFT_SPREAD = 1.3  # pixels
-BEND_SPREAD = 0.08  # of the half side, for the gentlest of the bends
+BEND_SPREAD = 0.08  # of half the side, for the smoothest bends
 BENDS = [(a, b) for a in range(4) for b in range(4) if 0 < a + b < 5]
 PEN = (0.52, 0.82)  # pixels: narrowest and widest radius
 RANDOM_KEY = 0x676C79706873  # "glyphs"
 
 Points = np.ndarray[Any, np.dtype[np.float64]]
-Pictures = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def make_pack(track: Track = silent) -> Pack:
     """Draw the data set: images uint8 [CHARACTERS, 20, 1, 28, 28], ink 0 and paper 1 as in Omniglot, scale 1.
 
-    Classes are named <script>/<code point in hex>, like Greek/03B1. The same bytes on every call.
-    Raises UserError when matplotlib or its font is missing, or the font is not the expected one.
+    Classes are named <script>/<code point in hex>, like Greek/03B1. Every call gives the same bytes.
+    Raises UserError if matplotlib or its font is missing, or the font is not the expected one.
     """
     code_points, lines = _chosen(_candidates())
     if len(code_points) != CHARACTERS:
@@ -91,7 +88,7 @@ def make_pack(track: Track = silent) -> Pack:
 def draw(code_points: Sequence[int]) -> Images:
     """Draw some of the pack's characters as `make_pack` does: uint8 [characters, 20, 1, 28, 28], ink 0, paper 1.
 
-    Raises UserError when matplotlib or its font is missing.
+    Raises UserError if matplotlib or its font is missing.
     """
     lines = [_line(picture) for picture in thin(_render(code_points))]
     images = [_draw(code_point, line) for code_point, line in zip(code_points, lines, strict=True)]
@@ -103,59 +100,6 @@ def class_name(code_point: int) -> str:
     return f"{SCRIPTS[unicodedata.name(chr(code_point)).split()[0]]}/{code_point:04X}"
 
 
-def thin(pictures: Pictures) -> Pictures:
-    """Thin strokes to lines one pixel wide: bool [pictures, height, width], True is ink; the border is paper.
-
-    Peels layer by layer, removing a pixel only if the ink around it stays connected and it ends no line,
-    so that no part and no hole appears or vanishes. Then shortens every line's ends by PRUNED pixels,
-    which takes away the whiskers that corners leave and makes points of dots.
-    """
-    ink = pictures.astype(np.uint8)
-    while True:
-        before = ink.copy()
-        # Bits 0, 2, 4, 6 are the neighbours that share a side: an edge pixel has one that is paper.
-        _peel(ink, (_neighbourhood(ink, 1, 1, 1) & 0b01010101) != 0b01010101, _removable(fewest=2))
-        if np.array_equal(before, ink):
-            break
-    for _ in range(PRUNED):
-        code = _neighbourhood(ink, 1, 1, 1)
-        # One bit is set: the end of a line.
-        _peel(ink, (code > 0) & (code & (code - 1) == 0), _removable(fewest=1))
-    return ink.astype(np.bool_)
-
-
-def _peel(ink: Images, candidates: Pictures, removable: Images) -> None:
-    """Remove, in place, the candidates (without the border) that are removable when their turn comes.
-
-    The four subfields (even and odd rows and columns) take turns: two pixels of one subfield never touch,
-    so that removing them at once is as safe as one by one.
-    """
-    for row, column in ((1, 1), (2, 2), (1, 2), (2, 1)):
-        gone = removable[_neighbourhood(ink, row, column, 2)] & candidates[:, row - 1 :: 2, column - 1 :: 2]
-        ink[:, row:-1:2, column:-1:2] &= 1 - gone
-
-
-def _neighbourhood(ink: Images, row: int, column: int, step: int) -> Images:
-    """Return the eight neighbours of every `step`-th inner pixel as bits, anticlockwise, bit 0 east."""
-    height, width = ink.shape[1:]
-    code: Any = np.uint8(0)
-    for bit, (down, right) in enumerate(((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))):
-        rows = slice(row + down, height - 1 + down, step)
-        columns = slice(column + right, width - 1 + right, step)
-        code = code | ink[:, rows, columns] << np.uint8(bit)
-    return np.asarray(code, np.uint8)
-
-
-@cache
-def _removable(fewest: int) -> Images:
-    """Tabulate for all 256 neighbourhoods whether the pixel may go (1): Yokoi's number is 1, `fewest` neighbours."""
-    code = np.arange(256)
-    paper = np.stack([1 - (code >> bit & 1) for bit in range(8)])
-    sides = paper[0::2]
-    yokoi = (sides - sides * paper[1::2] * np.roll(sides, -1, axis=0)).sum(axis=0)
-    return np.asarray((yokoi == 1) & (8 - paper.sum(axis=0) >= fewest), np.uint8)
-
-
 def _font_path() -> Path:
     try:
         import matplotlib
@@ -165,12 +109,12 @@ def _font_path() -> Path:
         ) from None
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / FONT
     if not path.is_file():
-        raise UserError(f"{path}: no such font; matplotlib should bring it along, install matplotlib again")
+        raise UserError(f"{path}: no such font; matplotlib should include it, so install matplotlib again")
     return path
 
 
 def _candidates() -> list[int]:
-    """List the font's letters of the scripts above, one code point for each shape it has, in order."""
+    """List the font's letters of the scripts above, sorted; of those with the same shape, the first."""
     path = _font_path()
     from matplotlib.ft2font import FT2Font
 
@@ -178,17 +122,17 @@ def _candidates() -> list[int]:
     first: dict[int, int] = {}
     for code_point in sorted(glyph_of):
         letter = chr(code_point)
-        # Capitals, small letters and letters without case; modifier letters are small copies of others.
+        # Upper case, lower case and letters without case. Modifier letters are small copies of others, so not those.
         if unicodedata.category(letter) in ("Lu", "Ll", "Lo") and unicodedata.name(letter).split()[0] in SCRIPTS:
             first.setdefault(glyph_of[code_point], code_point)
     return sorted(first.values())
 
 
 def _render(code_points: Sequence[int]) -> Pictures:
-    """Render characters: bool [characters, CANVAS, CANVAS], True is ink; all paper if it does not fit."""
+    """Render characters: bool [characters, CANVAS, CANVAS], True is ink; no ink for those that do not fit."""
     from PIL import Image, ImageDraw, ImageFont
 
-    # Basic layout: complex layout depends on libraries of the system.
+    # Basic layout, because complex layout depends on libraries of the system.
     font = ImageFont.truetype(str(_font_path()), EM, layout_engine=ImageFont.Layout.BASIC)
     pictures = np.zeros((len(code_points), CANVAS, CANVAS), np.bool_)
     for picture, code_point in zip(pictures, code_points, strict=True):
@@ -201,7 +145,7 @@ def _render(code_points: Sequence[int]) -> Pictures:
 
 
 def _line(picture: Pictures) -> Points:
-    """Return a thinned picture's points (x, y) [points, 2], centred, the longer side from -1 to 1."""
+    """Return the ink of a thinned picture as points (x, y) [points, 2], centred, the longer side from -1 to 1."""
     y, x = np.nonzero(picture)
     points = np.stack([x, y], axis=1).astype(np.float64)
     low, high = points.min(axis=0), points.max(axis=0)
@@ -209,7 +153,7 @@ def _line(picture: Pictures) -> Points:
 
 
 def _chosen(candidates: Sequence[int]) -> tuple[list[int], list[Points]]:
-    """Keep, in order, each candidate that differs enough from all kept before it, however it is turned."""
+    """Keep, in order, each candidate that differs enough from all kept before it, under every quarter turn."""
     pictures = thin(_render(candidates))
     drawable = pictures.sum(axis=(1, 2)) >= LEAST_INK
     code_points = [code_point for code_point, kept in zip(candidates, drawable, strict=True) if kept]
@@ -223,9 +167,9 @@ def _chosen(candidates: Sequence[int]) -> tuple[list[int], list[Points]]:
 
 
 def _differing(lines: Sequence[Points]) -> Points:
-    """Count, for each two characters, the pixels of line of either that are far from the other's: [n, n].
+    """Count, for each pair of characters, the pixels of either line that are far from the other line: [n, n].
 
-    The smallest count over quarter turns of one of them, as meta-training adds rotated classes.
+    It is the smallest count over the quarter turns of one of them, because meta-training adds rotated classes.
     """
     ink = np.zeros((len(lines), SIDE, SIDE), np.bool_)
     for picture, line in zip(ink, lines, strict=True):
@@ -238,14 +182,14 @@ def _differing(lines: Sequence[Points]) -> Points:
         for right in range(-reach, reach + 1):
             if down**2 + right**2 <= APART**2:
                 near |= padded[:, reach + down : reach + down + SIDE, reach + right : reach + right + SIDE]
-    # Whole numbers below 2^24: exact in float32, in whatever order they are added.
+    # Whole numbers below 2^24 are exact in float32, in whatever order they are added.
     flat = ink.reshape(len(ink), -1).astype(np.float32)
     far = [flat @ ~np.rot90(near, turns, axes=(1, 2)).reshape(len(ink), -1).T for turns in range(4)]
     return np.asarray(np.min([far[turns] + far[-turns].T for turns in range(4)], axis=0), np.float64)
 
 
 def _draw(code_point: int, line: Points) -> Images:
-    """Draw a character's DRAWINGS from its line: uint8 [drawings, SIDE, SIDE], ink 0 and paper 1."""
+    """Draw all DRAWINGS of a character from its line: uint8 [drawings, SIDE, SIDE], ink 0 and paper 1."""
     count = 2 * len(BENDS)
     uniform, normal = zip(*(_random(code_point, drawing, count + 8) for drawing in range(DRAWINGS)), strict=True)
     pen = PEN[0] + (PEN[1] - PEN[0]) * np.array(uniform)
@@ -254,20 +198,20 @@ def _draw(code_point: int, line: Points) -> Images:
     points = line[None] + np.einsum("dab,pb->dpa", bends, _bending(line))
     points = np.einsum("dpa,dba->dpb", points, _matrices(affine[:, :5]))  # [drawings, points, x and y]
     centre = (points.min(axis=1) + points.max(axis=1)) / 2
-    # No stroke leaves the picture: a drawing that would is moved back as far as needed.
+    # The shift is limited so that no stroke leaves the picture.
     room = np.maximum((SIDE - 2) / 2 - (points.max(axis=1) - centre), 0)
     shift = np.clip(SHIFT_SPREAD * affine[:, 5:7], -room, room)
     return _stroke(points + (shift - centre + (SIDE - 1) / 2)[:, None], pen)
 
 
 def _bending(line: Points) -> Points:
-    """Evaluate the smooth bends at a line's points: [points, bends], gentler ones larger."""
+    """Evaluate the bends, products of cosines, at a line's points: [points, bends]; smoother ones are larger."""
     quarter = (line + 1) * (np.pi / 2)
     return np.stack([np.cos(a * quarter[:, 0]) * np.cos(b * quarter[:, 1]) / (a + b) for a, b in BENDS], axis=1)
 
 
 def _matrices(normal: Points) -> Points:
-    """Make [drawings, 2, 2] from [drawings, 5] normals: size, width, height, rotation, shear; unit is pixels."""
+    """Return matrices [drawings, 2, 2], in pixels, from normals [drawings, 5]: size, width, height, rotation, shear."""
     size = SIZE / 2 * np.exp(SIZE_SPREAD * normal[:, 0])
     width, height = size * np.exp(ASPECT_SPREAD * normal[:, 1]), size * np.exp(ASPECT_SPREAD * normal[:, 2])
     angle, shear = ROTATION_SPREAD * normal[:, 3], SHEAR_SPREAD * normal[:, 4]
@@ -290,9 +234,9 @@ def _stroke(points: Points, pen: Points) -> Images:
 
 
 def _random(code_point: int, drawing: int, count: int) -> tuple[float, Points]:
-    """Return this drawing's random numbers: one uniform in (0, 1) and `count` (even) standard normal ones."""
+    """Return this drawing's random numbers: one uniform in (0, 1) and `count` (even) standard normals."""
     generator = np.random.Philox(key=[RANDOM_KEY, code_point], counter=[0, 0, drawing, 0])
-    # Raw output, since that alone stays the same over versions of numpy; normals by Box and Muller.
+    # Only the raw output is the same in every version of NumPy, so the normals are made here (Box and Muller).
     uniform = ((generator.random_raw(1 + count) >> np.uint64(11)) + 0.5) * 2.0**-53
     radius, angle = np.sqrt(-2 * np.log(uniform[1::2])), 2 * np.pi * uniform[2::2]
     return float(uniform[0]), np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])

@@ -1,10 +1,11 @@
-"""mini-ImageNet: whatever copy one has, decoded and checked into one pack of 100 classes, with a census of it.
+"""mini-ImageNet: decodes and checks a copy in any known form into one pack of 100 classes, and takes a census of it.
 
-A newcomer would get wrong: several sets of images go by this name (docs/data.md), so a pack is named by the digest of
-its content, and the census says what is in it; which classes are meta-training, meta-validation and meta-test is fixed
-by their WordNet ids, not by a seed and not by the folders of the copy; and the authors of the paper shrink the whole
-image to 84x84 by nearest neighbour, which was what Pillow did unless told otherwise when they wrote, without a crop.
-Source: miniimagenet.py of the authors' code; split of Ravi and Larochelle 2017. Images: ImageNet's, not ours to give.
+Three surprises. Several different sets of images have this name (docs/data.md), so a pack is identified by the digest
+of its content, and the census says what it contains. The WordNet ids decide which classes are meta-training,
+meta-validation and meta-test; neither a seed nor the folders of the copy matter. The authors of the paper resize the
+whole image to 84x84, without a crop, by nearest neighbour, which was Pillow's default at that time.
+Source: miniimagenet.py of the authors' code; split of Ravi and Larochelle 2017. The images are ImageNet's and are not
+distributed here.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from firstorder.errors import UserError
 from firstorder.progress import Track, silent
 
 SIDE = 84  # pixels
-NOMINAL = 600  # images a class
+NOMINAL = 600  # images per class
 Resize = Literal["nearest", "bilinear", "bicubic"]
-# All that Pillow may raise for a damaged image, beside its own DecompressionBombError.
+# What Pillow raises for a damaged image, apart from its own DecompressionBombError.
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 
-# Which classes are in which split: Ravi and Larochelle's, by WordNet id.
+# The classes of each split of Ravi and Larochelle, by WordNet id.
 CLASSES = {
     "train": (
         "n01532829 n01558993 n01704323 n01749939 n01770081 n01843383 n01910747 n02074367 n02089867 n02091831 "
@@ -60,7 +61,7 @@ CENSUS_COLUMNS = ("what", "split", "class", "images", "note")
 
 
 class CensusRow(NamedTuple):
-    """One line of the census; `what` is set, split, class, size or duplicate."""
+    """One line of the census, by CENSUS_COLUMNS; `what` is set, split, class, size or duplicate."""
 
     what: str
     split: str
@@ -69,12 +70,21 @@ class CensusRow(NamedTuple):
     note: str
 
 
+class _Slot(NamedTuple):
+    """Where in the pack an image goes."""
+
+    class_name: str
+    image: str
+    row: int
+    column: int
+
+
 @dataclass
-class _Notes:
-    """What is noticed while images are decoded."""
+class _Seen:
+    """What the census needs to know of the decoded images: how many have each size, and which have equal pixels."""
 
     sizes: Counter[str] = field(default_factory=Counter)
-    by_pixels: dict[bytes, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
+    by_pixels: dict[bytes, list[_Slot]] = field(default_factory=lambda: defaultdict(list))
 
 
 def make_pack(
@@ -86,35 +96,34 @@ def make_pack(
 ) -> tuple[Pack, list[CensusRow]]:
     """Decode every image of `source` into a pack uint8 [100, images, 3, 84, 84] and take a census.
 
-    `source` is a folder, zip or tar with images in folders named by WordNet id, ILSVRC-2012's training tar or
-    its tars of classes (with `names`, the csv that lists the images), or the folder of the three cache pickles; see
-    mini_imagenet_sources.opened. Classes are named `split/id`, sorted; the images of a class are sorted by file name.
-    A class with fewer images than the largest is filled up with zeros that Pack.counts leaves out.
+    `source` is a folder, zip or tar with images in folders named by WordNet id; or ILSVRC-2012's training tar or its
+    tars of classes (with `names`, the csv that lists the images); or the folder of the three cache pickles. See
+    mini_imagenet_sources.opened. Classes are named `split/id` and sorted; images of a class are sorted by file name.
+    A class with fewer images than the largest is padded with zeros, which Pack.counts excludes.
 
-    Raises UserError, naming the image or class, when a class is missing or unknown, an image is truncated or cannot be
-    decoded, or the source is not what it should be. A class that is not of 600 images and a duplicate are no errors:
-    the census says them.
+    Raises UserError, naming the image or class, if a class is missing or unknown, an image is truncated or cannot be
+    decoded, or the source has none of these forms. A class of other than 600 images and duplicate images are no errors;
+    the census lists them.
     """
     with opened(source, splits, chosen=names is not None) as all_found:
         found = _select(all_found, read_names(names), source) if names else all_found
         classes = _classes(found, splits, source)
         counts = tuple(len(of_class) for of_class in classes.values())
         images = np.zeros((len(classes), max(counts), 3, SIDE, SIDE), np.uint8)
-        notes = _Notes()
-        slots = _slots(classes)
+        seen = _Seen()
+        slots = _slots(classes, found)
         with track("mini-ImageNet", len(found), "images") as bar:
-            for number, image in enumerate(found):
-                name, place = slots[number]
-                pixels = _pixels(image, resize, notes)
-                images[place] = pixels.transpose(2, 0, 1)
-                notes.by_pixels[hashlib.sha256(pixels.tobytes()).digest()].append((name, image.name))
+            for slot, image in zip(slots, found, strict=True):
+                pixels = _pixels(image, resize, seen)
+                images[slot.row, slot.column] = pixels.transpose(2, 0, 1)
+                seen.by_pixels[hashlib.sha256(pixels.tobytes()).digest()].append(slot)
                 bar.advance()
     pack = Pack(images, tuple(classes), 255, counts if min(counts) < max(counts) else None)
-    return pack, list(_census(pack, counts, notes, resize))
+    return pack, list(_census(pack, counts, seen, resize))
 
 
 def _select(found: Sequence[Found], listed: Mapping[str, list[str]], source: Path) -> list[Found]:
-    """Take the images listed, under the names listed, in the order in which they lie in the source."""
+    """Select the listed images, under the listed names, in the order of the source."""
     of_class: dict[str, list[int]] = defaultdict(list)
     for position, image in enumerate(found):
         of_class[image.class_id].append(position)
@@ -139,13 +148,13 @@ def _select(found: Sequence[Found], listed: Mapping[str, list[str]], source: Pat
 
 
 def _number(name: str) -> int | None:
-    """Return the number in an ILSVRC-2012 name: 18 of n01532829_18.JPEG."""
+    """Return the number in an ILSVRC-2012 name, such as 18 in n01532829_18.JPEG."""
     matched = re.fullmatch(r"n\d{8}_(\d+)\.\w+", name)
     return int(matched[1]) if matched else None
 
 
 def _classes(found: Sequence[Found], splits: Mapping[str, str], source: Path) -> dict[str, list[int]]:
-    """Sort the images: `split/id` -> positions in `found`, by file name, then by place."""
+    """Group the images: `split/id` -> positions in `found`, sorted by file name, then by place."""
     of_class: dict[str, list[int]] = {f"{split}/{class_id}": [] for class_id, split in splits.items()}
     for number, image in enumerate(found):
         of_class[f"{splits[image.class_id]}/{image.class_id}"].append(number)
@@ -161,27 +170,28 @@ def _classes(found: Sequence[Found], splits: Mapping[str, str], source: Path) ->
     }
 
 
-def _slots(classes: Mapping[str, Sequence[int]]) -> dict[int, tuple[str, tuple[int, int]]]:
-    """Return for each position in the source: the class's name, and where in the pack the image goes."""
-    return {
-        number: (name, (row, column))
+def _slots(classes: Mapping[str, Sequence[int]], found: Sequence[Found]) -> list[_Slot]:
+    """Return the slot of each image, in the order of the source."""
+    slots = {
+        number: _Slot(name, found[number].name, row, column)
         for row, (name, numbers) in enumerate(classes.items())
         for column, number in enumerate(numbers)
     }
+    return [slots[number] for number in range(len(found))]
 
 
-def _pixels(found: Found, resize: Resize, notes: _Notes) -> Images:
-    """Decode an image and squash all of it to uint8 [84, 84, 3]."""
+def _pixels(found: Found, resize: Resize, seen: _Seen) -> Images:
+    """Decode an image and resize all of it to uint8 [84, 84, 3], whatever its aspect ratio."""
     from PIL import Image
 
     content = found.content()
     try:
         image = Image.open(io.BytesIO(content)) if isinstance(content, bytes) else Image.fromarray(content)
         with image:
-            notes.sizes[f"{image.width}x{image.height}"] += 1
+            seen.sizes[f"{image.width}x{image.height}"] += 1
             if image.format == "JPEG" and isinstance(content, bytes) and not _ends(content):
-                raise OSError("no end mark after its last scan")
-            # Colours first: the other methods cannot mix the entries of a palette. For nearest the order is all one.
+                raise OSError("no end marker after its last scan")
+            # RGB first, because bilinear and bicubic cannot mix palette entries. For nearest the order does not matter.
             colours = image.convert("RGB")
             return np.asarray(colours.resize((SIDE, SIDE), Image.Resampling[resize.upper()]), np.uint8)
     except (*DAMAGED, Image.DecompressionBombError) as error:
@@ -191,15 +201,15 @@ def _pixels(found: Found, resize: Resize, notes: _Notes) -> Images:
 
 
 def _ends(jpeg: bytes) -> bool:
-    """Say whether the end mark follows the last scan; libjpeg fills what a scan lacks and tells nobody.
+    """Say whether the end marker follows the last scan, because libjpeg silently fills in what a truncated scan lacks.
 
-    Neither mark can occur inside a scan; a thumbnail, which has both, comes before it.
+    Neither marker can occur inside a scan; a thumbnail, which has both, comes before the last scan.
     """
     return jpeg.rfind(b"\xff\xd9") > jpeg.rfind(b"\xff\xda")
 
 
-def _census(pack: Pack, counts: Sequence[int], notes: _Notes, resize: Resize) -> Iterator[CensusRow]:
-    """Say what is in a pack: the whole, splits, classes, sizes met, and images of the same pixels."""
+def _census(pack: Pack, counts: Sequence[int], seen: _Seen, resize: Resize) -> Iterator[CensusRow]:
+    """Describe a pack: the whole set, its splits and classes, the sizes of the images, and images of equal pixels."""
     import PIL
 
     digest = pack.digest()
@@ -213,21 +223,21 @@ def _census(pack: Pack, counts: Sequence[int], notes: _Notes, resize: Resize) ->
     for name, count in zip(pack.class_names, counts, strict=True):
         split, class_id = name.split("/")
         yield CensusRow("class", split, class_id, count, _against_nominal(count))
-    for size, count in sorted(notes.sizes.items(), key=lambda item: (-item[1], item[0])):
+    for size, count in sorted(seen.sizes.items(), key=lambda item: (-item[1], item[0])):
         yield CensusRow("size", "", "", count, size)
-    for same in sorted(sorted(group) for group in notes.by_pixels.values() if len(group) > 1):
-        splits, ids = ([name.split("/")[part] for name, _ in same] for part in (0, 1))
-        note = " = ".join(image for _, image in same)
+    for same in sorted(sorted(group) for group in seen.by_pixels.values() if len(group) > 1):
+        splits, ids = ([slot.class_name.split("/")[part] for slot in same] for part in (0, 1))
+        names = " = ".join(slot.image for slot in same)
         crossing = "; crosses splits" if len(set(splits)) > 1 else "; crosses classes" if len(set(ids)) > 1 else ""
         yield CensusRow(
-            "duplicate", "|".join(dict.fromkeys(splits)), "|".join(dict.fromkeys(ids)), len(same), note + crossing
+            "duplicate", "|".join(dict.fromkeys(splits)), "|".join(dict.fromkeys(ids)), len(same), names + crossing
         )
 
 
 def read_names(path: Path) -> dict[str, list[str]]:
     """Read the lists of file names: class id -> names. A first line that names no image is a heading.
 
-    Raises UserError for a missing or empty list, a line that names no image, or a name that comes twice.
+    Raises UserError for a missing or empty list, a line that names no image, or a name that occurs twice.
     """
     files = sorted(path.rglob("*.csv")) if path.is_dir() else [path]
     listed: dict[str, list[str]] = defaultdict(list)

@@ -1,9 +1,9 @@
-"""The forms in which people have mini-ImageNet: class folders, tars in a tar, and the three cache pickles.
+"""The forms in which mini-ImageNet is distributed: class folders, tars in a tar, and the three cache pickles. No torch.
 
-A newcomer would get wrong: an image's class is the WordNet id of the folder it lies in (or that its name begins with),
-whatever the folders above are called; copies are about whose `train/` and `val/` hold parts of the same classes. Ravi
-and Larochelle's names (n0153282900000005.jpg) are not ILSVRC's: the last eight digits count the images of the class in
-ILSVRC-2012, sorted by their number, from 1. Nothing is unpacked to disk. No torch.
+Two surprises. An image's class is the WordNet id of its folder (or the beginning of its name), whatever the folders
+above are called: some copies have parts of the same classes in `train/` and `val/`. Ravi and Larochelle's names
+(n0153282900000005.jpg) are not ILSVRC's: their last eight digits are the rank, from 1, among the images of that class
+in ILSVRC-2012, sorted by their number. Nothing is unpacked to disk.
 """
 
 from __future__ import annotations
@@ -19,28 +19,24 @@ from dataclasses import dataclass
 from functools import partial
 from os import walk
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 
-import numpy as np
-
-from firstorder.data import safe_pickle
+from firstorder.data import mini_imagenet_caches
+from firstorder.data.mini_imagenet_caches import DOWNLOAD_AGAIN
 from firstorder.data.packs import Images
 from firstorder.errors import UserError
 
 CLASS_ID = re.compile(r"n\d{8}")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 LARGEST_IMAGE_BYTES = 64 << 20
-MOST_IMAGES_OF_A_CLASS = 1300  # ILSVRC-2012 has no more
-CACHES = tuple(f"mini-imagenet-cache-{split}.pkl" for split in ("train", "val", "test"))
 DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, RuntimeError)
-DOWNLOAD_AGAIN = "get it again from where it came"
 
 
 @dataclass(frozen=True)
 class Found:
-    """One image of the source: its class, file name, place for messages, and how to get its content.
+    """One image of the source: its class, file name, place (for messages), and a function that gets its content.
 
-    The content is the bytes of an image file, or pixels uint8 [height, width, 3] where the source holds pixels.
+    The content is the bytes of an image file or, if the source has pixels, uint8 [height, width, 3].
     """
 
     class_id: str
@@ -49,7 +45,7 @@ class Found:
     get: Callable[[], bytes | Images]
 
     def content(self) -> bytes | Images:
-        """Return the content; raises UserError, naming the image, where the archive around it is damaged."""
+        """Return the content; raises UserError, naming the image, if the archive around it is damaged."""
         try:
             return self.get()
         except DAMAGED as error:
@@ -58,7 +54,7 @@ class Found:
 
 @dataclass(frozen=True)
 class _Entry:
-    """One file or folder of a folder or archive; `open` is None for a folder."""
+    """One file or folder in a folder or archive; `open` is None for a folder."""
 
     path: PurePosixPath
     open: Callable[[], IO[bytes]] | None
@@ -67,17 +63,17 @@ class _Entry:
 
 @contextmanager
 def opened(source: Path, classes: Collection[str], *, chosen: bool = False) -> Iterator[list[Found]]:
-    """Give the images of `source` in the order in which they lie there; archives stay open for the block.
+    """Give the images of `source`, in its order; archives stay open within the `with` statement.
 
-    `chosen` says that the caller will choose among them by name, as it must where whole classes of ILSVRC-2012 are
-    found; then other classes than `classes` are passed over.
+    `chosen` says that the caller will select images by name, which is required if the source has whole classes of
+    ILSVRC-2012. Then classes that are not among `classes` are skipped.
 
     Raises UserError, naming the place, for a missing or damaged source, an image or folder of a class that is not
     among `classes`, a class folder without images, a file name that contradicts its folder, tars of classes unless
     `chosen`, and pickles that are refused, incomplete or inconsistent.
     """
     with ExitStack() as stack:
-        caches = _caches(source)
+        caches = mini_imagenet_caches.paths(source)
         if caches and chosen:
             raise UserError(f"{source}: the cache pickles hold no file names to choose by; leave out --names")
         if caches:
@@ -87,7 +83,7 @@ def opened(source: Path, classes: Collection[str], *, chosen: bool = False) -> I
 
 
 def _listed(source: Path, stack: ExitStack, classes: Collection[str], *, chosen: bool) -> list[Found]:
-    """List the images of a folder or archive, tars of classes inside it included."""
+    """List the images of a folder or archive, including those in tars of classes inside it."""
     with _reading(source):
         entries = list(_entries(source, stack))
         found, folders, seen = [], set(), set()
@@ -116,13 +112,13 @@ def _listed(source: Path, stack: ExitStack, classes: Collection[str], *, chosen:
     if not found:
         raise UserError(
             f"{source}: no images found; expected images in folders named by WordNet id (n01532829), tars of such "
-            f"classes, or {', '.join(CACHES)}"
+            f"classes, or {', '.join(mini_imagenet_caches.NAMES)}"
         )
     return found
 
 
 def _entries(source: Path, stack: ExitStack) -> Iterator[_Entry]:
-    """List a folder, zip or tar; hidden files, and what archivers of the Mac add, are left out."""
+    """List a folder, zip or tar without hidden files and without what archivers on a Mac add."""
     if source.is_dir():
         found = _in_folder(source)
     elif zipfile.is_zipfile(source):
@@ -178,7 +174,7 @@ def _in_tar(file: IO[bytes], class_id: str, where: str, stack: ExitStack) -> lis
 
 
 def _class_of(entry: _Entry, source: Path) -> str | None:
-    """Return the class of an image, class folder or tar of a class; None for what is none of these."""
+    """Return the class of an image, class folder or tar of a class; None for anything else."""
     folders = entry.path.parts[:-1] if entry.open else entry.path.parts
     by_folder = next((part for part in reversed(folders) if CLASS_ID.fullmatch(part)), None)
     if entry.open is None:
@@ -190,7 +186,7 @@ def _class_of(entry: _Entry, source: Path) -> str | None:
     if entry.path.suffix == ".tar" and name == f"{by_name}.tar":
         return by_name
     if by_folder or (by_name and entry.path.suffix.lower() in SUFFIXES):
-        return by_folder or by_name  # whatever lies in a class folder has to be an image
+        return by_folder or by_name  # every file in a class folder must be an image
     if entry.path.suffix.lower() in SUFFIXES:
         raise UserError(f"{source}: {entry.path}: an image of no class; expected a folder named by WordNet id above it")
     return None
@@ -209,72 +205,25 @@ def _image(entry: _Entry, class_id: str, where: str) -> Found:
 
 
 def _check_folders(source: Path, folders: Collection[PurePosixPath], entries: Sequence[_Entry]) -> None:
-    """Refuse class folders that hold nothing: something has gone wrong in making or copying them."""
+    """Raise UserError for an empty class folder, which means that a copy went wrong."""
     filled = {folder for entry in entries if entry.open for folder in entry.path.parents}
     for folder in sorted(folders):
         if folder not in filled:
             raise UserError(f"{source}: {folder}: a class folder with no images; fill it or take it out")
 
 
-def _caches(source: Path) -> list[Path]:
-    """Return the three pickles if `source` is one of them or holds one; raises UserError if others are missing."""
-    folder = source.parent if source.name in CACHES else source
-    paths = [folder / name for name in CACHES]
-    there = [path for path in paths if path.is_file()]
-    if there and len(there) < len(paths):
-        missing = ", ".join(path.name for path in paths if path not in there)
-        raise UserError(f"{folder}: has {there[0].name} but not {missing}; the three belong together")
-    return there
-
-
 def _cached(path: Path, classes: Collection[str]) -> list[Found]:
-    """List the images of one cache pickle: image_data uint8 [n, height, width, 3] and class_dict id -> indices.
-
-    Keys may be bytes: a cache of Python 2 has them when it was loaded with encoding="bytes" and saved again. Raises
-    UserError for anything else in the pickle.
-    """
-    cache = _with_text_keys(safe_pickle.read(path))
-    images, of_class = (cache.get(key) if isinstance(cache, dict) else None for key in ("image_data", "class_dict"))
-    if not isinstance(images, np.ndarray) or not isinstance(of_class, dict):
-        raise UserError(f"{path}: expected a dict of image_data, an array, and class_dict, a dict; {DOWNLOAD_AGAIN}")
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-        raise UserError(
-            f"{path}: image_data: expected uint8 [n, 84, 84, 3], found {images.dtype} {list(images.shape)}; "
-            f"{DOWNLOAD_AGAIN}"
-        )
-    if len(images) > MOST_IMAGES_OF_A_CLASS * len(classes):
-        raise UserError(
-            f"{path}: image_data: has {len(images):,} images, expected at most {MOST_IMAGES_OF_A_CLASS:,} a class; "
-            f"{DOWNLOAD_AGAIN}"
-        )
-    found: list[tuple[int, str]] = []
-    for class_id, indices in _with_text_keys(of_class).items():
-        if class_id not in classes:
-            raise UserError(
-                f"{path}: class {class_id[:40]!r} is not among the {len(classes)} of mini-ImageNet; take it out"
-            )
-        whole = isinstance(indices, np.ndarray) and indices.dtype.kind in "iu" and indices.size <= len(images)
-        numbers = indices.tolist() if whole else indices
-        if not isinstance(numbers, list) or not all(type(number) is int for number in numbers):
-            raise UserError(f"{path}: class_dict: {class_id}: expected a list of whole numbers; {DOWNLOAD_AGAIN}")
-        found += [(number, class_id) for number in numbers]
-        if len(found) > len(images):
-            break  # one list may stand under many classes: do not add it up
-    if sorted(index for index, _ in found) != list(range(len(images))):
-        raise UserError(f"{path}: class_dict must name each of the {len(images):,} images once; {DOWNLOAD_AGAIN}")
-    return [Found(c, f"{i:08}", f"{path}: image {i}", partial(images.__getitem__, i)) for i, c in sorted(found)]
-
-
-def _with_text_keys(value: Any) -> Any:
-    """Return a dict with its keys of bytes as texts, each byte one character; anything else as it is."""
-    if not isinstance(value, dict):
-        return value
-    return {key.decode("latin1") if isinstance(key, bytes) else key: each for key, each in value.items()}
+    """List the images of one cache pickle, which have numbers instead of file names."""
+    cache = mini_imagenet_caches.read(path, classes)
+    return [
+        Found(class_id, f"{number:08}", f"{path}: image {number}", partial(cache.images.__getitem__, number))
+        for number, class_id in enumerate(cache.class_ids)
+    ]
 
 
 @contextmanager
 def _reading(source: Path) -> Iterator[None]:
-    """Turn whatever a missing or damaged archive may raise into a UserError that names it."""
+    """Convert every exception of a missing or damaged archive into a UserError that names it."""
     try:
         yield
     except FileNotFoundError as error:

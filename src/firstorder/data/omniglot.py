@@ -1,8 +1,8 @@
 """Omniglot: the two official archives decoded into one pack of 1,623 characters with 20 drawings each.
 
-A newcomer would get wrong: ink is 0 and paper is 1, and it stays so (no inversion, no normalisation; the mean is
-about 0.92); the drawings are shrunk by nearest neighbour, because Pillow does so for one-bit images whatever
-filter is asked for; and the order of the characters decides which of them a seed makes meta-test.
+Three surprises. Ink is 0 and paper is 1, and they are neither inverted nor normalised (the mean is about 0.92). The
+drawings are resized by nearest neighbour, because Pillow does so for one-bit images, whatever filter is given. The
+order of the characters decides which of them a seed assigns to meta-test.
 Source: run_omniglot.py and omniglot.py of the authors' code. Images: Lake, Salakhutdinov and Tenenbaum 2015.
 """
 
@@ -26,7 +26,7 @@ from firstorder.progress import Track, silent
 
 RAW_SIDE = 105  # pixels
 SIDE = 28  # pixels
-# All that Pillow may raise for a damaged PNG, beside its own DecompressionBombError.
+# What Pillow raises for a damaged PNG, apart from its own DecompressionBombError.
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 
 
@@ -43,17 +43,17 @@ ARCHIVES = (
     _official("images_evaluation.zip", 6_462_886, "6b91aef0f799c5bb55b94e3f2daec811"),
 )
 
-# Of the drawings as they are in the archives, before shrinking: SHA-256 over all drawings sorted by alphabet, then
-# character, then file name; each gives its name `Alphabet/characterNN/XXXX_YY.png` and a line feed in UTF-8, then
+# Of the drawings as they are in the archives, before resizing: SHA-256 over all drawings sorted by alphabet, then
+# character, then file name. Each contributes its name `Alphabet/characterNN/XXXX_YY.png` and a line feed in UTF-8, then
 # 105 * 105 bytes, row by row from the top, each 0 (ink) or 1 (paper).
 CONTENT_DIGEST = "4e84f3415f175c39daf83b81f8cb9bd64a3a34736335c45f7e48d27a0db1add3"
-# Of the finished pack (Pack.digest): differs although CONTENT_DIGEST agrees if Pillow shrinks otherwise.
+# Of the finished pack (Pack.digest). If CONTENT_DIGEST agrees and this differs, Pillow resizes in another way.
 PACK_DIGEST = "7b6ceb3d19ea683c10256c0cf12b53b35c5164a59f5f461ae5c08b93a014a424"
 
 
 @dataclass(frozen=True)
 class Content:
-    """What the archives together must hold; `drawings` counts those of each character."""
+    """What both archives together must contain; `drawings` is the number for each character."""
 
     alphabets: int
     characters: int
@@ -64,18 +64,17 @@ class Content:
 
 OFFICIAL = Content(50, 1623, 20, CONTENT_DIGEST, PACK_DIGEST)
 
-# Alphabet and character of a drawing.
-Character = tuple[str, str]
+Character = tuple[str, str]  # alphabet and character
 
 
 def make_pack(folder: Path, track: Track = silent, expected: Content = OFFICIAL) -> Pack:
     """Decode both archives in `folder` into a pack: images uint8 [1623, 20, 1, 28, 28], 0 = ink, 1 = paper.
 
-    Classes are named `Alphabet/characterNN` and lie in the order of the authors' code: alphabets sorted, then
-    the characters of each sorted; the drawings of each by file name.
+    Classes are named `Alphabet/characterNN` and have the order of the authors' code: sorted alphabets, then the sorted
+    characters of each. The drawings of a character are sorted by file name.
 
-    Raises UserError, with what was expected and found, when an archive is missing or damaged, alphabets,
-    characters or drawings are missing or too many, a drawing is not one bit and 105x105, or a digest differs.
+    Raises UserError, with what was expected and found, if an archive is missing or damaged, there are too few or too
+    many alphabets, characters or drawings, a drawing is not of one bit and 105x105 pixels, or a digest differs.
     """
     drawings = _read_drawings(folder)
     _check_counts(drawings, folder, expected)
@@ -95,7 +94,7 @@ def make_pack(folder: Path, track: Track = silent, expected: Content = OFFICIAL)
             f"{folder}: the drawings have content digest {sha.hexdigest()[:16]}..., expected "
             f"{expected.content_digest[:16]}...; delete both archives and download the official ones"
         )
-    # Sorting pairs and sorting joined names agree as long as no alphabet's name begins another's (none does).
+    # Sorting pairs and sorting joined names agree because no alphabet's name is the beginning of another's.
     pack = Pack(images, tuple("/".join(names) for names in classes), scale=1)
     if pack.digest() != expected.pack_digest:
         raise UserError(_pillow_fault(pack.digest(), expected.pack_digest))
@@ -103,7 +102,7 @@ def make_pack(folder: Path, track: Track = silent, expected: Content = OFFICIAL)
 
 
 def _read_drawings(folder: Path) -> Mapping[Character, dict[str, bytes]]:
-    """Merge the drawings of both archives: for each character, file name -> PNG."""
+    """Merge the drawings of both archives: character -> file name -> PNG."""
     drawings: dict[Character, dict[str, bytes]] = defaultdict(dict)
     for archive in ARCHIVES:
         path = folder / archive.name
@@ -128,6 +127,7 @@ def _check_counts(drawings: Mapping[Character, dict[str, bytes]], folder: Path, 
 
 
 def _counts(drawings: Mapping[Character, dict[str, bytes]], expected: Content) -> Iterator[tuple[str, int, int]]:
+    """Yield what is counted, the number found and the number expected."""
     yield "alphabets", len({alphabet for alphabet, _ in drawings}), expected.alphabets
     yield "characters", len(drawings), expected.characters
     for (alphabet, character), files in sorted(drawings.items()):
@@ -135,7 +135,7 @@ def _counts(drawings: Mapping[Character, dict[str, bytes]], expected: Content) -
 
 
 def _decode(png: bytes, where: str) -> tuple[bytes, Images]:
-    """Decode a drawing: 105 * 105 bytes 0 or 1, row by row, and the shrunk image uint8 [28, 28]."""
+    """Decode a drawing: 105 * 105 bytes of 0 or 1, row by row, and the resized image uint8 [28, 28]."""
     from PIL import Image
 
     again = "delete both archives and download the official ones"
@@ -149,16 +149,7 @@ def _decode(png: bytes, where: str) -> tuple[bytes, Images]:
                 )
             full = np.asarray(image, np.uint8)
             small = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.NEAREST), np.uint8)
-    # All that Pillow raises for a damaged PNG.
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        struct.error,
-        zlib.error,
-        Image.DecompressionBombError,
-    ) as error:
+    except (*DAMAGED, Image.DecompressionBombError) as error:
         raise UserError(f"{where}: not a readable PNG ({' '.join(str(error).split())}); {again}") from None
     return full.tobytes(), small
 
@@ -167,6 +158,6 @@ def _pillow_fault(found: str, expected: str) -> str:
     import PIL
 
     return (
-        f"Pillow {PIL.__version__} shrinks the drawings to other pixels: pack digest {found[:16]}..., expected "
+        f"Pillow {PIL.__version__} resizes the drawings to other pixels: pack digest {found[:16]}..., expected "
         f"{expected[:16]}...; install the version of requirements.lock"
     )

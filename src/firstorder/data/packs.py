@@ -1,8 +1,8 @@
-"""Packed image data sets: one npz a data set, and the pools of classes a training draws from.
+"""Packed image data sets: one npz file per data set, and the pools of classes that a training draws from.
 
-A newcomer would get wrong: a pack holds *all* classes unrotated in canonical (sorted) order; which of them
-are meta-training depends on the training's seed, so the split is made when a pack is loaded, not when it
-is written. Rotated classes exist in meta-training only (the authors' omniglot.py adds them after splitting).
+A pack holds all classes, unrotated and sorted by name. Which of them are meta-training depends on the training's seed,
+so the split is made when a pack is loaded, not when it is written. Rotated classes exist in meta-training only, because
+the authors' omniglot.py adds them after splitting.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from firstorder.errors import UserError
 from firstorder.files import replacing
 from firstorder.settings import DatasetSettings
 
-# All that NumPy and zipfile may raise for a damaged npz (TypeError: an npy array in its place; SyntaxError and
-# TokenError: NumPy reads the header of an array as a piece of Python).
+# What NumPy and zipfile raise for a damaged npz. TypeError: it is an npy file. SyntaxError and TokenError: NumPy parses
+# the header of an array as Python.
 NUMPY = (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, SyntaxError, tokenize.TokenError)
 DAMAGED = (*NUMPY, zipfile.BadZipFile, zlib.error)
 
@@ -33,10 +33,10 @@ Images = np.ndarray[Any, np.dtype[np.uint8]]
 
 @dataclass(frozen=True)
 class Pack:
-    """A data set: `images` uint8 [classes, images, channels, height, width] and a name a class, sorted.
+    """A data set: `images` uint8 [classes, images, channels, height, width] and sorted names of the classes.
 
-    Pixel values run from 0 to `scale`; networks see `images / scale`. Where classes have different numbers of images,
-    `counts` says how many each has; what lies behind them is zero and never drawn.
+    Pixel values range from 0 to `scale`; networks get `images / scale`. If classes have different numbers of images,
+    `counts` says how many each has; the images after those are zero and never drawn.
     """
 
     images: Images
@@ -45,7 +45,7 @@ class Pack:
     counts: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError where the counts do not fit the images: one content must have one digest."""
+        """Raise ValueError if the counts do not fit the images: equal content must have equal digests."""
         if self.counts is None:
             return
         if len(self.counts) != len(self.images) or not 1 <= min(self.counts) < max(self.counts) == self.images.shape[1]:
@@ -69,17 +69,17 @@ class Pools:
     meta_train: Images
     meta_test: Images
     scale: int
-    turns: int = 1  # rotated copies of each class in either pool, of which a task chooses one
-    meta_validation: Images | None = None  # where the data set has such classes of its own
-    # Images of each class, by the names above, where classes differ.
+    turns: int = 1  # rotated copies of each class in both pools; a task draws one of them
+    meta_validation: Images | None = None  # if the data set has such classes
+    # Images of each class, by the names of the pools above, if the classes of a pool differ.
     counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def write_pack(path: Path, pack: Pack) -> None:
-    """Write a pack (the same bytes for the same content); its digest travels inside.
+    """Write a pack and its digest (the same bytes for the same content).
 
-    Drawings in black and white are compressed; photographs, which would hardly shrink, are not, so that a gigabyte of
-    them is read in seconds.
+    Black-and-white drawings are compressed. Photographs are not: they would hardly shrink, and a gigabyte of them is
+    read in seconds.
     """
     if list(pack.class_names) != sorted(set(pack.class_names)):
         raise ValueError("class names must be sorted and distinct")
@@ -97,9 +97,9 @@ def write_pack(path: Path, pack: Pack) -> None:
 
 
 def read_pack(path: Path) -> tuple[Pack, str]:
-    """Read a pack and its content digest, checked.
+    """Read a pack and its content digest, which is checked.
 
-    Raises UserError when the file is missing, not a pack, or its content does not match its digest.
+    Raises UserError if the file is missing, not a pack, or its content does not match its digest.
     """
     again = f"delete it and make it again with: firstorder pack {path.stem}"
     try:
@@ -120,8 +120,8 @@ def read_pack(path: Path) -> tuple[Pack, str]:
 def split_classes(classes: int, meta_train_classes: int, seed: int) -> tuple[list[int], list[int]]:
     """Split class indices into meta-training and meta-test as the authors' code does for this seed.
 
-    They call `random.seed(seed)` and shuffle the sorted list of characters, so with the same order of
-    characters these are the very characters they tested on.
+    They call `random.seed(seed)` and shuffle the sorted list of characters. So with the same order of characters,
+    meta-test has exactly the characters that they tested on.
     """
     order = list(range(classes))
     random.Random(seed).shuffle(order)
@@ -129,10 +129,11 @@ def split_classes(classes: int, meta_train_classes: int, seed: int) -> tuple[lis
 
 
 def make_pools(pack: Pack, settings: DatasetSettings, seed: int) -> Pools:
-    """Split a pack's classes by seed and add rotated copies, counter-clockwise; or by name where the split is fixed.
+    """Split a pack's classes by seed and add copies rotated counter-clockwise; or split by name if the split is fixed.
 
-    Each rotation of a meta-training class is a class of its own; or, with `rotate: tasks`, the copies of a class
-    lie `classes` apart in both pools, for tasks to choose from. Raises UserError when the pack has too few classes.
+    Each rotation of a meta-training class is a class of its own. With `rotate: tasks`, both pools have the rotated
+    copies, the copies of a class `classes` apart, and tasks draw one of them. Raises UserError if the pack has too few
+    classes.
     """
     if settings.meta_train_classes is None or settings.rotations is None:
         return pools_by_name(pack)
@@ -149,17 +150,17 @@ def make_pools(pack: Pack, settings: DatasetSettings, seed: int) -> Pools:
 
     rotations = settings.rotations
 
-    def turned(chosen: list[int]) -> Images:
-        return np.concatenate([np.rot90(images[chosen], k=turn // 90, axes=(-2, -1)) for turn in rotations])
+    def rotated(chosen: list[int]) -> Images:
+        return np.concatenate([np.rot90(images[chosen], k=degrees // 90, axes=(-2, -1)) for degrees in rotations])
 
     test = rest[left_out:]
     if settings.rotate == "tasks":
-        return Pools(turned(train), turned(test), pack.scale, turns=len(rotations))
-    return Pools(turned(train), images[test], pack.scale)
+        return Pools(rotated(train), rotated(test), pack.scale, turns=len(rotations))
+    return Pools(rotated(train), images[test], pack.scale)
 
 
 def meta_test_names(pack: Pack, settings: DatasetSettings, seed: int) -> list[str]:
-    """Name the classes of the pool `meta_test` of make_pools, in its order, rotated copies not counted."""
+    """Name the classes of the pool `meta_test` of make_pools, in its order, without rotated copies."""
     if settings.meta_train_classes is None or settings.rotations is None:
         return [name for name in pack.class_names if name.startswith("test/")]
     split_seed = seed if settings.split_seed is None else settings.split_seed
@@ -170,7 +171,7 @@ def meta_test_names(pack: Pack, settings: DatasetSettings, seed: int) -> list[st
 def pools_by_name(pack: Pack) -> Pools:
     """Split a pack whose class names begin with train/, val/ or test/; the pools are views, not copies.
 
-    Raises UserError when a class belongs to none of the three or one of them has no class.
+    Raises UserError if a class belongs to none of the three, or one of the three has no class.
     """
     pools, counts = {}, {}
     for pool, prefix in (("meta_train", "train/"), ("meta_validation", "val/"), ("meta_test", "test/")):
@@ -191,7 +192,7 @@ def pools_by_name(pack: Pack) -> Pools:
 
 
 def same_pools(one: Pools, other: Pools) -> bool:
-    """Say whether two cuts of a pack are the same images in the same order."""
+    """Say whether two splits of a pack have the same images in the same order."""
     return (
         (one.scale, one.turns, one.counts) == (other.scale, other.turns, other.counts)
         and np.array_equal(one.meta_train, other.meta_train)

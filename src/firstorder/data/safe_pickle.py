@@ -1,10 +1,10 @@
-"""Reads a pickle of arrays, dictionaries, lists, texts and numbers without running anything that it names.
+"""Reads a pickle of arrays, dictionaries, lists, texts and numbers without calling any function that it names.
 
-A newcomer would get wrong: a pickle is a program, and an allow-list of names alone does not make one harmless. A file
-of some bytes can ask for gigabytes, hang or crash Python by the key of a dictionary, or change the allowed functions
-themselves. So `pickle._Unpickler`, the standard library's unpickler written in Python, is used with the opcodes that
-are needed and no other, and an allowed name stands for a method here that checks its arguments. NumPy's own functions
-are never handed out. docs/decisions.md says what this leaves open.
+A pickle is a program, and a list of allowed names alone does not make it harmless. A file of a few bytes can allocate
+gigabytes, hang or crash Python with the key of a dictionary, or modify the allowed functions themselves. So this uses
+`pickle._Unpickler`, the standard library's unpickler written in Python, restricted to the opcodes that are needed. Each
+allowed name is mapped to a method here that checks its arguments; NumPy's own functions are never given to the pickle.
+docs/decisions.md says which risks remain.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import numpy as np
 
 from firstorder.errors import UserError
 
-# The largest file of its kind has 38,400 images of 84 x 84 x 3 bytes, and old protocols write a byte as two: 1.63 GB.
+# The largest expected file has 38,400 images of 84 x 84 x 3 bytes, and old protocols write each byte as two: 1.63 GB.
 LARGEST_BYTES = 2 << 30
-# Such a file takes 80,000 reads, or a million if each index is a number of NumPy's. One read makes some 100 bytes.
+# That file takes 80,000 reads, or a million if each index is a NumPy number. A read allocates about 100 bytes.
 MOST_READS = 2_000_000
 LONGEST_REASON = 200  # characters
 
-# What NumPy writes around an array, and the method that carries it out: its module was numpy.core before NumPy 2.
+# The names that NumPy writes for an array, and the method here for each. NumPy 2 renamed numpy.core to numpy._core.
 NAMES = {
     ("numpy", "ndarray"): "ndarray",
     ("numpy", "dtype"): "dtype",
@@ -52,12 +52,12 @@ OPCODES = (
 
 
 def read(path: Path) -> Any:
-    """Return what the pickle at `path` holds: dict, list, tuple, str, bytes, number, None or NumPy array.
+    """Return the content of the pickle at `path`: dict, list, tuple, str, bytes, number, None or NumPy array.
 
-    Texts of Python 2 come as str, each byte one character. Arrays are read-only.
+    Texts of Python 2 are returned as str, one character per byte. Arrays are read-only.
 
-    Raises UserError when the file is missing, unreadable, longer than LARGEST_BYTES, cut short or no pickle, and when
-    it names anything but NumPy's arrays; then nothing of it has been run. The message says how far it was read.
+    Raises UserError if the file is missing, unreadable, larger than LARGEST_BYTES, truncated or not a pickle, or if it
+    names anything but NumPy's arrays. The message says how far it was read. Nothing named in the file is ever called.
     """
     try:
         with path.open("rb") as file:
@@ -66,13 +66,13 @@ def read(path: Path) -> Any:
         raise UserError(f"{path}: no such file; expected a pickle of arrays") from None
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be read ({error.strerror or error}); expected a pickle of arrays: look at its permissions "
-            "and at the disk"
+            f"{path}: cannot be read ({error.strerror or error}); expected a pickle of arrays: check its "
+            "permissions and the disk"
         ) from None
 
 
 def _read(path: Path, file: BinaryIO, size: int) -> Any:
-    """Return what the open pickle holds; raises UserError as `read` does, and OSError when reading fails."""
+    """Return the content of the open pickle; raises UserError as `read` does, and OSError if reading fails."""
     if size > LARGEST_BYTES:
         raise UserError(
             f"{path}: has {size:,} bytes, expected a pickle of at most {LARGEST_BYTES:,}: get the file again, or use "
@@ -80,15 +80,15 @@ def _read(path: Path, file: BinaryIO, size: int) -> Any:
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python warns of unknown escapes in a text
+            warnings.simplefilter("ignore")  # Python warns about unknown escapes in a text
             value = _Unpickler(file, size).load()
         _check_plain(value)
         return value
     except OSError:
         raise
-    except Exception as error:  # The documentation of pickle leaves open what a malformed one raises.
+    except Exception as error:  # The documentation of pickle does not say what a malformed one raises.
         reason = " ".join(str(error)[:LONGEST_REASON].split()) or type(error).__name__
-        why = reason if isinstance(error, _RefusedError) else f"damaged, or no pickle ({reason})"
+        why = reason if isinstance(error, _RefusedError) else f"damaged, or not a pickle ({reason})"
         raise UserError(
             f"{path}: refused at byte {file.tell():,}: {why}; only arrays, dicts, lists, texts and numbers are read "
             "from a pickle, and nothing in it is run: get the file again, or use the images in class folders"
@@ -96,11 +96,11 @@ def _read(path: Path, file: BinaryIO, size: int) -> Any:
 
 
 class _RefusedError(ValueError):
-    """The pickle holds something that is not read here."""
+    """The pickle contains something that is not allowed here."""
 
 
 class _BoundedFile:
-    """A file that makes no room for more bytes than it has left, and takes only so many reads."""
+    """A file that refuses to read more bytes than are left, before allocating them, and limits the number of reads."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self.file, self.size, self.reads = file, size, 0
@@ -123,20 +123,20 @@ class _BoundedFile:
 
 
 class _Kind:
-    """A dtype in the making: BUILD tells its byte order."""
+    """A dtype whose byte order is still to be set by BUILD."""
 
     def __init__(self, code: str) -> None:
         self.code, self.order = code, "|"
 
 
 class _Announced:
-    """An array in the making: BUILD brings its shape, kind and bytes."""
+    """An array whose shape, kind and bytes are still to be set by BUILD."""
 
     array: np.ndarray[Any, Any] | None = None
 
 
 class _Memo(dict[int, Any]):
-    """What the pickle will use again. An array is put here when it is announced, and has its bytes only later."""
+    """Values that the pickle refers to again. An array is stored when it is announced, before it gets its bytes."""
 
     def __getitem__(self, index: int) -> Any:
         value = super().__getitem__(index)
@@ -144,7 +144,7 @@ class _Memo(dict[int, Any]):
 
 
 class _Opcodes(dict[int, Callable[[Any], None]]):
-    """The opcodes that are carried out."""
+    """The allowed opcodes: code -> method."""
 
     def __missing__(self, code: int) -> Callable[[Any], None]:
         name = next((opcode.name for opcode in pickletools.opcodes if ord(opcode.code) == code), None)
@@ -156,10 +156,11 @@ class _Opcodes(dict[int, Callable[[Any], None]]):
 class _Unpickler(pickle._Unpickler):
     """The standard library's unpickler with fewer opcodes, and with the methods that a pickle may call.
 
-    These raise _RefusedError for what is not read here. On a malformed pickle they, and the library's, raise anything.
+    These methods raise _RefusedError for anything that is not allowed. On a malformed pickle, they and the library's
+    methods may raise any exception.
     """
 
-    # What the library has and its type stubs leave out.
+    # Attributes of the library's class that its type stubs lack.
     stack: list[Any]
     memo: dict[int, Any]
     append: Callable[[Any], None]
@@ -169,11 +170,11 @@ class _Unpickler(pickle._Unpickler):
     def __init__(self, file: BinaryIO, size: int) -> None:
         super().__init__(_BoundedFile(file, size), encoding="latin1")
         self.memo = _Memo()
-        # A byte of the file becomes one of a text and one of an array, once. Else a text used often would fill memory.
+        # Each byte of the file may be used once in a text and once in an array, so that repeated texts fill no memory.
         self.room = 2 * size
 
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        """Return the method that carries out an allowed name."""
+        """Return the method for an allowed name."""
         if (module, name) not in NAMES:
             raise _RefusedError(f"it names {f'{module}.{name}'[:80]!r}")
         method: Callable[..., Any] = getattr(self, NAMES[module, name])
@@ -185,23 +186,23 @@ class _Unpickler(pickle._Unpickler):
         raise _RefusedError("a call of numpy.ndarray")
 
     def dtype(self, code: Any, *_: Any) -> _Kind:
-        """Return the kind of a number or text; whether to align and to copy does not matter to it."""
+        """Return the kind of a number or text; the other arguments, align and copy, are irrelevant to it."""
         found = KIND.fullmatch(_text(code))
         if not found:
             raise _RefusedError(f"an array of kind {code[:20]!r}")
         return _Kind(found[1])
 
     def announced_array(self, kind_of_array: Any, shape: Any, _: Any) -> _Announced:
-        """Return an array without content; NumPy writes the same arguments for each."""
+        """Return an array without content; NumPy writes the same arguments for every array."""
         if kind_of_array != self.ndarray or shape != (0,):
             raise _RefusedError("an array of unknown form")
         return _Announced()
 
     def array(self, raw: Any, kind: Any, shape: Any, order: Any) -> np.ndarray[Any, Any]:
-        """Return a read-only view of `raw` as an array, if the sizes agree."""
+        """Return `raw` as a read-only array, if the sizes agree."""
         if not isinstance(kind, _Kind) or not isinstance(shape, tuple) or order not in ("C", "F"):
             raise _RefusedError("an array of unknown form")
-        # Without elements an array could claim any length, and a list of its rows would have that length.
+        # An array without elements could claim any length, and a list of its rows would have that length.
         if shape != (0,) and not all(type(length) is int and length > 0 for length in shape):
             raise _RefusedError("an array of unknown shape")
         dtype, raw = np.dtype(kind.order + kind.code), self.bytes_of(raw)
@@ -219,16 +220,16 @@ class _Unpickler(pickle._Unpickler):
         return self.bytes_of(_text(text))
 
     def bytes_of(self, raw: Any) -> bytes:
-        """Return bytes, which Python 2 writes as a text. They count against the room for data."""
+        """Return bytes, which Python 2 writes as a text. Their number is subtracted from the room for data."""
         self.room -= len(raw)
         if self.room < 0:
             raise _RefusedError("more data than the file has bytes")
         return raw if type(raw) is bytes else _text(raw).encode("latin1")
 
-    # --- Opcodes that differ from the library's ---
+    # --- Opcodes implemented differently from the library ---
 
     def load_frame(self) -> None:
-        """Pass over the length of a frame, which only says how much may be read at once."""
+        """Skip the length of a frame, which only says how much may be read at once."""
         self.read(8)
 
     def load_build(self) -> None:
@@ -256,7 +257,7 @@ class _Unpickler(pickle._Unpickler):
         self.update(self.pop_mark())
 
     def update(self, items: list[Any]) -> None:
-        """Set items of the dictionary on the stack. A key of nested tuples could take for ever to hash, or crash."""
+        """Set items of the dictionary on the stack. Hashing a key of nested tuples could hang or crash Python."""
         target = self.stack[-1]
         if type(target) is not dict:
             raise _RefusedError(f"items set in a {type(target).__name__}")
@@ -267,7 +268,7 @@ class _Unpickler(pickle._Unpickler):
 
 
 def _check_plain(value: Any) -> None:
-    """Raise _RefusedError where a name or dtype is left that no array was made of."""
+    """Raise _RefusedError if a name or dtype remains that did not become part of an array."""
     left, seen = [value], set()
     while left:
         item = left.pop()
@@ -286,12 +287,12 @@ def _text(value: Any) -> str:
 
 
 def _opcodes() -> _Opcodes:
-    """Return the library's table of opcodes without those that are refused, and with the methods above for its own."""
+    """Return the library's table of opcodes, reduced to the allowed ones, with the methods above."""
     table = _Opcodes()
     for name in OPCODES.split():
         code = getattr(pickle, name)[0]
         table[code] = getattr(_Unpickler, pickle._Unpickler.dispatch[code].__name__)
-    # The library makes room for a bytearray before it reads it.
+    # The library allocates a bytearray before reading it.
     table[pickle.BYTEARRAY8[0]] = table[pickle.BINBYTES8[0]]
     return table
 

@@ -1,8 +1,8 @@
-"""Below the line between computing and reporting: records and curves in, tables, figures and pages out.
+"""Turn records and curves into tables, figures and pages.
 
-Nothing here imports torch or opens a data set, so everything it writes can be written again from a clone in
-seconds. Every `write` takes `root`, the folder of params.yaml, reads the records below it anew, and refuses
-stale ones. An accuracy is a fraction in every frame and CSV; percent appears only in print.
+Nothing here imports torch or opens a data set, so a clone can write all of it again in seconds. Every `write` takes
+`root`, the folder of params.yaml, reads the records below it and refuses stale ones. An accuracy is a fraction in
+every frame and CSV file; percent appears only in print.
 """
 
 # What the report writes, relative to the folder that holds params.yaml.

@@ -8,7 +8,6 @@ studies.py, report.py and project.py.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import math
 import types
@@ -43,6 +42,8 @@ def setting(
 
 def nearest(name: object, known: Iterable[str]) -> str:
     """Return ` (did you mean 'x'?)` with the most similar known name, or an empty text if none is similar."""
+    import difflib  # for errors only, as importing it takes a millisecond
+
     close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
 

@@ -1,8 +1,8 @@
-"""The leading-order expansion of section 5 as the paper states it: coefficients, and nothing computed.
+"""The coefficients of section 5's leading-order expansion, as the paper states them. Imports no torch.
 
-E[g] = c AvgGrad - d alpha AvgGradInner + O(alpha^2) for k mini-batches of a task, k counting gradients: MAML and FOMAML
-take k - 1 inner steps and then the k-th gradient, Reptile takes k inner steps, and its g is the *sum* of their
-gradients, its displacement divided by alpha. theory.py measures, report/theory.py compares. No torch.
+E[g] = c AvgGrad - d alpha AvgGradInner + O(alpha^2), where k counts the gradients of a task. MAML and FOMAML take k - 1
+inner steps and then the k-th gradient. Reptile takes k inner steps, and its g is the *sum* of their gradients, which is
+its displacement divided by alpha. theory.py measures the coefficients and report/read/theory.py compares them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Coefficients:
-    """What E[g] is made of, up to O(alpha^2): `average` AvgGrad + `inner` alpha AvgGradInner."""
+    """E[g] = `average` AvgGrad + `inner` alpha AvgGradInner + O(alpha^2)."""
 
     average: float
     inner: float

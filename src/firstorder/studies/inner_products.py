@@ -1,18 +1,18 @@
-"""Section 5's explanation, measured: do the gradients of different mini-batches of a task come to agree?
+"""Inner products of gradients during training, which section 5 uses to explain why Reptile learns to learn.
 
-Along -AvgGradInner the inner product of the gradients of two mini-batches of one task rises; that, says the paper, is
-why Reptile learns to learn and joint training does not. Here both train from the same initial parameters, and the inner
-product at phi is measured on the way, in float64, on the same tasks each time.
+A step along -AvgGradInner raises the inner product of the gradients of two mini-batches of one task. According to the
+paper, Reptile takes such steps and joint training does not. Here both train from the same initial parameters. During
+training the inner product is measured at phi, in float64, always on the same tasks.
 
-A newcomer would get wrong, three times:
-- joint training takes one inner step a task where Reptile takes k, so it gets k times as many outer steps: both see as
-  many mini-batches, the number of inner steps is the common axis;
-- at the start gradients agree because *all* tasks want the same first corrections. So the product over mini-batches of
-  different tasks stands beside it: what is above that is the task's own;
-- the k mini-batches of a task have no image in common (the paper's own sampling), so what one has too many of a class
-  the next has too few. Where a network has learned nothing about images, that alone makes the cosine of n such
-  mini-batches -1 / (n - 1). So it is measured on mini-batches as trained on, and once more on ones with as many images
-  of every class.
+Three points need care:
+- Joint training takes one inner step per task where Reptile takes k, so it gets k times as many outer steps. Both then
+  see the same number of mini-batches, and rows are compared at the same number of inner steps.
+- Early in training gradients agree because *all* tasks ask for the same corrections. Therefore the inner product over
+  mini-batches of different tasks is reported too; only the excess over it is specific to the task.
+- The k mini-batches of a task share no image (the paper's sampling), so a class that is too frequent in one is too rare
+  in another. In a network that has learned nothing about images this alone makes the mean cosine of n mini-batches
+  -1 / (n - 1). Therefore everything is measured on mini-batches as trained on ("trained") and on mini-batches with
+  equally many images of every class ("balanced").
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class Products:
-    """One measurement: means over the pairs of a task's mini-batches, float64 [tasks]; and over pairs across tasks."""
+    """One measurement: means over pairs of mini-batches within each task, float64 [tasks], and across tasks."""
 
     cosine: Numbers
     product: Numbers
@@ -70,23 +70,23 @@ class Products:
 
 
 def over_pairs(vectors: Tensor) -> tuple[float, Tensor]:
-    """Return the mean inner product over pairs of different vectors [n, parameters], and the vectors' mean.
+    """Return the mean inner product over pairs of distinct vectors out of [n, parameters], and the vectors' mean.
 
-    Sum over i != j of v_i v_j is |sum v|^2 - sum |v|^2.
+    Uses that the sum of v_i v_j over i != j is |sum v|^2 - sum |v|^2.
     """
     n, total = len(vectors), vectors.sum(dim=0)
     return ((total.square().sum() - vectors.square().sum()) / (n * (n - 1))).item(), total / n
 
 
 def balanced_order(way: int, shot: int, batch_size: int) -> Indices:
-    """Deal out a task's images, which stand class after class, in batches of equally many a class: [1, n, batch]."""
-    share = batch_size // way
-    places = np.arange(way)[:, None] * shot + np.arange(shot // share * share)
-    return places.reshape(way, -1, share).transpose(1, 0, 2).reshape(1, -1, batch_size)
+    """Split a task's images, which are ordered by class, into batches with equally many per class: [1, n, batch]."""
+    share = batch_size // way  # images of each class in a batch
+    positions = np.arange(way)[:, None] * shot + np.arange(shot // share * share)
+    return positions.reshape(way, -1, share).transpose(1, 0, 2).reshape(1, -1, batch_size)
 
 
 def drawn_task(problem: training.Problem, task: int, kind: str) -> Tasks:
-    """Draw one task of meta-training classes with as many mini-batches as its images give, none in two of them."""
+    """Draw one task of meta-training classes and split its images into as many disjoint mini-batches as possible."""
     settings, pool = problem.settings, problem.pools["meta-train"]
     shape = TaskShape(
         pool_classes=pool.classes,
@@ -106,15 +106,16 @@ def drawn_task(problem: training.Problem, task: int, kind: str) -> Tasks:
 
 
 def measure(problem: training.Problem, parameters: Tensor, tasks: int, kind: str) -> Products:
-    """Measure inner products and cosines at phi [1, parameters] in float64, on the first `tasks` tasks of the draw.
+    """Measure inner products and cosines at phi [1, parameters] in float64, on tasks 0 to `tasks` - 1.
 
-    Raises UserError where a gradient is zero or not finite, as it then has no direction.
+    `kind` is one of MINI_BATCHES. Raises UserError where a gradient is zero or not finite, so has no direction.
     """
     inner, phi = InnerLoop(problem.inner.loss, "sgd", 1.0), parameters.double()  # the learning rate is not used
     cosines: list[float] = []
     products: list[float] = []
     norms: list[float] = []
-    means: dict[str, list[Tensor]] = {"cosine": [], "product": []}
+    mean_directions: list[Tensor] = []
+    mean_gradients: list[Tensor] = []
     for task in range(tasks):
         batches = mini_batches(problem.pools["meta-train"], drawn_task(problem, task, kind))
         gradients = torch.cat([gradient(inner, phi, (images.double(), labels)) for images, labels in batches])
@@ -124,62 +125,71 @@ def measure(problem: training.Problem, parameters: Tensor, tasks: int, kind: str
                 f"{problem.name}, seed {problem.seed}: a gradient is zero or not finite, so it has no direction; "
                 f"lower inner_learning_rate (now {problem.settings.inner_learning_rate:g})"
             )
-        for kept, vectors, values in (("cosine", gradients / norm, cosines), ("product", gradients, products)):
-            value, mean = over_pairs(vectors)
-            values.append(value)
-            means[kept].append(mean)
+        cosine, direction = over_pairs(gradients / norm)
+        product, mean = over_pairs(gradients)
+        cosines.append(cosine)
+        mean_directions.append(direction)
+        products.append(product)
+        mean_gradients.append(mean)
         norms.append(norm.mean().item())
-    # The means of two tasks: the mean over all pairs of a mini-batch of one and a mini-batch of the other.
-    across = {kept: over_pairs(torch.stack(vectors))[0] for kept, vectors in means.items()}
-    return Products(np.array(cosines), np.array(products), across["cosine"], across["product"], float(np.mean(norms)))
+    # The inner product of two tasks' means is the mean over all pairs with one mini-batch of each task.
+    return Products(
+        cosine=np.array(cosines),
+        product=np.array(products),
+        cosine_other_tasks=over_pairs(torch.stack(mean_directions))[0],
+        product_other_tasks=over_pairs(torch.stack(mean_gradients))[0],
+        gradient_norm=float(np.mean(norms)),
+    )
 
 
 def counterpart(settings: TrainingSettings) -> TrainingSettings:
-    """Return joint training of as many inner steps as Reptile's: one a task, and k times as many outer steps."""
+    """Return joint training with as many inner steps as Reptile: one per task, and k times as many outer steps."""
     outer_steps = settings.outer_steps * settings.inner_steps
     return replace(settings, algorithm="joint", inner_steps=1, outer_steps=outer_steps)
 
 
 def along(problem: training.Problem, measurements: int, tasks: int) -> Iterator[tuple[int, dict[str, Products]]]:
-    """Train, and measure at the start and `measurements` times after it: yield the outer step and what is measured."""
-    progress, inner = training.start(problem), problem.inner
+    """Train; at the start and at `measurements` equal intervals yield the outer step and each kind's measurement."""
+    state, inner = training.start(problem), problem.inner
     every = problem.settings.outer_steps // measurements
     while True:
-        if progress.outer_step % every == 0:
-            phi = progress.parameters
-            yield progress.outer_step, {kind: measure(problem, phi, tasks, kind) for kind in MINI_BATCHES}
-        if progress.outer_step == problem.settings.outer_steps:
+        if state.outer_step % every == 0:
+            phi = state.parameters
+            yield state.outer_step, {kind: measure(problem, phi, tasks, kind) for kind in MINI_BATCHES}
+        if state.outer_step == problem.settings.outer_steps:
             return
-        training.outer_step(problem, inner, progress)
+        training.outer_step(problem, inner, state)
 
 
 def compare(problem: training.Problem, settings: InnerProductSettings, track: Track = silent) -> list[list[Any]]:
-    """Train by Reptile and jointly from the same initial parameters: rows of COLUMNS.
+    """Train by Reptile and jointly from the same initial parameters; return rows of COLUMNS.
 
-    `problem` is a Reptile training; its outer steps are replaced by those of `settings`. Standard errors are over
-    tasks; changes are against the start, task by task. Inner steps are those taken so far, over all tasks.
+    `problem` is a Reptile training whose number of outer steps is replaced by that of `settings`. Standard errors are
+    over tasks; changes are differences from the start, per task. Inner steps are counted over all tasks so far.
     """
     reptile = replace(problem.settings, outer_steps=settings.outer_steps)
     rows: list[list[Any]] = []
-    with track(f"inner products, {problem.name} seed {problem.seed}", 2 * settings.measurements + 2, "times") as bar:
+    with track(
+        f"inner products, {problem.name} seed {problem.seed}", 2 * settings.measurements + 2, "measurements"
+    ) as bar:
         for trained in (reptile, counterpart(reptile)):
             name = f"{problem.name} (inner products, {trained.algorithm})"
-            first: dict[str, Products] = {}
+            start: dict[str, Products] = {}
             steps = along(replace(problem, name=name, settings=trained), settings.measurements, settings.tasks)
             for outer_step, measured in steps:
-                first = first or measured
-                done = [outer_step, outer_step * trained.meta_batch_size * trained.inner_steps, settings.tasks]
+                start = start or measured
+                inner_steps = outer_step * trained.meta_batch_size * trained.inner_steps
                 for kind, products in measured.items():
-                    numbers = _numbers(products, first[kind])
-                    rows.append([trained.algorithm, kind, *done, *(f"{number:.{DIGITS}g}" for number in numbers)])
+                    numbers = (f"{number:.{DIGITS}g}" for number in _numbers(products, start[kind]))
+                    rows.append([trained.algorithm, kind, outer_step, inner_steps, settings.tasks, *numbers])
                 bar.advance(1, f"{trained.algorithm}: cosine {measured['trained'].cosine.mean():.3f}")
     return rows
 
 
-def _numbers(now: Products, first: Products) -> list[float]:
-    """Return the numbers of a row: those of the cosine, those of the inner product, the norm."""
-    cosines = [*_mean(now.cosine), *_mean(now.cosine - first.cosine), now.cosine_other_tasks]
-    products = [*_mean(now.product), *_mean(now.product - first.product), now.product_other_tasks]
+def _numbers(now: Products, start: Products) -> list[float]:
+    """Return the numbers of a row: columns cosine to gradient_norm."""
+    cosines = [*_mean(now.cosine), *_mean(now.cosine - start.cosine), now.cosine_other_tasks]
+    products = [*_mean(now.product), *_mean(now.product - start.product), now.product_other_tasks]
     return [*cosines, *products, now.gradient_norm]
 
 

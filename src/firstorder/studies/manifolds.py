@@ -1,14 +1,14 @@
-"""Figure 2: Reptile in the plane, between the solutions of two tasks (section 5.2).
+"""Figure 2: a simulation of Reptile in the plane, between the solution sets of two tasks (section 5.2).
 
-A newcomer would get wrong: nothing here is drawn by hand. Two curves stand for the sets of parameters that solve two
-tasks: W1 is the parabola y = 0.5 + 0.35 x^2, W2 the wave y = -0.8 + 0.3 sin(1.5 x); they do not meet. The paper's
-argument takes as a task's loss half the squared distance to its set, L(phi) = D(phi, W)^2 / 2, whose gradient is
-phi minus the closest point of W. Reptile takes k gradient steps on one task, moves phi by epsilon towards where they
-ended, and turns to the other task. It should end where the mean of both squared distances is least.
+Two curves stand for the sets of parameters that solve two tasks: W1 is the parabola y = 0.5 + 0.35 x^2 and W2 the wave
+y = -0.8 + 0.3 sin(1.5 x). They do not intersect. As in the paper's argument, a task's loss is half the squared distance
+to its set, L(phi) = D(phi, W)^2 / 2, whose gradient is phi minus the closest point of W. Reptile takes k gradient steps
+on one task, moves phi by epsilon towards the result, and continues with the other task. It should end where the mean
+of both squared distances is least.
 
-That point is found in another way, without gradients, closest points or iterates: by ever finer grids over the
-plane, with distances to the curves as chains of short straight lines. The paper draws a sketch, with curves and
-steps of its own; ours are chosen. NumPy only; no random numbers.
+That point is computed independently, without gradients, closest points or iterates: by a search on finer and finer
+grids, with the curves approximated by short straight segments. The paper's figure is a sketch; curves, start and step
+sizes here are our choice. NumPy only; no random numbers.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ import numpy as np
 from firstorder.settings import ManifoldSettings
 
 COLUMNS = ("what", "outer_step", "toward", "x", "y")
-REACH = 4.0  # curves and search go from -REACH to REACH in x
-SEGMENTS = 4000  # straight lines that stand for a curve in the search
-DRAWN = 161  # points of a curve that are recorded
+REACH = 4.0  # the curves drawn and the grid searched span -REACH to REACH in x
+SEGMENTS = 4000  # straight segments that approximate a curve in the search
+DRAWN = 161  # points of each curve that are recorded
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The points (t, height(t)): a smooth curve in the plane, with the first two derivatives of its height."""
+    """A smooth curve (t, height(t)) in the plane; `slope` and `bend` are the first two derivatives of its height."""
 
     height: Callable[[Numbers], Numbers]
     slope: Callable[[Numbers], Numbers]
@@ -44,7 +44,8 @@ class Curve:
     def closest(self, phi: Numbers) -> Numbers:
         """Return the point of the curve that is closest to phi [2]: [2].
 
-        The closest of many sampled points, moved by Newton's method to where the line to phi is perpendicular.
+        Newton's method, started at the closest of many sampled points, finds where the curve is perpendicular to the
+        line to phi.
         """
         sampled = np.linspace(-1.5 * REACH, 1.5 * REACH, 3001)
         t = sampled[np.argmin(((self.at(sampled) - phi) ** 2).sum(axis=1))]
@@ -64,7 +65,7 @@ CURVES = {
 
 
 def adapt(curve: Curve, phi: Numbers, settings: ManifoldSettings) -> list[Numbers]:
-    """Take the inner steps on half the squared distance to `curve`; return phi before and after each, [2]."""
+    """Take the inner steps on half the squared distance to `curve`; return phi [2] at the start and after each step."""
     path = [phi]
     for _ in range(settings.inner_steps):
         path.append(path[-1] - settings.inner_learning_rate * (path[-1] - curve.closest(path[-1])))
@@ -72,12 +73,12 @@ def adapt(curve: Curve, phi: Numbers, settings: ManifoldSettings) -> list[Number
 
 
 def mean_squared_distance(points: Numbers) -> Numbers:
-    """Return the mean over both curves of the squared distance to `points` [points, 2]: [points]."""
+    """Return the squared distance of `points` [points, 2], averaged over both curves: [points]."""
     return np.asarray(np.mean([_squared_distance(curve, points) for curve in CURVES.values()], axis=0))
 
 
 def minimiser() -> Numbers:
-    """Return the point of least mean squared distance to both curves, [2]: grids shrink around their best point."""
+    """Return the point [2] of least mean squared distance to both curves, found by grids shrinking around the best."""
     centre, half_width = np.zeros(2), REACH
     while half_width > 1e-7:
         offsets = np.linspace(-half_width, half_width, 11)
@@ -88,11 +89,12 @@ def minimiser() -> Numbers:
 
 
 def simulate(settings: ManifoldSettings) -> list[list[Any]]:
-    """Compute Figure 2: rows of COLUMNS.
+    """Compute Figure 2; return rows of COLUMNS.
 
-    `iterate` is phi after so many outer steps, `inner` a point of the inner loop of the outer step that leads there,
-    `curve` a point of a curve, `minimiser` the point of least mean squared distance, `closest` its closest point on a
-    curve. `toward` names the curve that the outer step moves to, or that a point belongs to.
+    Column `what` is `iterate` for phi after `outer_step` outer steps, `inner` for a point of the inner loop of that
+    outer step, `curve` for a point of a curve, `minimiser` for the point of least mean squared distance, and `closest`
+    for the point of a curve closest to the minimiser. Column `toward` names the curve that the outer step moves to, or
+    that the point belongs to.
     """
     phi = np.array(settings.start, dtype=np.float64)
     rows = [_row("iterate", 0, "", phi)]
@@ -113,12 +115,12 @@ def simulate(settings: ManifoldSettings) -> list[list[Any]]:
 
 
 def _squared_distance(curve: Curve, points: Numbers) -> Numbers:
-    """Return the squared distance of each of `points` [points, 2] to the curve as a chain of straight lines."""
-    chain = curve.at(np.linspace(-1.5 * REACH, 1.5 * REACH, SEGMENTS + 1))
-    starts, along = chain[:-1], np.diff(chain, axis=0)
-    away = points[:, None] - starts  # [points, segments, 2]
-    share = np.clip((away * along).sum(axis=2) / (along**2).sum(axis=1), 0, 1)
-    return np.asarray(((away - share[:, :, None] * along) ** 2).sum(axis=2).min(axis=1))
+    """Return the squared distance of `points` [points, 2] to the curve, approximated by straight segments: [points]."""
+    corners = curve.at(np.linspace(-1.5 * REACH, 1.5 * REACH, SEGMENTS + 1))
+    starts, segments = corners[:-1], np.diff(corners, axis=0)
+    offsets = points[:, None] - starts  # [points, segments, 2]
+    share = np.clip((offsets * segments).sum(axis=2) / (segments**2).sum(axis=1), 0, 1)
+    return np.asarray(((offsets - share[:, :, None] * segments) ** 2).sum(axis=2).min(axis=1))
 
 
 def _row(what: str, outer_step: int, toward: str, point: Numbers) -> list[Any]:

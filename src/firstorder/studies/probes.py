@@ -1,7 +1,7 @@
-"""Looks into an evaluation: accuracy along its inner steps, and which alphabet is taken for which.
+"""Two closer looks at an evaluation: accuracy along its inner steps, and which alphabet is mistaken for which.
 
-A newcomer would get wrong: the tasks are the first ones of the evaluation itself, so after the evaluation's own number
-of inner steps the accuracy is that of its cells on these tasks. More inner steps only go on from there.
+The tasks are the first ones of the evaluation itself. After the evaluation's own number of inner steps the accuracy is
+therefore that of its cells on these tasks; further inner steps continue from there.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from firstorder.settings import MODES, Mode
 ADAPTATION_COLUMNS = ("inner_steps", "mode", "shot", "tasks", "accuracy", "standard_error")
 ALPHABET_COLUMNS = ("mode", "alphabet", "answered", "queries", "offered", "errors")
 
-Answers = np.ndarray[Any, np.dtype[np.int64]]  # answered label of each query, [lanes, way * query]
+Answers = np.ndarray[Any, np.dtype[np.int64]]  # predicted label of each query image, [lanes, way * query]
 
 
 @dataclass(frozen=True)
 class Model:
-    """A trained model that can be adapted."""
+    """What is adapted: an inner loop, and the parameters and optimiser state that it starts from."""
 
     inner: InnerLoop
     checkpoint: Checkpoint
@@ -36,7 +36,7 @@ class Model:
 def answers_along(
     model: Model, pool: ImagePool, tasks: Tasks, inner_steps: Sequence[int]
 ) -> Iterator[tuple[int, dict[Mode, Answers]]]:
-    """Adapt to the tasks and yield, after each of `inner_steps` (ascending), the answers in both modes."""
+    """Adapt to the tasks; after each number of `inner_steps` (ascending) yield it with the answers in both modes."""
     lanes = len(tasks.order)
     parameters, state = model.checkpoint.parameters.expand(lanes, -1), model.checkpoint.state.lanes(lanes)
     task = task_images(pool, tasks, parameters.dtype)
@@ -52,15 +52,15 @@ def answers_along(
 def along(
     model: Model, pool: ImagePool, draws: Draws, inner_steps: Sequence[int], track: Track = silent
 ) -> list[list[Any]]:
-    """Measure accuracy after each of `inner_steps`: rows of ADAPTATION_COLUMNS."""
-    shares: dict[tuple[int, Mode], list[Any]] = {(steps, mode): [] for steps in inner_steps for mode in MODES}
+    """Measure accuracy after each number of `inner_steps`; return rows of ADAPTATION_COLUMNS."""
+    found: dict[tuple[int, Mode], list[Any]] = {(steps, mode): [] for steps in inner_steps for mode in MODES}
     for tasks in _chunks(pool, draws, track):
         labels = _labels(tasks)
         for steps, answers in answers_along(model, pool, tasks, inner_steps):
             for mode in MODES:
-                shares[steps, mode].append((answers[mode] == labels).mean(axis=1))
+                found[steps, mode].append((answers[mode] == labels).mean(axis=1))
     rows = []
-    for (steps, mode), parts in shares.items():
+    for (steps, mode), parts in found.items():
         accuracies = np.concatenate(parts)
         error = accuracies.std(ddof=1) / np.sqrt(len(accuracies))
         rows.append([steps, mode, draws.shape.support, len(accuracies), f"{accuracies.mean():.6f}", f"{error:.6f}"])
@@ -70,14 +70,15 @@ def along(
 def by_alphabet(
     model: Model, pool: ImagePool, draws: Draws, alphabets: Sequence[str], track: Track = silent
 ) -> list[list[Any]]:
-    """Count which alphabet is taken for which: rows of ALPHABET_COLUMNS.
+    """Count which alphabet is mistaken for which; return rows of ALPHABET_COLUMNS.
 
-    `alphabets` names the alphabet of each class of the pool. A row has the query images of classes of `alphabet`, how
-    often a wrong class of `answered` was on offer beside such an image, and how often it was the answer.
+    `alphabets` names the alphabet of each class of the pool. A row counts the query images of alphabet `alphabet`
+    (`queries`), how often a wrong class of alphabet `answered` was in such an image's task (`offered`), and how often
+    that class was the answer (`errors`).
     """
     names = sorted(set(alphabets))
-    place = {name: number for number, name in enumerate(names)}
-    of_class = np.array([place[name] for name in alphabets])
+    index = {name: number for number, name in enumerate(names)}
+    of_class = np.array([index[name] for name in alphabets])
     queries = np.zeros(len(names), dtype=np.int64)
     offered = np.zeros((len(names), len(names)), dtype=np.int64)
     errors = {mode: np.zeros_like(offered) for mode in MODES}
@@ -105,13 +106,13 @@ def by_alphabet(
 
 
 def _labels(tasks: Tasks) -> Answers:
-    """Return the right labels, [lanes, way * query]: the queries of label 0 come first."""
+    """Return the true labels, [lanes, way * query]: query images are ordered by label."""
     queries = tasks.query.shape[1]
     return np.broadcast_to(np.arange(queries) // (queries // tasks.way), tasks.query.shape)
 
 
 def _chunks(pool: ImagePool, draws: Draws, track: Track) -> Iterator[Tasks]:
-    """Draw the tasks, as many at a time as are adapted side by side."""
+    """Draw the tasks in chunks of as many as are adapted side by side."""
     lanes = Plain.LANES[pool.images.device.type]
     with track(draws.title, draws.tasks, "tasks") as bar:
         for first in range(0, draws.tasks, lanes):

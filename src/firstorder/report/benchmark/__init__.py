@@ -1,1 +1,1 @@
-"""The benchmark's table and charts."""
+"""The benchmark's tables and charts."""

@@ -1,4 +1,4 @@
-"""Charts of the benchmark: a tidy frame of performance.py in, a figure out."""
+"""Charts of the benchmark; each function draws a frame of performance.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HATCHES = {"one process": "///", "side by side": ""}
 
 
 def draw_rates(frame: pd.DataFrame) -> Figure:
-    """Draw the percent of the limit that each engine reaches: medians, whiskers from slowest to fastest round."""
+    """Draw the percent of the limit that each engine reaches: median, slowest and fastest round."""
     workloads = list(frame["workload"].unique())
     kinds = frame[["engine", "way"]].drop_duplicates().itertuples(index=False, name=None)
     contenders = {f"{engine}, {way}": (engine, way) for engine, way in kinds}
@@ -49,7 +49,7 @@ def draw_rates(frame: pd.DataFrame) -> Figure:
 
 
 def draw_scaling(frame: pd.DataFrame) -> Figure:
-    """Draw seconds against outer steps, tasks and lanes, both logarithmic, with the fitted slope of each engine."""
+    """Draw seconds against outer steps, tasks and lanes on logarithmic axes, with the fitted slope of each engine."""
     axes_names = list(frame["axis"].unique())
     figure = style.new_figure(2.9)
     axes = figure.subplots(1, len(axes_names), squeeze=False, sharey=True)[0]
@@ -62,7 +62,7 @@ def draw_scaling(frame: pd.DataFrame) -> Figure:
 
 
 def draw_axis(frame: pd.DataFrame, axis: Axes) -> Axes:
-    """Draw one axis of growth: a line an engine, its slope in the legend."""
+    """Draw seconds against one count: a line for each engine, with its slope in the legend."""
     for engine, line in frame.groupby("engine", sort=False):
         label = f"{engine}: slope {line['slope'].iloc[0]:.2f}"
         marker = MARKERS.get(engine, ".")

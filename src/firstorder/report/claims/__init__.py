@@ -1,1 +1,1 @@
-"""The paper's claims and our verdicts."""
+"""The paper's claims, and the verdicts of our records on them."""

@@ -1,6 +1,7 @@
-"""The claims as CSV and Markdown: first the values, then the orders, then section 5's, each with its verdict.
+"""Write the claims with their verdicts as CSV and Markdown: values, orders, figures, section 5.
 
-The CSV holds fractions and, for section 5, plain numbers; what is printed is read back from it.
+The CSV file holds fractions and, for section 5 and the simulations, plain numbers. The Markdown file is printed from
+it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from firstorder.errors import UserError
 from firstorder.files import replacing
 from firstorder.report import CLAIMS
 from firstorder.report.claims import claims, curve_claims, simulation_claims, theory_claims
-from firstorder.report.claims.verdicts import REDUCED, TYPES, judge
+from firstorder.report.claims.outcomes import REDUCED
+from firstorder.report.claims.verdicts import TYPES, judge
 from firstorder.report.read import csv_frames, published, staleness
 from firstorder.report.read.accuracies import fresh_records
 from firstorder.report.text.formatting import MINUS, MISSING, PrintedTable, percent, points, training_label
@@ -83,7 +85,7 @@ def write(root: Path, project: Project, published_path: Path) -> list[Path]:
 
 
 def _rests_on(line: Any) -> list[str]:
-    """Name the cells, trainings or recorded files that a claim was judged by."""
+    """Name the cells, trainings or files whose records decided a claim."""
     if line.kind == "simulation":
         return [MANIFOLD_POINTS] if line.cells == "manifold-distance" else [SINE_LOSSES, SINE_FITS]
     if line.kind == "theory":
@@ -92,12 +94,12 @@ def _rests_on(line: Any) -> list[str]:
 
 
 def _stale(lines: pd.DataFrame) -> list[bool]:
-    """Say which lines of the CSV are marked as stale."""
+    """Return which lines of the CSV file are marked as stale; an empty list if it has no such column."""
     return list(lines[csv_frames.STALE]) if csv_frames.STALE in lines else []
 
 
 def printed(root: Path) -> list[PrintedTable]:
-    """Read the written CSV and lay it out: tables of values, of orders and of section 5, each only if it has a line."""
+    """Read the CSV file that `write` wrote and lay it out: a table for each kind of claim that has a line."""
     data = _read(root)
     reduced = (_REDUCED,) if (data["length"] == "reduced").any() else ()
     found = []
@@ -109,20 +111,20 @@ def printed(root: Path) -> list[PrintedTable]:
         if len(lines):
             heading = ("Claim", *_columns(kind), relation, "± tasks", "± seeds", "Delta", "Seeds", "Verdict")
             rows = tuple(_row(line) for line in lines.itertuples())
-            notes = (f"Verdicts: {_count(lines)}.", rule, _RULES, *reduced)
-            table = PrintedTable(title=title, heading=heading, rows=rows, label_columns=1, notes=notes)
+            footnotes = (f"Verdicts: {_count(lines)}.", rule, _RULES, *reduced)
+            table = PrintedTable(title=title, heading=heading, rows=rows, label_columns=1, footnotes=footnotes)
             found.append(table.marking(_stale(lines)))
     return found + _figures(data) + _theory(data)
 
 
 def beside(root: Path, name: str, kind: str) -> list[PrintedTable]:
-    """Return the claims that belong beside the figure `name`, from the written CSV: those whose id begins with it."""
+    """Return the tables of the claims about the figure `name`, whose ids begin with that name."""
     data = _read(root)
     return _theory(data) if kind == "theory" else _figures(data[data["id"].str.startswith(f"{name}/")])
 
 
 def _figures(data: pd.DataFrame) -> list[PrintedTable]:
-    """Lay out the claims of the figures: a table of simulations and one of curves and sweeps, each only with a line."""
+    """Lay out the claims of the figures: a table of simulations and one of curves and sweeps, unless they are empty."""
     found = []
     lines = data[data["kind"] == "simulation"]
     rows: tuple[tuple[str, ...], ...]
@@ -133,17 +135,17 @@ def _figures(data: pd.DataFrame) -> list[PrintedTable]:
             for line in lines.itertuples()
         )
         heading = ("Claim", "Measured", "Bound", "Verdict")
-        notes = (f"Verdicts: {_count(lines)}.", _SIMULATION)
+        footnotes = (f"Verdicts: {_count(lines)}.", _SIMULATION)
         title = "Claims of the simulations"
-        table = PrintedTable(title=title, heading=heading, rows=rows, label_columns=1, notes=notes)
+        table = PrintedTable(title=title, heading=heading, rows=rows, label_columns=1, footnotes=footnotes)
         found.append(table.marking(_stale(lines)))
     lines = data[data["kind"].isin(["curves", "shape"])]
     if len(lines):
         rows = tuple(_curves_row(line) for line in lines.itertuples())
         heading = ("Claim", "First minus second, points", "± tasks", "± seeds", "Wanted", "Seeds", "Verdict")
-        notes = (f"Verdicts: {_count(lines)}.", _CURVES)
+        footnotes = (f"Verdicts: {_count(lines)}.", _CURVES)
         title = "Claims of curves and sweeps: what trainings end at"
-        table = PrintedTable(title=title, heading=heading, rows=rows, label_columns=1, notes=notes)
+        table = PrintedTable(title=title, heading=heading, rows=rows, label_columns=1, footnotes=footnotes)
         found.append(table.marking(_stale(lines)))
     return found
 
@@ -156,7 +158,7 @@ def _curves_row(line: Any) -> tuple[str, ...]:
 
 
 def _within(line: Any, text: Callable[[float], str]) -> str:
-    """Print what was judged, with its interval where it has one."""
+    """Return the judged number as text, with its interval if it has one."""
     if math.isnan(line.judged_fraction) or line.low_fraction == line.high_fraction:
         return text(line.judged_fraction)
     return f"{text(line.judged_fraction)} [{text(line.low_fraction)}, {text(line.high_fraction)}]"
@@ -170,7 +172,7 @@ def _read(root: Path) -> pd.DataFrame:
 
 
 def _theory(data: pd.DataFrame) -> list[PrintedTable]:
-    """Lay out the claims of kind theory: one table, or none without a line."""
+    """Lay out the claims of kind theory: one table, or none if there are no such claims."""
     lines = data[data["kind"] == "theory"]
     if lines.empty:
         return []
@@ -188,18 +190,18 @@ def _theory(data: pd.DataFrame) -> list[PrintedTable]:
             heading=("Claim", "Settings of", "Measured", "Margin", "Seeds", "Verdict"),
             rows=tuple(rows),
             label_columns=2,
-            notes=(f"Verdicts: {_count(lines)}.", _THEORY),
+            footnotes=(f"Verdicts: {_count(lines)}.", _THEORY),
         ).marking(_stale(lines))
     ]
 
 
 def _plain(number: float) -> str:
-    """Print a plain number with three significant digits."""
+    """Return a plain number as text with three significant digits."""
     return MISSING if math.isnan(number) else f"{number:.3g}".replace("-", MINUS)
 
 
 def _count(data: pd.DataFrame) -> str:
-    """Count the verdicts, as in `3 equivalent, 21 not run`, in the order in which they first stand."""
+    """Count the verdicts, like `3 equivalent, 21 not run`, in order of first appearance."""
     counts = data["verdict"].value_counts()
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in dict.fromkeys(data["verdict"]))
 
@@ -215,7 +217,7 @@ def _row(line: Any) -> tuple[str, ...]:
     if not math.isnan(line.judged_fraction):
         interval += f" [{points(line.low_fraction)}, {points(line.high_fraction)}]"
     errors = [_width(width) for width in (line.half_width_tasks_fraction, line.half_width_seeds_fraction)]
-    # The sign alone is claimed by `above`.
+    # `above` claims only the sign, so it has no margin.
     delta = MISSING if line.relation == "above" else f"{100 * line.delta_fraction:.1f}"
     seeds = MISSING if pd.isna(line.seeds) else str(line.seeds)
     verdict = line.verdict

@@ -1,15 +1,18 @@
-"""What the paper claims: paper/claims.yaml, checked against the published numbers it points to.
+"""The paper's claims: paper/claims.yaml, checked against the published numbers.
 
-A newcomer would get wrong: a claim holds no number of the paper. Each of its cells names a table and a row of
-published.csv, which lies beside claims.yaml, and the accuracy is read there; so no number is written twice. How
-a claim is judged is in verdicts.py.
+Note that a claim contains no number of the paper. Each of its cells names a table and a row of published.csv, in the
+same folder, and the accuracy is read there, so no number is written twice. verdicts.py judges the claims about cells.
 
-An order claim has one of two relations. `above`: the first cell is more accurate than the second; the claim is
-the sign. `equivalent`: they differ by less than delta. Which of them is not free: the paper must say the same,
-so `above` needs the paper's first number above its second, `equivalent` needs a difference below delta, and
-where two algorithms are compared a difference below delta must be `equivalent`: two protocols whose results are
-that close are no order that a replication could check. Within one algorithm (shots, ways, modes) a small
-difference stays an order: its direction follows from the task, as at 99 % there is little room for its size.
+An order claim has one of two relations. `above`: the first cell is more accurate than the second; only the sign is
+claimed. `equivalent`: the two differ by less than delta. The relation must agree with the paper's own numbers:
+
+- `above` needs the paper's first number above its second;
+- `equivalent` needs a difference below delta;
+- between two algorithms, a difference below delta must be `equivalent`, since a replication cannot check an order of
+  results that close.
+
+Within one algorithm (shots, ways, modes) a difference below delta may still be claimed as an order: its direction
+follows from the task, and near 99 % accuracy there is little room for a larger one.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ _CELL = re.compile(rf"(?P<algorithm>[^/]+)/(?P<column>(?P<dataset>.+)-\d+way/\d+
 
 @dataclass(frozen=True, kw_only=True)
 class ClaimedCell:
-    """One cell of a claim, and the line of published.csv that is the paper's number for it."""
+    """One cell of a claim, and the line of published.csv with the paper's number for it."""
 
     cell: str = setting("algorithm/dataset-Nway/Kshot/mode")
     table: str = setting("table of published.csv")
@@ -43,33 +46,33 @@ class ClaimedCell:
 
     @property
     def algorithm(self) -> str:
-        """First part of the cell's name."""
+        """Return the first part of the cell's name."""
         return self._parts()["algorithm"]
 
     @property
     def column(self) -> str:
-        """Column of the table: dataset-Nway/Kshot."""
+        """Return the column of the table: dataset-Nway/Kshot."""
         return self._parts()["column"]
 
     @property
     def dataset(self) -> str:
-        """Data set of the column."""
+        """Return the data set of the column."""
         return self._parts()["dataset"]
 
     @property
     def evaluation(self) -> str:
-        """Name of the evaluation that measures it: the cell's without its mode."""
+        """Return the name of the evaluation that measures the cell: its name without the mode."""
         return self.cell.rpartition("/")[0]
 
     def _parts(self) -> re.Match[str]:
         match = _CELL.fullmatch(self.cell)
-        assert match is not None, self.cell  # `read` has refused any other name
+        assert match is not None, self.cell  # `read` refuses any other name
         return match
 
 
 @dataclass(frozen=True, kw_only=True)
 class TheoryMargins:
-    """How far off each quantity may be."""
+    """How far each quantity may be from the paper's."""
 
     coefficient: float = setting("relative", above=0)
     slope: float = setting("absolute", above=0)
@@ -79,19 +82,19 @@ class TheoryMargins:
 
 @dataclass(frozen=True, kw_only=True)
 class TheoryClaim:
-    """What a claim of kind theory is about."""
+    """The subject of a claim of kind theory."""
 
     quantity: Literal["average_coefficient", "inner_coefficient", "remainder_slope", "cosine", "product"] = setting(
         "a coefficient, the remainder's slope, or what is measured while training"
     )
     algorithm: Literal["maml", "fomaml", "reptile", "joint"] = setting("of a cosine or product: reptile or joint")
-    mini_batches: Literal["trained", "balanced"] | None = setting("of a cosine or product: on which", default=None)
+    mini_batches: Literal["trained", "balanced"] | None = setting("of a cosine or product: which", default=None)
     relation: Literal["rises", "does not rise"] | None = setting("of a cosine or product", default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One claim: of a value, about one cell; of an order, about two; or of section 5, about none."""
+    """One claim: a value of one cell, an order of two cells, or a claim of section 5 about no cell."""
 
     kind: Literal["value", "order", "theory"] = setting(
         "value: as accurate as the paper; order: the first cell and the second; theory: section 5"
@@ -100,18 +103,18 @@ class Claim:
     cells: tuple[ClaimedCell, ...] = setting("one for a value, two for an order", default=())
     theory: TheoryClaim | None = setting("of kind theory: what it is about", default=None)
     relation: Literal["above", "equivalent"] | None = setting(
-        "of an order: how the first stands to the second", default=None
+        "of an order: how the first compares with the second", default=None
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claims:
-    """Everything claims.yaml says, checked, with the published numbers."""
+    """The contents of claims.yaml, checked."""
 
     delta_points: dict[str, float] = setting("data set: margin in percentage points", above=0)
     claims: dict[str, Claim] = setting("by id")
     theory_margins: TheoryMargins | None = setting("margins of the claims of kind theory", default=None)
-    curves: dict[str, CurveClaim] | None = setting("by id: what trainings end at, curve_claims.py", default=None)
+    curves: dict[str, CurveClaim] | None = setting("by id: final accuracies, curve_claims.py", default=None)
     simulations: dict[str, SimulationClaim] | None = setting("by id: simulation_claims.py", default=None)
 
     def delta(self, claim: Claim) -> float:
@@ -122,9 +125,9 @@ class Claims:
 def read(path: Path, numbers: pd.DataFrame) -> Claims:
     """Read claims.yaml; `numbers` is the frame of published.py.
 
-    Raises UserError, naming the claim, for an unknown or missing key, a cell that is none, a line that
-    published.csv lacks (the nearest is named), a second value claim about a cell, or an order that is not the
-    paper's.
+    Raises UserError, naming the claim, for an unknown or missing key, an invalid name of a cell, a line that
+    published.csv lacks (the nearest is named), a second value claim about a cell, or an order that contradicts the
+    paper's numbers.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file; it comes with the repository (git checkout -- paper/claims.yaml)")
@@ -165,12 +168,12 @@ def line_of(about: ClaimedCell) -> tuple[str, str, str]:
 
 def _check_cells(claim: Claim, accuracies: Mapping[tuple[str, str, str], float], place: str) -> None:
     if claim.theory is not None:
-        raise UserError(f"{place}: `theory` goes with kind theory, and only it")
+        raise UserError(f"{place}: key `theory` is only allowed with kind theory; remove one of them")
     expected = {"value": 1, "order": 2}[claim.kind]
     if len(claim.cells) != expected:
         raise UserError(f"{place}: cells: expected {expected} for kind {claim.kind}, found {len(claim.cells)}")
     if (claim.kind == "order") != (claim.relation is not None):
-        raise UserError(f"{place}: kind order goes with a relation, above or equivalent, and only it")
+        raise UserError(f"{place}: kind order needs a relation, above or equivalent; no other kind may have one")
     lines = {" / ".join(line): None for line in accuracies}
     for about in claim.cells:
         if not _CELL.fullmatch(about.cell):
@@ -186,24 +189,26 @@ def _check_cells(claim: Claim, accuracies: Mapping[tuple[str, str, str], float],
 
 
 def _check_theory(claim: Claim, margins: TheoryMargins | None, place: str) -> None:
-    """Refuse a claim of kind theory that names what is not measured, or has no margin."""
+    """Refuse a claim of kind theory whose quantity is not measured or has no margin."""
     about = claim.theory
     if about is None or claim.cells or claim.relation is not None:
-        raise UserError(f"{place}: kind theory goes with `theory`, and has neither cells nor a relation beside it")
+        raise UserError(f"{place}: kind theory needs the key `theory` and may have neither cells nor a relation")
     if margins is None:
         raise UserError(f"{place}: no margins for kind theory; give them under theory_margins")
-    while_training = about.quantity in ("cosine", "product")
-    if while_training != (about.mini_batches is not None) or while_training != (about.relation is not None):
-        raise UserError(f"{place}: mini_batches and relation go with the quantities cosine and product, and only they")
-    known = ("reptile", "joint") if while_training else ("maml", "fomaml", "reptile")
+    is_inner_product = about.quantity in ("cosine", "product")
+    if is_inner_product != (about.mini_batches is not None) or is_inner_product != (about.relation is not None):
+        raise UserError(
+            f"{place}: the quantities cosine and product need mini_batches and relation; no other may have them"
+        )
+    known = ("reptile", "joint") if is_inner_product else ("maml", "fomaml", "reptile")
     if about.algorithm not in known:
         raise UserError(
-            f"{place}: {about.quantity} is measured of {' and '.join(known)}, found {about.algorithm}; name one of them"
+            f"{place}: {about.quantity} is measured for {' and '.join(known)}, found {about.algorithm}; name one"
         )
 
 
 def _check_order(claim: Claim, delta: float, accuracies: Mapping[tuple[str, str, str], float], place: str) -> None:
-    """Refuse an order that the paper's own numbers do not have."""
+    """Refuse an order that contradicts the paper's own numbers."""
     first, second = claim.cells
     if first.cell == second.cell or first.dataset != second.dataset:
         raise UserError(f"{place}: expected two cells of one data set, found {first.cell} and {second.cell}")

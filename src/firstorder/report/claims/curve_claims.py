@@ -1,20 +1,20 @@
-"""Claims about what trainings end at: orders of curves (Figure 3) and shapes of sweeps (Figure 4), with their verdicts.
+"""Claims about final accuracies: orders of curves (Figure 3) and shapes of sweeps (Figure 4), with their verdicts.
 
-A claim is a contrast: the accuracies of some trainings, minus those of others, seed by seed, against a margin that was
-fixed before any of them was run. What a training ends at is curves.ends: inductive, on meta-test tasks.
+A claim is a contrast: the final accuracies (curves.final_accuracies) of some trainings minus those of others, seed by
+seed, compared with a margin that was fixed before any of the trainings was run.
 
-- `above`: the sum over `higher` minus the sum over `lower` is more than the margin. Two trainings a side compare gains:
-  (a + d) - (b + c) = (a - b) - (c - d).
-- `drops`: in one variant of a sweep, the mean over the values `before` minus that over `after` is more than the margin;
-  `stays`: it is less.
+- `above`: the sum over `higher` minus the sum over `lower` is more than the margin. Two trainings on each side compare
+  gains: (a + d) - (b + c) = (a - b) - (c - d).
+- `drops`: in one variant of a sweep, the mean over the values `before` minus the mean over `after` is more than the
+  margin; `stays`: it is less.
 
-A claim holds where the 95 % interval of the contrast lies wholly on its side of the margin, fails where it lies
-wholly on the other, and is inconclusive else. The interval is over seeds (Student) where there are at least two. The
-paper's own figures have one seed; with one of ours the interval is the one over tasks, and the verdict says so: it is
-about these very trainings, and not about what others would give. Trainings of one seed are measured on the same tasks;
-the errors over tasks are added as if independent, which makes the interval too wide and never too narrow.
+A claim holds if the 95 % interval of the contrast lies wholly on the claimed side of the margin, fails if it lies
+wholly on the other side, and is inconclusive otherwise. The interval is over seeds (Student) if there are at least two.
+With one seed, as in the paper's own figures, it is over tasks; the verdict then says so, because it is about these
+trainings only and not about what other seeds would give. Trainings of one seed are measured on the same tasks, but the
+errors over tasks are added as if independent: that can only make the interval too wide, never too narrow.
 
-At reduced length nothing is judged: shorter trainings need not stand to each other as the paper's do.
+At reduced length nothing is judged: shorter trainings need not compare with each other as the paper's do.
 """
 
 from __future__ import annotations
@@ -27,17 +27,16 @@ from typing import Any, Literal
 import numpy as np
 
 from firstorder.errors import UserError
+from firstorder.report.claims.outcomes import NOT_RUN, REDUCED, decide
 from firstorder.report.read import curves
 from firstorder.report.read.statistics import Estimate, estimate
 from firstorder.settings import Project
 from firstorder.settings.schema import setting
 
-HOLDS, FAILS, INCONCLUSIVE, NOT_RUN, REDUCED = "holds", "fails", "inconclusive", "not run", "reduced length"
-
 
 @dataclass(frozen=True, kw_only=True)
 class CurveClaim:
-    """A contrast of trainings; see the module."""
+    """A contrast of trainings, as described at the top of this module."""
 
     kind: Literal["curves", "shape"] = setting("curves: trainings by name; shape: values of one variant of a sweep")
     relation: Literal["above", "drops", "stays"] = setting("above for curves, drops or stays for a shape")
@@ -47,12 +46,20 @@ class CurveClaim:
     lower: tuple[str, ...] | None = setting("as many trainings", default=None)
     sweep: str | None = setting("name under `sweeps`", default=None)
     variant: str | None = setting("name of one of its variants", default=None)
-    before: tuple[float, ...] | None = setting("values where accuracy is still as it was", default=None)
-    after: tuple[float, ...] | None = setting("values where it is compared", default=None)
+    before: tuple[float, ...] | None = setting("values of `varied` before the claimed drop", default=None)
+    after: tuple[float, ...] | None = setting("values of `varied` after it", default=None)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The weighted sum of final accuracies (fraction), and the number of tasks behind it for each seed."""
+
+    estimate: Estimate
+    tasks: int
 
 
 def check(claim: CurveClaim, place: str) -> None:
-    """Raise UserError where a claim lacks what its kind needs."""
+    """Raise UserError if a claim lacks a key that its kind needs, or has one of the other kind."""
     needed = {"curves": ("higher", "lower"), "shape": ("sweep", "variant", "before", "after")}
     for kind, keys in needed.items():
         for key in keys:
@@ -65,27 +72,26 @@ def check(claim: CurveClaim, place: str) -> None:
 
 
 def judge(root: Path, project: Project, claims: Mapping[str, CurveClaim]) -> list[dict[str, Any]]:
-    """Judge the claims by the curves below `root`: rows with the columns of verdicts.TYPES, in the order of `claims`.
+    """Judge the claims by the curves below `root`: rows with columns of verdicts.TYPES, in the order of `claims`.
 
-    At reduced length claims about trainings that params.yaml does not list are left out; at full length they are
-    `not run`.
+    Claims about trainings that params.yaml does not list are left out at reduced length and `not run` at full length.
     """
     rows = []
     for name, claim in claims.items():
         weights = weights_of(claim, project)
-        listed = weights is not None and all(training in project.trainings for training in weights)
-        if not listed and project.length != "full":
+        is_listed = weights is not None and all(training in project.trainings for training in weights)
+        if not is_listed and project.length != "full":
             continue
-        told = {"id": name, "kind": claim.kind, "relation": claim.relation, "sentence": claim.sentence}
-        told |= {"cells": " against ".join(_sides(weights or {})), "length": project.length}
-        found, tasks = contrast(root, project, weights) if listed and weights else (None, 0)
-        row = {**told, "delta_fraction": claim.margin_points / 100, "verdict": NOT_RUN}
-        rows.append(row | (_numbers(found, tasks, claim, project) if found else {}))
+        row: dict[str, Any] = {"id": name, "kind": claim.kind, "relation": claim.relation}
+        row |= {"sentence": claim.sentence, "cells": " against ".join(_sides(weights or {})), "length": project.length}
+        row |= {"delta_fraction": claim.margin_points / 100, "verdict": NOT_RUN}
+        found = contrast(root, project, weights) if is_listed and weights else None
+        rows.append(row | (_numbers(found, claim, project) if found else {}))
     return rows
 
 
 def weights_of(claim: CurveClaim, project: Project) -> dict[str, float] | None:
-    """Return each training's weight in the contrast; None where the project has no such sweep, variant or value."""
+    """Return each training's weight in the contrast; None if the project lacks the sweep, variant or a value."""
     if claim.kind == "curves":
         return dict.fromkeys(claim.higher or (), 1.0) | dict.fromkeys(claim.lower or (), -1.0)
     if claim.sweep not in (project.sweeps or {}):
@@ -103,34 +109,37 @@ def weights_of(claim: CurveClaim, project: Project) -> dict[str, float] | None:
     return weights
 
 
-def contrast(root: Path, project: Project, weights: Mapping[str, float]) -> tuple[Estimate | None, int]:
-    """Estimate the weighted sum of what trainings ended at, over the seeds that all of them have; and tasks a seed."""
-    ended = {training: curves.ends(root, project, training) for training in weights}
-    seeds = [seed for seed in project.seeds if all(end and seed in end.seeds for end in ended.values())]
+def contrast(root: Path, project: Project, weights: Mapping[str, float]) -> Contrast | None:
+    """Estimate the weighted sum of final accuracies over the seeds that all trainings have; None if there is none."""
+    finals = []
+    for training, weight in weights.items():
+        final = curves.final_accuracies(root, project, training)
+        if final is None:
+            return None
+        finals.append((weight, final))
     values, errors = [], []
-    for seed in seeds:
-        parts = [
-            (weight, end.accuracies[end.seeds.index(seed)], end.standard_errors[end.seeds.index(seed)])
-            for (training, weight), end in ((item, ended[item[0]]) for item in weights.items())
-            if end is not None
-        ]
-        values.append(float(sum(weight * accuracy for weight, accuracy, _ in parts)))
-        errors.append(float(np.hypot.reduce([weight * error for weight, _, error in parts])))
-    if not seeds:
-        return None, 0
-    return estimate(values, errors), min(end.tasks for end in ended.values() if end is not None)
+    for seed in project.seeds:
+        if all(seed in final.seeds for _, final in finals):
+            parts = [(weight, final, final.seeds.index(seed)) for weight, final in finals]
+            values.append(float(sum(weight * final.accuracies[place] for weight, final, place in parts)))
+            scaled = [weight * final.standard_errors[place] for weight, final, place in parts]
+            errors.append(float(np.hypot.reduce(scaled)))
+    if not values:
+        return None
+    return Contrast(estimate(values, errors), min(final.tasks for _, final in finals))
 
 
 def verdict(found: Estimate, claim: CurveClaim) -> str:
-    """Judge a contrast by the rule of this module."""
+    """Judge the estimate of a contrast by the rule of this module."""
     low, high, margin = found.value - found.half_width, found.value + found.half_width, claim.margin_points / 100
-    more, less = low > margin, high < margin
-    holds, fails = (less, more) if claim.relation == "stays" else (more, less)
-    said = HOLDS if holds else FAILS if fails else INCONCLUSIVE
-    return f"{said} (one seed)" if found.seeds == 1 else said
+    is_more, is_less = low > margin, high < margin
+    holds, fails = (is_less, is_more) if claim.relation == "stays" else (is_more, is_less)
+    words = decide(holds=holds, fails=fails)
+    return f"{words} (one seed)" if found.seeds == 1 else words
 
 
-def _numbers(found: Estimate, tasks: int, claim: CurveClaim, project: Project) -> dict[str, Any]:
+def _numbers(contrast: Contrast, claim: CurveClaim, project: Project) -> dict[str, Any]:
+    found = contrast.estimate
     return {
         "ours_fraction": found.value,
         "judged_fraction": found.value,
@@ -139,7 +148,7 @@ def _numbers(found: Estimate, tasks: int, claim: CurveClaim, project: Project) -
         "low_fraction": found.value - found.half_width,
         "high_fraction": found.value + found.half_width,
         "seeds": found.seeds,
-        "tasks_per_seed": tasks,
+        "tasks_per_seed": contrast.tasks,
         "verdict": verdict(found, claim) if project.length == "full" else REDUCED,
     }
 

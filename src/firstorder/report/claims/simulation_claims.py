@@ -1,7 +1,7 @@
 """Claims about the simulations, which need no data set: the sine waves of Figure 1 and the two curves of Figure 2.
 
-Each claim bounds one measure, a plain number without unit. It holds where the measure, with its 95 % interval over
-waves if it has one, lies wholly on its side of the bound, and fails where it lies wholly on the other.
+Each claim bounds one measure, a number without unit. The claim holds if the measure, with its 95 % interval over waves
+if it has one, lies wholly on the claimed side of the bound, and fails if it lies wholly on the other side.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from firstorder.report.claims.curve_claims import FAILS, HOLDS, INCONCLUSIVE, NOT_RUN
+from firstorder.report.claims.outcomes import NOT_RUN, decide
 from firstorder.report.read import simulated
 from firstorder.report.read.statistics import half_width_over_tasks
 from firstorder.settings import Project
 from firstorder.settings.schema import setting
 
-# The mean square of a sin(x + b) over all waves: E[a^2] / 2 with a from U[0.1, 5]. Who predicts 0 has this loss.
+# The mean square of a sin(x + b) over all waves: E[a^2] / 2 with a from U[0.1, 5]. It is the loss of predicting 0.
 MEAN_SQUARE = (5.0**3 - 0.1**3) / (3 * 4.9) / 2
 
 
@@ -35,25 +35,25 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class SimulationClaim:
-    """One bounded measure."""
+    """A claim that one measure lies below or over a bound."""
 
     measure: Literal["joint-prediction", "joint-loss", "maml-loss", "reptile-loss", "manifold-distance"] = setting(
         "function of simulation_claims.py"
     )
     relation: Literal["below", "over"] = setting("side of the bound")
-    bound: float = setting("without unit; see the measure")
+    bound: float = setting("without unit; defined by the measure")
     sentence: str = setting("the claim in plain words")
 
 
 def joint_prediction(root: Path, project: Project) -> Measured | None:
-    """Mean square of what joint training predicts before it adapts, over that of the waves."""
+    """Return the mean square of joint training's predictions before it adapts, divided by that of the waves."""
     fits = simulated.fits(root, project)
     drawn = fits[(fits["algorithm"] == "joint") & (fits["inner_steps"] == 0)]
     return None if drawn.empty else Measured(float((drawn["y"] ** 2).mean()) / MEAN_SQUARE)
 
 
 def loss_of(algorithm: str) -> Callable[[Path, Project], Measured | None]:
-    """Return the measure: mean squared error on new waves after all inner steps, over that of predicting 0."""
+    """Return a measure: the mean squared error on new waves after all inner steps, divided by that of predicting 0."""
 
     def loss(root: Path, project: Project) -> Measured | None:
         losses = simulated.losses(root, project)
@@ -68,7 +68,7 @@ def loss_of(algorithm: str) -> Callable[[Path, Project], Measured | None]:
 
 
 def manifold_distance(root: Path, project: Project) -> Measured | None:
-    """Distance of the last iterate from the point of least mean squared distance, over that of the start."""
+    """Return the last iterate's distance from the point of least mean squared distance, divided by the first one's."""
     points = simulated.manifold_points(root, project)
     if points.empty:
         return None
@@ -92,14 +92,15 @@ MEASURES: dict[str, Callable[[Path, Project], Measured | None]] = {
 def judge(root: Path, project: Project, claims: Mapping[str, SimulationClaim]) -> list[dict[str, Any]]:
     """Judge the claims by the simulations below `root`: rows with columns of verdicts.TYPES, in the order of `claims`.
 
-    Left out where params.yaml has no such simulation. Nothing here is shortened, so each is judged at any length.
+    Claims about a simulation that params.yaml lacks are left out. Simulations are never shortened, so their claims are
+    judged at any length.
     """
     rows = []
     for name, claim in claims.items():
         if (project.manifolds if claim.measure == "manifold-distance" else project.sine) is None:
             continue
-        told = {"id": name, "kind": "simulation", "relation": claim.relation, "sentence": claim.sentence}
-        row = {**told, "cells": claim.measure, "length": "full", "delta_fraction": claim.bound, "verdict": NOT_RUN}
+        row: dict[str, Any] = {"id": name, "kind": "simulation", "relation": claim.relation, "sentence": claim.sentence}
+        row |= {"cells": claim.measure, "length": "full", "delta_fraction": claim.bound, "verdict": NOT_RUN}
         found = MEASURES[claim.measure](root, project)
         rows.append(row | (_numbers(found, claim) if found else {}))
     return rows
@@ -107,13 +108,13 @@ def judge(root: Path, project: Project, claims: Mapping[str, SimulationClaim]) -
 
 def _numbers(found: Measured, claim: SimulationClaim) -> dict[str, Any]:
     low, high = found.value - found.half_width, found.value + found.half_width
-    below, over = high < claim.bound, low > claim.bound
-    holds, fails = (below, over) if claim.relation == "below" else (over, below)
+    is_below, is_over = high < claim.bound, low > claim.bound
+    holds, fails = (is_below, is_over) if claim.relation == "below" else (is_over, is_below)
     return {
         "judged_fraction": found.value,
         "half_width_tasks_fraction": found.half_width if found.tasks else math.nan,
         "low_fraction": low,
         "high_fraction": high,
         "tasks_per_seed": found.tasks or pd.NA,
-        "verdict": HOLDS if holds else FAILS if fails else INCONCLUSIVE,
+        "verdict": decide(holds=holds, fails=fails),
     }

@@ -1,15 +1,15 @@
-"""Claims of kind theory: section 5's coefficients, how its remainder falls, and what inner products do in training.
+"""Claims about section 5: coefficients, the slope of the remainder, and inner products during training.
 
 The rules, with margins fixed in claims.yaml:
 
-- a coefficient holds if its largest relative error over all problems and k is below the margin, else it fails;
-- a slope holds if its largest distance from 2 over all problems and k is below the margin, else it fails;
-- of an inner product (or cosine) the change from the start of training to its end is judged, seed by seed. It *rises*
-  if its 95 % interval lies above the margin and fails to if it lies below; it does *not rise* the other way round.
-  Across the margin it is inconclusive. As with every claim about trainings, the interval is over seeds (Student), and
+- A coefficient holds if its largest relative error over all problems and k is below the margin; else it fails.
+- A slope holds if its largest distance from 2 over all problems and k is below the margin; else it fails.
+- For an inner product (or cosine), the change from the start of a training to its end is judged, seed by seed. `rises`
+  holds if the 95 % interval of the change lies above the margin and fails if it lies below; `does not rise` is the
+  reverse. If the interval contains the margin, the verdict is inconclusive. The interval is over seeds (Student), and
   one seed decides nothing, however many tasks it was measured on.
 
-The expansion is computed without sampling error, so its claims have no interval and hold at any length.
+The expansion is computed without sampling error, so its claims have no interval and are judged at any length.
 """
 
 from __future__ import annotations
@@ -20,15 +20,13 @@ from typing import Any
 import pandas as pd
 
 from firstorder.report.claims.claims import TheoryClaim, TheoryMargins, read
-from firstorder.report.claims.verdicts import FAILS, HOLDS, INCONCLUSIVE, NOT_RUN, ONE_SEED
+from firstorder.report.claims.outcomes import NOT_RUN, ONE_SEED, decide
 from firstorder.report.read import published, theory
 from firstorder.report.read.statistics import Estimate, estimate
 from firstorder.settings import Project
 
 SLOPE = 2.0
 _COLUMN = {"average_coefficient": "average_relative_error", "inner_coefficient": "inner_relative_error"}
-
-
 TYPES = {
     "theory_quantity": "str",
     "theory_training": "str",
@@ -40,9 +38,9 @@ TYPES = {
 
 
 def judge(root: Path, project: Project, published_path: Path) -> list[dict[str, Any]]:
-    """Judge the claims of kind theory by what is recorded below `root`: a row each, and one a training for products.
+    """Judge the claims of kind theory by the records below `root`: one row each, or one a training for inner products.
 
-    No rows where params.yaml has no section `theory`. Raises UserError for a stale record.
+    No rows if params.yaml has no section `theory`. Raises UserError for a stale record.
     """
     claims = read(published_path.with_name("claims.yaml"), published.read(published_path))
     if project.theory is None or claims.theory_margins is None:
@@ -52,15 +50,20 @@ def judge(root: Path, project: Project, published_path: Path) -> list[dict[str, 
     for name, claim in claims.claims.items():
         if claim.theory is None:
             continue
-        told = {"id": name, "kind": claim.kind, "relation": claim.theory.relation, "sentence": claim.sentence}
-        told |= {"length": project.length, "theory_quantity": claim.theory.quantity}
+        row: dict[str, Any] = {
+            "id": name,
+            "kind": claim.kind,
+            "relation": claim.theory.relation,
+            "sentence": claim.sentence,
+        }
+        row |= {"length": project.length, "theory_quantity": claim.theory.quantity}
         if claim.theory.relation is None:
-            rows.append(told | _expansion_numbers(found, claim.theory, claims.theory_margins))
+            rows.append(row | _expansion_numbers(found, claim.theory, claims.theory_margins))
         else:
             for training in project.theory.inner_products.trainings:
                 lines = products[products["training"] == training]
                 numbers = _change_numbers(lines, claim.theory, claims.theory_margins)
-                rows.append(told | {"theory_training": training} | numbers)
+                rows.append(row | {"theory_training": training} | numbers)
     return rows
 
 
@@ -69,26 +72,31 @@ def verdict_of_change(change: Estimate, relation: str, margin: float) -> str:
     if change.seeds < 2:
         return ONE_SEED
     low, high = change.value - change.half_width, change.value + change.half_width
-    rose, did_not = low > margin, high < margin
-    holds, fails = (rose, did_not) if relation == "rises" else (did_not, rose)
-    return HOLDS if holds else FAILS if fails else INCONCLUSIVE
+    rose, did_not_rise = low > margin, high < margin
+    if relation == "rises":
+        return decide(holds=rose, fails=did_not_rise)
+    return decide(holds=did_not_rise, fails=rose)
 
 
 def _expansion_numbers(found: pd.DataFrame, claim: TheoryClaim, margins: TheoryMargins) -> dict[str, Any]:
-    """Return the worst of an algorithm's numbers over problems and k, and its verdict."""
+    """Return the largest error of an algorithm over problems and k, and the verdict."""
     lines = found[found["algorithm"] == claim.algorithm]
     is_slope = claim.quantity == "remainder_slope"
     margin = margins.slope if is_slope else margins.coefficient
     if lines.empty:
         return {"theory_margin": margin, "verdict": NOT_RUN}
     errors = (lines["remainder_slope"] - SLOPE).abs() if is_slope else lines[_COLUMN[claim.quantity]]
-    # A slope that could not be taken is NaN and no success.
+    # A slope of NaN could not be computed, and must not count as a success.
     worst = float(errors.max(skipna=False))
-    return {"theory_measured": worst, "theory_margin": margin, "verdict": HOLDS if worst < margin else FAILS}
+    return {
+        "theory_measured": worst,
+        "theory_margin": margin,
+        "verdict": decide(holds=worst < margin, fails=not worst < margin),
+    }
 
 
 def _change_numbers(lines: pd.DataFrame, claim: TheoryClaim, margins: TheoryMargins) -> dict[str, Any]:
-    """Return the change from start to end of one training over its seeds, and its verdict."""
+    """Return the change from the start of one training to its end, over its seeds, and the verdict."""
     margin = margins.cosine if claim.quantity == "cosine" else margins.product
     lines = lines[(lines["algorithm"] == claim.algorithm) & (lines["mini_batches"] == claim.mini_batches)]
     if lines.empty:
@@ -96,7 +104,7 @@ def _change_numbers(lines: pd.DataFrame, claim: TheoryClaim, margins: TheoryMarg
     last = lines[lines["outer_step"] == lines.groupby("seed")["outer_step"].transform("max")]
     name = f"{claim.quantity}_change"
     change = estimate(last[name].tolist(), last[f"{name}_standard_error"].tolist())
-    assert claim.relation is not None  # `judge` asks for no other
+    assert claim.relation is not None  # `judge` calls this for no other claim
     return {
         "theory_measured": change.value,
         "theory_low": change.value - change.half_width,

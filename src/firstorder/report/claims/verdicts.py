@@ -1,25 +1,25 @@
-"""Verdicts: what our records say of each claim, by rules fixed before any full-length cell was run.
+"""Verdicts on claims about cells, by rules that were fixed before any full-length cell was run.
 
-**Value**: ours minus the paper's. The interval is the difference plus and minus the root of the sum of squares of
-two 95 % half-widths: ours over seeds (Student, n - 1 degrees of freedom) and the paper's. It is
+**Value**: ours minus the paper's. The half-width of the interval is the root of the sum of squares of two 95 %
+half-widths: ours over seeds (Student, n - 1 degrees of freedom) and the paper's. The verdict is
 
-- `equivalent` inside -delta to +delta, `better` wholly above +delta, `worse` wholly below -delta;
-- `inconclusive` in every other case: it overlaps a margin, so more seeds (or tasks) are needed.
+- `equivalent` if the interval lies inside -delta to +delta, `better` if above +delta, `worse` if below -delta;
+- `inconclusive` otherwise: the interval overlaps a margin, so more seeds (or tasks) are needed.
 
-This is two one-sided tests of equivalence at 2.5 % each, stricter than the usual 5 % (a 90 % interval): so the
-interval that is judged is the one that is printed. The paper's ± is taken as a 95 % half-width; for the MAML rows
-it is one, for Reptile's its meaning is unknown, and if it were one standard deviation of three runs, the interval
-would be 2.5 times as wide.
+This amounts to two one-sided tests of equivalence at 2.5 % each. The usual 5 % would mean a 90 % interval; the
+stricter level is used so that the interval that is judged is the one that is printed. The paper's ± is taken as a 95 %
+half-width. For the MAML rows it is one; for the Reptile rows its meaning is unknown, and if it were one standard
+deviation of three trainings, the interval would be 2.5 times as wide.
 
-**Order**: first cell minus second, ours alone, over the differences seed by seed. `above` holds where the 95 %
-interval lies above zero and fails where it lies below; `equivalent` holds inside -delta to +delta and fails
-wholly outside; else `inconclusive`.
+**Order**: first cell minus second, ours only, from the differences seed by seed. `above` holds if the 95 % interval
+lies above zero and fails if it lies below; `equivalent` holds if it lies inside -delta to +delta and fails if it lies
+wholly outside. Otherwise the verdict is `inconclusive`.
 
-**One seed** says nothing of what another training would give, and no interval over tasks makes up for that. So
-with one seed every verdict is `inconclusive: one seed`; the interval shown is the one over its tasks.
+**One seed**: nothing is known about what another training would give, and an interval over tasks cannot replace that.
+So every verdict is `inconclusive: one seed`, and the interval shown is the one over the seed's tasks.
 
-**Reduced length**: a value is never judged, and neither is an order between two trainings, as they need not be
-cut by the same factor. Two cells of one training are judged at any length, and the length stands beside them.
+**Reduced length**: a value is never judged, and neither is an order between two trainings, which need not be shortened
+by the same factor. Two cells of one training are judged at any length, and the length is printed with the verdict.
 """
 
 from __future__ import annotations
@@ -34,13 +34,19 @@ import pandas as pd
 
 from firstorder.records.cells import CellRecord
 from firstorder.report.claims.claims import Claim, ClaimedCell, Claims, by_line, line_of, read
+from firstorder.report.claims.outcomes import (
+    BETTER,
+    EQUIVALENT,
+    INCONCLUSIVE,
+    NOT_RUN,
+    ONE_SEED,
+    REDUCED,
+    WORSE,
+    decide,
+)
 from firstorder.report.read import accuracies, published
 from firstorder.report.read.statistics import Estimate, estimate, paired_difference
 from firstorder.settings import Project
-
-EQUIVALENT, BETTER, WORSE, HOLDS, FAILS = "equivalent", "better", "worse", "holds", "fails"
-INCONCLUSIVE, ONE_SEED = "inconclusive", "inconclusive: one seed"
-NOT_RUN, REDUCED = "not run", "reduced length"
 
 TYPES = {
     "id": "str",
@@ -67,7 +73,7 @@ TYPES = {
 
 @dataclass(frozen=True)
 class Interval:
-    """A 95 % interval (fractions), and how many seeds it rests on."""
+    """A 95 % interval (fractions), and the number of seeds behind it."""
 
     low: float
     high: float
@@ -89,19 +95,18 @@ def verdict_of_order(interval: Interval, relation: Literal["above", "equivalent"
     """Judge the interval of the first cell minus the second."""
     if interval.seeds < 2:
         return ONE_SEED
-    holds, fails = {
-        "above": (interval.low > 0, interval.high < 0),
-        "equivalent": (-delta < interval.low and interval.high < delta, interval.low > delta or interval.high < -delta),
-    }[relation]
-    return HOLDS if holds else FAILS if fails else INCONCLUSIVE
+    if relation == "above":
+        return decide(holds=interval.low > 0, fails=interval.high < 0)
+    is_inside = -delta < interval.low and interval.high < delta
+    return decide(holds=is_inside, fails=interval.low > delta or interval.high < -delta)
 
 
 def judge(records: Iterable[CellRecord], project: Project, published_path: Path) -> pd.DataFrame:
-    """Judge every claim about cells of claims.yaml (beside `published_path`): one row a claim, in its order.
+    """Judge every claim about cells in claims.yaml (beside `published_path`): one row a claim, in the file's order.
 
-    `records` are the fresh records of `project`. Columns and units: TYPES. For a value `ours` is the accuracy and
-    `judged` ours minus the paper's; for an order `ours`, `paper` and `judged` are first minus second. At reduced
-    length claims about cells that params.yaml does not list are left out; at full length they are `not run`.
+    `records` are the fresh records of `project`. Columns and units: TYPES. For a value, `ours` is the accuracy and
+    `judged` is ours minus the paper's; for an order, `ours`, `paper` and `judged` are first minus second. Claims about
+    cells that params.yaml does not list are left out at reduced length and `not run` at full length.
     """
     numbers = published.read(published_path)
     claims = read(published_path.with_name("claims.yaml"), numbers)
@@ -110,13 +115,12 @@ def judge(records: Iterable[CellRecord], project: Project, published_path: Path)
     paper = {name: by_line(numbers, name) for name in ("accuracy", "half_width", "printed")}
     rows = []
     for name, claim in claims.claims.items():
-        if claim.kind == "theory":  # theory_claims.py
+        if claim.kind == "theory":  # judged in theory_claims.py
             continue
         if project.length == "full" or all(about.evaluation in project.evaluations for about in claim.cells):
-            told = {"id": name, "kind": claim.kind, "relation": claim.relation, "sentence": claim.sentence}
-            cells = " against ".join(about.cell for about in claim.cells)
-            told |= {"cells": cells, "length": project.length}
-            row = {**told, **_numbers(claim, claims, ours, paper)}
+            row = {"id": name, "kind": claim.kind, "relation": claim.relation, "sentence": claim.sentence}
+            row |= {"cells": " against ".join(about.cell for about in claim.cells), "length": project.length}
+            row |= _numbers(claim, claims, ours, paper)
             rows.append({**row, "verdict": _verdict(row, claim, project)})
     return pd.DataFrame(rows, columns=list(TYPES)).astype(TYPES)
 
@@ -132,7 +136,7 @@ def by_cell(judged: pd.DataFrame) -> pd.DataFrame:
 def _numbers(
     claim: Claim, claims: Claims, ours: pd.DataFrame, paper: dict[str, dict[tuple[str, str, str], Any]]
 ) -> dict[str, Any]:
-    """Return the numbers of one row of `judge`; those of ours are missing where a cell was not run."""
+    """Return the numbers of one row of `judge`; ours are missing if a cell was not run."""
     lines = [line_of(about) for about in claim.cells]
     cells = [_cell(ours, about) for about in claim.cells]
     stated = [paper["accuracy"][line] for line in lines]
@@ -148,7 +152,7 @@ def _numbers(
         return row
     is_value = claim.kind == "value"
     judged = found.value - stated[0] if is_value else found.value
-    # The paper's error enters only where we stand beside its number.
+    # The paper's error counts only if we compare with its number.
     width = math.hypot(found.half_width, half_width) if is_value else found.half_width
     return row | {
         "ours_fraction": found.value,
@@ -183,6 +187,6 @@ def _verdict(row: dict[str, Any], claim: Claim, project: Project) -> str:
 
 
 def _is_one_training(claim: Claim, project: Project) -> bool:
-    """Say whether an order stands between two cells of one training, which are cut by the same factor."""
+    """Say whether the claim is an order of two cells of one training, which are shortened by the same factor."""
     trainings = {project.evaluations[about.evaluation].training for about in claim.cells}
     return claim.kind == "order" and len(trainings) == 1

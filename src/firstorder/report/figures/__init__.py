@@ -1,1 +1,1 @@
-"""The figures: what is gathered and how it is drawn."""
+"""Figures: the data of each, and how it is drawn."""

@@ -1,4 +1,4 @@
-"""Accuracy against inner steps at evaluation: how soon adapting pays, and whether too many steps hurt."""
+"""Accuracy against the inner steps of an evaluation: how fast it adapts, and whether too many steps hurt."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from firstorder.records import freshness
-from firstorder.report.figures import drawing, style
-from firstorder.report.read import csv_frames, staleness
+from firstorder.report.figures import missing, style
+from firstorder.report.read import measurements
 from firstorder.report.read.statistics import estimate
 from firstorder.report.text.formatting import training_label
 from firstorder.settings import MODES, FigureSettings, Project
@@ -28,13 +28,14 @@ MARKERS = {"inductive": "o", "transductive": "^"}
 def gather(root: Path, project: Project, figure: FigureSettings, published_path: Path) -> pd.DataFrame:
     """Return a row for each evaluation, mode and number of inner steps: columns FRAME, accuracies as fractions.
 
-    `low` and `high` are those of the 95 % interval, over seeds (Student) or, with one seed, over tasks; `own_steps` are
-    the evaluation's own inner steps. What is not run has one row without accuracy.
+    `low` and `high` are the ends of the 95 % interval, over seeds (Student) or, with one seed, over tasks; `own_steps`
+    is the number of inner steps that the evaluation itself takes. An evaluation that is not run has one row without
+    accuracy.
     """
     rows: list[dict[str, Any]] = []
     for name in figure.evaluations or ():
         about = {"evaluation": name, "own_steps": project.evaluations[name].inner_steps, "seeds": 0}
-        parts = [_read(root, project, name, seed) for seed in project.seeds]
+        parts = [measurements.read(root, freshness.adaptation(project, name, seed), COLUMNS) for seed in project.seeds]
         found = [part for part in parts if part is not None]
         if not found:
             rows.append(about)
@@ -53,14 +54,14 @@ def gather(root: Path, project: Project, figure: FigureSettings, published_path:
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    """Draw a panel an evaluation, two a row; what is not run is named below them."""
-    evaluations, rest = drawing.recorded(frame, "evaluation")
+    """Draw a panel for each evaluation, two in a row; name what is not run below them."""
+    evaluations, rest = missing.recorded_and_missing(frame, "evaluation")
     if not evaluations:
-        return drawing.nothing()
+        return missing.nothing()
     columns = min(2, len(evaluations))
     rows = math.ceil(len(evaluations) / columns)
     figure = style.new_figure(0.6 + 2.4 * rows)
-    part = style.below(figure, drawing.not_run(rest))
+    part = style.write_below(figure, missing.not_run(rest))
     axes = list(part.subplots(rows, columns, squeeze=False).flat)
     for place, (axis, name) in enumerate(zip(axes, evaluations, strict=False)):
         draw_evaluation(frame[frame["evaluation"] == name], axis)
@@ -78,7 +79,7 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 
 def draw_evaluation(frame: pd.DataFrame, axis: Axes) -> Axes:
-    """Draw both modes with their intervals; the scale of the steps is stretched near 0."""
+    """Draw both modes with their intervals; the scale of the inner steps is stretched near 0."""
     for mode, line in frame.groupby("mode", sort=False):
         colour, steps = style.colour(mode), line["inner_steps"]
         axis.plot(
@@ -101,16 +102,3 @@ def draw_evaluation(frame: pd.DataFrame, axis: Axes) -> Axes:
     axis.xaxis.set_major_formatter(FuncFormatter(lambda steps, _: f"{steps:g}"))
     axis.set_xlabel("inner steps")
     return axis
-
-
-def _read(root: Path, project: Project, name: str, seed: int) -> pd.DataFrame | None:
-    return read(root, freshness.adaptation(project, name, seed), COLUMNS)
-
-
-def read(root: Path, recorded: freshness.Expected, columns: tuple[str, ...]) -> pd.DataFrame | None:
-    """Read a record beside an evaluation; None where there is none, a UserError where it is stale."""
-    path = root / recorded.path
-    if not path.exists():
-        return None
-    staleness.check(root, [recorded])
-    return csv_frames.read(path, columns)

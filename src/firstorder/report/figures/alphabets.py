@@ -1,4 +1,4 @@
-"""Errors by alphabet: which alphabets are hard, and which is taken for which."""
+"""Errors by alphabet: which alphabets are hard, and which are mistaken for which."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from firstorder.records import freshness
-from firstorder.report.figures import drawing, style
-from firstorder.report.figures.adaptation import read
-from firstorder.report.read.curves import JUDGED
+from firstorder.report.figures import missing, style
+from firstorder.report.read import measurements
+from firstorder.report.read.curves import JUDGED_MODE
 from firstorder.report.text.formatting import training_label
 from firstorder.settings import FigureSettings, Project
 
 COLUMNS = ("mode", "alphabet", "answered", "queries", "offered", "errors")
 FRAME = ("evaluation", "alphabet", "answered", "queries", "offered", "errors", "seeds")
 TAKEN = "taken for a character of"
-FEWEST = 20  # offers below which a cell of the map is left white: a share of so few says nothing
+FEWEST = 20  # a field of the map stays white if its alphabet was offered less often: too few to give a rate
 
 
 def gather(root: Path, project: Project, figure: FigureSettings, published_path: Path) -> pd.DataFrame:
     """Return the counts of the figure's evaluations, inductive, summed over seeds: columns FRAME.
 
-    Each seed has meta-test characters of its own, of nearly the same alphabets. What is not run has no row.
+    Each seed has its own meta-test characters, of nearly the same alphabets. What is not run has no row.
     """
     parts = []
     for name in figure.evaluations or ():
-        parts_of_seeds = (read(root, freshness.alphabets(project, name, seed), COLUMNS) for seed in project.seeds)
-        found = [part for part in parts_of_seeds if part is not None]
+        seeds = (measurements.read(root, freshness.alphabets(project, name, seed), COLUMNS) for seed in project.seeds)
+        found = [part for part in seeds if part is not None]
         if not found:
             continue
-        counts = pd.concat([part[part["mode"] == JUDGED[1]].assign(seed=seed) for seed, part in enumerate(found)])
+        counts = pd.concat([part[part["mode"] == JUDGED_MODE].assign(seed=seed) for seed, part in enumerate(found)])
         summed = counts.groupby(["alphabet", "answered"], as_index=False)[["offered", "errors"]].sum()
-        # Every row of an alphabet repeats the seed's number of its query images.
+        # For each seed, every row of an alphabet repeats the number of its query images.
         queries = counts.groupby(["alphabet", "seed"])["queries"].first().groupby(level="alphabet").sum()
         summed["queries"] = summed["alphabet"].map(queries)
         parts.append(summed.assign(evaluation=name, seeds=len(found)))
@@ -43,10 +43,10 @@ def gather(root: Path, project: Project, figure: FigureSettings, published_path:
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    """Draw an evaluation a row: error rates by alphabet, and beside them the map of who is taken for whom."""
+    """Draw a row for each evaluation: error rates by alphabet and, beside them, the map of confusions."""
     evaluations = list(frame["evaluation"].unique())
     if not evaluations:
-        return drawing.nothing()
+        return missing.nothing()
     heights = [1.2 + 0.145 * frame[frame["evaluation"] == name]["alphabet"].nunique() for name in evaluations]
     figure = style.new_figure(sum(heights))
     parts = figure.subfigures(len(evaluations), 1, squeeze=False, height_ratios=heights)[:, 0]
@@ -57,7 +57,7 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 
 def draw_evaluation(frame: pd.DataFrame, part: SubFigure) -> SubFigure:
-    """Draw one evaluation's bars and map, with the same rows, and the bars' legend below both."""
+    """Draw one evaluation's bars and map, with the same order of rows, and the bars' legend below both."""
     bars, cells = part.subplots(1, 2, width_ratios=[1, 1.4])
     order = list(rates(frame).index)
     draw_rates(frame, order, bars)
@@ -68,7 +68,7 @@ def draw_evaluation(frame: pd.DataFrame, part: SubFigure) -> SubFigure:
 
 
 def rates(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return each alphabet's errors within it (`inside`) and with others (`outside`), as shares of its query images.
+    """Return the errors within each alphabet (`inside`) and with another (`outside`), as fractions of its query images.
 
     The alphabet with the most errors comes first.
     """
@@ -84,7 +84,7 @@ def rates(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_rates(frame: pd.DataFrame, order: list[str], axis: Axes) -> Axes:
-    """Draw the error rates as bars, those within the alphabet first."""
+    """Draw the error rates as stacked bars; errors within the alphabet come first."""
     shares, places = 100 * rates(frame).loc[order], np.arange(len(order))
     left = np.zeros(len(order))
     for side, label, role in (
@@ -102,7 +102,7 @@ def draw_rates(frame: pd.DataFrame, order: list[str], axis: Axes) -> Axes:
 
 
 def draw_map(frame: pd.DataFrame, order: list[str], axis: Axes) -> Axes:
-    """Draw, for each alphabet (row), how often a wrong character of another (column) is the answer when on offer."""
+    """Draw, for each alphabet (row), how often a wrong character of another (column) is answered when offered."""
     table = frame.pivot(index="alphabet", columns="answered").reindex(index=order)
     offered, errors = (
         table[what].reindex(columns=order).fillna(0).to_numpy(dtype=float) for what in ("offered", "errors")
@@ -110,7 +110,7 @@ def draw_map(frame: pd.DataFrame, order: list[str], axis: Axes) -> Axes:
     shares = np.where(offered >= FEWEST, 100 * errors / np.maximum(offered, 1), np.nan)
     image = axis.imshow(shares, cmap=style.SEQUENTIAL, aspect="auto", vmin=0, interpolation="nearest")
     axis.set_yticks([])
-    axis.set_xticks([])  # so many names would lie upon one another
+    axis.set_xticks([])  # so many names would overlap
     axis.grid(visible=False)
     axis.figure.colorbar(image, ax=axis, label="answers, % of the times on offer", shrink=0.6)
     axis.set_xlabel("alphabet of the answer:\ncolumns in the order of the rows")

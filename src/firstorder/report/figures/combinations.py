@@ -1,7 +1,7 @@
-"""Figure 3: which of the inner loop's gradients the outer step follows.
+"""Figure 3: trainings whose outer step follows different gradients of the inner loop.
 
-Above, a panel for each number of mini-batches k: learning curves of the sum of all k gradients, of their mean and of
-the last one, beside joint training (g1). Below, what each training ended at, against k.
+Upper row: a panel for each number of mini-batches k, with learning curves of the sum of all k gradients, of their mean
+and of the last one, beside joint training (g1). Lower row: the final accuracy of each training against k.
 """
 
 from __future__ import annotations
@@ -13,26 +13,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
-from firstorder.report.figures import drawing, style
+from firstorder.report.figures import learning_curves, missing, style
 from firstorder.report.read import curves
 from firstorder.report.read.statistics import estimate
 from firstorder.report.text.formatting import NOT_RUN
 from firstorder.settings import FigureSettings, Project
 
 FRAME = (
-    "panel",
-    "training",
-    "follows",
-    "k",
-    "outer_step",
-    "tasks",
-    "seeds",
-    "accuracy",
-    "low",
-    "high",
-    "band",
+    *("panel", "training", "follows", "k", "outer_step", "tasks", "seeds"),
+    *("accuracy", "low", "high", "band"),
 )
 FIRST, SUM, MEAN, LAST = "first", "sum", "mean", "last"
 LINES = {FIRST: ":", SUM: "-", MEAN: "--", LAST: "-."}
@@ -46,20 +37,21 @@ LABELS = {
 
 
 def follows(project: Project, training: str, largest: float) -> str:
-    """Say what a training's outer step follows: a smaller epsilon than the figure's largest makes a sum a mean."""
-    chosen = project.trainings[training]
-    if chosen.inner_steps == 1:
+    """Return what a training's outer step follows; with an epsilon below the figure's `largest` a sum is a mean."""
+    settings = project.trainings[training]
+    if settings.inner_steps == 1:
         return FIRST
-    if chosen.algorithm == "last_step":
+    if settings.algorithm == "last_step":
         return LAST
-    return SUM if chosen.outer_step_size == largest else MEAN
+    return SUM if settings.outer_step_size == largest else MEAN
 
 
 def gather(root: Path, project: Project, figure: FigureSettings, published_path: Path) -> pd.DataFrame:
-    """Return the curves (panel `curve`) and what the trainings ended at (panel `end`): columns FRAME.
+    """Return the curves (panel `curve`) and the final accuracies (panel `end`): columns FRAME.
 
-    Meta-test tasks, inductive; accuracies are fractions. In panel `end` low and high are those of the 95 % interval,
-    over seeds (Student) or, with one seed, over tasks. A training that is not run has one row without accuracy a panel.
+    Meta-test tasks, inductive; accuracies are fractions. In panel `end`, low and high are the ends of the 95 %
+    interval, over seeds (Student) or, with one seed, over tasks. A training that is not run has one row without
+    accuracy in each panel.
     """
     largest = max(project.trainings[name].outer_step_size for name in figure.trainings)
     rows: list[dict[str, Any]] = []
@@ -70,15 +62,19 @@ def gather(root: Path, project: Project, figure: FigureSettings, published_path:
             "k": project.trainings[name].inner_steps,
             "seeds": 0,
         }
-        joined = [row for row in curves.joined(root, project, name) if (row["pool"], row["mode"]) == curves.JUDGED]
+        joined = [
+            row
+            for row in curves.joined(root, project, name)
+            if (row["pool"], row["mode"]) == (curves.JUDGED_POOL, curves.JUDGED_MODE)
+        ]
         rows += [{**about, "panel": "curve", **row} for row in joined or [{}]]
-        rows.append({**about, "panel": "end", **end(root, project, name)})
+        rows.append({**about, "panel": "end", **final_point(root, project, name)})
     return pd.DataFrame(rows, columns=list(FRAME))
 
 
-def end(root: Path, project: Project, training: str) -> dict[str, Any]:
-    """Return what a training ended at as a part of a row: accuracy, low, high, band, seeds, tasks a seed."""
-    found = curves.ends(root, project, training)
+def final_point(root: Path, project: Project, training: str) -> dict[str, Any]:
+    """Return a training's final accuracy as part of a row: accuracy, low, high, band, seeds, tasks (a seed)."""
+    found = curves.final_accuracies(root, project, training)
     if found is None:
         return {}
     mean = estimate(found.accuracies, found.standard_errors)
@@ -88,13 +84,13 @@ def end(root: Path, project: Project, training: str) -> dict[str, Any]:
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    """Draw the curves, a panel for each k, and below them the ends against k; what is not run is named below all."""
+    """Draw a panel of curves for each k and, below them, the final accuracies; name what is not run at the bottom."""
     if frame["accuracy"].isna().all():
-        return drawing.nothing()
-    drawn, ended = (frame[frame["panel"] == panel] for panel in ("curve", "end"))
+        return missing.nothing()
+    drawn, final = (frame[frame["panel"] == panel] for panel in ("curve", "end"))
     numbers = [k for k in sorted(set(frame["k"]) - {1}) if drawn[drawn["k"].isin([1, k])]["accuracy"].notna().any()]
     figure = style.new_figure(5.6)
-    part = style.below(figure, not_run(drawn))
+    part = style.write_below(figure, not_run(drawn))
     grid = part.add_gridspec(2, max(len(numbers), 1), height_ratios=[1, 0.9])
     first = None
     for column, k in enumerate(numbers):
@@ -102,10 +98,10 @@ def draw(frame: pd.DataFrame) -> Figure:
         first = first or axis
         draw_curves(drawn[drawn["k"].isin([1, k])], axis)
         axis.set_title(f"k = {k} mini-batches")
-        drawing.stretch(axis, 100 * drawn["low"].min() - 2)
+        style.stretch(axis, 100 * drawn["low"].min() - 2)
         axis.set_ylabel("accuracy, % (stretched)" if column == 0 else "")
         axis.tick_params(labelleft=column == 0)
-    draw_ends(ended, part.add_subplot(grid[1, :]))
+    draw_final(final, part.add_subplot(grid[1, :]))
     present = [name for name in LABELS if name in set(frame["follows"])]
     handles = [
         Line2D([], [], color=style.colour(name), linestyle=LINES[name], marker=MARKERS[name], label=LABELS[name])
@@ -117,28 +113,21 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 def not_run(frame: pd.DataFrame) -> str:
     """Name the trainings without a curve, like `Not run yet: k = 2 (sum, mean); k = 3 (last).`; empty without any."""
-    _, missing = drawing.recorded(frame, "training")
-    rest = frame[frame["training"].isin(missing)].groupby("k")["follows"]
+    _, trainings = missing.recorded_and_missing(frame, "training")
+    rest = frame[frame["training"].isin(trainings)].groupby("k")["follows"]
     groups = [f"k = {k} ({', '.join(found)})" for k, found in rest]
     return f"Not run yet: {'; '.join(groups)}." if groups else ""
 
 
 def draw_curves(frame: pd.DataFrame, axis: Axes) -> Axes:
     """Draw one panel's curves with their bands; a missing point is a gap."""
-    for name, line in frame.groupby("follows", sort=False):
-        colour, steps = style.colour(name), line["outer_step"]
-        axis.plot(steps, 100 * line["accuracy"], LINES[name], color=colour, label=name)
-        low, high = 100 * line["low"], (100 * line["high"]).clip(upper=100)
-        axis.fill_between(steps, low, high, color=colour, alpha=style.BAND_OPACITY, linewidth=0)
-    axis.set_xlabel("outer step")
-    axis.set_xlim(0, max(frame["outer_step"].max(), 1))
+    learning_curves.draw_lines(frame, axis, "follows", LINES)
     axis.xaxis.set_major_locator(MaxNLocator(3, integer=True))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
     return axis
 
 
-def draw_ends(frame: pd.DataFrame, axis: Axes) -> Axes:
-    """Draw what the trainings ended at against k, with 95 % intervals; joint training is where every line starts."""
+def draw_final(frame: pd.DataFrame, axis: Axes) -> Axes:
+    """Draw the final accuracies against k, with 95 % intervals; joint training is the point at k = 1."""
     if frame["accuracy"].isna().all():
         style.say(axis, f"{NOT_RUN}:\nno training has ended yet")
         return axis
@@ -156,7 +145,7 @@ def draw_ends(frame: pd.DataFrame, axis: Axes) -> Axes:
         )
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("mini-batches (inner steps) k")
-    drawing.stretch(axis, 100 * frame["low"].min() - 15)
+    style.stretch(axis, 100 * frame["low"].min() - 15)
     axis.set_ylabel("accuracy, % (stretched)")
     axis.set_title("at the end: mean over the measurements of the last fifth of the outer steps")
     return axis

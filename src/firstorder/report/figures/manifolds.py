@@ -1,4 +1,4 @@
-"""Figure 2: the iterates of Reptile between the solutions of two tasks, and the point where they should end."""
+"""Figure 2: the iterates of Reptile between the solutions of two tasks, and the point they should converge to."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from firstorder.report.figures import drawing, style
+from firstorder.report.figures import missing, style
 from firstorder.report.read import simulated
 from firstorder.settings import FigureSettings, Project
 
 
 def gather(root: Path, project: Project, figure: FigureSettings, published_path: Path) -> pd.DataFrame:
-    """Return the recorded points as they are: columns simulated.POINTS."""
+    """Return the recorded points unchanged: columns simulated.POINTS."""
     return simulated.manifold_points(root, project)
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    """Draw the whole way, and the end of it enlarged."""
+    """Draw the whole path, and its end enlarged."""
     if frame.empty:
-        return drawing.nothing()
+        return missing.nothing()
     span = frame[frame["what"].isin(["iterate", "inner", "closest"])]
     left, right = span["x"].min() - 0.4, span["x"].max() + 0.6
     bottom, top = span["y"].min() - 0.4, span["y"].max() + 0.4
     figure = style.new_figure(3.6)
-    # Both axes have equal units; so the panels are equally high.
+    # Both axes have equal units; these widths make the panels equally high.
     whole, end = figure.subplots(1, 2, width_ratios=[(right - left) / (top - bottom), 1])
     best = frame[frame["what"] == "minimiser"].iloc[0]
     iterates = frame[frame["what"] == "iterate"]
     for axis in (whole, end):
-        draw_way(frame, axis)
+        draw_path(frame, axis)
         axis.set_aspect("equal")
         axis.set_xlabel("first parameter")
     whole.set_xlim(left, right)
@@ -46,7 +46,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def draw_way(frame: pd.DataFrame, axis: Axes) -> Axes:
+def draw_path(frame: pd.DataFrame, axis: Axes) -> Axes:
     """Draw both curves, the inner loops, the iterates, and the point of least mean squared distance."""
     for name, line in frame[frame["what"] == "curve"].groupby("toward", sort=False):
         axis.plot(line["x"], line["y"], color=style.colour(str(name)), label=f"solutions {name}")

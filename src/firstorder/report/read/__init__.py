@@ -1,1 +1,1 @@
-"""Records as data frames."""
+"""Records as data frames, and the statistics on them."""

@@ -1,4 +1,4 @@
-"""Records as one tidy frame: a row a cell and seed. Every table and figure of accuracies starts here."""
+"""Records as one tidy frame, a row for each cell and seed: the source of every table and figure of accuracies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames on disk: CSV with checked columns and fixed digits, so that the same numbers give the same bytes."""
+"""Data frames as CSV files, with checked columns and fixed digits: the same numbers give the same bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from firstorder.files import replacing
 
 # More digits than any accuracy carries: one prediction in 200,000 is 0.000005.
 FLOAT_FORMAT = "%.8g"
-# Column of a table or figure that shows stale records: true where a row rests on one (staleness.py).
+# Column of a table or figure that shows stale records: true in the rows that rest on one (staleness.py).
 STALE = "stale"
 
 
@@ -23,22 +23,21 @@ def write(path: Path, frame: pd.DataFrame) -> None:
 
 
 def text(frame: pd.DataFrame) -> str:
-    """Return `frame` as the CSV that `write` writes."""
+    """Return the CSV text that `write` writes."""
     return str(frame.to_csv(index=False, float_format=FLOAT_FORMAT, lineterminator="\n"))
 
 
 def read(path: Path, columns: Sequence[str], types: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Read a CSV and keep `columns`, in that order, and the mark of stale rows if there is one.
+    """Read a CSV file and keep `columns`, in that order, and the column STALE if there is one.
 
-    `types` fixes the type of some columns.
-
-    Raises UserError, naming the file, when it is not a CSV, lacks a column or has a value of another type.
+    `types` fixes the types of some columns. Raises UserError, naming the file, if it is not CSV, lacks a column or
+    holds a value of another type.
     """
     try:
         frame = pd.read_csv(path, dtype=dict(types or {}))
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{path}: not the CSV it should be ({reason}); restore it or compute it again") from None
+        raise UserError(f"{path}: not a valid CSV file ({reason}); restore it or compute it again") from None
     missing = [column for column in columns if column not in frame]
     if missing:
         raise UserError(

@@ -1,8 +1,7 @@
-"""Learning curves as frames: read, checked against params.yaml, seeds joined; and what a training ended at.
+"""Learning curves as frames with their seeds joined, and the final accuracy of a training.
 
-A newcomer would get wrong: a curve must be the one that params.yaml asks for, to its end. One that was made with
-other settings is refused. A point that a curve should have and lacks is a row without accuracy: where it is drawn,
-the line has a gap, and nothing is interpolated.
+A curve must match params.yaml; a stale one is refused. A point that a curve should have and lacks becomes a row without
+accuracy: the drawn line has a gap there, and nothing is interpolated.
 """
 
 from __future__ import annotations
@@ -17,20 +16,21 @@ import pandas as pd
 
 from firstorder.errors import UserError
 from firstorder.records import freshness
-from firstorder.report.read import csv_frames, staleness
+from firstorder.report.read import measurements
 from firstorder.report.read.statistics import half_width_over_tasks
-from firstorder.settings import CURVE, Project, TrainingSettings
+from firstorder.settings import Project, TrainingSettings
 
 COLUMNS = ("outer_step", "pool", "mode", "shot", "tasks", "accuracy", "standard_error")
-# What a training ended at is the mean over the measurements of this last part of its outer steps: epsilon is nearly 0
-# there, and together they have several times the tasks of one. Where there is one measurement, it is that one.
+# The final accuracy is the mean over the measurements in this last fraction of the outer steps (a single one if there
+# is only one). Epsilon is nearly 0 there, and together the measurements cover several times the tasks of one.
 LAST_PART = 0.2
-JUDGED = ("meta-test", "inductive")
+# The curve that final accuracies and Figures 3 and 4 are about.
+JUDGED_POOL, JUDGED_MODE = "meta-test", "inductive"
 
 
 @dataclass(frozen=True)
-class Ends:
-    """What one training ended at, seed by seed: accuracies (fractions), their standard errors and tasks."""
+class FinalAccuracies:
+    """The final accuracy of one training, seed by seed (fractions), with standard errors over tasks."""
 
     seeds: tuple[int, ...]
     accuracies: tuple[float, ...]
@@ -39,44 +39,35 @@ class Ends:
 
 
 def expected_steps(training: TrainingSettings) -> list[int]:
-    """List the outer steps at which a whole curve has points."""
+    """List the outer steps at which a complete curve has points."""
     every, last = training.curve.every, training.outer_steps
     return sorted({*range(every, last + 1, every), last} - {0})
 
 
 def read(root: Path, project: Project, training: str, seed: int) -> pd.DataFrame | None:
-    """Read the curve of one seed, with the columns COLUMNS; None where it is not recorded.
+    """Read the curve of one seed, with the columns COLUMNS; return None if it is not recorded.
 
-    Raises UserError, naming the command that makes it anew, where it was made with other settings than those of
-    params.yaml, or where nothing says with which.
+    Raises UserError, naming the command that makes the curve again, if it is stale.
     """
-    path = root / CURVE.format(training=training, seed=seed)
-    if not path.exists():
-        return None
-    staleness.check(root, [freshness.curve(project, training, seed)])
-    return csv_frames.read(path, COLUMNS)
-
-
-def command(training: str, seed: int) -> str:
-    """Return the command that makes a curve."""
-    return f"firstorder train {training} --seed {seed}"
+    return measurements.read(root, freshness.curve(project, training, seed), COLUMNS)
 
 
 def check_whole(root: Path, project: Project, trainings: Sequence[str]) -> None:
-    """Raise UserError where a curve of a seed of params.yaml is missing or cut short, naming what to run."""
+    """Raise UserError, naming the command to run, if a curve is missing or cut short for a seed of params.yaml."""
     for training in trainings:
         for seed in project.seeds:
-            path = root / CURVE.format(training=training, seed=seed)
+            expected = freshness.curve(project, training, seed)
+            path = root / expected.path
             curve = read(root, project, training, seed)
             if curve is None:
-                raise UserError(f"{path}: no such curve; make it: {command(training, seed)}")
+                raise UserError(f"{path}: no such curve; make it: {expected.command}")
             missing = [
                 step for step in expected_steps(project.trainings[training]) if step not in set(curve["outer_step"])
             ]
             if missing:
                 raise UserError(
                     f"{path}: cut short, it has no point at outer step {missing[0]:,} of "
-                    f"{project.trainings[training].outer_steps:,}; make it again: {command(training, seed)}"
+                    f"{project.trainings[training].outer_steps:,}; make it again: {expected.command}"
                 )
 
 
@@ -85,7 +76,7 @@ def joined(root: Path, project: Project, training: str) -> list[dict[str, Any]]:
 
     Keys: pool, mode, outer_step, shot, tasks, seeds, accuracy (the mean over seeds), low, high and band. `low` and
     `high` are the lowest and highest seed (band `seeds`) or, with one seed, the ends of the 95 % interval over tasks
-    (band `tasks`). Where not every recorded seed has the point, the row has no accuracy. Empty if nothing is recorded.
+    (band `tasks`). A row has no accuracy unless every recorded seed has the point. Empty if nothing is recorded.
     """
     found = {seed: read(root, project, training, seed) for seed in project.seeds}
     curves = {seed: curve for seed, curve in found.items() if curve is not None and len(curve)}
@@ -97,22 +88,25 @@ def joined(root: Path, project: Project, training: str) -> list[dict[str, Any]]:
     for (pool, mode, shot, tasks), line in points.groupby(["pool", "mode", "shot", "tasks"]):
         at = dict(list(line.groupby("outer_step")))
         for step in steps:
-            about = {"pool": pool, "mode": mode, "outer_step": step, "shot": shot, "tasks": tasks, "seeds": len(curves)}
-            whole = step in at and len(at[step]) == len(curves)
-            rows.append(about | (_summary(at[step]) if whole else {"band": _band(len(curves))}))
+            row = {"pool": pool, "mode": mode, "outer_step": step, "shot": shot, "tasks": tasks, "seeds": len(curves)}
+            is_whole = step in at and len(at[step]) == len(curves)
+            rows.append(row | (_summary(at[step]) if is_whole else {"band": _band(len(curves))}))
     return rows
 
 
-def ends(root: Path, project: Project, training: str) -> Ends | None:
-    """Return what the recorded seeds of a training ended at, inductive, on meta-test tasks; None without any."""
-    chosen = project.trainings[training]
-    wanted = [step for step in expected_steps(chosen) if step >= (1 - LAST_PART) * chosen.outer_steps]
+def final_accuracies(root: Path, project: Project, training: str) -> FinalAccuracies | None:
+    """Return the final accuracy of each recorded seed, inductive, on meta-test tasks; None if there is none.
+
+    A seed whose curve lacks one of the measurements has no final accuracy.
+    """
+    settings = project.trainings[training]
+    wanted = [step for step in expected_steps(settings) if step >= (1 - LAST_PART) * settings.outer_steps]
     found: list[tuple[int, float, float, int]] = []
     for seed in project.seeds:
         curve = read(root, project, training, seed)
         if curve is None:
             continue
-        curve = curve[(curve["pool"] == JUDGED[0]) & (curve["mode"] == JUDGED[1])]
+        curve = curve[(curve["pool"] == JUDGED_POOL) & (curve["mode"] == JUDGED_MODE)]
         last = curve[curve["outer_step"].isin(wanted)]
         if wanted and len(last) == len(wanted):
             error = float(np.hypot.reduce(last["standard_error"])) / len(last)
@@ -120,7 +114,7 @@ def ends(root: Path, project: Project, training: str) -> Ends | None:
     if not found:
         return None
     seeds, accuracies, errors, tasks = zip(*found, strict=True)
-    return Ends(seeds, accuracies, errors, min(tasks))
+    return FinalAccuracies(seeds, accuracies, errors, min(tasks))
 
 
 def _summary(lines: pd.DataFrame) -> dict[str, Any]:

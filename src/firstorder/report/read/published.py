@@ -1,7 +1,7 @@
-"""What the paper states in numbers: paper/published.csv, with a grade for how well each number is known.
+"""The paper's numbers: paper/published.csv, with a grade for how well each number is known.
 
-Percent in the file, as printed in the paper; fractions in the frame. `printed` keeps the paper's own digits:
-98.90 and 98.9 are different claims.
+The file holds percent, as printed in the paper; the frame holds fractions. The column `printed` keeps the paper's own
+digits, since 98.90 and 98.9 are different claims.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ COLUMNS = (
 
 
 def read(path: Path) -> pd.DataFrame:
-    """Read the published numbers: one line a number.
+    """Read the published numbers, one row each.
 
     Columns: table, row, column, accuracy and half_width (fractions), printed (like `97.68 ± 0.04`, percent),
-    half_width_meaning, confidence_grade, source. Raises UserError for a missing file or column, a number that
-    is none, or the same number given twice.
+    half_width_meaning, confidence_grade, source. Raises UserError for a missing file or column, a value that
+    is not a number or not a percentage, or two lines for the same number.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file; it comes with the repository (git checkout -- paper/published.csv)")
@@ -43,7 +43,7 @@ def read(path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: expected percentages from 0 to 100 under {' and '.join(numbers)}")
     twice = frame[frame.duplicated(list(KEYS))]
     if len(twice):
-        raise UserError(f"{path}: given twice: {' / '.join(twice.iloc[0][list(KEYS)])}; keep one of the lines")
+        raise UserError(f"{path}: two lines for {' / '.join(twice.iloc[0][list(KEYS)])}; keep one of them")
     return frame.assign(
         accuracy=accuracy,
         half_width=half_width,

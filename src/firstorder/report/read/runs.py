@@ -1,4 +1,4 @@
-"""How a recorded file was made: the `<name>.run.json` beside it (time, machine, commit, versions)."""
+"""Read a run file: `<name>.run.json` beside a record says when, where and from which commit it was made."""
 
 from __future__ import annotations
 

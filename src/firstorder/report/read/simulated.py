@@ -1,6 +1,6 @@
-"""The records of the simulations, checked: Figure 1's losses and fits, Figure 2's points.
+"""Read the simulations: Figure 1's losses and fits, Figure 2's points.
 
-Empty frames where nothing is recorded; a UserError, naming the command, where params.yaml has changed since.
+A frame is empty if nothing is recorded. A stale file raises UserError, which names the command that makes it again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from firstorder.records import freshness
-from firstorder.report.read import csv_frames, staleness
+from firstorder.report.read import measurements
 from firstorder.settings import MANIFOLD_POINTS, SINE_FITS, SINE_LOSSES, Project
 
 LOSSES = ("algorithm", "inner_steps", "tasks", "loss", "standard_error")
@@ -35,7 +35,5 @@ def manifold_points(root: Path, project: Project) -> pd.DataFrame:
 
 
 def _read(root: Path, project: Project, path: str, columns: Sequence[str]) -> pd.DataFrame:
-    if not (root / path).exists():
-        return pd.DataFrame(columns=list(columns))
-    staleness.check(root, [freshness.simulation(project, path)])
-    return csv_frames.read(root / path, columns)
+    found = measurements.read(root, freshness.simulation(project, path), columns)
+    return pd.DataFrame(columns=list(columns)) if found is None else found

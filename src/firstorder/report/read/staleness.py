@@ -1,8 +1,8 @@
-"""What the report does with a stale record: it refuses it or, where it was told to, shows it with a mark.
+"""How the report treats a stale record: it refuses the record or, if allowed, shows it with a mark.
 
-A newcomer would get wrong: by default nothing is marked because nothing stale gets that far. Inside `allowed()` a stale
-record passes and is noted; who writes a table or figure then adds the column `stale` to its CSV, true in the rows that
-rest on one, and what is printed from that CSV carries the mark and a note.
+By default a stale record raises UserError, so nothing is ever marked. Inside `allowed()` stale records are let through
+and remembered; the writer of a table or figure then adds the column `stale` to its CSV file, true in the rows that rest
+on a stale record, and whatever is printed from that file carries the mark and a footnote.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NOTED: ContextVar[Noted | None] = ContextVar("noted", default=None)
 
 @contextmanager
 def allowed(allow: bool = True) -> Iterator[None]:
-    """Let stale records pass inside this block, and note them; with `allow` False refuse them as ever."""
+    """Let stale records through within the `with` statement and remember them; if `allow` is False, refuse them."""
     token = _NOTED.set({} if allow else None)
     try:
         yield

@@ -1,9 +1,9 @@
 """Means and intervals, on plain arrays and frames; nothing is drawn or read here.
 
-There are two sources of error and they are not to be mixed: the *tasks* of one evaluation (how well this one
-trained model was measured) and the *seeds* (how much another training, on another split of the classes, would
-have differed). Over tasks there are thousands, so the interval is the normal one. Over seeds there are few, so
-it is Student's: with three seeds it is 4.30 / sqrt(3) = 2.48 standard deviations, not 1.13.
+There are two sources of error, which must not be mixed: the *tasks* of one evaluation (how precisely this one trained
+network was measured) and the *seeds* (how much another training, on another split of the classes, would differ). There
+are thousands of tasks, so the interval over tasks is the normal one. There are few seeds, so the interval over seeds is
+Student's: with three seeds its half-width is 4.30 / sqrt(3) = 2.48 standard deviations, not 1.13.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ CELL = ("algorithm", "column", "mode")
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds (fraction) and what each of the two sources of error makes of its 95 % interval.
+    """A mean over seeds (fraction) with the half-width of its 95 % interval from each of the two sources of error.
 
-    The spread of the seeds' accuracies already holds the error over tasks, as each seed has tasks of its own; so
-    the two half-widths are never added. That over tasks says how much of the other more tasks would take away.
+    The spread of the seeds' accuracies already contains the error over tasks, because each seed has its own tasks; so
+    the two half-widths are never added. The one over tasks shows how much of the other more tasks could remove.
     """
 
     value: float
@@ -35,16 +35,16 @@ class Estimate:
 
     @property
     def half_width(self) -> float:
-        """The half-width over seeds or, with one seed, that over its tasks."""
+        """Return the half-width over seeds or, with one seed, over its tasks."""
         return self.half_width_tasks if math.isnan(self.half_width_seeds) else self.half_width_seeds
 
 
 def accuracy_over_tasks(histogram: Sequence[int]) -> tuple[float, float]:
-    """Return accuracy (fraction) and its standard error over tasks.
+    """Return the accuracy (fraction) and its standard error over tasks.
 
-    histogram: [way * query + 1], tasks with 0, 1, ..., way * query right answers, where query is the number of query
-    images a class. The standard error is the sample standard deviation of the tasks' accuracies over the root of
-    their number; NaN for one task.
+    histogram: [way * query + 1], the number of tasks with 0, 1, ..., way * query right answers, where query is the
+    number of query images a class. The standard error is the sample standard deviation of the tasks' accuracies over
+    the square root of their number; NaN for one task.
     """
     tasks = np.asarray(histogram, dtype=np.float64)
     count = tasks.sum()
@@ -74,7 +74,7 @@ def student_quantile(probability: float, degrees: int) -> float:
     """Return the quantile of Student's t for `degrees` >= 1 and 0.5 <= probability < 1.
 
     Exact up to rounding: for whole degrees of freedom P(|T| < t) is a finite trigonometric sum in
-    theta = atan(t / sqrt(degrees)) (Abramowitz and Stegun, 26.7.3 and 26.7.4), here inverted by bisection.
+    theta = atan(t / sqrt(degrees)) (Abramowitz and Stegun, 26.7.3 and 26.7.4), which is inverted here by bisection.
     """
     wanted = 2 * probability - 1
     low, high = 0.0, math.pi / 2
@@ -89,7 +89,7 @@ def student_quantile(probability: float, degrees: int) -> float:
 
 
 def estimate(values: Sequence[float], standard_errors: Sequence[float]) -> Estimate:
-    """Return the mean of one value a seed, each with its standard error over that seed's tasks."""
+    """Estimate the mean of one value a seed, each with its standard error over that seed's tasks."""
     count = len(values)
     error = math.hypot(*standard_errors) / count
     mean = float(np.mean(np.asarray(values, dtype=np.float64)))
@@ -99,9 +99,9 @@ def estimate(values: Sequence[float], standard_errors: Sequence[float]) -> Estim
 def paired_difference(first: pd.DataFrame, second: pd.DataFrame) -> Estimate | None:
     """Estimate first minus second, two cells of the frame of accuracies.py, seed by seed; None without a common seed.
 
-    Where a seed's two cells share tasks or model, what they share falls out of the difference over seeds; where
-    they share nothing, the interval still holds. Records keep no pairs of tasks, so over tasks the two errors are
-    added as if independent, which is too wide for cells that share tasks.
+    If the two cells of a seed share tasks or a training, the shared error cancels in the difference over seeds; if they
+    share nothing, the interval is still valid. Records do not keep results task by task, so the two errors over tasks
+    are added as if independent, which is too wide for cells that share tasks.
     """
     both = first.merge(second, on="seed", suffixes=("_first", "_second"))
     if both.empty:
@@ -114,8 +114,8 @@ def over_seeds(accuracies: pd.DataFrame) -> pd.DataFrame:
     """Summarise the frame of accuracies.py to one row a cell.
 
     Columns: algorithm, column, mode; accuracy, the mean over seeds (fraction); half_width of its 95 % interval
-    over `spread`: `seeds` where there are at least two, else `tasks` of the one seed; seeds, their number;
-    tasks, for each seed.
+    over `spread`, which is `seeds` if there are at least two, else `tasks` of the one seed; seeds, their number;
+    tasks, the smallest number a seed.
     """
     rows = []
     for key, cell in accuracies.groupby(list(CELL), sort=False):

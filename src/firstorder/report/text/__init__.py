@@ -1,1 +1,1 @@
-"""Tables, the page, the README's table, and the way back from a number."""
+"""Tables, the HTML page, the README's table, and the explanation of a number."""

@@ -1,4 +1,4 @@
-"""Numbers and names as printed: the only place where a fraction becomes percent, and a table becomes text."""
+"""Numbers, names and tables as printed: the only place where a fraction becomes percent."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pandas as pd
+
 NOT_RUN = "not run"
 MISSING = "—"
 STALE_MARK = "‡"  # † marks a single seed
-STALE_NOTE = f"{STALE_MARK} Stale: made with other settings or data than those of now; see: firstorder stale."
+STALE_FOOTNOTE = f"{STALE_MARK} Stale: made with other settings or data than those of now; see: firstorder stale."
 MINUS = "\N{MINUS SIGN}"  # as wide as +, unlike the hyphen
 _COLUMN = re.compile(r"(?P<dataset>.+?)-(?P<way>\d+)way(?:/(?P<shot>\d+)shot)?(?P<rest>.*)")
 _DATASETS = {"omniglot": "Omniglot", "mini-imagenet": "mini-ImageNet", "glyphs": "Glyphs"}
@@ -31,17 +33,17 @@ _LATEX = {"%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#", "±": r"$\pm$", MINUS:
 class PrintedTable:
     """A table ready to print: every entry is text, every heading names its unit.
 
-    The first `label_columns` columns hold names and stand to the left, the others numbers and stand to the right.
+    The first `label_columns` columns hold names and are aligned left; the others hold numbers and are aligned right.
     """
 
     title: str
     heading: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     label_columns: int
-    notes: tuple[str, ...] = ()
+    footnotes: tuple[str, ...] = ()
 
     def marking(self, stale: Sequence[bool]) -> PrintedTable:
-        """Return it with the stale rows marked at their last label, and a note that says what the mark means."""
+        """Return the table with stale rows marked in their last label, and a footnote that explains the mark."""
         if not any(stale):
             return self
         last = self.label_columns - 1
@@ -49,22 +51,22 @@ class PrintedTable:
             (*row[:last], f"{row[last]} {STALE_MARK}", *row[last + 1 :]) if is_stale else row
             for row, is_stale in zip(self.rows, stale, strict=True)
         )
-        return dataclasses.replace(self, rows=rows, notes=(*self.notes, STALE_NOTE))
+        return dataclasses.replace(self, rows=rows, footnotes=(*self.footnotes, STALE_FOOTNOTE))
 
     def to_markdown(self) -> str:
-        """Return a Markdown table between its title and its notes."""
+        """Return a Markdown table between its title and its footnotes."""
         rule = ["---" if i < self.label_columns else "---:" for i in range(len(self.heading))]
         lines = [f"| {' | '.join(row)} |" for row in (self.heading, rule, *self.rows)]
-        return "\n\n".join([f"**{self.title}**", "\n".join(lines), *self.notes]) + "\n"
+        return "\n\n".join([f"**{self.title}**", "\n".join(lines), *self.footnotes]) + "\n"
 
     def to_latex(self) -> str:
-        r"""Return a tabular environment (package booktabs) with title and notes as comments."""
+        r"""Return a tabular environment (package booktabs), with title and footnotes as comments."""
         columns = "".join("l" if i < self.label_columns else "r" for i in range(len(self.heading)))
         body = [" & ".join(_latex(entry) for entry in row) + r" \\" for row in self.rows]
         heading = " & ".join(_latex(entry) for entry in self.heading) + r" \\"
         lines = [
             f"% {self.title}",
-            *(f"% {note}" for note in self.notes),
+            *(f"% {footnote}" for footnote in self.footnotes),
             r"% Needs \usepackage{booktabs}.",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
@@ -78,7 +80,7 @@ class PrintedTable:
 
 
 def percent(fraction: float, half_width: float = math.nan) -> str:
-    """Return like `97.68 ± 0.04`: percent with two decimals; without ± where there is no half-width."""
+    """Return percent with two decimals, like `97.68 ± 0.04`; without ± if the half-width is NaN."""
     if math.isnan(fraction):
         return NOT_RUN
     spread = "" if math.isnan(half_width) else f" ± {100 * half_width:.2f}"
@@ -90,8 +92,14 @@ def points(difference: float) -> str:
     return MISSING if math.isnan(difference) else f"{100 * difference:+.2f}".replace("-", MINUS)
 
 
+def count_range(counts: pd.Series) -> str:
+    """Return a count, or the lowest and the highest, like `1,000 to 2,000`."""
+    low, high = int(counts.min()), int(counts.max())
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
 def algorithm_label(algorithm: str) -> str:
-    """Return the printed name of an algorithm; one without a printed name stands as it is."""
+    """Return the printed name of an algorithm, or the name itself if it has none."""
     return _ALGORITHMS.get(algorithm, algorithm)
 
 
@@ -108,7 +116,7 @@ def column_label(column: str, *, dataset: bool = True) -> str:
 
 
 def training_label(training: str) -> str:
-    """Return `Reptile, Omniglot 5-way` for the training `reptile/omniglot-5way`; an evaluation's adds `1-shot`."""
+    """Return `Reptile, Omniglot 5-way` for the training `reptile/omniglot-5way`; for an evaluation add `1-shot`."""
     algorithm, _, column = training.partition("/")
     return f"{algorithm_label(algorithm)}, {column_label(column)}"
 

@@ -1,7 +1,7 @@
-"""The report as one HTML file that holds everything: no script, no second file, nothing from the network.
+"""The report as one self-contained HTML file: no script, no second file, nothing from the network.
 
-It puts together the tables and figures already written; what it says of the cells it reads from the records. How it
-looks is in templates/, beside this file.
+Tables and figures are taken from the files already written, facts about cells from the records. The template and the
+style sheet are in templates/, beside this file.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A section of the page. Its table has the section's title; each table of claims has a title of its own."""
+    """A section of the page. Its table has the section's title; each table of claims has its own."""
 
     key: str
     title: str
@@ -51,10 +51,10 @@ class Section:
 
 
 def write(root: Path, project: Project, captions: Path) -> Path:
-    """Write results/report.html from the tables and figures below `root`, with the texts in `captions`.
+    """Write results/report.html from the tables and figures below `root`, with the texts in the folder `captions`.
 
-    Each table and figure has its caption in `<name>.rst`. Raises UserError for a stale record, or a table,
-    figure or caption that is not there.
+    The caption of each table and figure is `<name>.rst`. Raises UserError for a stale record, or for a missing table,
+    figure or caption.
     """
     records = fresh_records(root, project)
     sections = [
@@ -63,7 +63,7 @@ def write(root: Path, project: Project, captions: Path) -> Path:
         _claims_section(root, captions),
         Section(key="trainings", title="Trainings", table=_training_table(project)),
         Section(key="cells", title="Cells", table=_cell_table(project, records)),
-        Section(key="runs", title="How each record was made", table=_run_table(root, records)),
+        Section(key="runs", title="How each record was made", table=_run_file_table(root, records)),
     ]
     path = root / PAGE
     with replacing(path) as part:
@@ -72,7 +72,7 @@ def write(root: Path, project: Project, captions: Path) -> Path:
 
 
 def render(title: str, sections: Sequence[Section]) -> str:
-    """Fill the template in templates/ and return the page; whatever is not Markup is escaped."""
+    """Fill the template and return the page; everything that is not Markup is escaped."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -85,8 +85,8 @@ def render(title: str, sections: Sequence[Section]) -> str:
 
 
 def paragraphs(rst: str) -> Markup:
-    """Turn plain RST paragraphs into HTML paragraphs; of the markup only ``code`` is known."""
-    texts = [" ".join(block.split()) for block in re.split(r"\n\s*\n", rst.strip())]
+    """Turn plain RST paragraphs into HTML paragraphs; the only markup supported is ``code``."""
+    texts = [" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", rst.strip())]
     marked = [re.sub(r"``(.+?)``", r"<code>\1</code>", str(escape(text))) for text in texts if text]
     return Markup("\n".join(f"<p>{text}</p>" for text in marked))
 
@@ -144,35 +144,39 @@ def _training_table(project: Project) -> PrintedTable:
         optimiser = f"{training.inner_optimiser}, {training.inner_learning_rate:g}"
         steps = (f"{training.outer_steps:,}", step_size, str(training.meta_batch_size), optimiser)
         rows.append((training_label(name), *steps, str(training.inner_steps), str(training.inner_batch_size)))
-    note = "Images: mini-batch of an inner step. Inner learning rates are on the loss summed over the mini-batch."
+    words = "Images: mini-batch of an inner step. Inner learning rates are on the loss summed over the mini-batch."
     if swept:
-        note += f" The {len(swept)} trainings of the sweeps are left out; params.yaml and the figure's CSV have them."
-    return PrintedTable(title="Trainings", heading=heading, rows=tuple(rows), label_columns=1, notes=(note,))
+        words += f" The {len(swept)} trainings of the sweeps are left out; params.yaml and the figure's CSV have them."
+    return PrintedTable(title="Trainings", heading=heading, rows=tuple(rows), label_columns=1, footnotes=(words,))
 
 
 def _cell_table(project: Project, records: Iterable[CellRecord]) -> PrintedTable:
-    """Lay out every cell of params.yaml: its settings of evaluation, and which of its seeds are recorded."""
+    """Lay out every cell of params.yaml: its evaluation settings, and which of its seeds are recorded."""
     seeds: dict[tuple[str, str], list[str]] = {}
     for record in records:
         seeds.setdefault((record.evaluation, record.mode), []).append(str(record.seed))
     rows = []
     for name, evaluation in project.evaluations.items():
         for mode in MODES:
-            ran = seeds.get((name, mode), [])
-            counts = (f"{len(ran)} of {len(project.seeds)}", ", ".join(ran) or NOT_RUN, f"{evaluation.tasks:,}")
+            recorded = seeds.get((name, mode), [])
+            counts = (
+                f"{len(recorded)} of {len(project.seeds)}",
+                ", ".join(recorded) or NOT_RUN,
+                f"{evaluation.tasks:,}",
+            )
             steps = (str(evaluation.inner_steps), str(evaluation.inner_batch_size))
             rows.append((training_label(name), mode, *counts, *steps))
     heading = ("Cell", "Mode", "Seeds", "Which", "Tasks a seed", "Inner steps", "Images")
     return PrintedTable(title="Cells", heading=heading, rows=tuple(rows), label_columns=2)
 
 
-def _run_table(root: Path, records: Iterable[CellRecord]) -> PrintedTable:
-    """Lay out every record with its accuracy and what its `seed-<n>.run.json` says of commit, machine and time."""
+def _run_file_table(root: Path, records: Iterable[CellRecord]) -> PrintedTable:
+    """Lay out every record with its accuracy, and the time, commit and machine from its run file."""
     rows, stale = [], []
     for record in records:
-        name = RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)
-        stale.append(staleness.rests_on_stale([name]))
-        run = runs.read(root / name)
+        path = RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)
+        stale.append(staleness.rests_on_stale([path]))
+        run = runs.read(root / path)
         accuracy, _ = accuracy_over_tasks(record.correct_histogram)
         seconds = run.get("seconds")
         clock = f"{seconds:,.0f} s" if isinstance(seconds, int | float) else MISSING
@@ -180,6 +184,6 @@ def _run_table(root: Path, records: Iterable[CellRecord]) -> PrintedTable:
         rows.append((training_label(record.evaluation), record.mode, str(record.seed), percent(accuracy), clock, *made))
     heading = ("Cell", "Mode", "Seed", "Accuracy, %", "Time", "Commit", "Device", "Machine")
     time = "Time is that of the evaluation, which measures both modes at once; training is not in it."
-    notes = (time,) if rows else ("No record exists yet.",)
-    table = PrintedTable(title="Records", heading=heading, rows=tuple(rows), label_columns=2, notes=notes)
+    footnotes = (time,) if rows else ("No record exists yet.",)
+    table = PrintedTable(title="Records", heading=heading, rows=tuple(rows), label_columns=2, footnotes=footnotes)
     return table.marking(stale)

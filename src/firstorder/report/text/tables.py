@@ -1,6 +1,6 @@
-"""Tables: the paper's number beside ours, the loss on sine waves, section 5's coefficients: CSV, Markdown and LaTeX.
+"""Tables: accuracies beside the paper's, losses on sine waves, section 5's coefficients.
 
-The CSV holds numbers (accuracies are fractions, as its headings say); the Markdown and the LaTeX are printed
+The CSV file holds numbers (accuracies are fractions, as its headings say); the Markdown and LaTeX files are printed
 from it. A cell without a record stays in the table as "not run".
 """
 
@@ -16,13 +16,14 @@ from firstorder.errors import UserError
 from firstorder.files import replacing
 from firstorder.records.cells import CellRecord
 from firstorder.report import TABLE
-from firstorder.report.claims import verdicts
+from firstorder.report.claims import outcomes, verdicts
 from firstorder.report.read import accuracies, csv_frames, published, simulated, staleness, theory
 from firstorder.report.read.statistics import CELL, half_width_over_tasks, over_seeds
+from firstorder.report.text import theory_table
 from firstorder.report.text.formatting import MISSING, PrintedTable, algorithm_label, column_label, percent, points
 from firstorder.settings import SINE_LOSSES, Project, TableSettings, lookup
 
-# Names of the tables that params.yaml asks for by having a section of the same name.
+# Tables without an entry under `tables`: params.yaml asks for each by a section of the same name.
 SINE, THEORY = "sine", "theory"
 
 COMPARISON_TYPES = {
@@ -43,9 +44,9 @@ COMPARISON_TYPES = {
     "difference_half_width_fraction": "float64",
     "verdict": "str",
 }
-_VERDICT_NOTES = {
-    verdicts.REDUCED: "Reduced length: the trainings are shorter than the paper's, so there is no verdict.",
-    verdicts.ONE_SEED: "Inconclusive, one seed: what other seeds would give is unknown, so nothing is judged by it.",
+_VERDICT_FOOTNOTES = {
+    outcomes.REDUCED: "Reduced length: the trainings are shorter than the paper's, so there is no verdict.",
+    outcomes.ONE_SEED: "Inconclusive, one seed: what other seeds would give is unknown, so nothing is judged by it.",
 }
 SINE_TYPES = {
     "inner_steps": "int64",
@@ -62,20 +63,20 @@ def names(project: Project) -> list[str]:
 
 
 def comparison(root: Path, project: Project, name: str, published_path: Path) -> pd.DataFrame:
-    """Set ours beside the paper's: one line for each row and column of the table `name`, in its order.
+    """Compare our accuracies with the paper's: one line for each row and column of the table `name`, in its order.
 
-    Columns and units: COMPARISON_TYPES; `difference_fraction` is ours minus the paper's. What the paper does
-    not state or we did not run is NaN. `half_width_over` says whether our 95 % interval is over seeds or, with
-    one seed, over tasks; the difference's half-width adds the paper's to it. `verdict` is that of the claim of
-    value (verdicts.py), NaN where the paper has no such row. Raises UserError for an unknown table or a stale record,
-    unless that is allowed (staleness.py): then there is a column `stale`.
+    Columns and units: COMPARISON_TYPES. `difference_fraction` is ours minus the paper's. What the paper does not state
+    or we did not run is NaN. `half_width_over` is `seeds` or, with one seed, `tasks`: what our 95 % interval is over.
+    The half-width of the difference combines ours with the paper's. `verdict` is that of the value claim (verdicts.py),
+    NaN if the paper has no such row. Raises UserError for an unknown table or a stale record; if staleness.py allows
+    stale records, there is a column `stale` instead.
     """
     table: TableSettings = lookup(project.tables, name, "table")
     grid = pd.DataFrame(
         [(row.label, column, row.algorithm, row.mode) for row in table.rows for column in table.columns],
         columns=["row", "column", "algorithm", "mode"],
     )
-    # Others may just be computed again; the table does not wait for them.
+    # Only the cells of this table are read: a stale one elsewhere must not prevent it from being written.
     cells = set(grid["algorithm"] + "/" + grid["column"] + "/" + grid["mode"])
     records = accuracies.fresh_records(root, project, cells)
     ours = over_seeds(accuracies.frame(records))
@@ -99,9 +100,9 @@ def comparison(root: Path, project: Project, name: str, published_path: Path) ->
     merged = merged.merge(ours, how="left", on=["algorithm", "column", "mode"])
     merged = merged.merge(_verdicts(records, project, table, published_path), how="left", on=list(CELL))
     merged["difference_fraction"] = merged["accuracy_fraction"] - merged["paper_accuracy_fraction"]
-    # A column that params.yaml has in the table and not among its evaluations.
+    # The column is in the table of params.yaml, but no evaluation measures it.
     unclaimed = merged["verdict"].isna() & merged["paper_accuracy_fraction"].notna()
-    merged.loc[unclaimed & merged["accuracy_fraction"].isna(), "verdict"] = verdicts.NOT_RUN
+    merged.loc[unclaimed & merged["accuracy_fraction"].isna(), "verdict"] = outcomes.NOT_RUN
     compared = merged[list(COMPARISON_TYPES)].astype(COMPARISON_TYPES)
     shown = compared["algorithm"] + "/" + compared["column"] + "/" + compared["mode"]
     stale = [staleness.rests_on_stale([cell]) for cell in shown]
@@ -111,7 +112,7 @@ def comparison(root: Path, project: Project, name: str, published_path: Path) ->
 def sine_losses(root: Path) -> pd.DataFrame:
     """Return the mean squared error on new waves by inner step and algorithm; no rows if nothing is recorded.
 
-    Columns: SINE_TYPES; `half_width` is that of the 95 % interval over tasks (waves).
+    Columns: SINE_TYPES; `half_width` is that of the 95 % interval over waves.
     """
     path = root / SINE_LOSSES
     if not path.exists():
@@ -123,19 +124,19 @@ def sine_losses(root: Path) -> pd.DataFrame:
 
 
 def printed(root: Path, project: Project, name: str) -> PrintedTable:
-    """Read the written CSV of table `name` and lay it out for print."""
+    """Read the CSV file of table `name`, which `write` wrote, and lay it out for print."""
     path = root / TABLE.format(name=name, suffix="csv")
     if not path.exists():
         raise UserError(f"{path}: no such table; write it first: make report")
     types = {THEORY: theory.COEFFICIENT_TYPES, SINE: SINE_TYPES}.get(name, COMPARISON_TYPES)
     data = csv_frames.read(path, tuple(types), types)
     if name == THEORY:
-        table = theory.printed(data)
+        table = theory_table.lay_out(data)
     else:
         table = _printed_sine(data) if name == SINE else _printed_comparison(project.tables[name], data)
     if csv_frames.STALE not in data:
         return table
-    # Rows of the sine table hold several lines of its CSV, all of one simulation.
+    # A row of the sine table comes from several lines of the CSV file, all of one simulation.
     return table.marking([True] * len(table.rows) if name == SINE else list(data[csv_frames.STALE]))
 
 
@@ -145,7 +146,7 @@ def write(root: Path, project: Project, name: str, published_path: Path) -> list
     if name == THEORY:
         data = staleness.marked(theory.coefficients(root, project))
     elif name == SINE:
-        simulated.losses(root, project)  # refuses them where they are stale
+        simulated.losses(root, project)  # raises UserError if they are stale
         data = staleness.marked(sine_losses(root))
     else:
         data = comparison(root, project, name, published_path)
@@ -158,27 +159,29 @@ def write(root: Path, project: Project, name: str, published_path: Path) -> list
     return paths
 
 
-def spread_notes(data: pd.DataFrame) -> tuple[str, ...]:
-    """Say what each ± of a comparison is; a sentence for the paper's and one for each of ours that occurs."""
-    notes = []
+def spread_footnotes(data: pd.DataFrame) -> tuple[str, ...]:
+    """Explain each ± of a comparison: a sentence for each meaning of the paper's and each of ours that occurs."""
+    sentences = []
     for meaning in data["paper_half_width_meaning"].dropna().unique():
         rows = ", ".join(data.loc[data["paper_half_width_meaning"] == meaning, "row"].unique())
-        notes.append(f"± of the paper ({rows}): {meaning}.")
+        sentences.append(f"± of the paper ({rows}): {meaning}.")
     kinds = set(data["half_width_over"].dropna())
     if "seeds" in kinds:
-        notes.append("± of ours with two seeds or more: 95 % interval (Student) for the mean over seeds.")
+        sentences.append("± of ours with two seeds or more: 95 % interval (Student) for the mean over seeds.")
     if "tasks" in kinds:
-        notes.append("± of ours with one seed: 95 % interval over its tasks; what other seeds would add is unknown.")
-    notes += [note for verdict, note in _VERDICT_NOTES.items() if (data["verdict"] == verdict).any()]
+        sentences.append(
+            "± of ours with one seed: 95 % interval over its tasks; what other seeds would add is unknown."
+        )
+    sentences += [sentence for verdict, sentence in _VERDICT_FOOTNOTES.items() if (data["verdict"] == verdict).any()]
     if data["difference_half_width_fraction"].notna().any():
-        notes.append(
+        sentences.append(
             "± of the difference: both, the paper's taken as a 95 % half-width. Verdicts: see results/claims.md."
         )
-    return tuple(notes)
+    return tuple(sentences)
 
 
 def _published(table: TableSettings, path: Path) -> pd.DataFrame:
-    """Return the published lines that the table names; none where it stands beside nothing."""
+    """Return the published lines of the table that `table` is compared with; no rows if there is none."""
     lines = published.read(path)
     if table.paper != "none":
         lookup(dict.fromkeys(lines["table"].unique()), table.paper, "published table")
@@ -186,29 +189,29 @@ def _published(table: TableSettings, path: Path) -> pd.DataFrame:
 
 
 def _verdicts(records: list[CellRecord], project: Project, table: TableSettings, path: Path) -> pd.DataFrame:
-    """Return the verdicts of the claims of value by cell; none where the table stands beside nothing."""
+    """Return the verdicts of the value claims by cell; no rows if the table is not compared with the paper."""
     if table.paper == "none":
         return pd.DataFrame(columns=[*CELL, "difference_half_width_fraction", "verdict"], dtype="str")
     return verdicts.by_cell(verdicts.judge(records, project, path))
 
 
 def _printed_comparison(table: TableSettings, data: pd.DataFrame) -> PrintedTable:
-    compared = table.paper != "none"
+    is_compared = table.paper != "none"
     rows = []
     for line in data.itertuples():
         ours = percent(line.accuracy_fraction, line.half_width_fraction)
-        paper = (_text(line.paper_printed),) if compared else ()
-        difference = (_difference(line), _text(line.verdict)) if compared else ()
+        paper = (_text(line.paper_printed),) if is_compared else ()
+        difference = (_difference(line), _text(line.verdict)) if is_compared else ()
         counts = (_text(line.seeds), MISSING if pd.isna(line.tasks_per_seed) else f"{line.tasks_per_seed:,}")
         rows.append((line.row, column_label(line.column), *paper, ours, *difference, *counts))
-    beside = ("Ours minus paper, points", "Verdict") if compared else ()
-    heading = ("Row", "Task", *(("Paper, %",) if compared else ()), "Ours, %", *beside, "Seeds", "Tasks a seed")
+    beside = ("Ours minus paper, points", "Verdict") if is_compared else ()
+    heading = ("Row", "Task", *(("Paper, %",) if is_compared else ()), "Ours, %", *beside, "Seeds", "Tasks a seed")
     return PrintedTable(
         title=table.title,
         heading=heading,
         rows=tuple(rows),
         label_columns=2,
-        notes=spread_notes(data),
+        footnotes=spread_footnotes(data),
     )
 
 
@@ -225,12 +228,12 @@ def _printed_sine(data: pd.DataFrame) -> PrintedTable:
         heading=("Inner steps", *(algorithm_label(algorithm) for algorithm in algorithms)),
         rows=tuple(rows),
         label_columns=1,
-        notes=(f"Mean over {waves} new waves; ±: 95 % interval over the waves.",) if rows else ("Not run.",),
+        footnotes=(f"Mean over {waves} new waves; ±: 95 % interval over the waves.",) if rows else ("Not run.",),
     )
 
 
 def _difference(line: Any) -> str:
-    """Print ours minus the paper's with both errors, in points."""
+    """Return ours minus the paper's in points; its ± combines both errors."""
     width = line.difference_half_width_fraction
     return points(line.difference_fraction) + ("" if math.isnan(width) else f" ± {100 * width:.2f}")
 

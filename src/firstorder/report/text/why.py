@@ -1,6 +1,7 @@
-"""Walk one number back: what the paper says, what we recorded for each seed, and how that was made.
+"""Explain one number: what the paper states, what is recorded for each seed, and how that was made.
 
-Everything comes from the records; a stale one is shown as such and not refused, as that is what one asks about.
+Everything comes from the records. A stale record is shown as stale instead of refused, since its state is part of the
+answer.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _WIDTH = 14
 
 
 def explain(root: Path, project: Project, cell: str, seeds: Sequence[int], published_path: Path) -> str:
-    """Return the text behind `cell` (algorithm/dataset-Nway/Kshot/mode), for `seeds`, those of params.yaml.
+    """Explain `cell` (algorithm/dataset-Nway/Kshot/mode) for some `seeds` of params.yaml.
 
     Raises UserError for a cell that params.yaml does not list.
     """
@@ -35,19 +36,22 @@ def explain(root: Path, project: Project, cell: str, seeds: Sequence[int], publi
         for record in read_records(root, project)
         if (record.evaluation, record.mode, record.seed in seeds) == (evaluation, mode, True)
     }
-    now = {seed: freshness.cell(project, evaluation, record.mode, seed) for seed, record in records.items()}
-    differences = {seed: freshness.difference(root, wanted) for seed, wanted in now.items()}
+    differences = {
+        seed: freshness.difference(root, freshness.cell(project, evaluation, record.mode, seed))
+        for seed, record in records.items()
+    }
     stale = {seed: difference for seed, difference in differences.items() if difference is not None}
     fresh = [record for seed, record in records.items() if seed not in stale]
+    paths = {seed: root / RECORD.format(evaluation=evaluation, mode=mode, seed=seed) for seed in seeds}
     algorithm, _, column = evaluation.partition("/")
-    blocks = [
+    paragraphs = [
         [cell, f"{algorithm_label(algorithm)}, {column_label(column)}, {mode}; {project.title}"],
         _published(cell, published_path),
         [_line("ours", _summary(fresh)), *_verdicts(root, project, cell, published_path, bool(stale))],
-        *(_seed(root, project, (evaluation, mode, seed), records.get(seed), stale.get(seed)) for seed in seeds),
+        *(_seed(root, project, seed, paths[seed], records.get(seed), stale.get(seed)) for seed in seeds),
         ["settings, as params.yaml resolves them now", *_settings(project.settings_of_evaluation(evaluation))],
     ]
-    return "\n\n".join("\n".join(block) for block in blocks)
+    return "\n\n".join("\n".join(lines) for lines in paragraphs)
 
 
 def _line(name: str, text: object) -> str:
@@ -55,7 +59,7 @@ def _line(name: str, text: object) -> str:
 
 
 def _published(cell: str, path: Path) -> list[str]:
-    """Say what the paper states for the cell, what its ± means, and where that is known from."""
+    """List what the paper states for the cell, what its ± means, and the source of both."""
     numbers = published.read(path)
     stated = claims.read(path.with_name("claims.yaml"), numbers).claims.values()
     named = [claims.line_of(about) for claim in stated for about in claim.cells if about.cell == cell]
@@ -82,10 +86,10 @@ def _summary(records: Sequence[CellRecord]) -> str:
 
 
 def _verdicts(root: Path, project: Project, cell: str, path: Path, any_stale: bool) -> list[str]:
-    """List the claims about the cell with their verdicts; none are given while a record is stale."""
+    """List the claims about the cell with their verdicts, unless one of its records is stale."""
     if any_stale:
         return [_line("claims", "not judged while a record is stale")]
-    # Other cells may be stale; a claim that needs one of them is not run.
+    # Stale records of other cells are left out; a claim that needs one of them is not run.
     cells = (
         (item, freshness.cell(project, item.evaluation, item.mode, item.seed)) for item in read_records(root, project)
     )
@@ -106,11 +110,12 @@ def _interval(claim: Any) -> str:
 
 
 def _seed(
-    root: Path, project: Project, key: tuple[str, str, int], record: CellRecord | None, difference: str | None
+    root: Path, project: Project, seed: int, path: Path, record: CellRecord | None, difference: str | None
 ) -> list[str]:
-    """Tell all about one seed: the number, its record's digests, how evaluation and training were made."""
-    evaluation, mode, seed = key
-    path = root / RECORD.format(evaluation=evaluation, mode=mode, seed=seed)
+    """Describe one seed: its accuracy, the digests of its record, and how evaluation and training were made.
+
+    `path` is the record's; `difference` is what makes it stale, if it is.
+    """
     if record is None:
         return [_line(f"seed {seed}", NOT_RUN), _line("  record", f"{path} does not exist")]
     line = accuracies.frame([record]).iloc[0]
@@ -130,25 +135,25 @@ def _seed(
         _line("  state", state),
         *(_line("  digests" if i == 0 else "", f"{name} {value}") for i, (name, value) in enumerate(digests.items())),
         _line("  numerics", f"version {record.numerics_version}, {record.precision}"),
-        *_run("  evaluation", runs.read(path)),
-        *_run("  training", _of_training(runs.read(curve), record)),
+        *_run_file("  evaluation", runs.read(path)),
+        *_run_file("  training", _of_this_training(runs.read(curve), record)),
     ]
 
 
 def _fresh(root: Path, project: Project, record: CellRecord) -> str:
-    """Say why a record is fresh: what it was compared with."""
+    """Say what a fresh record was compared with."""
     data = freshness.cell(project, record.evaluation, record.mode, record.seed).pack
     found = freshness.pack_digest(root / data) if data else None
     compared = f"and the data, {data}, is the same" if found else f"the data, {data}, is not here to compare"
     return f"fresh: made with these settings; {compared}"
 
 
-def _of_training(run: dict[str, Any], record: CellRecord) -> dict[str, Any]:
-    """Return how the training was made, unless the curve's is that of another training."""
+def _of_this_training(run: dict[str, Any], record: CellRecord) -> dict[str, Any]:
+    """Return the curve's run file, or nothing if it belongs to a training with other settings."""
     return run if run.get("settings_digest", record.training_digest) == record.training_digest else {}
 
 
-def _run(name: str, run: Mapping[str, Any]) -> list[str]:
+def _run_file(name: str, run: Mapping[str, Any]) -> list[str]:
     if not run:
         return [_line(name, "how it was made is not recorded")]
     seconds = run.get("seconds")

@@ -1,9 +1,11 @@
-"""Drawing of the theory figure: coefficients, remainders, and inner products while training goes on.
+"""The figure of section 5: coefficients and remainders of the expansion, and inner products during training.
 
-The frame is that of theory.gather. Every problem, k and seed is drawn as a mark or line of its own.
+Every problem, k and seed is drawn as a mark or line of its own.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,8 +15,21 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from firstorder.report.figures import style
-from firstorder.report.read.theory import ONE_TASK, OTHER_TASKS, PRODUCT_PANELS
+from firstorder.report.read.statistics import half_width_over_tasks
+from firstorder.report.read.theory import coefficients, expansion, inner_products
 from firstorder.report.text.formatting import NOT_RUN, algorithm_label, training_label
+from firstorder.settings import FigureSettings, Project
+
+FRAME = (
+    *("panel", "problem", "training", "seed", "algorithm", "mini_batches", "pairs", "k"),
+    *("x", "y", "stated", "half_width", "tasks"),
+)
+_FRAME_TYPES = {"seed": "Int64", "k": "Int64", "tasks": "Int64"} | dict.fromkeys(
+    ("x", "y", "stated", "half_width"), "float64"
+)
+# Panels of inner products: the measured quantity, and the kind of mini-batches.
+PRODUCT_PANELS = (("cosine", "trained"), ("cosine", "balanced"), ("product", "trained"))
+ONE_TASK, OTHER_TASKS = "one task", "different tasks"
 
 MARKERS = {"regression": "o", "classification": "s"}
 ALGORITHM_LINES = {"maml": "-", "fomaml": "--", "reptile": "-.", "joint": "--"}
@@ -27,8 +42,37 @@ PRODUCT_TITLES = {
 }
 
 
+def gather(root: Path, project: Project, figure: FigureSettings, published_path: Path) -> pd.DataFrame:
+    """Return the points of the figure: columns FRAME.
+
+    Panels `average` and `inner`: measured (y) and `stated` coefficients against k. Panel `remainder`: the remainder
+    divided by |AvgGrad|, against alpha. Panels `cosine` and `product`: means over pairs of mini-batches against the
+    inner steps taken; pairs of ONE_TASK have the half_width of the 95 % interval over `tasks`, pairs of OTHER_TASKS
+    have none.
+    """
+    parts = []
+    found = coefficients(root, project).rename(columns={"inner_steps": "k"})
+    for name in ("average", "inner"):
+        parts.append(
+            found.assign(panel=name, x=found["k"], y=found[f"{name}_measured"], stated=found[f"{name}_stated"])
+        )
+    ladders = expansion(root, project).rename(columns={"inner_steps": "k", "learning_rate": "x", "remainder": "y"})
+    parts.append(ladders.assign(panel="remainder"))
+    products = inner_products(root, project).rename(columns={"inner_steps": "x"})
+    for name, kind in PRODUCT_PANELS:
+        lines = products[products["mini_batches"] == kind]
+        half_width = lines[f"{name}_standard_error"].astype("float64").map(half_width_over_tasks)
+        parts.append(lines.assign(panel=name, pairs=ONE_TASK, y=lines[name], half_width=half_width))
+        parts.append(lines.assign(panel=name, pairs=OTHER_TASKS, y=lines[f"{name}_other_tasks"]))
+    # In the panels of the expansion the column mini_batches is a number; in the others it is a kind.
+    kept = [part.assign(mini_batches=None) if "problem" in part else part for part in parts if len(part)]
+    if not kept:
+        return pd.DataFrame(columns=list(FRAME))
+    return pd.concat([part.reindex(columns=list(FRAME)) for part in kept], ignore_index=True).astype(_FRAME_TYPES)
+
+
 def draw(frame: pd.DataFrame) -> Figure:
-    """Draw the expansion in one row of panels, and below a row for each training with its inner products."""
+    """Draw the expansion in one row of panels and, below it, the inner products in a row for each training."""
     trainings = list(frame["training"].dropna().unique())
     rows = max(len(trainings), 1)
     figure = style.new_figure(3.3 + 2.7 * rows)
@@ -53,16 +97,16 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 
 def draw_coefficients(frame: pd.DataFrame, axis: Axes) -> Axes:
-    """Draw measured coefficients as marks on the stated ones as lines, against k."""
+    """Draw coefficients against k: the measured ones as marks, the stated ones as lines."""
     if frame.empty:
-        return _nothing(axis)
+        return _say_nothing(axis)
     for algorithm, lines in frame.groupby("algorithm", sort=False):
         colour = style.colour(algorithm)
         stated = lines.drop_duplicates("x").sort_values("x")
         axis.plot(stated["x"], stated["stated"], ALGORITHM_LINES[algorithm], color=colour, label=f"stated, {algorithm}")
         for problem, marks in lines.groupby("problem", sort=False):
             label = f"{problem}, {algorithm}"
-            # Open marks of two sizes: where they fall together, both problems stay visible.
+            # Open marks of two sizes, so that both problems stay visible where their marks coincide.
             size = style.SMALL_MARKER if problem == "regression" else 2 * style.SMALL_MARKER
             axis.plot(
                 marks["x"],
@@ -79,9 +123,9 @@ def draw_coefficients(frame: pd.DataFrame, axis: Axes) -> Axes:
 
 
 def draw_remainder(frame: pd.DataFrame, axis: Axes) -> Axes:
-    """Draw what the expansion leaves of E[g] against alpha: a line for each problem, algorithm and k, and slope 2."""
+    """Draw the remainder of E[g] against alpha: a line for each problem, algorithm and k, and a line of slope 2."""
     if frame.empty:
-        return _nothing(axis)
+        return _say_nothing(axis)
     for (problem, algorithm, k), line in frame.groupby(["problem", "algorithm", "k"], sort=False):
         axis.plot(
             line["x"],
@@ -107,12 +151,12 @@ def draw_remainder(frame: pd.DataFrame, axis: Axes) -> Axes:
 
 
 def draw_products(frame: pd.DataFrame, axis: Axes) -> Axes:
-    """Draw one training's cosines or inner products, Reptile and joint, against inner steps; a line a seed.
+    """Draw one training's cosines or inner products against inner steps: a line for each algorithm and seed.
 
     The band is the 95 % interval over tasks; pairs of different tasks have none.
     """
     if frame.empty:
-        return _nothing(axis)
+        return _say_nothing(axis)
     for (algorithm, pairs, _), line in frame.groupby(["algorithm", "pairs", "seed"], sort=False):
         colour = style.colour(algorithm)
         axis.plot(
@@ -133,7 +177,7 @@ def draw_products(frame: pd.DataFrame, axis: Axes) -> Axes:
     return axis
 
 
-def _nothing(axis: Axes) -> Axes:
+def _say_nothing(axis: Axes) -> Axes:
     style.say(axis, f"{NOT_RUN}:\nnothing is recorded yet")
     return axis
 

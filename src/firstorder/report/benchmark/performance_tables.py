@@ -1,0 +1,158 @@
+"""The tables of the benchmark in Markdown: one machine's part of docs/performance.md."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from firstorder.report.text.formatting import MISSING
+
+ONE, SIDE_BY_SIDE = "one process", "side by side"
+
+
+def markdown(result: Mapping[str, Any], name: str, page: Path) -> str:
+    """Return one machine's part of the page: machine, table, remarks, charts (`name` without suffix)."""
+    run, settings, limits = result["run"], result["settings"], result["limits"]
+    versions = ", ".join(f"{package} {version}" for package, version in run["versions"].items() if version != "absent")
+    heading, rows = (_gpu_table if result["device"] == "cuda" else _cpu_table)(result["workloads"])
+    lines = [heading, ["---", "---", *["---:"] * (len(heading) - 2)], *rows]
+    limit = f"Limit: {limits['gflop_per_second']:,.0f} GFLOP/s in float32 {_hardest(limits)}"
+    if result["device"] == "cuda":
+        limit += (
+            f", copies {limits['copy_gigabytes_per_second']:,.0f} GB/s, an idle kernel in a graph "
+            f"{1e6 * limits['launch_seconds']:.2f} µs"
+        )
+    else:
+        limit += f" with all cores, {limits['gflop_per_second_one_thread']:,.0f} with one thread"
+    starts = [f"`{what}` {seconds:.2f} s" for what, seconds in result["startup_seconds"].items()]
+    charts = [
+        f"![{alt}]({_relative(f'{name}{suffix}.png', page)})"
+        for alt, suffix, drawn in (
+            (f"Percent of the limit on {result['machine']}", "", True),
+            (f"Seconds against outer steps, tasks and lanes on {result['machine']}", "-scaling", has_scaling(result)),
+        )
+        if drawn
+    ]
+    return "\n\n".join(
+        [
+            f"#### {result['machine']}",
+            f"{run['ended'][:10]}, commit {run['commit']}, Python {run['python']}, {versions}. {settings['rounds']} "
+            f"rounds, turns of at least {settings['seconds_per_turn']:g} s, {run['seconds'] / 60:.1f} min in all.",
+            "\n".join(f"| {' | '.join(line)} |" for line in lines),
+            f"{limit}. Starting: {', '.join([*starts, *_first_steps(result['workloads'])])}.",
+            _inputs(result["workloads"]),
+            *_left_out(result["workloads"]),
+            *charts,
+        ]
+    )
+
+
+def has_scaling(result: Mapping[str, Any]) -> bool:
+    """Say whether the growth with outer steps, tasks and lanes was measured."""
+    return any(result["scaling"]["engines"].values())
+
+
+def _hardest(limits: Mapping[str, Any]) -> str:
+    """Name the operation that reached the limit: matrix products, or multiply-adds in registers."""
+    rates = limits["arithmetic"].values()
+    products = max(rate for one in rates for what, rate in one.items() if what != "registers")
+    if products >= limits["gflop_per_second"]:
+        return "matrix products"
+    return f"multiply-adds in registers (PyTorch's matrix products: {products:,.0f})"
+
+
+def _cpu_table(workloads: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    heading = ["Workload, units a second", "engine", ONE, SIDE_BY_SIDE, "against plain", "of the limit, %", "peak, MiB"]
+    rows = []
+    for name, workload in workloads.items():
+        plain = max((entry["median"] for entry in workload["engines"].get("plain", {}).values()), default=float("nan"))
+        for number, (engine, ways) in enumerate(workload["engines"].items()):
+            best = max(ways.values(), key=lambda entry: entry["median"])
+            rows.append(
+                [
+                    _title(name, workload) if number == 0 else "",
+                    engine,
+                    *(_rate(ways.get(way)) for way in (ONE, SIDE_BY_SIDE)),
+                    MISSING if np.isnan(plain) else f"{best['median'] / plain:.2f}",
+                    f"{100 * best['fraction_of_limit']:.1f}",
+                    f"{max(entry['peak_memory_mib'] for entry in ways.values()):,.0f}",
+                ]
+            )
+    return heading, rows
+
+
+def _gpu_table(workloads: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    heading = ["Workload, units a second", "engine", "rate", "ms a step", "kernels a step", "launch floor, ms"]
+    heading += ["bandwidth floor, ms", "of the limit, %", "peak on the GPU, MiB"]
+    rows = []
+    for name, workload in workloads.items():
+        for number, (engine, ways) in enumerate(workload["engines"].items()):
+            entry = ways[ONE]
+            floors = [entry.get(f"{kind}_floor_seconds") for kind in ("launch", "bandwidth")]
+            rows.append(
+                [
+                    _title(name, workload) if number == 0 else "",
+                    engine,
+                    _rate(entry),
+                    f"{1e3 * entry['units'] / entry['median']:.3g}",
+                    f"{entry['kernels']:,.0f}",
+                    *(MISSING if floor is None else f"{1e3 * floor:.3g}" for floor in floors),
+                    f"{100 * entry['fraction_of_limit']:.1f}",
+                    f"{entry['peak_device_memory_mib']:,.0f}",
+                ]
+            )
+    return heading, rows
+
+
+def _title(name: str, workload: Mapping[str, Any]) -> str:
+    return f"**{name}** {workload['title']} ({workload['unit']}, {workload['operations'] / 1e9:.3g} GFLOP)"
+
+
+def _rate(entry: Mapping[str, Any] | None) -> str:
+    if entry is None:
+        return MISSING
+    return f"{entry['median']:.3g} ({entry['minimum']:.3g} to {entry['maximum']:.3g})"
+
+
+def _first_steps(workloads: Mapping[str, Any]) -> list[str]:
+    """List the time from a process's start to the end of its first step, for each engine of the first workload."""
+    if not workloads:
+        return []
+    name, workload = next(iter(workloads.items()))
+    return [
+        f"first step of {name} with {engine} {min(entry['first_step_seconds'] for entry in ways.values()):.1f} s"
+        for engine, ways in workload["engines"].items()
+    ]
+
+
+def _inputs(workloads: Mapping[str, Any]) -> str:
+    """Return a sentence on the time that drawing tasks and gathering images take in a step."""
+    times = [
+        f"{name} {1e3 * workload['sampling_seconds']:.2f} and {1e3 * workload['gather_seconds']:.2f}"
+        for name, workload in workloads.items()
+        if "sampling_seconds" in workload
+    ]
+    what = "Drawing the tasks of a step, and gathering its images (on a GPU: sending the indices), ms"
+    return f"{what}: {'; '.join(times) or MISSING}."
+
+
+def _left_out(workloads: Mapping[str, Any]) -> list[str]:
+    """Return a paragraph on the missing engines: where and why, a sentence for each engine and reason."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name, workload in workloads.items():
+        for engine, reason in workload["left_out"].items():
+            found.setdefault((engine, reason), []).append(name)
+    sentences = []
+    for (engine, reason), names in found.items():
+        where = "" if len(names) == len(workloads) else f" in {', '.join(names)}"
+        sentences.append(f"{engine} is left out{where}: {reason.rstrip('.')}.")
+    return [" ".join(sentences)] if sentences else []
+
+
+def _relative(path: str, page: Path) -> str:
+    """Return `path` relative to the folder of the page."""
+    return Path(os.path.relpath(path, page.parent)).as_posix()

@@ -1,0 +1,126 @@
+"""The accuracies of tables as a figure: the paper's value and ours, with their intervals."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from firstorder.report.figures import missing, style
+from firstorder.report.text import tables
+from firstorder.report.text.formatting import NOT_RUN, column_label, points
+from firstorder.settings import FigureSettings, Project
+
+PAPER, OURS, OURS_ONE_SEED = "paper", "ours", "ours, one seed"
+MARKERS = {PAPER: "D", OURS: "o", OURS_ONE_SEED: "o"}
+LABELS = {
+    PAPER: "paper, its ±",
+    OURS: "ours, interval over seeds",
+    OURS_ONE_SEED: "ours, over tasks (one seed)",
+}
+
+
+def gather(root: Path, project: Project, figure: FigureSettings, published_path: Path) -> pd.DataFrame:
+    """Return the rows of all the figure's tables, with the name of the table as the first column.
+
+    In a table with published numbers, rows without one (baselines) are left out: they are so far away that the axis
+    would no longer show the differences between the others.
+    """
+    parts = []
+    for name in figure.tables:
+        part = tables.comparison(root, project, name, published_path)
+        stated = part["paper_accuracy_fraction"].notna()
+        part.insert(0, "table", name)
+        parts.append(part[stated] if stated.any() else part)
+    columns = ["table", *tables.COMPARISON_TYPES]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    """Draw the paper's value and ours: an axis for each column of the tables, a line for each row."""
+    columns = list(frame[["table", "column"]].drop_duplicates().itertuples(index=False, name=None))
+    if not columns:
+        return missing.nothing()
+    width = min(2, len(columns))
+    rows = math.ceil(len(columns) / width)
+    lines = frame.groupby(["table", "column"]).size().max()
+    figure = style.new_figure(0.6 + rows * (0.8 + 0.4 * lines))
+    axes = list(figure.subplots(rows, width, squeeze=False).flat)
+    for i, (axis, (table, column)) in enumerate(zip(axes, columns, strict=False)):
+        draw_column(frame[(frame["table"] == table) & (frame["column"] == column)], axis)
+        axis.set_title(column_label(column))
+        if i % width:
+            axis.tick_params(labelleft=False)
+        if i + width >= len(columns):
+            axis.set_xlabel("accuracy, %")
+    for axis in axes[len(columns) :]:
+        axis.set_axis_off()
+    handles = _legend(frame)
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return figure
+
+
+def draw_column(frame: pd.DataFrame, axis: Axes) -> Axes:
+    """Draw one column of a table: the paper's value above ours in each row, the difference at the right."""
+    places = list(range(len(frame)))
+    for place, (_, line) in zip(places, frame.iterrows(), strict=True):
+        paper, ours = line["paper_accuracy_fraction"], line["accuracy_fraction"]
+        _draw_point(axis, PAPER, place - 0.14, paper, line["paper_half_width_fraction"])
+        source = OURS_ONE_SEED if line["half_width_over"] == "tasks" else OURS
+        _draw_point(axis, source, place + 0.14, ours, line["half_width_fraction"])
+        difference = "" if math.isnan(paper) else points(ours - paper)
+        words = NOT_RUN if math.isnan(ours) else difference
+        axis.text(1.02, place, words, transform=axis.get_yaxis_transform(), va="center", fontsize="small")
+    if frame["paper_accuracy_fraction"].notna().any():
+        axis.text(1.02, 1.0, "ours minus\npaper, points", transform=axis.transAxes, va="bottom", fontsize="x-small")
+    axis.set_yticks(places, list(frame["row"]))
+    axis.set_ylim(len(frame) - 0.5, -0.5)
+    axis.margins(x=0.1)
+    axis.grid(axis="y", visible=False)
+    axis.xaxis.set_major_locator(MaxNLocator(5) if axis.containers else NullLocator())
+    return axis
+
+
+def _draw_point(axis: Axes, source: str, place: float, accuracy: float, half_width: float) -> None:
+    """Draw one accuracy (fraction) at the height `place`, with its interval unless `half_width` is NaN."""
+    if math.isnan(accuracy):
+        return
+    axis.errorbar(
+        100 * accuracy,
+        place,
+        xerr=None if math.isnan(half_width) else 100 * half_width,
+        fmt=MARKERS[source],
+        color=style.colour(source),
+        markerfacecolor=style.fill(source),
+        capsize=style.CAP,
+        label=source,
+    )
+
+
+def _legend(frame: pd.DataFrame) -> list[Line2D]:
+    """Return the legend's entries for the kinds of points that are drawn."""
+    over = frame["half_width_over"]
+    present = {
+        PAPER: frame["paper_accuracy_fraction"].notna().any(),
+        OURS: (over == "seeds").any(),
+        OURS_ONE_SEED: (over == "tasks").any(),
+    }
+    return [
+        Line2D(
+            [],
+            [],
+            color=style.colour(source),
+            markerfacecolor=style.fill(source),
+            marker=MARKERS[source],
+            linestyle="",
+            label=LABELS[source],
+        )
+        for source, is_drawn in present.items()
+        if is_drawn
+    ]
