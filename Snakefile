@@ -1,5 +1,5 @@
-# One command from nothing to tables and figures: `make help`, or `snakemake --list`.
-# Run in a folder with a params.yaml: the top one (full length), reduced/ or quick/ (snakemake --directory).
+# The whole pipeline, from downloading the data to tables and figures. See `make help` or `snakemake --list`.
+# Works in a folder with a params.yaml: this one (full length), or another, such as reduced/ (snakemake --directory).
 
 
 rule all:
@@ -16,23 +16,24 @@ include: "workflow/rules/report.smk"
 
 
 rule cells:
-    """Every cell of params.yaml, for every seed."""
+    """The records of every cell of params.yaml, for every seed."""
     input:
         lambda wildcards: wanted_cells(),
 
 
 rule computed:
-    """All that the report is made from: cells, and what figures draw beside them."""
+    """All results that the report needs: the records of the cells, and those that only figures show."""
     input:
         lambda wildcards: wanted_cells() + wanted_by_figures(),
 
 
 rule report:
-    """Tables, figures and the HTML page; with --config records=existing from what is recorded already."""
+    """Tables, figures and the HTML page; with --config records=existing from the existing results only."""
     input:
         lambda wildcards: wanted_report(),
 
 
-# `make` takes the locks before the graph is made (firstorder hold); without it, whoever comes second is refused.
+# `make` takes the locks before it starts Snakemake (firstorder hold). Plain `snakemake` takes them here, and fails if
+# another command holds them.
 onstart:
     claim_the_folder()

@@ -1,8 +1,8 @@
-"""A `python` for the jobs of Snakemake in tests: it hands `-m firstorder ...` to a process with everything imported.
+"""A `python` for Snakemake's jobs in tests that avoids importing torch and pandas in every job.
 
-Importing torch and pandas takes seconds of each job and its work a fraction of one. The process forks for each job; the
-job has its own working folder, output and exit code, as if Python had been started for it. Run as a program, this is
-the process; `install` starts it and writes the `python` that talks to it.
+The imports of a job take seconds, its work a fraction of one. So a server process imports everything once and forks for
+each job. The job has its own working folder, output and exit code, as if Python had been started for it. This file, run
+as a program, is the server; `install` starts it and writes the script `python`, which sends it `-m firstorder ...`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ sys.exit(int(server.recv(16) or 1))
 
 
 def install(folder: Path) -> subprocess.Popen[bytes]:
-    """Write `folder`/python and start the process behind it, which ends with the returned one."""
+    """Write the script `folder`/python and start its server, the returned process."""
     folder.mkdir(parents=True, exist_ok=True)
     address = str(folder / "socket")
     python = folder / "python"
@@ -47,7 +47,7 @@ def install(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def serve(address: str) -> None:
-    """Fork for every request."""
+    """Import everything, then fork for every request."""
     import matplotlib.figure  # noqa: F401
     import seaborn  # noqa: F401
     import torch
@@ -70,7 +70,7 @@ def serve(address: str) -> None:
 
 
 def _answer(client: socket.socket) -> None:
-    """Be the job: this process ends here."""
+    """Run the job and end this process."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     fds = array.array("i")
     size, passed, _, _ = client.recvmsg(8, socket.CMSG_LEN(3 * fds.itemsize))
@@ -104,7 +104,7 @@ def _run(arguments: list[str]) -> int:
     if arguments[:2] != ["-m", "firstorder"]:
         print(f"tests/quick_python.py: only -m firstorder is known, found {arguments}", file=sys.stderr)
         return 1
-    if "NUMERICS_VERSION" in os.environ:  # stands for an edited package
+    if "NUMERICS_VERSION" in os.environ:  # a test simulates an edited package
         firstorder.NUMERICS_VERSION = int(os.environ["NUMERICS_VERSION"])
     return __main__.main(arguments[2:])
 

@@ -1,4 +1,4 @@
-"""The command line on a project in miniature: what it writes, that it can be repeated, and how it refuses."""
+"""The command line on a miniature project: what it writes, that it can be repeated, and how it refuses."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def evaluate(seed: int = 0, name: str = EVALUATION) -> int:
 
 
 def without_runs(root: Path) -> dict[str, bytes]:
-    """Return all results: files that tell time and machine, and states of trainings, are left out."""
+    """Return all files except run files, which hold time and machine, and states of trainings."""
     found = files_below(root).items()
     return {name: text for name, text in found if not name.endswith(".run.json") and not name.startswith(".work/")}
 
@@ -56,7 +56,7 @@ def change(root: Path, *place: Any, value: Any) -> None:
 
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str]) -> Callable[[Path, Sequence[str]], str]:
-    """Return a function that runs a command which must be refused and write nothing, and gives the message."""
+    """Return a function that runs a command, asserts that it is refused and writes nothing, and returns the message."""
 
     def run(root: Path, command: Sequence[str]) -> str:
         before = files_below(root)
@@ -85,7 +85,7 @@ def test_training_and_evaluating_write_exactly_their_files(computed_project: Pat
     assert set(files_below(computed_project)) == GIVEN | COMPUTED | runs
 
 
-def test_they_print_what_they_wrote(tiny_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_and_evaluating_print_their_files(tiny_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train() == 0
     assert capsys.readouterr().out.splitlines() == [MODEL, CURVE]
     assert evaluate() == 0
@@ -94,7 +94,7 @@ def test_they_print_what_they_wrote(tiny_project: Path, capsys: pytest.CaptureFi
     assert f"{EVALUATION} seed 0: 12/12 tasks (100 %)" in printed.err
 
 
-def test_records_say_what_they_are_made_of(computed_project: Path) -> None:
+def test_records_hold_settings_and_digests(computed_project: Path) -> None:
     project = checks.load(computed_project / "params.yaml")
     resolved = project.settings_of_evaluation(EVALUATION)
     for mode, name in RECORDS.items():
@@ -111,7 +111,7 @@ def test_records_say_what_they_are_made_of(computed_project: Path) -> None:
         assert len(record.correct_histogram) == 6
 
 
-def test_records_of_a_training_in_bfloat16_say_so(tiny_project: Path) -> None:
+def test_records_state_the_precision(tiny_project: Path) -> None:
     change(tiny_project, "trainings", TRAINING, "precision", value="bfloat16")
     assert train() == evaluate() == 0
     for name in RECORDS.values():
@@ -119,14 +119,14 @@ def test_records_of_a_training_in_bfloat16_say_so(tiny_project: Path) -> None:
     assert main(["verify"]) == 0
 
 
-def test_the_pipeline_learns_to_tell_the_made_up_classes_apart(computed_project: Path) -> None:
-    """Chance is 1 of 5; classes are as clear as patterns can be, so a few steps must do far better."""
+def test_the_pipeline_learns_to_distinguish_the_made_up_classes(computed_project: Path) -> None:
+    """Chance is 1 in 5; the classes differ so clearly that a few steps must do far better."""
     for name in RECORDS.values():
         histogram = read_record(computed_project / name).correct_histogram
         assert sum(right * tasks for right, tasks in enumerate(histogram)) / (12 * 5) > 0.6
 
 
-def test_how_it_was_made_stands_beside(computed_project: Path) -> None:
+def test_run_files_stand_beside_records_and_curves(computed_project: Path) -> None:
     for name in (CURVE, *RECORDS.values()):
         run = json.loads((computed_project / name).with_suffix(".run.json").read_text())
         assert set(provenance.run_information(0.0, "")) <= set(run)
@@ -149,7 +149,7 @@ def test_the_learning_curve_measures_both_pools_and_modes_at_its_steps_and_at_th
         assert 0 <= float(row["standard_error"]) <= 0.5
 
 
-def test_twice_gives_the_same_bytes(tiny_project: Path, computed_once: Path) -> None:
+def test_repeating_gives_the_same_bytes(tiny_project: Path, computed_once: Path) -> None:
     torch.manual_seed(99)
     assert train() == evaluate() == 0
     assert without_runs(tiny_project) == without_runs(computed_once)
@@ -171,7 +171,7 @@ def test_another_seed_gives_another_model_and_leaves_the_first_alone(computed_pr
         assert after[name.replace("seed-0", "seed-1")] != after[name]
 
 
-def test_params_may_lie_in_another_folder(tiny_project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_params_may_be_in_another_folder(tiny_project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert main([*TRAIN, "--params", "project/params.yaml"]) == 0
     assert (tiny_project / MODEL).exists()
@@ -179,7 +179,7 @@ def test_params_may_lie_in_another_folder(tiny_project: Path, monkeypatch: pytes
 
 
 def test_untrained_is_the_network_as_initialised(tiny_project: Path) -> None:
-    """Zero outer steps: no curve to measure, and a checkpoint to evaluate all the same."""
+    """Zero outer steps: the curve is empty, and there is a checkpoint to evaluate."""
     values = edit(TINY_PARAMS, (("trainings", "untrained/omniglot-5way"), {**TINY_PARAMS["trainings"][TRAINING]}))
     values["trainings"]["untrained/omniglot-5way"] |= {"algorithm": "untrained", "outer_steps": 0}
     evaluation = {**TINY_PARAMS["evaluations"][EVALUATION], "training": "untrained/omniglot-5way"}
@@ -203,7 +203,7 @@ def test_second_moments_per_lane_train_another_model(tiny_project: Path, compute
 
 
 class Interrupt:
-    """Interrupts a training before the given outer step; `steps` lists those that were taken."""
+    """Interrupts a training before the given outer step; `steps` lists the outer steps that were taken."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, before: int) -> None:
         self.steps: list[int] = []
@@ -220,7 +220,7 @@ class Interrupt:
 
 @pytest.mark.parametrize("second_moments", ["carried", "per_lane"])
 @pytest.mark.parametrize("before", [3, 5])
-def test_an_interrupted_training_goes_on_and_ends_with_the_same_bytes(
+def test_an_interrupted_training_continues_and_ends_with_the_same_bytes(
     tiny_project: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -239,7 +239,7 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_same_bytes(
     with monkeypatch.context() as patch:
         Interrupt(patch, before)
         assert train() == 130
-    assert capsys.readouterr().err == "firstorder: interrupted; the same command goes on where it stopped\n"
+    assert capsys.readouterr().err == "firstorder: interrupted; the same command continues where it stopped\n"
     assert not (tiny_project / MODEL).exists()
     with monkeypatch.context() as patch:
         rest = Interrupt(patch, -1)
@@ -248,7 +248,7 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_same_bytes(
     assert without_runs(tiny_project) == whole
 
 
-def test_an_interrupted_training_with_other_settings_starts_anew(
+def test_an_interrupted_training_with_other_settings_starts_over(
     tiny_project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0.0)
@@ -257,12 +257,12 @@ def test_an_interrupted_training_with_other_settings_starts_anew(
         assert train() == 130
     change(tiny_project, "trainings", TRAINING, "inner_learning_rate", value=0.002)
     with monkeypatch.context() as patch:
-        anew = Interrupt(patch, -1)
+        restarted = Interrupt(patch, -1)
         assert train() == 0
-    assert anew.steps == list(range(6))
+    assert restarted.steps == list(range(6))
 
 
-def test_an_interrupted_training_with_other_data_starts_anew(
+def test_an_interrupted_training_with_other_data_starts_over(
     tiny_project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0.0)
@@ -271,12 +271,12 @@ def test_an_interrupted_training_with_other_data_starts_anew(
         assert train() == 130
     packs.write_pack(tiny_project / "data/omniglot.npz", tiny_pack(classes=25))
     with monkeypatch.context() as patch:
-        anew = Interrupt(patch, -1)
+        restarted = Interrupt(patch, -1)
         assert train() == 0
-    assert anew.steps == list(range(6))
+    assert restarted.steps == list(range(6))
 
 
-def test_a_damaged_state_of_an_interrupted_training_starts_anew(
+def test_an_interrupted_training_with_a_damaged_state_starts_over(
     tiny_project: Path, monkeypatch: pytest.MonkeyPatch, computed_once: Path
 ) -> None:
     monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0.0)
@@ -292,7 +292,7 @@ def test_a_damaged_state_of_an_interrupted_training_starts_anew(
 # --- Refusals ---
 
 
-def test_a_number_that_is_none_stops_the_training(tiny_project: Path, refused: Refused) -> None:
+def test_a_number_that_is_not_finite_stops_the_training(tiny_project: Path, refused: Refused) -> None:
     write_params(
         tiny_project,
         edit(
@@ -306,7 +306,7 @@ def test_a_number_that_is_none_stops_the_training(tiny_project: Path, refused: R
     assert "lower inner_learning_rate (now 1e+30)" in message
 
 
-def test_evaluating_before_training_tells_what_to_do(tiny_project: Path, refused: Refused) -> None:
+def test_evaluating_before_training_says_what_to_do(tiny_project: Path, refused: Refused) -> None:
     assert refused(tiny_project, EVALUATE) == f"{MODEL}: no such checkpoint; train it, or fetch it with: dvc pull"
 
 
@@ -373,23 +373,23 @@ def test_an_evaluation_with_other_settings_needs_no_other_training(computed_proj
         (["train", TRAINING, "--seed", "0", "--params", "data"], "data: cannot be read ("),
     ],
 )
-def test_what_is_not_there_is_told_in_one_line(
+def test_an_unknown_name_or_file_is_reported_in_one_line(
     tiny_project: Path, refused: Refused, command: list[str], expected: str
 ) -> None:
     assert refused(tiny_project, command).startswith(expected)
 
 
-def test_a_cell_that_is_there_is_accepted(tiny_project: Path) -> None:
+def test_a_known_cell_is_accepted(tiny_project: Path) -> None:
     assert main(["check-cell", f"{EVALUATION}/transductive", "--seed", "1"]) == 0
 
 
-def test_a_wrong_settings_file_is_told_in_one_line(tiny_project: Path, refused: Refused) -> None:
+def test_an_invalid_settings_file_is_reported_in_one_line(tiny_project: Path, refused: Refused) -> None:
     change(tiny_project, "trainings", TRAINING, "way", value="five")
     expected = f"params.yaml: trainings: {TRAINING}: way: expected a whole number, found 'five'"
     assert refused(tiny_project, TRAIN) == expected
 
 
-def test_a_missing_pack_tells_how_to_make_it(tiny_project: Path, refused: Refused) -> None:
+def test_a_missing_pack_is_reported_with_the_command_that_makes_it(tiny_project: Path, refused: Refused) -> None:
     (tiny_project / "data/omniglot.npz").unlink()
     expected = "data/omniglot.npz: no such packed data set; make it with: firstorder pack omniglot"
     assert refused(tiny_project, TRAIN) == expected
@@ -408,7 +408,7 @@ def test_a_damaged_pack_is_refused(tiny_project: Path, refused: Refused, part: f
 
 
 def test_a_pack_whose_arrays_have_a_damaged_header_is_refused(tiny_project: Path, refused: Refused) -> None:
-    """NumPy reads an array's header as a piece of Python, and stumbles over a bracket that is never closed."""
+    """NumPy parses an array's header as Python and raises an unusual error at a bracket that is never closed."""
     header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (3, 2L".ljust(117) + b"\n"
     with zipfile.ZipFile(tiny_project / "data/omniglot.npz", "w") as archive:
         archive.writestr("images.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
@@ -451,7 +451,7 @@ def test_a_task_larger_than_the_data_is_refused_before_the_first_step(
     value: int,
     expected: str,
 ) -> None:
-    """The pack has 20 images a class and 24 classes; the curve would notice only after its first 4 steps."""
+    """The pack has 20 images a class and 24 classes; unchecked, the curve would fail only after 4 outer steps."""
     change(tiny_project, *place, value=value)
     steps = Interrupt(monkeypatch, -1).steps
     assert expected in refused(tiny_project, TRAIN)
@@ -467,13 +467,13 @@ def test_an_evaluation_larger_than_the_data_is_refused(computed_project: Path, r
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_a_device_that_is_not_there_is_refused(tiny_project: Path, refused: Refused) -> None:
+def test_an_absent_device_is_refused(tiny_project: Path, refused: Refused) -> None:
     message = refused(tiny_project, [*TRAIN[:-1], "cuda"])
     assert message == "--device cuda: torch finds no CUDA device here; use --device cpu or auto"
 
 
 @pytest.mark.parametrize("command", [[], ["tran"], ["train", TRAINING], ["train", TRAINING, "--seed", "zero"]])
-def test_a_command_line_that_cannot_be_read_ends_with_code_2(
+def test_an_invalid_command_line_ends_with_code_2(
     tiny_project: Path, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -483,7 +483,7 @@ def test_a_command_line_that_cannot_be_read_ends_with_code_2(
     assert set(files_below(tiny_project)) == GIVEN
 
 
-# --- What is out of date ---
+# --- Stale results ---
 
 
 def test_fresh_records_are_not_stale(computed_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -491,7 +491,9 @@ def test_fresh_records_are_not_stale(computed_project: Path, capsys: pytest.Capt
     assert capsys.readouterr().out == ""
 
 
-def test_a_stale_record_is_told_with_what_changed(computed_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stale_record_is_listed_with_its_first_difference(
+    computed_project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     change(computed_project, "evaluations", EVALUATION, "tasks", value=11)
     assert main(["stale"]) == 1
     assert capsys.readouterr().out.splitlines() == [
@@ -524,7 +526,7 @@ def test_stale_names_the_files_to_compute_again(
 # --- Help ---
 
 
-def test_help_names_every_verb_and_imports_nothing_heavy(tmp_path: Path) -> None:
+def test_help_names_every_verb_and_imports_nothing_slow(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", "-X", "importtime", "-m", "firstorder", "--help"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     for verb in ("download", "pack", "train", "evaluate", "check-cell"):
@@ -534,7 +536,7 @@ def test_help_names_every_verb_and_imports_nothing_heavy(tmp_path: Path) -> None
     assert not imported & {"torch", "numpy", "pandas", "matplotlib", "seaborn", "PIL", "safetensors"}
 
 
-def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
     assert caught.value.code == 0

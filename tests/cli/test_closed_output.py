@@ -1,4 +1,4 @@
-"""Nobody reads any more, as after `| head`: every command ends with code 141 and without a word."""
+"""A closed output pipe, as after `| head`: every command ends with code 141 and prints no error."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-W", "error", "-m", "firstorder"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(firstorder.__file__).parents[1])}
 ENVIRONMENT.pop("PYTHONUNBUFFERED", None)
-NOBODY_READS = 141
+OUTPUT_CLOSED = 141
 CELL = f"{EVALUATION}/inductive"
 PUBLISHED = str(ROOT / "paper/published.csv")
-TELLING = {
+PRINTING = {
     "--help": ["--help"],
     "--version": ["--version"],
     "help of a verb": ["plan", "--help"],
@@ -37,8 +37,8 @@ TELLING = {
 }
 
 
-def run_unread(command: Sequence[str], folder: Path, **options: str) -> subprocess.CompletedProcess[str]:
-    """Run with a pipe as standard output whose other end is closed already."""
+def run_closed(command: Sequence[str], folder: Path, **options: str) -> subprocess.CompletedProcess[str]:
+    """Run with a pipe as standard output whose reading end is closed."""
     read, write = os.pipe()
     os.close(read)
     try:
@@ -51,7 +51,7 @@ def run_unread(command: Sequence[str], folder: Path, **options: str) -> subproce
 
 @pytest.fixture
 def many_stale(tmp_path: Path) -> Path:
-    """Give a project that `stale` has 400 lines about: more than is buffered, so that printing itself fails."""
+    """Return a project with 400 stale records: `stale` prints more than is buffered, so that printing itself fails."""
     values = changed_params(seeds=list(range(200)))
     project = make_project(tmp_path, values)
     for mode in settings.MODES:
@@ -61,18 +61,18 @@ def many_stale(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("arguments", TELLING.values(), ids=TELLING)
-def test_what_a_command_tells_may_be_left_unread(computed_project: Path, arguments: list[str]) -> None:
-    done = run_unread([*COMMAND, *arguments], computed_project)
-    ended_by_the_signal = arguments[0] == "hold"  # it is `echo` by then
-    assert done.returncode == (-13 if ended_by_the_signal else NOBODY_READS)
+@pytest.mark.parametrize("arguments", PRINTING.values(), ids=PRINTING)
+def test_the_output_of_a_command_may_be_closed(computed_project: Path, arguments: list[str]) -> None:
+    done = run_closed([*COMMAND, *arguments], computed_project)
+    killed_by_sigpipe = arguments[0] == "hold"  # the process is `echo` by then
+    assert done.returncode == (-13 if killed_by_sigpipe else OUTPUT_CLOSED)
     assert done.stderr.removeprefix("verify: 1/1 folders (100 %)").count("\n") == (arguments[0] == "verify")
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_more_than_a_buffer_holds_may_be_left_unread(many_stale: Path, unbuffered: str) -> None:
-    done = run_unread([*COMMAND, "stale"], many_stale, PYTHONUNBUFFERED=unbuffered)
-    assert (done.returncode, done.stderr) == (NOBODY_READS, "")
+def test_output_larger_than_the_buffer_may_be_closed(many_stale: Path, unbuffered: str) -> None:
+    done = run_closed([*COMMAND, "stale"], many_stale, PYTHONUNBUFFERED=unbuffered)
+    assert (done.returncode, done.stderr) == (OUTPUT_CLOSED, "")
 
 
 @pytest.mark.parametrize("arguments", [["why", f"{ONE_SHOT}/inductive", "--published", PUBLISHED], ["stale"]])
@@ -87,26 +87,29 @@ def test_the_first_line_is_enough_for_head(many_stale: Path, arguments: list[str
     )
     assert done.stdout.count("\n") == 1
     assert done.stderr == ""
-    assert done.returncode in (NOBODY_READS, int(arguments[0] == "stale"))  # all may have gone into the pipe before
+    assert done.returncode in (
+        OUTPUT_CLOSED,
+        int(arguments[0] == "stale"),
+    )  # everything may have been written before the pipe closed
 
 
-def test_what_was_to_be_written_is_written_all_the_same(tiny_project: Path) -> None:
+def test_files_are_written_although_the_output_is_closed(tiny_project: Path) -> None:
     for verb, name in (("train", TRAINING), ("evaluate", EVALUATION)):
-        done = run_unread([*COMMAND, verb, name, "--seed", "0", "--device", "cpu"], tiny_project)
-        assert done.returncode == NOBODY_READS
+        done = run_closed([*COMMAND, verb, name, "--seed", "0", "--device", "cpu"], tiny_project)
+        assert done.returncode == OUTPUT_CLOSED
         assert "Broken pipe" not in done.stderr
         assert "Traceback" not in done.stderr
     written = files_below(tiny_project)
     assert {settings.RECORD.format(evaluation=EVALUATION, mode=mode, seed=0) for mode in settings.MODES} <= set(written)
 
 
-def test_an_error_is_told_though_nobody_reads_the_output(computed_project: Path) -> None:
-    done = run_unread([*COMMAND, "why", "nonsense", "--published", PUBLISHED], computed_project)
+def test_an_error_is_reported_although_the_output_is_closed(computed_project: Path) -> None:
+    done = run_closed([*COMMAND, "why", "nonsense", "--published", PUBLISHED], computed_project)
     assert done.returncode == 2
     assert done.stderr.startswith("firstorder: unknown ")
 
 
-def test_no_standard_output_at_all_is_no_error(computed_project: Path) -> None:
+def test_a_missing_standard_output_is_no_error(computed_project: Path) -> None:
     write_params(computed_project, edit(TINY_PARAMS, (("evaluations", EVALUATION, "tasks"), 11)))
     for arguments, code in ((["stale"], 1), (["plan"], 0), (["hold", "--", "true"], 0)):
         script = ["bash", "-c", '"$@" >&-', "bash", *COMMAND, *arguments]
@@ -114,7 +117,7 @@ def test_no_standard_output_at_all_is_no_error(computed_project: Path) -> None:
         assert (done.returncode, done.stderr) == (code, "")
 
 
-def test_a_broken_pipe_to_another_process_is_told(
+def test_a_broken_pipe_to_another_process_is_reported(
     computed_project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def dead(*_: object) -> None:
@@ -126,13 +129,13 @@ def test_a_broken_pipe_to_another_process_is_told(
 
 
 @pytest.mark.parametrize("target", ["plan", "why"])
-def test_make_calls_an_unread_answer_no_failure(tmp_path: Path, target: str) -> None:
-    """Python is replaced by what only ends with a code."""
+def test_make_does_not_fail_on_a_closed_output(tmp_path: Path, target: str) -> None:
+    """Python is replaced by a script that exits with a given code."""
     for name in ("Makefile", "requirements.lock", "pyproject.toml", "params.yaml"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     python = tmp_path / ".venv/bin/python"
     python.parent.mkdir(parents=True)
-    for code, expected in ((NOBODY_READS, 0), (2, 2)):
+    for code, expected in ((OUTPUT_CLOSED, 0), (2, 2)):
         python.write_text(f"#!/bin/sh\nexit {code}\n")
         python.chmod(0o755)
         (tmp_path / ".venv/.installed").touch()

@@ -1,4 +1,4 @@
-"""DVC keeps bytes and history: what is tracked, what is published, and that it runs nothing."""
+"""DVC stores files and compares revisions: what is tracked, what is published, and that DVC runs nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LARGEST_BYTES = 16 * 2**20
 
 
 def tracked() -> list[tuple[Path, dict[str, Any]]]:
-    """List every tracked file with what its .dvc file says of it."""
+    """List every tracked file with its entry in its .dvc file."""
     folders = [folder for folder in ("data", "models", "quick", "reduced", "studies") if (REPOSITORY / folder).is_dir()]
     files = sorted(path for folder in folders for path in (REPOSITORY / folder).rglob("*.dvc"))
     outputs = [(path, output) for path in files for output in yaml.safe_load(path.read_text("utf-8"))["outs"]]
@@ -43,17 +43,17 @@ def in_store(output: dict[str, Any]) -> Path:
 
 
 def test_dvc_has_no_stage():
-    """A stage around Snakemake would empty its outputs and train everything again."""
+    """A stage around Snakemake would delete its outputs first, and everything would be trained again."""
     assert "stages" not in yaml.safe_load((REPOSITORY / "dvc.yaml").read_text("utf-8"))
 
 
 def test_what_dvc_compares_exists():
-    told = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text("utf-8"))
-    plotted = [path for plot in told["plots"] for options in plot.values() for path in options["y"]]
-    for path in [*told["params"], *told["metrics"], *plotted]:
+    listed = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text("utf-8"))
+    plotted = [path for plot in listed["plots"] for options in plot.values() for path in options["y"]]
+    for path in [*listed["params"], *listed["metrics"], *plotted]:
         assert (REPOSITORY / path).is_file(), path
     known = {path.relative_to(REPOSITORY).as_posix() for path, _ in tracked()}
-    assert {artifact["path"] for artifact in told["artifacts"].values()} <= known
+    assert {artifact["path"] for artifact in listed["artifacts"].values()} <= known
 
 
 def test_the_default_remote_is_a_folder_of_the_repository():
@@ -64,18 +64,18 @@ def test_the_default_remote_is_a_folder_of_the_repository():
 
 
 def test_only_checkpoints_are_published_and_all_of_them_are_there():
-    """Data sets are tracked by their hash; their bytes stay where they came from."""
+    """Data sets are tracked by their hash and never pushed."""
     assert published()
     for path, output in published():
         assert path.suffix == ".safetensors"
         assert hashlib.md5(in_store(output).read_bytes(), usedforsecurity=False).hexdigest() == output["md5"]
-        assert verify_files.is_checkpoint(in_store(output))  # weights, whatever the file is called
+        assert verify_files.is_checkpoint(in_store(output))  # by its content, not by its name
     stored = {path for path in PUBLISHED.rglob("*") if path.is_file()}
     assert stored == {in_store(output) for _, output in published()}
     assert sum(path.stat().st_size for path in stored) <= LARGEST_BYTES
 
 
-# --- DVC itself, on a project in miniature ---
+# --- The real DVC on a miniature project ---
 
 IDENTITY = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 DVC_YAML = {
@@ -104,7 +104,7 @@ def dvc(*arguments: str, folder: Path | None = None) -> str:
 
 
 def new_repository(root: Path) -> None:
-    """Make `root` a repository of Git and of DVC, as this one is, and commit what is not data."""
+    """Make `root` a repository of Git and DVC like this one, and commit everything but the data."""
     for name in (".gitignore", ".dvcignore", ".dvc/.gitignore", ".dvc/config"):
         (root / name).parent.mkdir(exist_ok=True)
         shutil.copy(REPOSITORY / name, root / name)
@@ -118,7 +118,7 @@ def new_repository(root: Path) -> None:
 
 @pytest.fixture(scope="module")
 def edited(computed_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a committed project in which one setting was edited afterwards, and all computed again."""
+    """Return a committed project in which one setting was edited afterwards and everything computed again."""
     root = Path(shutil.copytree(computed_once, tmp_path_factory.mktemp("edited") / "project"))
     params = ["--params", str(root / "params.yaml")]
     assert main(["accuracies", *params]) == 0
@@ -155,7 +155,7 @@ def test_dvc_keeps_an_experiment_without_a_stage(edited: Path) -> None:
 
 
 def test_a_pulled_checkpoint_is_evaluated_without_training(computed_project: Path, tmp_path: Path) -> None:
-    """Clone, pull, delete a record, ask for that cell: the same bytes again, from a checkpoint that stays as it was."""
+    """Clone, pull, delete a record, request that cell: the record has the same bytes, the checkpoint is unchanged."""
     new_repository(computed_project)
     assert main(["publish"]) == 0
     assert git("add", ".").returncode == 0
@@ -176,7 +176,7 @@ def test_a_pulled_checkpoint_is_evaluated_without_training(computed_project: Pat
     assert not (clone / "logs/train").exists()
 
 
-def test_a_dvc_file_whose_object_nobody_has_is_refused_by_dvc_and_named_by_verify(
+def test_a_missing_object_is_refused_by_dvc_and_named_by_verify(
     computed_project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     new_repository(computed_project)

@@ -1,4 +1,4 @@
-"""Times estimated from a benchmark: proportional to operations, on this device only."""
+"""Times estimated from a benchmark are proportional to operations and count for one device only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MACHINE = "Example processor, 2 cores, Linux x86_64"
 
 @pytest.fixture
 def bench(tmp_path: Path) -> dict[str, object]:
-    """Return the example as `read` finds it: native does 121.84 and plain 39.3 thousand million operations a second."""
+    """Return the example as `read` finds it: native does 121.84e9 and plain 39.3e9 operations a second."""
     folder = tmp_path / "results/bench"
     folder.mkdir(parents=True)
     (folder / "example.json").write_text(BENCH.read_text(encoding="utf-8"), encoding="utf-8")
@@ -44,7 +44,7 @@ def test_a_trainings_time_is_its_operations_at_the_measured_rate(bench: dict[str
     assert estimates.of_training(bench, half) == pytest.approx(seconds / 2)
 
 
-def test_what_has_nothing_similar_stays_unknown(bench: dict[str, object]) -> None:
+def test_a_time_without_a_similar_workload_stays_unknown(bench: dict[str, object]) -> None:
     project = checks.load(ROOT / "params.yaml")
     assert estimates.of_training(bench, project.trainings["maml/omniglot-5way-1shot"]) is None
     assert estimates.of_training({}, project.trainings["reptile/omniglot-5way"]) is None

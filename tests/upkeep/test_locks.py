@@ -1,4 +1,4 @@
-"""Several commands at once in one folder: none fails, nothing is lost or done twice; a killed one frees its locks."""
+"""Concurrent commands in one folder: none fails, nothing is lost or computed twice, a killed one releases its locks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SLEEP = [sys.executable, "-c", "import time; print('asleep', flush=True); time.s
 
 @pytest.fixture
 def checkout(tmp_path: Path, quick_path: Path) -> Checkout:
-    """Give a project with packed data and nothing computed."""
+    """Return a project with packed data and nothing computed."""
     root = tmp_path / "project"
     packs.write_pack(root / "data/omniglot.npz", tiny_pack())
     write_params(root, PROJECT)
@@ -35,7 +35,7 @@ def checkout(tmp_path: Path, quick_path: Path) -> Checkout:
 
 
 def make_cell(checkout: Checkout, training: str) -> subprocess.Popen[str]:
-    """Start `make cell` with the Python of these tests in the place of .venv's."""
+    """Start `make cell` with the Python of these tests instead of .venv's."""
     python = ["--old-file=.venv/.torch", "--old-file=.venv/.installed", f'PY="{sys.executable}"']
     cell = [f"CELL={training}/1shot/inductive", "SEED=0", f"DIR={checkout.root}", "CORES=1"]
     variables = {name: value for name, value in checkout.variables().items() if not name.startswith(("MAKE", "MFLAGS"))}
@@ -47,7 +47,7 @@ def make_cell(checkout: Checkout, training: str) -> subprocess.Popen[str]:
 
 @contextmanager
 def holding(checkout: Checkout, *arguments: str) -> Iterator[int]:
-    """Have another process hold locks inside this block; gives its number."""
+    """Let another process hold locks inside the `with` statement; yield its process id."""
     command = [sys.executable, "-m", "firstorder", "hold", "--params", str(checkout.root / "params.yaml"), *arguments]
     with subprocess.Popen(
         [*command, "--", *SLEEP], stdout=subprocess.PIPE, text=True, env=checkout.variables()
@@ -75,9 +75,7 @@ def test_cells_made_at_once_are_all_made_and_the_same_one_only_once(checkout: Ch
     assert "omniglot-3way/1shot" in shown
 
 
-def test_after_a_run_was_killed_the_next_goes_on_without_any_unlocking(
-    checkout: Checkout, tmp_path: Path, quick_path: Path
-) -> None:
+def test_the_locks_of_a_killed_command_are_free(checkout: Checkout, tmp_path: Path, quick_path: Path) -> None:
     python = tmp_path / "sleeping/python"
     python.parent.mkdir()
     python.write_text("#!/bin/sh\necho working\nexec sleep 60\n", encoding="utf-8")
@@ -103,7 +101,7 @@ def test_after_a_run_was_killed_the_next_goes_on_without_any_unlocking(
     assert checkout.rebuild(cell) == {f"train {FIVE} 0", f"evaluate {FIVE}/1shot 0"}
 
 
-def test_who_waits_is_told_who_holds_the_folder(checkout: Checkout) -> None:
+def test_the_holder_of_the_folder_is_named(checkout: Checkout) -> None:
     with holding(checkout, "--told", "make paper") as holder:
         told = rf"in use by process {holder} \(make paper\) since \d{{4}}-.*; wait for it to end"
         with pytest.raises(UserError, match=told):
@@ -119,16 +117,8 @@ def test_cells_of_two_trainings_and_the_report_do_not_wait_for_each_other(checko
         assert len(locks.holders(checkout.root)) == 3
 
 
-def test_a_command_that_is_not_there_is_told(checkout: Checkout, capfd: pytest.CaptureFixture[str]) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "firstorder",
-        "hold",
-        "--params",
-        str(checkout.root / "params.yaml"),
-        "--",
-        "nosuch",
-    ]
+def test_an_unknown_command_is_reported(checkout: Checkout, capfd: pytest.CaptureFixture[str]) -> None:
+    params = str(checkout.root / "params.yaml")
+    command = [sys.executable, "-m", "firstorder", "hold", "--params", params, "--", "nosuch"]
     assert subprocess.run(command, env=checkout.variables(), check=False).returncode == 2
     assert "nosuch: no such command" in capfd.readouterr().err

@@ -1,4 +1,4 @@
-"""`firstorder publish` with the real DVC: tracked and pushed in one step, refused where it must be, Git left alone."""
+"""`firstorder publish` with the real DVC: it tracks and pushes in one step, refuses unsafe states, stages nothing."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def repository(computed_project: Path) -> Path:
 
 @pytest.fixture
 def no_dvc(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
-    """Let DVC be called by nobody; give the list of calls."""
+    """Replace the call of DVC; return the list of calls."""
     calls: list[Sequence[str]] = []
     monkeypatch.setattr(publish, "_dvc", lambda folder, *arguments: calls.append(arguments))
     return calls
 
 
 def refused(capsys: pytest.CaptureFixture[str], *options: str) -> str:
-    """Publish, which must be refused and write nothing; return the message."""
+    """Publish, assert that it is refused and writes nothing, and return the message."""
     before = files_below(Path())
     capsys.readouterr()
     assert main(["publish", *options]) == 2
@@ -48,12 +48,12 @@ def refused(capsys: pytest.CaptureFixture[str], *options: str) -> str:
     return line.removeprefix("firstorder: ")
 
 
-def test_one_step_tracks_and_pushes_and_says_what_to_add_to_git(
+def test_one_step_tracks_and_pushes_and_prints_the_git_command(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = MODEL.read_bytes()
     assert main(["publish"]) == 0
-    (output,) = dvc.read_note(Path(f"{MODEL}.dvc"))
+    (output,) = dvc.read_dvc_file(Path(f"{MODEL}.dvc"))
     kept = dvc.object_path(Path("published"), output.md5)
     assert kept.read_bytes() == content
     printed = capsys.readouterr().out.splitlines()
@@ -62,14 +62,14 @@ def test_one_step_tracks_and_pushes_and_says_what_to_add_to_git(
         f"git add results {MODEL}.dvc {kept}",
     ]
     assert git("diff", "--cached", "--name-only").stdout == ""  # staged nothing
-    # What it prints is all that a clone needs.
+    # The printed command commits all that a clone needs.
     assert run("git", *printed[-1].split()[1:]).returncode == 0
     assert git("commit", "--quiet", "-m", "Publish").returncode == 0
     assert git("clone", "--quiet", ".", "../clone").returncode == 0
     pulled = subprocess.run([sys.executable, "-m", "dvc", "pull", "--quiet"], cwd="../clone", capture_output=True)
     assert pulled.returncode == 0
     assert Path("../clone", MODEL).read_bytes() == content
-    # Nothing changed: the same again, and the same checkpoint evaluated anew does not make another object.
+    # Publishing again changes nothing and adds no object.
     assert main(["publish"]) == 0
     assert [path for path, _ in dvc.objects(Path("published"))] == [kept]
 
@@ -134,7 +134,7 @@ def test_a_pack_of_imagenet_is_refused_whatever_it_is_called(
     assert "push: false" in message
 
 
-def test_images_are_refused_where_they_are_called_a_checkpoint(
+def test_images_in_a_file_named_like_a_checkpoint_are_refused(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = Path("models/images.safetensors")
@@ -151,7 +151,7 @@ def test_a_set_too_large_for_a_clone_is_refused_and_names_the_way_out(
 ) -> None:
     monkeypatch.setattr(publish, "LARGEST_PUBLISHED_BYTES", 10_000)
     message = refused(capsys)
-    assert f"would have {MODEL.stat().st_size:,} bytes in 1 checkpoints, at most 10,000" in message
+    assert f"would have {MODEL.stat().st_size:,} bytes in 1 checkpoints, expected at most 10,000" in message
     assert "--remote" in message
 
 
@@ -159,7 +159,7 @@ def test_a_remote_outside_the_repository_takes_any_size(
     repository: Path, no_dvc: list[Sequence[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(publish, "LARGEST_PUBLISHED_BYTES", 10_000)
-    monkeypatch.setattr(publish, "_told", lambda *_: [])
+    monkeypatch.setattr(publish, "_summary", lambda *_: [])
     (tmp_path / "large").mkdir()
     with Path(".dvc/config").open("a") as file:
         file.write(f"['remote \"large\"']\n    url = {tmp_path / 'large'}\n")
@@ -172,7 +172,11 @@ def test_a_remote_outside_the_repository_takes_any_size(
     [
         ("", (), "no default remote; add one: dvc remote add --default NAME URL"),
         ("[core]\n    remote = gone\n", (), "no remote 'gone', known are: none; add it: dvc remote add gone URL"),
-        ("['remote \"far\"']\n    url = ../far\n", ("--remote", "far"), "far: the folder of remote 'far' is not there"),
+        (
+            "['remote \"far\"']\n    url = ../far\n",
+            ("--remote", "far"),
+            "far: the folder of remote 'far' does not exist",
+        ),
     ],
 )
 def test_a_missing_remote_is_refused(
@@ -190,12 +194,12 @@ def test_an_unknown_training_is_refused(repository: Path, capsys: pytest.Capture
     assert refused(capsys, "--trainings", "maml/x").startswith("unknown training 'maml/x'")
 
 
-def test_a_push_that_fails_is_told_in_one_line(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_push_that_fails_is_reported_in_one_line(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Path(".dvc/config").open("a") as file:
         file.write("['remote \"nowhere\"']\n    url = s3://there/is/no/such\n")
     capsys.readouterr()
     assert main(["publish", "--remote", "nowhere"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("firstorder: dvc push failed: ")
-    assert line.endswith("; mend that and publish again, nothing is lost")
+    assert line.endswith("; correct that and publish again, nothing is lost")
     assert main(["publish"]) == 0  # and again, to a remote that is there

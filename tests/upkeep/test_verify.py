@@ -1,4 +1,4 @@
-"""`firstorder verify`: a flipped byte is found wherever it is, named with its mend, and the mend mends it."""
+"""`firstorder verify`: a flipped byte is found anywhere, and reported with the command that repairs it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RECORD = Path(settings.RECORD.format(evaluation=EVALUATION, mode="inductive", se
 PACK = Path("data/omniglot.npz")
 
 
-def note(path: Path, *, push: bool = True) -> dvc.Tracked:
+def track(path: Path, *, push: bool = True) -> dvc.Tracked:
     """Write the .dvc file of `path` and put its object into cache and remote, as `dvc add` and `dvc push` do."""
     md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
     output = {"md5": md5, "size": path.stat().st_size, "hash": "md5", "path": path.name}
@@ -43,17 +43,17 @@ def note(path: Path, *, push: bool = True) -> dvc.Tracked:
         kept = dvc.object_path(store, md5)
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_bytes(path.read_bytes())
-    return dvc.read_note(Path(f"{path}.dvc"))[0]
+    return dvc.read_dvc_file(Path(f"{path}.dvc"))[0]
 
 
 @pytest.fixture
 def kept(computed_project: Path) -> Path:
-    """Return a computed project whose pack and checkpoint DVC keeps, and whose table of accuracies is made."""
+    """Return a computed project with its table of accuracies, whose pack and checkpoint DVC tracks."""
     Path(".dvc").mkdir()
     Path("published").mkdir()
     Path(".dvc/config").write_text("[core]\n    remote = published\n['remote \"published\"']\n    url = ../published\n")
-    note(PACK, push=False)
-    note(MODEL)
+    track(PACK, push=False)
+    track(MODEL)
     assert main(["accuracies"]) == 0
     return computed_project
 
@@ -62,14 +62,15 @@ def found(*folders: Path) -> list[str]:
     return [mismatch.text for mismatch in verify.verify(folders or [Path()]).mismatches]
 
 
-def flip(path: Path, place: int) -> None:
+def flip(path: Path, position: int) -> None:
+    """Flip one bit of the byte at `position`."""
     content = bytearray(path.read_bytes())
-    content[place] ^= 1
+    content[position] ^= 1
     path.write_bytes(content)
 
 
-def places(path: Path) -> list[int]:
-    """Start, a little later, middle, a little before the end, end."""
+def positions(path: Path) -> list[int]:
+    """List the first byte, a byte near the start, the middle, a byte near the end, and the last byte."""
     size = path.stat().st_size
     return [0, min(9, size - 1), size // 2, 3 * size // 4, size - 1]
 
@@ -89,9 +90,9 @@ def test_a_whole_project_verifies(kept: Path, capsys: pytest.CaptureFixture[str]
 KINDS: dict[str, Callable[[], Path]] = {
     "checkpoint": lambda: MODEL,
     "record": lambda: RECORD,
-    "how a record was made": lambda: RECORD.with_suffix(".run.json"),
+    "run file of a record": lambda: RECORD.with_suffix(".run.json"),
     "curve": lambda: CURVE,
-    "how a curve was made": lambda: CURVE.with_suffix(".run.json"),
+    "run file of a curve": lambda: CURVE.with_suffix(".run.json"),
     "pack": lambda: PACK,
     "table of accuracies": lambda: Path("results/accuracies.csv"),
     "metrics": lambda: Path("results/metrics.json"),
@@ -104,28 +105,28 @@ KINDS: dict[str, Callable[[], Path]] = {
 def test_a_flipped_byte_is_found_wherever_it_is(kept: Path, kind: str) -> None:
     path = KINDS[kind]()
     whole = path.read_bytes()
-    for place in places(path):
-        flip(path, place)
+    for position in positions(path):
+        flip(path, position)
         lines = found()
-        assert any(str(path) in line and "; mend: " in line for line in lines), (place, lines)
+        assert any(str(path) in line and "; fix: " in line for line in lines), (position, lines)
         path.write_bytes(whole)
     assert found() == []
 
 
-def test_every_byte_of_a_record_and_of_how_it_was_made_counts(kept: Path) -> None:
-    place = verify.verify_records.Place(Path(), checks.load("params.yaml"), verify.Findings())
+def test_every_byte_of_a_record_and_its_run_file_counts(kept: Path) -> None:
+    target = verify.verify_records.Target(Path(), checks.load("params.yaml"), verify.Findings())
     for path in (RECORD, RECORD.with_suffix(".run.json")):
         whole = path.read_bytes()
         for byte in range(0, len(whole), 17):
             flip(path, byte)
-            before = len(place.findings.mismatches)
-            verify.verify_records.check_records(place)
-            assert len(place.findings.mismatches) == before + 1, byte
+            before = len(target.findings.mismatches)
+            verify.verify_records.check_records(target)
+            assert len(target.findings.mismatches) == before + 1, byte
             path.write_bytes(whole)
 
 
-def test_every_byte_of_an_old_record_that_was_not_sealed_counts_but_for_three_values(kept: Path) -> None:
-    """What a record says once only (digests of something else, the histogram) has nothing to be compared with."""
+def test_every_byte_of_an_unsealed_record_counts_except_in_three_values(kept: Path) -> None:
+    """Values that a record states only once (digests of other files, the histogram) cannot be compared."""
     run = json.loads(RECORD.with_suffix(".run.json").read_text())
     del run["sha256"], run["run_digest"]
     RECORD.with_suffix(".run.json").write_text(cells.run_text(run))
@@ -135,18 +136,18 @@ def test_every_byte_of_an_old_record_that_was_not_sealed_counts_but_for_three_va
     alone += [b'"correct_histogram": ']
     spans = [range(whole.index(value), whole.index(value) + len(value)) for value in alone]
     spans[-1] = range(spans[-1].start, whole.index(b"]", spans[-1].start))
-    place = verify.verify_records.Place(Path(), checks.load("params.yaml"), verify.Findings())
+    target = verify.verify_records.Target(Path(), checks.load("params.yaml"), verify.Findings())
     for byte in range(0, len(whole), 17):
         if not any(byte in span for span in spans):
             flip(RECORD, byte)
-            before = len(place.findings.mismatches)
-            verify.verify_records.check_records(place)
-            assert len(place.findings.mismatches) == before + 1, whole[byte - 20 : byte + 20]
+            before = len(target.findings.mismatches)
+            verify.verify_records.check_records(target)
+            assert len(target.findings.mismatches) == before + 1, whole[byte - 20 : byte + 20]
             RECORD.write_bytes(whole)
 
 
-def test_a_pack_that_nothing_tracks_is_judged_by_its_content(kept: Path) -> None:
-    """A byte of the container that no image depends on may pass; whatever is read from it then is what was packed."""
+def test_an_untracked_pack_is_checked_by_its_content(kept: Path) -> None:
+    """A byte of the zip container may pass if the images and names that are read are those that were packed."""
     shutil.rmtree(".dvc")
     Path(f"{PACK}.dvc").unlink()
     whole, expected = PACK.read_bytes(), tiny_pack()
@@ -162,13 +163,13 @@ def test_a_pack_that_nothing_tracks_is_judged_by_its_content(kept: Path) -> None
     assert missed < 5
 
 
-def test_a_record_edited_by_hand_is_found_even_if_it_holds_together(kept: Path) -> None:
+def test_a_record_edited_by_hand_is_found_even_if_it_is_consistent(kept: Path) -> None:
     values = json.loads(RECORD.read_text(encoding="utf-8"))
     values["correct_histogram"] = [0] * 5 + [values["tasks"]]
     RECORD.write_text(json.dumps(values, sort_keys=True, indent=1) + "\n", encoding="utf-8")
     (line, *_) = found()
     assert line.startswith(f"{RECORD}: expected SHA-256 ")
-    assert line.endswith(f"; mend: firstorder evaluate {EVALUATION} --seed 0")
+    assert line.endswith(f"; fix: firstorder evaluate {EVALUATION} --seed 0")
 
 
 def test_a_record_that_claims_another_precision_than_its_settings_is_found(kept: Path) -> None:
@@ -176,25 +177,25 @@ def test_a_record_that_claims_another_precision_than_its_settings_is_found(kept:
     text = json.dumps(values, sort_keys=True, indent=1) + "\n"
     RECORD.write_text(text, encoding="utf-8")
     cells.write_run(RECORD, cells.sealed({}, text.encode()))
-    assert any(line.startswith(f"{RECORD}: expected precision float32, found bfloat16; mend: ") for line in found())
+    assert any(line.startswith(f"{RECORD}: expected precision float32, found bfloat16; fix: ") for line in found())
 
 
-def test_a_record_in_another_place_is_found(kept: Path) -> None:
+def test_a_record_under_another_path_is_found(kept: Path) -> None:
     other = Path(settings.RECORD.format(evaluation=EVALUATION, mode="inductive", seed=1))
     for suffix in (".json", ".run.json"):
         shutil.copy(RECORD.with_suffix(suffix), other.with_suffix(suffix))
-    assert any(line.startswith(f"{other}: expected place {RECORD}, found {other}") for line in found())
+    assert any(line.startswith(f"{other}: expected path {RECORD}, found {other}") for line in found())
 
 
-def test_how_a_curve_was_made_belongs_to_that_curve(kept: Path) -> None:
+def test_a_run_file_belongs_to_its_curve(kept: Path) -> None:
     other = Path(settings.CURVE.format(training=TRAINING, seed=1))
     for suffix in (".csv", ".run.json"):
         shutil.copy(CURVE.with_suffix(suffix), other.with_suffix(suffix))
     (line,) = found()
-    assert f"expected how {other.name} was made, found training {TRAINING} seed 0" in line
+    assert f"expected the run file of {other.name}, found that of training {TRAINING} seed 0" in line
 
 
-def test_other_data_than_the_records_were_made_from_is_found(kept: Path) -> None:
+def test_data_that_differs_from_the_records_is_found(kept: Path) -> None:
     shutil.rmtree(".dvc")
     Path(f"{PACK}.dvc").unlink()
     packs.write_pack(PACK, tiny_pack(classes=25))
@@ -222,11 +223,11 @@ def test_a_checkpoint_of_another_architecture_is_named_and_evaluating_it_overwri
     assert {path: path.read_bytes() for path in Path("results").rglob("*") if path.is_file()} == before
 
 
-def test_a_dvc_file_whose_object_nobody_has_is_found(kept: Path) -> None:
+def test_a_dvc_file_whose_object_is_missing_everywhere_is_found(kept: Path) -> None:
     MODEL.unlink()
     assert found() == []  # in the cache and the remote
     for store in (".dvc/cache", "published"):
-        dvc.object_path(Path(store), dvc.read_note(Path(f"{MODEL}.dvc"))[0].md5).unlink()
+        dvc.object_path(Path(store), dvc.read_dvc_file(Path(f"{MODEL}.dvc"))[0].md5).unlink()
     (line,) = found()
     assert line.startswith(f"{MODEL}.dvc: expected its object ")
     assert "dvc push" in line
@@ -243,7 +244,7 @@ def test_data_that_is_kept_out_of_the_remote_may_be_absent(kept: Path) -> None:
 
 def test_a_missing_remote_is_named(kept: Path) -> None:
     shutil.rmtree("published")
-    assert any("published: the folder of remote 'published' is not there" in line for line in found())
+    assert any("published: the folder of remote 'published' does not exist" in line for line in found())
     Path(".dvc/config").write_text("")
     assert any("no default remote; add one: dvc remote add --default" in line for line in found())
 
@@ -251,10 +252,10 @@ def test_a_missing_remote_is_named(kept: Path) -> None:
 @pytest.mark.parametrize("text", ["outs: [{path: a}]", "outs: 3", "{", "outs: [{md5: xyz, size: 1, path: a}]"])
 def test_a_broken_dvc_file_is_named(kept: Path, text: str) -> None:
     Path(f"{MODEL}.dvc").write_text(text)
-    assert any(line.startswith(f"{MODEL}.dvc: not a whole .dvc file") for line in found())
+    assert any(line.startswith(f"{MODEL}.dvc: not a valid .dvc file") for line in found())
 
 
-def test_a_fresh_clone_has_nothing_to_compare_but_text_and_verifies(kept: Path) -> None:
+def test_a_fresh_clone_verifies_without_data_and_checkpoints(kept: Path) -> None:
     for folder in ("data", "models", ".dvc/cache"):
         for path in Path(folder).rglob("*"):
             if path.is_file() and path.suffix != ".dvc":
@@ -289,7 +290,7 @@ def test_verify_imports_no_torch() -> None:
 
 @pytest.fixture
 def archives(kept: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put two small archives where Omniglot's go; take them for the official ones."""
+    """Put two small archives in the place of Omniglot's and let them count as the official ones."""
     folder = Path("data/raw/omniglot")
     folder.mkdir(parents=True)
     official = []
@@ -311,17 +312,17 @@ def test_a_flipped_byte_of_an_archive_is_found_wherever_it_is(archives: Path) ->
         flip(path, byte)
         (line,) = found_in_archives()
         assert line.startswith(f"{path}: expected MD5 ")
-        assert line.endswith(f"; mend: rm {path} && firstorder download --folder {archives}")
+        assert line.endswith(f"; fix: rm {path} && firstorder download --folder {archives}")
         path.write_bytes(whole)
 
 
 def found_in_archives() -> list[str]:
-    place = verify.verify_records.Place(Path(), checks.load("params.yaml"), verify.Findings())
-    verify.verify_files.check_archives(place, verify.silent)
-    return [mismatch.text for mismatch in place.findings.mismatches]
+    target = verify.verify_records.Target(Path(), checks.load("params.yaml"), verify.Findings())
+    verify.verify_files.check_archives(target, verify.silent)
+    return [mismatch.text for mismatch in target.findings.mismatches]
 
 
-def test_archives_of_a_mirror_are_judged_by_their_content(archives: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_archives_of_a_mirror_are_checked_by_their_content(archives: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = archives / omniglot.ARCHIVES[0].name
     with zipfile.ZipFile(path, "a") as file:
         file.comment = b"zipped again"
@@ -335,7 +336,7 @@ def test_archives_of_a_mirror_are_judged_by_their_content(archives: Path, monkey
 # --- tools/seal_results.py ---
 
 
-def test_only_what_git_vouches_for_is_sealed(kept: Path) -> None:
+def test_only_files_unchanged_since_their_commit_are_sealed(kept: Path) -> None:
     tool = [sys.executable, Path(__file__).parents[2] / "tools/seal_results.py", "."]
     for path in (RECORD, CURVE):
         run = json.loads(path.with_suffix(".run.json").read_text())
@@ -344,13 +345,11 @@ def test_only_what_git_vouches_for_is_sealed(kept: Path) -> None:
     new_repository(kept)
     CURVE.write_text(CURVE.read_text().replace("0.", "1.", 1))
     done = subprocess.run(tool, capture_output=True, text=True, check=True)
-    note = RECORD.with_suffix(".run.json")
-    assert f"sealed: {note}\n" in done.stdout
+    run_file = RECORD.with_suffix(".run.json")
+    assert f"sealed: {run_file}\n" in done.stdout
     assert f"left: {CURVE.with_suffix('.run.json')}; Git does not have" in done.stdout
     assert cells.read_run(RECORD)["sha256"] == hashlib.sha256(RECORD.read_bytes()).hexdigest()
     assert "sha256" not in cells.read_run(CURVE)
     assert git("add", "results").returncode == git("commit", "--quiet", "-m", "Seal").returncode == 0
     flip(RECORD, 100)
-    assert any(
-        line.startswith(f"{RECORD}: ") and line.endswith(f"; mend: git checkout -- {RECORD}") for line in found()
-    )
+    assert any(line.startswith(f"{RECORD}: ") and line.endswith(f"; fix: git checkout -- {RECORD}") for line in found())

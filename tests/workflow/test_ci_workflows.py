@@ -1,4 +1,4 @@
-"""Continuous integration: its files run what is there, and the steps behind them tell a change from none."""
+"""Continuous integration: its workflows run existing commands, and its tools detect every change of the results."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def run(*command: str | Path, folder: Path, **environment: str) -> subprocess.Co
     return subprocess.run([*map(str, command)], cwd=folder, env=values, capture_output=True, text=True, check=False)
 
 
-# --- The workflows' files ---
+# --- The workflow files ---
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_a_workflow_is_whole(path: Path) -> None:
-    told = yaml.safe_load(path.read_text(encoding="utf-8"))
-    assert {"name", "permissions", "jobs"} <= set(told)
-    assert True in told  # YAML's reading of the key `on`
-    for job in told["jobs"].values():
+def test_a_workflow_is_complete(path: Path) -> None:
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert {"name", "permissions", "jobs"} <= set(workflow)
+    assert True in workflow  # the key `on`, which YAML reads as a boolean
+    for job in workflow["jobs"].values():
         assert {"runs-on", "timeout-minutes", "steps"} <= set(job)
         for step in job["steps"]:
             assert ("run" in step) != ("uses" in step)
@@ -47,17 +47,17 @@ def test_a_workflow_is_whole(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_what_a_workflow_runs_is_there_and_typed_in_text_never_becomes_a_command(path: Path) -> None:
+def test_a_workflow_runs_existing_commands_and_never_a_users_input(path: Path) -> None:
     for step in steps(path.name):
         command = step.get("run", "")
-        assert "${{" not in command, "hand it over in `env`"
+        assert "${{" not in command, "pass it in `env`"
         assert set(re.findall(r"^make ([a-z-]+)", command, re.MULTILINE)) <= targets_with_recipe()
         for script in re.findall(r"(?:tools|src)/\S+\.py", command):
             assert (ROOT / script).is_file()
         assert run("bash", "-n", "-c", command, folder=ROOT).returncode == 0
 
 
-def test_figures_are_checked_by_what_make_runs_too() -> None:
+def test_the_figures_workflow_runs_a_make_target() -> None:
     assert "make ci-figures" in [step.get("run") for step in steps("figures.yml")]
     planned = make("--dry-run", "--always-make", "ci-figures").stdout
     for command in (
@@ -90,7 +90,7 @@ DRAWN = {
 
 @pytest.fixture
 def drawn(tmp_path: Path) -> Path:
-    """Return a folder with a committed report, and in drawing/ what the command `cp -r drawing/. .` draws again."""
+    """Return a folder with a report, and a copy in drawing/, so that `cp -r drawing/. .` stands for redrawing."""
     for name, content in DRAWN.items():
         for top in (tmp_path, tmp_path / "drawing"):
             (top / name).parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ def redrawn(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return run(sys.executable, ROOT / "tools/check_redrawn.py", ".", "--", *chosen, folder=folder)
 
 
-def test_the_same_text_passes_whatever_pictures_are_made_of(drawn: Path) -> None:
+def test_the_same_text_passes_whatever_the_pixels(drawn: Path) -> None:
     (drawn / "drawing/results/figures/b.png").write_bytes(PNG.replace(b"...", b"other pixels"))
     done = redrawn(drawn)
     assert (done.returncode, done.stderr) == (0, "")
@@ -136,7 +136,7 @@ def test_a_change_fails_and_is_named(drawn: Path, name: str, content: bytes, wor
 
 
 @pytest.mark.parametrize("name", [name for name in DRAWN if name != "README.md"])
-def test_what_is_not_drawn_again_fails_and_is_put_back(drawn: Path, name: str) -> None:
+def test_a_file_that_is_not_drawn_again_fails_and_is_restored(drawn: Path, name: str) -> None:
     (drawn / "drawing" / name).unlink()
     done = redrawn(drawn)
     assert done.returncode == 1
@@ -152,7 +152,7 @@ def test_nothing_is_lost_when_drawing_fails(drawn: Path) -> None:
     assert (drawn / "results/cells/seed-0.json").exists()
 
 
-def test_all_is_gone_while_the_command_draws(drawn: Path) -> None:
+def test_all_drawn_files_are_absent_while_the_command_draws(drawn: Path) -> None:
     look = "find results -type f > seen; cat README.md >> seen; cp -r drawing/. ."
     assert redrawn(drawn, "bash", "-c", look).returncode == 0
     assert (drawn / "seen").read_text() == "results/cells/seed-0.json\n" + PAGE.replace("| table |\n", "")
@@ -181,7 +181,7 @@ def record(folder: Path, accuracies: dict[tuple[str, int], float], verdicts: dic
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """Return a repository whose last commit moved one cell and one verdict of reduced/, and added a cell."""
+    """Return a repository whose last commit changed a cell and a verdict of reduced/, and added a cell."""
     folder = tmp_path / "repository"
     record(folder, {("inductive", 0): 0.5}, {"a": "not run"})
     record(folder / "reduced", {("inductive", 0): 0.8, ("inductive", 1): 0.9}, {"a": "worse", "b": "not run"})
@@ -238,7 +238,7 @@ def test_folders_are_compared(repository: Path) -> None:
     assert compared(str(before), str(repository), repository).stdout == EXPECTED
 
 
-def test_what_is_neither_folder_nor_revision_is_refused(repository: Path) -> None:
+def test_a_name_that_is_neither_folder_nor_revision_is_refused(repository: Path) -> None:
     done = compared("no-such", "HEAD", repository)
     assert done.returncode == 1
     assert "no-such: neither a folder nor a Git revision" in done.stderr
@@ -249,7 +249,7 @@ def test_what_is_neither_folder_nor_revision_is_refused(repository: Path) -> Non
 
 @pytest.fixture
 def machine(repository: Path) -> Path:
-    """Return the repository with a place to push to, the tools, and a `gh` that only writes down how it was called."""
+    """Return the repository with a remote, the tools, and a `gh` that only writes down its arguments."""
     shutil.copytree(ROOT / "tools", repository / "tools", ignore=shutil.ignore_patterns("__pycache__"))
     (repository / "README.md").write_text("# Title\n")
     commit(repository, "Tools")
@@ -299,7 +299,7 @@ def test_a_cell_that_came_out_the_same_opens_nothing(machine: Path) -> None:
 
 
 @pytest.mark.parametrize("cell", ["$(touch hit)", "a; touch hit", "a`touch hit`", "a\nb", ""])
-def test_what_is_no_name_is_refused(tmp_path: Path, cell: str) -> None:
+def test_an_invalid_cell_name_is_refused(tmp_path: Path, cell: str) -> None:
     (step,) = [step for step in steps("gpu-cell.yml") if step.get("name", "").startswith("Refuse")]
     assert run("bash", "-e", "-c", step["run"], folder=tmp_path, CELL=cell, SEED="0", DIR=".").returncode == 1
     assert run("bash", "-e", "-c", step["run"], folder=tmp_path, CELL="a/b-5way", SEED="0", DIR=".").returncode == 0

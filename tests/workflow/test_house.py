@@ -1,4 +1,4 @@
-"""The files around the code agree with one another: lock, pins, versions, make targets, continuous integration."""
+"""The files around the code are consistent: lock, pins, versions, make targets, CI, links between Markdown files."""
 
 import os
 import re
@@ -30,20 +30,20 @@ def locked_requirements() -> dict[str, str]:
 
 
 def normal(requirement: str) -> str:
-    """Return the package's name in the form that the lock uses."""
+    """Return the package's name as the lock spells it."""
     found = re.match(r"[A-Za-z0-9._-]+", requirement)
     assert found, requirement
     return re.sub(r"[._-]+", "-", found.group()).lower()
 
 
 def make(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run make as from a fresh shell: the make that runs the tests must not pass its flags on."""
+    """Run make as from a fresh shell: a make that runs the tests must not pass its flags on."""
     environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
     return subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
 
 
 def targets_with_recipe() -> set[str]:
-    """List the targets a person may name: the phony ones (files like .venv/.torch are made on the way)."""
+    """List the targets a user may name: the phony ones, not files such as .venv/.torch."""
     return {name for line in re.findall(r"^\.PHONY: (.*)$", read("Makefile"), re.MULTILINE) for name in line.split()}
 
 
@@ -55,12 +55,12 @@ def test_every_locked_requirement_has_an_exact_version_and_hashes() -> None:
         assert re.search(r"--hash=sha256:[0-9a-f]{64}\b", entry), entry
 
 
-def test_lock_names_no_place_to_download_from() -> None:
+def test_lock_names_no_package_source() -> None:
     for name in ("requirements.in", "requirements.lock", "requirements-torch.txt"):
         assert not re.search(r"://|index-url|find-links|@ ", read(name)), name
 
 
-def test_lock_holds_all_that_is_asked_for_except_torch() -> None:
+def test_lock_has_every_requirement_except_torch() -> None:
     project = tomllib.loads(read("pyproject.toml"))["project"]
     asked = [line for line in read("requirements.in").splitlines() if line and not line.startswith("#")]
     asked += project["dependencies"] + project["optional-dependencies"]["report"]
@@ -100,7 +100,7 @@ def test_every_rule_is_either_listed_or_a_file_of_the_set_up() -> None:
     assert rules == targets_with_recipe()
 
 
-def test_a_bare_make_only_helps() -> None:
+def test_a_bare_make_prints_the_help() -> None:
     assert make().stdout == make("help").stdout
 
 
@@ -111,7 +111,7 @@ def test_figures_need_no_torch() -> None:
 
 
 def test_an_old_python_is_refused_in_one_line(tmp_path: Path) -> None:
-    """A stand-in for an old interpreter: it fails the version check and names its version."""
+    """A script stands in for an old interpreter: it fails the version check and prints its version."""
     old = tmp_path / "old-python"
     old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.9.0" && exit 0\nexit 1\n')
     old.chmod(0o755)
@@ -126,7 +126,7 @@ def test_an_old_python_is_refused_in_one_line(tmp_path: Path) -> None:
 
 
 def test_continuous_integration_runs_make_test_and_nothing_else(tmp_path: Path) -> None:
-    """`.ci/run` hands on make's exit code and arguments; make is replaced by one that tells them."""
+    """`.ci/run` passes arguments to make and returns its exit code; a script in place of make prints them."""
     (tmp_path / "make").write_text('#!/bin/sh\necho "make $*"\nexit 7\n')
     (tmp_path / "make").chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
@@ -147,7 +147,7 @@ def test_workflows_run_make_targets(workflow: str, command: str) -> None:
     ("given", "seen"),
     [("some/folder", str(ROOT / "some/folder")), ("https://example.org/data", "https://example.org/data")],
 )
-def test_a_mirror_folder_is_named_from_the_top_though_snakemake_works_below(given: str, seen: str) -> None:
+def test_a_mirror_folder_is_relative_to_the_repository_although_snakemake_works_below(given: str, seen: str) -> None:
     shown = subprocess.run(
         ["make", "-s", "--eval", "show-mirror: ; @echo $$DATA_MIRROR", "show-mirror", f"DATA_MIRROR={given}"],
         cwd=ROOT,
@@ -159,7 +159,7 @@ def test_a_mirror_folder_is_named_from_the_top_though_snakemake_works_below(give
 
 
 def test_an_installed_package_has_every_file_of_the_source(tmp_path: Path) -> None:
-    """A template or a C source that is not package data is missed only by whoever installs a wheel."""
+    """A template or C source missing from the package data would fail only after installing a wheel."""
     source = tmp_path / "src"
     shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -176,7 +176,7 @@ def test_an_installed_package_has_every_file_of_the_source(tmp_path: Path) -> No
 
 
 def test_the_map_names_every_room_and_module() -> None:
-    """docs/map.md is how a newcomer finds a module among many."""
+    """A newcomer finds a module by docs/map.md."""
     package = ROOT / "src/firstorder"
     modules = Counter(path.stem for path in package.rglob("*.py") if not path.stem.startswith("__"))
     tree = read("docs/map.md").split("```")[1]
@@ -184,3 +184,23 @@ def test_the_map_names_every_room_and_module() -> None:
     assert set(re.findall(r"(\w+)/", tree)) == {*rooms, "src", "firstorder"}
     named = Counter(re.findall(r"(?<![/.])\b[a-z_]+\b(?![/.])", tree))
     assert not modules - named
+
+
+@pytest.mark.parametrize(
+    "path", sorted([*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/**/*.md")]), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_relative_links_of_markdown_files_exist(path: Path) -> None:
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    targets = [link.partition("#")[0] for link in links if not re.match(r"[a-z]+:", link)]
+    assert [target for target in targets if target and not (path.parent / target).exists()] == []
+
+
+def test_the_example_in_the_readme_uses_what_exists() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", read("README.md"), flags=re.DOTALL)
+    imported: dict[str, object] = {}
+    exec("\n".join(re.findall(r"^from .*$", example, re.MULTILINE)), imported)
+    used = [(name, part) for name, part in re.findall(r"\b(\w+)\.(\w+)\(", example) if name in imported]
+    assert ("checks", "load") in used
+    for name, part in used:
+        assert hasattr(imported[name], part), f"{name}.{part}"

@@ -1,4 +1,4 @@
-"""What the contracts between rooms (pyproject.toml, `make lint`) cannot say: what is imported when, at what cost."""
+"""Import rules that the contracts in pyproject.toml (`make lint`) cannot express: what is imported when."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def imported_by(tree: ast.AST) -> set[str]:
-    """Return the dotted names of all that is imported anywhere in `tree`, ours and others'."""
+    """Return the dotted names of everything imported anywhere in `tree`."""
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -36,14 +36,14 @@ def imported_by(tree: ast.AST) -> set[str]:
 
 
 def rooms(names: set[str]) -> set[str]:
-    """Reduce imported names to rooms of ours: `firstorder.report.text.tables.write` becomes `report`."""
+    """Reduce imported names to rooms of the package: `firstorder.report.text.tables.write` becomes `report`."""
     parts = [name.split(".") for name in names]
     found = {part[1] for part in parts if part[0] == "firstorder" and len(part) > 1}
     return {room for room in found if (PACKAGE / room).is_dir() or (PACKAGE / f"{room}.py").exists()}
 
 
 def at_import(path: Path) -> ast.Module:
-    """Return what runs when a module is imported: without functions' and methods' bodies and `if TYPE_CHECKING`."""
+    """Return the part of a module that runs at import: without bodies of functions and `if TYPE_CHECKING`."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for holder in [node for node in ast.walk(tree) if isinstance(node, ast.Module | ast.ClassDef)]:
         holder.body = [
@@ -62,14 +62,14 @@ def test_every_import_is_written_in_full() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.split(".")[0] in ("cli", "__main__")])
-def test_the_command_line_imports_heavy_things_inside_its_verbs(name: str) -> None:
+def test_the_command_line_imports_slow_modules_inside_its_verbs(name: str) -> None:
     imported = imported_by(at_import(MODULES[name]))
     assert rooms(imported) <= BASE
     others = {name.split(".")[0] for name in imported} - {"firstorder"}
     assert others <= sys.stdlib_module_names
 
 
-def test_the_rules_of_the_workflow_import_no_more_than_they_ask() -> None:
+def test_the_rules_of_the_workflow_import_only_light_modules() -> None:
     rules = [ROOT / "Snakefile", *sorted((ROOT / "workflow").rglob("*.smk"))]
     assert len(rules) > 1
     for path in rules:
@@ -95,8 +95,8 @@ def test_settings_results_and_report_work_where_torch_cannot_be_imported() -> No
     assert done.returncode == 0, done.stderr
 
 
-def test_snakemake_pays_for_no_heavy_import() -> None:
-    """It loads settings for every job: neither arrays nor tables nor drawing come with them."""
+def test_what_snakemake_imports_is_light() -> None:
+    """Snakemake loads the settings for every job, so they must not import arrays, tables or plotting."""
     names = "firstorder.records.freshness, firstorder.upkeep.locks, firstorder.settings.checks"
     program = f"import sys, {names}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

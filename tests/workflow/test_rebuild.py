@@ -1,8 +1,8 @@
-"""What is computed again after which change, and nothing else: the real Snakemake on a project in miniature.
+"""What is recomputed after which change, and nothing else: the real Snakemake on a miniature project.
 
-Each row stands for one change. It is asked as `make` asks: what `firstorder stale` names is forced, Snakemake finds the
-rest. A row holds in a warm checkout, with data, models and Snakemake's memory of what it did; in a fresh clone, which
-has what Git keeps and time stamps of any order; or in one into which data and models were pulled.
+Each test makes one change and rebuilds as `make` does: files that `firstorder stale` names are forced, Snakemake finds
+the rest. It runs in one or more states of the checkout. warm: with data, checkpoints and Snakemake's metadata. clone:
+only what Git keeps, with time stamps in any order. pulled: a clone with data and checkpoints.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.conftest import TRAINING as FIVE
 
 REPOSITORY = Path(__file__).parents[2]
 THREE = "reptile/omniglot-3way"
-# Each training has a table and a figure, under names that have a caption.
+# Each training has a table and a figure, with names for which a caption exists.
 TABLES = {FIVE: "table-1", THREE: "table-2"}
 FIGURES = {FIVE: "learning-curves", THREE: "accuracies"}
 BOTH = pytest.mark.parametrize("state", ["warm", "clone"])
@@ -65,7 +65,7 @@ SHOWN = {*(f"table {name}" for name in TABLES.values()), *(f"figure {name}" for 
 
 @dataclass
 class Checkout:
-    """A folder with a params.yaml, and how its jobs are run."""
+    """A folder with a params.yaml, and the Python and environment of its jobs."""
 
     root: Path
     python: Path
@@ -73,19 +73,19 @@ class Checkout:
     package: Path = REPOSITORY / "src"
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run Snakemake here."""
+        """Run Snakemake in this folder."""
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
         command += ["--directory", str(self.root), "--workflow-profile", str(REPOSITORY / "profiles/default")]
         command += ["--quiet", "host", "--cores", "1", *arguments]
         return subprocess.run(command, capture_output=True, text=True, env=self.variables(), check=False)
 
     def variables(self) -> dict[str, str]:
-        """Return the environment of everything that is run here."""
+        """Return the environment variables of all commands in this folder."""
         path = f"{self.python}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         return {**os.environ, "PATH": path, "PYTHONPATH": str(self.package), **self.environment}
 
     def rebuild(self, *arguments: str) -> set[str]:
-        """Compute as `make` does what is to be computed; return the jobs, each as its rule and wildcards."""
+        """Compute what `make` would compute; return the jobs, each as its rule and wildcards."""
         forced = self.stale("--paths").stdout.split()
         targets = arguments or ("all",)
         answer = self.snakemake(*targets, *([] if "--forcerun" in targets else ["--forcerun"]), *forced)
@@ -94,7 +94,7 @@ class Checkout:
         return jobs(output)
 
     def stale(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Ask what is stale here."""
+        """Run `firstorder stale` in this folder."""
         command = [sys.executable, "-m", "firstorder", "stale", "--params", str(self.root / "params.yaml"), *arguments]
         return subprocess.run(command, capture_output=True, text=True, env=self.variables(), check=False)
 
@@ -104,18 +104,18 @@ class Checkout:
         return dict(json.loads((self.root / path).read_text(encoding="utf-8")))
 
     def accuracy(self, training: str) -> float:
-        """Read ours from the table of its one cell."""
+        """Read our accuracy from the training's table, which has one cell."""
         with (self.root / f"results/tables/{TABLES[training]}.csv").open(encoding="utf-8") as file:
             return float(next(csv.DictReader(file))["accuracy_fraction"])
 
     def contents(self) -> dict[str, bytes]:
-        """Map every recorded and reported file to its content."""
+        """Map every file below results/ to its content."""
         found = (path for path in (self.root / "results").rglob("*") if path.is_file())
         return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in found}
 
 
 def jobs(output: str) -> set[str]:
-    """Name the jobs that Snakemake ran: `train reptile/omniglot-5way 0`."""
+    """Return the jobs that Snakemake ran, such as `train reptile/omniglot-5way 0`."""
     found = set()
     for rule, about in re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)+)", output, flags=re.MULTILINE):
         wildcards = re.search(r"^    wildcards: (.*)$", about, flags=re.MULTILINE)
@@ -125,7 +125,7 @@ def jobs(output: str) -> set[str]:
 
 
 def computing(training: str, *seeds: int) -> set[str]:
-    """Name the jobs that train and evaluate."""
+    """Return the jobs that train and evaluate a training for some seeds."""
     return {f"{job} {seed}" for job in (f"train {training}", f"evaluate {training}/1shot") for seed in seeds}
 
 
@@ -134,7 +134,7 @@ def changed(before: dict[str, bytes], after: dict[str, bytes]) -> set[str]:
 
 
 def mean_accuracy(records: Iterable[dict[str, Any]]) -> float:
-    """Compute the mean accuracy of records by hand."""
+    """Compute the mean accuracy of records from their histograms."""
     shares = []
     for record in records:
         counts = record["correct_histogram"]
@@ -155,7 +155,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, quick_path: Path) -> Path:
 
 @pytest.fixture
 def checkout(built: Path, tmp_path: Path, quick_path: Path, state: str) -> Checkout:
-    """Give a copy of it: warm, a clone without data and models, or one into which both were pulled."""
+    """Return a copy of the computed project in the given state."""
     root = Path(shutil.copytree(built, tmp_path / "project"))
     if state != "warm":
         for name in (".snakemake", ".work", "logs", *(["data", "models"] if state == "clone" else [])):
@@ -167,11 +167,11 @@ def checkout(built: Path, tmp_path: Path, quick_path: Path, state: str) -> Check
 
 
 def report_page(state: str) -> set[str]:
-    """Name what a clone makes in any case: the page, which Git does not keep."""
+    """Return the jobs that a clone always has: the page, which is not in Git."""
     return set() if state == "warm" else {"page"}
 
 
-# --- The table ---
+# --- Changes ---
 
 
 @BOTH
@@ -199,7 +199,7 @@ def test_one_value_of_one_training_edited_its_seeds_their_cells_and_the_tables(c
 @BOTH
 def test_a_comment_edited_nothing_is_computed(checkout: Checkout, state: str) -> None:
     path = checkout.root / "params.yaml"
-    path.write_text("# A thought.\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    path.write_text("# A comment.\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
     assert checkout.rebuild() == report_page(state)
 
 
@@ -217,7 +217,7 @@ def test_a_cell_added_only_it_is_computed(checkout: Checkout, state: str) -> Non
     before = checkout.contents()
     added = {**PROJECT["evaluations"][f"{FIVE}/1shot"], "shot": 2}
     write_params(checkout.root, edit(PROJECT, (("evaluations", f"{FIVE}/2shot"), added)))
-    # All cells are in the list of accuracies and may be claimed about; no table has a column for it.
+    # Accuracies and claims cover all cells; no table has a column for this one.
     assert checkout.rebuild() == {f"evaluate {FIVE}/2shot {seed}" for seed in (0, 1)} | REPORT
     assert not [path for path in changed(before, checkout.contents()) if "1shot" in path or "tables" in path]
     assert "2shot" in (checkout.root / "results/accuracies.csv").read_text(encoding="utf-8")
@@ -269,9 +269,7 @@ def test_source_of_a_report_module_edited_the_report_only_when_asked(
 
 
 @pytest.mark.parametrize("state", ["clone"])
-def test_fresh_clone_without_data_or_models_a_removed_table_alone_is_drawn_again(
-    checkout: Checkout, state: str
-) -> None:
+def test_fresh_clone_without_data_or_models_only_a_removed_table_is_drawn_again(checkout: Checkout, state: str) -> None:
     before = checkout.contents()
     (checkout.root / f"results/tables/{TABLES[FIVE]}.csv").unlink()
     assert checkout.rebuild() == {f"table {TABLES[FIVE]}", "page"}

@@ -1,4 +1,4 @@
-"""The real Snakemake on a project in miniature: what is computed, and what is computed again after which change."""
+"""The real Snakemake on a miniature project: what is computed, and what is recomputed after which change."""
 
 from __future__ import annotations
 
@@ -39,19 +39,14 @@ def snakemake(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         "--directory",
         str(root),
     ]
-    profile = ["--workflow-profile", str(REPOSITORY / "profiles/default"), "--cores", "1"]
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(REPOSITORY / "src"),
-    }
-    return subprocess.run(
-        [*command, *profile, *arguments], capture_output=True, text=True, env=environment, check=False
-    )
+    command += ["--workflow-profile", str(REPOSITORY / "profiles/default"), "--cores", "1", *arguments]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(REPOSITORY / "src")}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
 def planned(root: Path, *arguments: str) -> dict[str, int]:
-    """Ask what would run: rule -> number of jobs, rules without work (all, cells, report) left out."""
+    """Return the jobs of a dry run: rule -> number of jobs, without the rules that only collect files."""
     answer = snakemake(root, "--dry-run", *arguments)
     output = answer.stdout + answer.stderr
     assert answer.returncode == 0, output
@@ -74,7 +69,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(built: Path, tmp_path: Path) -> Path:
-    """Give a copy of the computed project, with its time stamps and Snakemake's memory."""
+    """Return a copy of the computed project, with its time stamps and Snakemake's metadata."""
     return Path(shutil.copytree(built, tmp_path / "project"))
 
 
@@ -98,7 +93,7 @@ def test_nothing_changed_computes_nothing(project):
 
 def test_a_comment_computes_nothing(project):
     path = project / "params.yaml"
-    path.write_text("# A thought.\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    path.write_text("# A comment.\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
     assert planned(project) == {}
 
 
@@ -150,8 +145,8 @@ SWEPT = {
 }
 
 
-def test_figures_ask_for_the_curves_that_params_yaml_names(project):
-    """A sweep is trained value by value; what is there already is left alone."""
+def test_figures_request_the_curves_that_params_yaml_names(project):
+    """A sweep has one training for each value; trainings that are done are not repeated."""
     write_params(project, edit(PROJECT, *SWEPT.items()))
     jobs = planned(project)
     assert {rule: jobs[rule] for rule in ("train", "adaptation", "manifolds")} == {
@@ -177,7 +172,7 @@ def test_a_value_added_to_a_sweep_trains_that_value_alone(project):
 
 
 def test_results_alone_are_enough_to_redraw(project):
-    """As in a clone: no data, no models, no memory of Snakemake's, time stamps of any order."""
+    """As in a clone: no data, no checkpoints, no metadata of Snakemake, time stamps in any order."""
     for folder in ("data", "models", ".snakemake"):
         shutil.rmtree(project / folder)
     for moment, path in enumerate(sorted(project.rglob("*"), reverse=True)):
@@ -194,14 +189,14 @@ def test_a_partly_recorded_project_is_reported_without_computing_the_rest(projec
     assert not {"train", "evaluate"} & set(work)
 
 
-def test_one_cell_is_asked_for_by_name(project):
+def test_one_cell_can_be_requested_by_name(project):
     shutil.rmtree(project / "results/cells")
     cell = settings.RECORD.format(evaluation=EVALUATION, mode="transductive", seed=0)
     assert planned(project, cell) == {"evaluate": 1}
 
 
-def test_a_model_that_is_there_is_evaluated_without_training_even_if_its_data_was_never_there(project):
-    """As after a clone and a pull of the published checkpoint: the data is made, nothing is trained."""
+def test_a_pulled_checkpoint_is_evaluated_without_training_even_if_its_data_is_missing(project):
+    """As after pulling a published checkpoint into a clone: the data is packed, nothing is trained."""
     shutil.rmtree(project / ".snakemake")
     (project / "data/omniglot.npz").unlink()
     cell = project / settings.RECORD.format(evaluation=EVALUATION, mode="transductive", seed=0)

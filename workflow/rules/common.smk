@@ -1,6 +1,6 @@
-# Lists and names shared by the rules. No rules here; settings come from firstorder.settings alone, so that
-# what Snakemake compares (params) is what the command line computes with and every record's digest covers.
-# What is recorded and how is asked of firstorder.records.freshness, as by `firstorder stale`.
+# Functions and names shared by the rules; no rules. Settings come from firstorder.settings, so that the params that
+# Snakemake compares are those that the command line computes with and that each record's digest covers. Whether a
+# result is fresh is decided by firstorder.records.freshness, as for `firstorder stale`.
 import functools
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from firstorder.settings import checks
 from firstorder.upkeep import locks
 
 PROJECT = checks.load("params.yaml")
-# The repository, where paper/ and workflow/report/ are, seen from the working folder.
+# The repository, with paper/ and workflow/report/, relative to the working folder.
 REPOSITORY = Path(os.path.relpath(Path(workflow.main_snakefile).parent))
 
 
@@ -31,24 +31,25 @@ def record(evaluation, mode, seed):
 
 
 def wanted_cells():
-    """Records of every cell and, where params.yaml has these sections, Figure 1's numbers and section 5's.
+    """Records of every cell, and the results of the studies in params.yaml.
 
-    With --config algorithms=reptile+untrained only the cells of those.
+    With --config algorithms=reptile+untrained only the cells of those algorithms.
     """
-    chosen = config["algorithms"].split("+") if "algorithms" in config else None
-    cells = [record(*cell) for cell in PROJECT.cells() if not chosen or cell[0].split("/")[0] in chosen]
-    others = simulations() + expansions() + inner_products() + beside_evaluations()
-    return cells + (others if not chosen else [])
+    if "algorithms" in config:
+        algorithms = config["algorithms"].split("+")
+        return [record(*cell) for cell in PROJECT.cells() if cell[0].split("/")[0] in algorithms]
+    cells = [record(*cell) for cell in PROJECT.cells()]
+    return cells + simulations() + expansions() + inner_products() + probes()
 
 
 def simulations():
-    """Records of Figures 1 and 2, where params.yaml has their sections."""
+    """Results of Figures 1 and 2, if params.yaml has their sections."""
     sine = [settings.SINE_LOSSES, settings.SINE_FITS] if PROJECT.sine else []
     return sine + ([settings.MANIFOLD_POINTS] if PROJECT.manifolds else [])
 
 
-def beside_evaluations():
-    """Records of accuracy along evaluations, and of errors by alphabet."""
+def probes():
+    """Results of probes: accuracy along the inner steps of evaluations, and errors by alphabet."""
     return [
         path.format(evaluation=name, seed=seed)
         for path, names in ((settings.ADAPTATION, PROJECT.adaptations), (settings.ALPHABETS, PROJECT.alphabets))
@@ -58,48 +59,48 @@ def beside_evaluations():
 
 
 def judged_curves():
-    """Curves that claims may be about: those of Figures 3 and 4."""
+    """Learning curves that claims are judged by: those of Figures 3 and 4."""
     kinds = ("combinations", "sweeps")
     figures = [name for name, figure in PROJECT.figures.items() if figure.kind in kinds]
     return list(dict.fromkeys(curve for name in figures for curve in curves_of_figure(name)))
 
 
 def curves_of_figure(figure):
-    """Learning curves that a figure draws."""
+    """Learning curves that a figure shows."""
     names = PROJECT.trainings_of_figure(figure)
     return [settings.CURVE.format(training=name, seed=seed) for name in names for seed in PROJECT.seeds]
 
 
 def expansions():
-    """Record of the expansion of section 5, where params.yaml has a section theory."""
+    """Result of section 5's expansion, if params.yaml has a section `theory`."""
     return [settings.EXPANSION] if PROJECT.theory else []
 
 
 def inner_products():
-    """Records of the inner products of section 5, where params.yaml has a section theory."""
+    """Results of section 5's inner products, if params.yaml has a section `theory`."""
     trainings = PROJECT.theory.inner_products.trainings if PROJECT.theory else ()
     return [settings.INNER_PRODUCTS.format(training=name, seed=seed) for name in trainings for seed in PROJECT.seeds]
 
 
 def available(paths):
-    """Leave out what is not recorded yet, if the report is to be made from what there is."""
+    """Drop missing results if the report is to be made from the existing ones only."""
     if config.get("records", "all") == "existing":
         return [path for path in paths if os.path.exists(path)]
     return paths
 
 
 def shown_cells():
-    """Records of every cell that the report is made from."""
+    """Records of every cell that the report shows."""
     return available([record(*cell) for cell in PROJECT.cells()])
 
 
 def judged():
-    """Recorded files that claims may be about."""
+    """Results that claims are judged by."""
     return shown_cells() + available(expansions() + inner_products() + simulations() + judged_curves())
 
 
 def cells_of_table(table):
-    """Records that a table shows."""
+    """Results that a table shows."""
     if table == "sine":
         return available([settings.SINE_LOSSES])
     if table == "theory":
@@ -110,7 +111,7 @@ def cells_of_table(table):
 
 
 def inputs_of_figure(figure):
-    """Recorded files that a figure draws."""
+    """Results that a figure shows."""
     drawn = PROJECT.figures[figure]
     if drawn.kind == "sine":
         return available([settings.SINE_LOSSES, settings.SINE_FITS])
@@ -127,11 +128,12 @@ def inputs_of_figure(figure):
 
 
 def wanted_by_figures():
-    """Recorded files that the figures draw."""
+    """Results that the figures show."""
     return [path for figure in PROJECT.figures for path in inputs_of_figure(figure)]
 
 
 def wanted_report():
+    """Every table and figure, the accuracies, the claims and the HTML page."""
     tables = [*PROJECT.tables, *(name for name in ("sine", "theory") if getattr(PROJECT, name))]
     return (
         [f"results/tables/{table}.csv" for table in tables]
@@ -149,24 +151,25 @@ def training_of(evaluation):
 
 
 @functools.cache
-def recorded():
-    """Every file that is computed for params.yaml, by its path."""
+def expected():
+    """Every result that is computed for params.yaml, by its path."""
     return {item.path: item for item in freshness.everything(PROJECT)}
 
 
 @functools.cache
 def is_fresh(path):
-    """Say whether a file, and what is made with it, is recorded with the very settings and data of now.
+    """Say whether a result exists and was computed with the present settings and data.
 
-    One that is to be computed all the same is not fresh.
+    A record is fresh only together with that of the other mode, as one evaluation computes both. A result that
+    --forcerun names is never fresh.
     """
     forced = getattr(workflow.dag_settings, "forcerun", ())
     together = {path}
-    if path.endswith(".json"):  # an evaluation makes its cells of both modes
-        evaluation = recorded()[path].about.rpartition("/")[0]
-        together = {record(evaluation, mode, recorded()[path].seed) for mode in settings.MODES}
+    if path.endswith(".json"):
+        evaluation = expected()[path].about.rpartition("/")[0]
+        together = {record(evaluation, mode, expected()[path].seed) for mode in settings.MODES}
     return all(
-        path not in forced and os.path.exists(path) and freshness.difference(Path(), recorded()[path]) is None
+        path not in forced and os.path.exists(path) and freshness.difference(Path(), expected()[path]) is None
         for path in together
     )
 
@@ -177,45 +180,46 @@ def is_trained(training, seed):
 
 
 def unless_fresh(path, needed):
-    """Files that a computation needs; none where what it makes is fresh.
+    """Return the inputs of a computation, or none if its result is fresh.
 
-    So a clone without data and models computes nothing: even as ancient input a missing file is made.
+    Snakemake would create a missing input even if it is `ancient`: a clone without data and checkpoints would compute
+    everything again.
     """
     return [] if is_fresh(path) else needed
 
 
 def cell_of(wildcards):
-    """One of the records that an evaluation makes."""
+    """Record of one of the two cells that an evaluation computes."""
     return record(wildcards.evaluation, settings.MODES[0], wildcards.seed)
 
 
 def model_of(wildcards):
-    """Model that an evaluation starts from. Its time stamp counts: it may be trained in the same run."""
+    """Checkpoint that an evaluation starts from. It is not `ancient`, as it may be retrained in the same workflow."""
     return settings.MODEL.format(training=training_of(wildcards.evaluation), seed=wildcards.seed)
 
 
 def shown(output, paths):
-    """Recorded files that a table or figure shows.
+    """Return the results that a table or figure shows, as inputs.
 
-    Where Snakemake has no memory of it, as in a clone, time stamps tell nothing: only what is computed again then
-    draws it again.
+    Time stamps mean nothing after a clone. If Snakemake has no metadata of an existing output, it is redrawn only if
+    one of its inputs is recomputed in this workflow.
     """
     known = not os.path.exists(output) or workflow.persistence.metadata(IOFile(output)) is not None
     return paths if known else [ancient(path) if is_fresh(path) else path for path in paths]
 
 
 def caption_of(name):
-    """Text of a table's or figure's caption, which Snakemake's own report puts under it too."""
+    """Text of a table's or figure's caption; Snakemake's own report shows it too."""
     return (REPOSITORY / f"workflow/report/{name}.rst").read_text(encoding="utf-8")
 
 
 def settings_of(entries, name):
-    """Settings of a table or figure as plain values; the sine table has none of its own."""
+    """Settings of a table or figure as plain values; empty for `sine` and `theory`, which have no entry."""
     return settings.resolved(entries[name]) if name in entries else {}
 
 
 def claim_the_folder():
-    """Take the folder's locks, unless `firstorder hold` has done so; refuse where somebody else has them."""
+    """Take the folder's locks unless `firstorder hold` has done so; fail if another command holds them."""
     if locks.HELD not in os.environ:
         try:
             locks.take(Path(), locks.WHOLE, "snakemake", logger.info, wait=False)

@@ -1,5 +1,5 @@
 rule download_omniglot:
-    """Fetch the official archives, or take them from DATA_MIRROR (a folder or a URL)."""
+    """Download Omniglot's official archives, or fetch them from DATA_MIRROR (a folder or URL)."""
     output:
         background=f"{PROJECT.data_folder}/raw/omniglot/images_background.zip",
         evaluation=f"{PROJECT.data_folder}/raw/omniglot/images_evaluation.zip",
@@ -16,7 +16,7 @@ rule download_omniglot:
 
 
 rule pack_omniglot:
-    """Decode, check and shrink the 32,460 drawings into one npz."""
+    """Decode, check and downscale the 32,460 drawings, and pack them into one npz file."""
     input:
         background=ancient(rules.download_omniglot.output.background),
         evaluation=ancient(rules.download_omniglot.output.evaluation),
@@ -33,7 +33,7 @@ rule pack_omniglot:
 
 
 rule pack_glyphs:
-    """Draw the embedded stand-in for Omniglot; needs no download."""
+    """Draw the glyphs, a substitute for Omniglot that needs no download."""
     output:
         pack=f"{PROJECT.data_folder}/glyphs.npz",
     log:
@@ -46,13 +46,13 @@ rule pack_glyphs:
         "python -m firstorder pack glyphs 2>&1 | tee {log}"
 
 
-# --config mini_imagenet=PATH says the same as the variable MINI_IMAGENET, and likewise for the list of names. The copy
-# is no input and no param, so that moving it away later makes nothing anew.
+# --config mini_imagenet=PATH has the same effect as the environment variable MINI_IMAGENET; likewise
+# mini_imagenet_names. The user's copy is neither input nor param, so that moving it later recomputes nothing.
 os.environ.update({key.upper(): str(config[key]) for key in ("mini_imagenet", "mini_imagenet_names") if key in config})
 
 
 rule pack_mini_imagenet:
-    """Pack the user's own copy, with --config mini_imagenet=PATH; docs/data.md says which forms are read."""
+    """Pack the user's own copy, named by --config mini_imagenet=PATH; docs/data.md lists the supported forms."""
     output:
         pack=f"{PROJECT.data_folder}/mini-imagenet.npz",
         census=f"{PROJECT.data_folder}/mini-imagenet.census.csv",

@@ -1,5 +1,5 @@
 rule evaluate:
-    """Adapt to new tasks and record both modes; adaptation is the same for them, so it is done once."""
+    """Evaluate one training, shot and seed in both modes, which share the adaptation to each task."""
     input:
         pack=lambda wildcards: unless_fresh(cell_of(wildcards), ancient(pack_of(training_of(wildcards.evaluation)))),
         model=lambda wildcards: unless_fresh(cell_of(wildcards), model_of(wildcards)),
@@ -19,7 +19,7 @@ rule evaluate:
 
 
 rule adaptation:
-    """Accuracy along an evaluation's inner steps, on fewer tasks."""
+    """Measure accuracy along the inner steps of an evaluation, on fewer tasks."""
     input:
         pack=lambda wildcards: unless_fresh(
             settings.ADAPTATION.format(**wildcards), ancient(pack_of(training_of(wildcards.evaluation)))
@@ -41,7 +41,7 @@ rule adaptation:
 
 
 rule alphabets:
-    """Which alphabet is taken for which in an evaluation, on fewer tasks."""
+    """Count confusions between alphabets in an evaluation, on fewer tasks."""
     input:
         pack=lambda wildcards: unless_fresh(
             settings.ALPHABETS.format(**wildcards), ancient(pack_of(training_of(wildcards.evaluation)))

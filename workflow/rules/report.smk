@@ -1,15 +1,15 @@
-# Below the line: no torch, no data, seconds.
+# The reporting part of the pipeline: it needs neither torch nor data, and takes seconds.
 PUBLISHED = str(REPOSITORY / "paper/published.csv")
 CLAIMS = str(REPOSITORY / "paper/claims.yaml")
 CAPTIONS = str(REPOSITORY / "workflow/report")
-# A figure refuses a curve that is missing or cut short, unless it is to be drawn from what there is.
+# A figure refuses a missing or incomplete curve, unless it is to be drawn from the existing results.
 WHOLE = "" if config.get("records", "all") == "existing" else "--whole"
-# --config stale=marked shows stale records with a mark instead of refusing them.
+# --config stale=marked shows stale results with a mark instead of refusing them.
 MARK = "--allow-stale" if config.get("stale", "refused") == "marked" else ""
 
 
 rule accuracies:
-    """All recorded cells as one tidy table."""
+    """Collect the records of all cells in one tidy table."""
     input:
         records=lambda wildcards: shown("results/accuracies.csv", shown_cells()),
     output:
@@ -28,7 +28,7 @@ rule accuracies:
 
 
 rule table:
-    """One table, the paper's numbers beside ours."""
+    """Write one table, with the paper's numbers beside ours."""
     input:
         records=lambda wildcards: shown(f"results/tables/{wildcards.table}.csv", cells_of_table(wildcards.table)),
         published=ancient(PUBLISHED),
@@ -59,7 +59,7 @@ rule table:
 
 
 rule claims:
-    """A verdict for each claim of the paper about the cells of params.yaml."""
+    """Judge the paper's claims about the results of params.yaml."""
     input:
         recorded=lambda wildcards: shown("results/claims.csv", judged()),
         published=ancient(PUBLISHED),
@@ -86,7 +86,7 @@ rule claims:
 
 
 rule figure:
-    """One figure, with the data behind it as CSV."""
+    """Draw one figure and write its data as CSV."""
     input:
         recorded=lambda wildcards: shown(f"results/figures/{wildcards.figure}.png", inputs_of_figure(wildcards.figure)),
         published=ancient(PUBLISHED),
@@ -116,7 +116,7 @@ rule figure:
 
 
 rule page:
-    """Everything on one HTML page."""
+    """Write the HTML page with all tables and figures."""
     input:
         shown=[path for path in wanted_report() if not path.endswith((".html", "accuracies.csv"))],
         accuracies=rules.accuracies.output.accuracies,

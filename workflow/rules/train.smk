@@ -1,11 +1,12 @@
 rule train:
-    """Meta-train one training for one seed; an interrupted one goes on where it stopped."""
+    """Meta-train one training for one seed; an interrupted training continues where it stopped."""
     input:
-        # Time stamps of data mean nothing after a clone or a pull: content is checked by digest instead.
-        # A training that is done needs none: even as ancient input a missing pack, as after pulling a model, trains.
+        # `ancient`: after a clone or pull, time stamps of data mean nothing; its content is compared by digest.
+        # A finished training has no input: Snakemake would create a missing pack and then train again, even though
+        # the pack is `ancient` (for example after a checkpoint was pulled).
         pack=lambda wildcards: [] if is_trained(**wildcards) else ancient(pack_of(wildcards.training)),
     output:
-        # `update`: what is there stays until the new one is whole, and is back if the job fails.
+        # `update`: the old file stays until the new one is complete, and is restored if the job fails.
         model=update(settings.MODEL),
         curve=update(settings.CURVE),
     log:
@@ -74,7 +75,7 @@ rule theory:
 
 
 rule inner_products:
-    """Section 5: inner products of a task's gradients while Reptile and its joint counterpart train."""
+    """Section 5: inner products of a task's gradients during Reptile's and its joint counterpart's training."""
     input:
         pack=lambda wildcards: unless_fresh(
             settings.INNER_PRODUCTS.format(**wildcards), ancient(pack_of(wildcards.training))

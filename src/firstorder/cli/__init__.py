@@ -1,10 +1,10 @@
-"""The command line: parse, call, write. Run `firstorder --help`, or `python -m firstorder --help`.
+"""The command line: `firstorder VERB`, or `python -m firstorder VERB`.
 
-Every verb works in the folder of a params.yaml (the current one, or that of --params) and reads and writes
-the paths that settings.py names. What a user can get wrong ends in one line on standard error and exit
-code 2. Heavy imports are inside the verbs, so that reporting needs no torch.
+Every verb works in the folder of a params.yaml: the current folder, or that of --params. The paths it reads and writes
+are defined in settings/paths.py. A user's error ends in one line on standard error and exit code 2. Modules that are
+slow to import (torch, pandas) are imported inside the verbs, so that reporting needs no torch.
 
-A verb is added in one file: a function with the decorator `verb`, in the file of its group.
+To add a verb, write a function with the decorator `verb` in the file of its group.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from firstorder.cli.verbs import GROUPS, VERBS
 from firstorder.errors import UserError
 
 FILES = (data, compute, studies, benchmark, look, check, publish, report, workflow)  # in the order of the help
-NOBODY_READS = 141  # exit code where a pipe was closed, as after `| head`: a shell's for a process ended by SIGPIPE
+OUTPUT_CLOSED = 141  # exit code when a pipe was closed, as by `| head`; a shell reports SIGPIPE with the same code
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of all verbs; the help lists them by what people want."""
+    """Return the parser of all verbs; its help lists them by purpose."""
     made = argparse.ArgumentParser(
         prog="firstorder",
         description="Train, evaluate and report the replication of arXiv 1803.02999.",
@@ -31,44 +31,48 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("--version", action="version", version=__version__)
-    verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB", help="one of those below")
+    verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB", help="one of the verbs below")
     for name, verb in VERBS.items():
         added = verbs.add_parser(name, description=verb.help)
-        added.set_defaults(run=verb.run)
-        added.add_argument("--params", default="params.yaml", help="settings; its folder holds everything else")
+        added.set_defaults(function=verb.function)
+        added.add_argument("--params", default="params.yaml", help="settings file; its folder holds data and results")
         for argument in verb.arguments:
             added.add_argument(*argument.names, **argument.options)
     return made
 
 
 def _listed() -> str:
-    """List the verbs, group by group."""
+    """List the verbs by group, within a group in the order of FILES."""
     lines = []
-    places = [module.__name__ for module in FILES]
-    ordered = sorted(VERBS.values(), key=lambda verb: places.index(verb.run.__module__))
+    files = [module.__name__ for module in FILES]
+    ordered = sorted(VERBS.values(), key=lambda verb: files.index(verb.function.__module__))
     for group, title in GROUPS.items():
         lines += ["", f"{title}:"]
         lines += [f"    {verb.name:<15} {verb.help.removesuffix('.')}" for verb in ordered if verb.group == group]
-    return "\n".join(lines[1:]) + "\n\nfirstorder VERB --help tells more."
+    return "\n".join(lines[1:]) + "\n\nSee `firstorder VERB --help` for the arguments of a verb."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; return the exit code: 0, 2 for a user's error, 3 out of time, 130 interrupted, 141 nobody reads."""
+    """Run one verb and return its exit code.
+
+    0: done; 1: something is stale or does not verify; 2: a user's error; 3: --time-limit reached; 130: interrupted;
+    141: the output was closed.
+    """
     try:
-        code = _run(_parsed(arguments))
+        code = _call(_parsed(arguments))
         output.flush()
         return code
     except UserError as error:
         print(f"firstorder: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if isinstance(error, BrokenPipeError) and output.nobody_reads():
-            return NOBODY_READS
-        where, why = error.filename or "the system says", error.strerror or error
+        if isinstance(error, BrokenPipeError) and output.redirect_closed():
+            return OUTPUT_CLOSED
+        where, why = error.filename or "the system reports", error.strerror or error
         print(f"firstorder: {where}: {why}; check the path, its permissions and the free space", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("firstorder: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        print("firstorder: interrupted; the same command continues where it stopped", file=sys.stderr)
         return 130
 
 
@@ -76,13 +80,13 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     try:
         return parser().parse_args(arguments)
     finally:
-        output.flush()  # the help was printed, and argparse ends the process
+        output.flush()  # argparse exits the process after printing the help
 
 
-def _run(parsed: argparse.Namespace) -> int:
+def _call(parsed: argparse.Namespace) -> int:
     if not getattr(parsed, "allow_stale", False):
-        return parsed.run(parsed) or 0
+        return parsed.function(parsed) or 0
     from firstorder.report.read import staleness
 
     with staleness.allowed():
-        return parsed.run(parsed) or 0
+        return parsed.function(parsed) or 0

@@ -1,4 +1,4 @@
-"""Verbs of the benchmark."""
+"""Verbs that run the benchmark and draw its results."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from firstorder.cli.verbs import DEVICE, Arguments, argument, verb, whole_number
 @verb(
     "compute",
     DEVICE,
-    argument("--rounds", type=whole_number, default=5, help="turns of each engine"),
-    argument("--seconds", type=float, default=0.4, help="least length of a turn"),
-    argument("--output", default="results/bench", help="folder of the machines' results"),
-    argument("--workloads", nargs="+", default=[], metavar="W", help="like W1 W4; else all"),
-    argument("--engines", nargs="+", metavar="E", help="like plain native; else those meant for the device"),
+    argument("--rounds", type=whole_number, default=5, help="number of rounds; each round times every engine once"),
+    argument("--seconds", type=float, default=0.4, help="minimum duration of one measurement"),
+    argument("--output", default="results/bench", help="folder for the results, one file a machine"),
+    argument("--workloads", nargs="+", default=[], metavar="W", help="such as W1 W4; default: all"),
+    argument("--engines", nargs="+", metavar="E", help="such as plain native; default: those for the device"),
 )
 def bench(arguments: Arguments) -> None:
-    """Time the benchmark's workloads on this machine with every engine there is: one JSON for the machine."""
+    """Time the benchmark's workloads on this machine with every available engine and write one JSON file."""
     from firstorder.bench import benchmark as module
     from firstorder.bench import contenders, workloads
 
@@ -43,10 +43,10 @@ def bench(arguments: Arguments) -> None:
 @verb(
     "look",
     argument("--docs", default="docs/performance.md", help="page with the markers of the section `bench`"),
-    argument("--results", default="results/bench", help="folder that `bench` wrote into"),
+    argument("--results", default="results/bench", help="folder that `bench` wrote to"),
 )
 def performance(arguments: Arguments) -> None:
-    """Draw what `bench` measured, each machine's table and charts, and put them into docs/performance.md."""
+    """Update docs/performance.md with a table and charts of each machine that `bench` measured."""
     from firstorder.report.benchmark import performance as module
 
     print(*module.update(Path(arguments.docs), Path(arguments.results)), sep="\n")

@@ -1,4 +1,4 @@
-"""Verbs that check what is recorded against params.yaml, data and digests."""
+"""Verbs that check results against params.yaml, data and digests."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from firstorder.errors import UserError
 if TYPE_CHECKING:
     from firstorder.records.freshness import Expected
 
-# Which records: one cell, those of some algorithms, or everything.
-SOME: tuple[Argument, ...] = (
-    argument("--cell", help="this cell alone, with --seed"),
+# Which results: one cell, the cells of some algorithms, or everything.
+SELECTION: tuple[Argument, ...] = (
+    argument("--cell", help="this cell only; needs --seed"),
     argument("--seed", type=int, help="seed of the cell"),
-    argument("--algorithms", help="cells of these alone, like reptile+untrained"),
+    argument("--algorithms", help="cells of these only, such as reptile+untrained"),
 )
 
 
 @verb(
     "check",
-    *SOME,
-    argument("--paths", action="store_true", help="print the files to compute again, for snakemake --forcerun"),
+    *SELECTION,
+    argument("--paths", action="store_true", help="print only the files to compute again, for snakemake --forcerun"),
 )
 def stale(arguments: Arguments) -> int:
-    """List what is recorded and stale, each with the first difference; exit code 1 if there is any."""
+    """List stale results, each with its first difference; exit code 1 if there are any."""
     session = Session.of(arguments)
     found = stale_of(session, arguments)
     if arguments.paths:
@@ -39,7 +39,7 @@ def stale(arguments: Arguments) -> int:
 
 
 def stale_of(session: Session, arguments: Arguments) -> list[tuple[Expected, str]]:
-    """List what is stale of the records that SOME names."""
+    """List the stale results among those that the arguments of SELECTION name, each with its first difference."""
     from firstorder.records import freshness
 
     if arguments.cell is not None:
@@ -47,12 +47,14 @@ def stale_of(session: Session, arguments: Arguments) -> list[tuple[Expected, str
         difference = freshness.difference(session.root, cell)
         return [] if difference is None else [(cell, difference)]
     found = freshness.stale(session.root, session.project)
-    chosen = arguments.algorithms.split("+") if arguments.algorithms else None
-    return [(item, difference) for item, difference in found if not chosen or item.about.split("/")[0] in chosen]
+    if not arguments.algorithms:
+        return found
+    algorithms = arguments.algorithms.split("+")
+    return [(item, difference) for item, difference in found if item.about.split("/")[0] in algorithms]
 
 
 def paths_of(session: Session, found: list[tuple[Expected, str]]) -> list[str]:
-    """Name the files to compute again."""
+    """List the files to compute again for stale results."""
     from firstorder.records import freshness
 
     return sorted(
@@ -61,7 +63,7 @@ def paths_of(session: Session, found: list[tuple[Expected, str]]) -> list[str]:
 
 
 def cell_of(session: Session, arguments: Arguments) -> Expected:
-    """Look a cell up; raises UserError for one that params.yaml does not list, or another seed."""
+    """Return the cell named by --cell and --seed; raises UserError if params.yaml lists no such cell or seed."""
     from firstorder.records import freshness
 
     project = session.project
@@ -73,9 +75,9 @@ def cell_of(session: Session, arguments: Arguments) -> Expected:
     return freshness.cell(project, evaluation, mode, arguments.seed)
 
 
-@verb("check", argument("folders", nargs="*", help="folders with a params.yaml; else that of --params"))
+@verb("check", argument("folders", nargs="*", help="folders with a params.yaml; default: that of --params"))
 def verify(arguments: Arguments) -> int:
-    """Hash data, checkpoints and records again; exit code 1 where one is not what is said of it."""
+    """Rehash data, checkpoints and records and compare with their digests; exit code 1 on a mismatch."""
     from firstorder.upkeep import verify as module
 
     folders = [Path(folder) for folder in arguments.folders] or [Path(arguments.params).parent]
@@ -86,7 +88,7 @@ def verify(arguments: Arguments) -> int:
 
 @verb("internal", argument("cell"), SEED)
 def check_cell(arguments: Arguments) -> None:
-    """Say whether a cell of params.yaml is fresh, stale or missing; refuse one that is not there or was edited."""
+    """Say whether a cell of params.yaml is fresh, stale or missing; refuse an unknown or edited cell."""
     from firstorder.records import freshness
 
     session = Session.of(arguments)

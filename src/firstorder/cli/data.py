@@ -1,4 +1,4 @@
-"""Verbs that fetch data and pack it."""
+"""Verbs that download and pack data."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from firstorder.cli.verbs import Arguments, argument, verb
 from firstorder.errors import UserError
 
 
-@verb("compute", argument("--folder", default="data/raw/omniglot", help="where the archives go"))
+@verb("compute", argument("--folder", default="data/raw/omniglot", help="folder to put the archives in"))
 def download(arguments: Arguments) -> None:
-    """Fetch a data set's official archives, or take them from the folder or URL in DATA_MIRROR."""
+    """Download Omniglot's official archives, or fetch them from the folder or URL in DATA_MIRROR."""
     from firstorder.data import archives, omniglot
 
     folder = Path(arguments.folder)
@@ -24,7 +24,7 @@ def download(arguments: Arguments) -> None:
 
 @verb("compute", argument("dataset"))
 def pack(arguments: Arguments) -> None:
-    """Pack a data set into one npz."""
+    """Pack a data set into one npz file."""
     from firstorder.data import packs
 
     session = Session.of(arguments)
@@ -32,7 +32,7 @@ def pack(arguments: Arguments) -> None:
     source = settings.lookup(project.datasets, arguments.dataset, "data set").source
     if source == "mini_imagenet":
         raise UserError(
-            f"{arguments.dataset} is made from your copy: firstorder data {arguments.dataset} --source PATH"
+            f"{arguments.dataset} is packed from your own copy: firstorder data {arguments.dataset} --source PATH"
         )
     module = importlib.import_module(f"firstorder.data.{source}")
     raw = session.root / project.data_folder / "raw" / source
@@ -46,10 +46,10 @@ def pack(arguments: Arguments) -> None:
     "compute",
     argument("dataset"),
     argument("--source", help="your copy of mini-ImageNet: folder, zip, tar or pickles; else MINI_IMAGENET"),
-    argument("--names", help="csv of file names, or a folder of them, that says which images are wanted"),
+    argument("--names", help="CSV of the images to take, or a folder of such files; else MINI_IMAGENET_NAMES"),
 )
 def data(arguments: Arguments) -> None:
-    """Pack mini-ImageNet from the copy you have, with a census beside it; other data sets as `pack` does."""
+    """Pack mini-ImageNet from your own copy and write a census; pack other data sets as `pack` does."""
     from firstorder.data import mini_imagenet, packs
     from firstorder.records import cells
 
@@ -58,7 +58,7 @@ def data(arguments: Arguments) -> None:
     chosen = settings.lookup(session.project.datasets, name, "data set")
     if chosen.source != "mini_imagenet":
         if arguments.source or arguments.names:
-            raise UserError(f"{name} is not made from a copy of yours; leave out --source and --names")
+            raise UserError(f"{name} is not packed from a copy of yours; leave out --source and --names")
         pack(arguments)
         return
     source = arguments.source or os.environ.get("MINI_IMAGENET")
@@ -66,7 +66,7 @@ def data(arguments: Arguments) -> None:
     if not source:
         raise UserError(
             f"{name} cannot be downloaded: give your copy with --source PATH or in MINI_IMAGENET; docs/data.md lists "
-            "the forms that are read"
+            "the supported forms"
         )
     made, census = mini_imagenet.make_pack(
         Path(source), chosen.resize or "nearest", Path(names) if names else None, track=progress.shown

@@ -1,4 +1,4 @@
-"""Verbs that tell what is recorded and what is left to do."""
+"""Verbs that show where a number comes from and what is left to compute."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from firstorder.cli.session import Session
 from firstorder.cli.verbs import PUBLISHED, Arguments, argument, verb
 
 
-@verb("look", argument("cell"), argument("--seed", type=int, help="one seed; else all of params.yaml"), PUBLISHED)
+@verb(
+    "look",
+    argument("cell"),
+    argument("--seed", type=int, help="one seed; default: all seeds of params.yaml"),
+    PUBLISHED,
+)
 def why(arguments: Arguments) -> None:
-    """Walk a cell's number back: the paper's, ours, settings, seeds, digests, commit, machine, time."""
+    """Trace a cell's number: the paper's value, ours, settings, seeds, digests, commit, machine, time."""
     from firstorder.report.text import why as module
 
     session = Session.of(arguments)
@@ -21,11 +26,11 @@ def why(arguments: Arguments) -> None:
 
 @verb(
     "look",
-    argument("--device", default="cpu", help="cpu, or a GPU's name as in a .run.json"),
-    argument("folders", nargs="*", help="other folders whose measured times count"),
+    argument("--device", default="cpu", help="cpu, or a GPU's name as in a run file (.run.json)"),
+    argument("folders", nargs="*", help="other folders to take measured times from"),
 )
 def plan(arguments: Arguments) -> None:
-    """List trainings and cells: done, stale, missing, and the time they take on this device as far as measured."""
+    """List trainings and evaluations as done, stale or missing, with their times on a device."""
     from firstorder.records import provenance
     from firstorder.upkeep import plan as module
 

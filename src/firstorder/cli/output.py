@@ -1,4 +1,4 @@
-"""Standard output that somebody may have stopped reading, as after `| head`."""
+"""Standard output and error whose reader may have closed the pipe, as `| head` does."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import sys
 
 
 def flush() -> None:
-    """Write out what was printed: here a closed pipe is still an exception, at the interpreter's end a complaint."""
-    if sys.stdout is not None:  # as after >&-
+    """Flush standard output: a closed pipe raises an exception here, but only a warning when the interpreter exits."""
+    if sys.stdout is not None:  # None if it was closed with >&-
         sys.stdout.flush()
 
 
-def nobody_reads() -> bool:
-    """Say whether standard output or error is a pipe that nobody reads any more; what is still to come goes nowhere.
+def redirect_closed() -> bool:
+    """Redirect standard output and error to /dev/null if they are closed pipes; return whether one was closed.
 
-    A broken pipe alone does not say so: it may be one to another process, whose death is to be told.
+    A BrokenPipeError alone does not prove that: its pipe may lead to another process, whose death must be reported.
     """
     found = False
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, OSError, ValueError):  # none, or no file
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # a stream that is None or no file
             poll = select.poll()
             poll.register(stream.fileno(), select.POLLOUT)
             if any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0)):

@@ -1,4 +1,4 @@
-"""Verbs that hand results on."""
+"""Verbs that publish results."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from firstorder.cli.verbs import ALLOW_STALE, PUBLISHED, Arguments, argument, ve
 
 @verb(
     "publish",
-    argument("--trainings", nargs="+", default=[], metavar="TRAINING", help="publish these; else all"),
-    argument("--remote", help="name of a DVC remote; else the default one"),
+    argument("--trainings", nargs="+", default=[], metavar="TRAINING", help="publish these; default: all"),
+    argument("--remote", help="name of a DVC remote; default: DVC's default remote"),
 )
 def publish(arguments: Arguments) -> None:
-    """Track checkpoints with DVC and push them; refused while anything is stale or does not verify."""
+    """Track checkpoints with DVC and push them; refused if anything is stale or does not verify."""
     from firstorder.upkeep import publish as module
 
     session = Session.of(arguments)
-    wish = module.Wish(session.root, session.project, arguments.trainings, arguments.remote)
-    print(*module.publish(wish), sep="\n")
+    request = module.Request(session.root, session.project, arguments.trainings, arguments.remote)
+    print(*module.publish(request), sep="\n")
 
 
 @verb("publish", argument("readme"), PUBLISHED, ALLOW_STALE, argument("folders", nargs="+"))
 def readme(arguments: Arguments) -> None:
-    """Write the README's table from the records in one or more folders."""
+    """Update the README's table from the records in one or more folders."""
     from firstorder.report.text import readme as module
 
     roots = [Path(folder) for folder in arguments.folders]

@@ -1,4 +1,4 @@
-"""Verbs of the report's rules: a table, a figure, the claims, the page. No torch, no data."""
+"""Verbs of the report's rules: accuracies, tables, claims, figures, the page. No torch, no data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from firstorder.cli.verbs import ALLOW_STALE, PUBLISHED, Arguments, argument, ve
 
 @verb("internal", ALLOW_STALE)
 def accuracies(arguments: Arguments) -> None:
-    """Gather all recorded cells into results/accuracies.csv."""
+    """Collect the records of all cells in results/accuracies.csv."""
     from firstorder.report.read import accuracies as module
 
     session = Session.of(arguments)
@@ -19,7 +19,7 @@ def accuracies(arguments: Arguments) -> None:
 
 @verb("internal", argument("table"), PUBLISHED, ALLOW_STALE)
 def table(arguments: Arguments) -> None:
-    """Write one table (or `sine`): CSV, Markdown and LaTeX."""
+    """Write one table of params.yaml, `sine` or `theory` as CSV, Markdown and LaTeX."""
     from firstorder.report.text import tables
 
     session = Session.of(arguments)
@@ -28,21 +28,19 @@ def table(arguments: Arguments) -> None:
 
 @verb("internal", PUBLISHED, ALLOW_STALE)
 def claims(arguments: Arguments) -> None:
-    """Judge the paper's claims by what is recorded: CSV and Markdown."""
+    """Judge the paper's claims by the results and write the verdicts as CSV and Markdown."""
     from firstorder.report.claims import claim_tables
 
     session = Session.of(arguments)
     print(*claim_tables.write(session.root, session.project, Path(arguments.published)), sep="\n")
 
 
-WHOLE = argument(
-    "--whole", action="store_true", help="refuse where a curve is missing or cut short; else there is a gap"
-)
+WHOLE = argument("--whole", action="store_true", help="refuse a missing or incomplete curve; default: draw a gap")
 
 
 @verb("internal", argument("figure"), PUBLISHED, WHOLE, ALLOW_STALE)
 def figure(arguments: Arguments) -> None:
-    """Draw one figure: PNG, PDF and the CSV behind it."""
+    """Draw one figure as PNG and PDF and write its data as CSV."""
     from firstorder.report.figures import figures
 
     session, published = Session.of(arguments), Path(arguments.published)
@@ -52,7 +50,7 @@ def figure(arguments: Arguments) -> None:
 
 @verb("internal", argument("--captions", default="workflow/report", help="folder of the captions"), ALLOW_STALE)
 def page(arguments: Arguments) -> None:
-    """Put tables and figures on one HTML page."""
+    """Write the HTML page with all tables and figures."""
     from firstorder.report.text import page as module
 
     session = Session.of(arguments)

@@ -1,12 +1,10 @@
-"""What one command works with: its folder, project, device, engines and packed data, each opened once.
+"""A session: the folder, project, device, engines and packed data that one command works with, each opened once.
 
-Heavy imports are inside, so that a command that needs no torch pays for none.
+Slow imports are inside the methods, so that a command that needs no torch does not import it.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from firstorder import settings
+from firstorder.cli.device import ready_device
+from firstorder.cli.verbs import Arguments
 from firstorder.errors import UserError
 from firstorder.settings import checks
 
@@ -28,12 +28,18 @@ if TYPE_CHECKING:
     from firstorder.records.states import StateFile
     from firstorder.settings import EvaluationSettings, Project
 
-Arguments = argparse.Namespace
+
+@dataclass(frozen=True)
+class LoadedPack:
+    """A data set's pack and the digest of its content."""
+
+    pack: Pack
+    digest: str
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What an evaluation starts from: the problem, its checkpoint on the device, the tasks, and digests of all that."""
+    """A trained network ready for evaluation: problem, checkpoint on the device, tasks to draw, and their digests."""
 
     problem: Problem
     checkpoint: Checkpoint
@@ -43,27 +49,27 @@ class Trained:
 
 @dataclass
 class Session:
-    """One command's view of a folder with a params.yaml: `params` is the path of that file.
+    """One command's view of the folder of a params.yaml.
 
-    `asked_device`, `asked_engine` and `compiled` are what the command was asked for.
+    `params` is the path of that file; `requested_device`, `requested_engine` and `compiled` are the command's options.
     """
 
     params: Path
-    asked_device: str = "cpu"
-    asked_engine: str = "auto"
+    requested_device: str = "cpu"
+    requested_engine: str = "auto"
     compiled: bool = False
-    _packs: dict[str, tuple[Pack, str]] = field(default_factory=dict)
+    _packs: dict[str, LoadedPack] = field(default_factory=dict)
     _choices: dict[str, Choice] = field(default_factory=dict)
 
     @staticmethod
     def of(arguments: Arguments) -> Session:
         """Return the session of a parsed command line."""
-        asked = vars(arguments)
+        options = vars(arguments)
         return Session(
             Path(arguments.params),
-            asked.get("device", "cpu"),
-            asked.get("engine", "auto"),
-            asked.get("compile", False),
+            options.get("device", "cpu"),
+            options.get("engine", "auto"),
+            options.get("compile", False),
         )
 
     @property
@@ -73,20 +79,20 @@ class Session:
 
     @cached_property
     def project(self) -> Project:
-        """What params.yaml says."""
+        """The contents of params.yaml."""
         return checks.load(self.params)
 
     @cached_property
     def device(self) -> torch.device:
-        """The device that was asked for, ready for use.
+        """The requested device, with torch configured for it.
 
-        Raises UserError where there is none.
+        Raises UserError if there is no such device.
         """
-        return ready_device(self.asked_device)
+        return ready_device(self.requested_device)
 
     @property
     def device_name(self) -> str:
-        """What records call the device."""
+        """The device's name in run files."""
         import torch
 
         if self.device.type == "cuda":
@@ -100,13 +106,13 @@ class Session:
                 known = list(self.project.seeds)
                 raise UserError(f"seed {seed} is not among params.yaml's seeds {known}; add it there")
 
-    def pack(self, dataset: str) -> tuple[Pack, str]:
-        """Return a data set's pack and its content digest."""
+    def load_pack(self, dataset: str) -> LoadedPack:
+        """Return a data set's pack, read once a session."""
         from firstorder.data import packs
 
         path = self.project.pack_path(dataset)
         if path not in self._packs:
-            self._packs[path] = packs.read_pack(self.root / path)
+            self._packs[path] = LoadedPack(*packs.read_pack(self.root / path))
         return self._packs[path]
 
     def choice(self, training: str) -> Choice:
@@ -115,12 +121,12 @@ class Session:
 
         if training not in self._choices:
             chosen = settings.lookup(self.project.trainings, training, "training")
-            wish = Wish(name=self.asked_engine, device=self.device, compiled=self.compiled)
+            wish = Wish(name=self.requested_engine, device=self.device, compiled=self.compiled)
             self._choices[training] = choose(wish, chosen)
         return self._choices[training]
 
     def problems(self, training: str, seeds: Sequence[int]) -> list[Problem]:
-        """Load a training's images onto the device for some seeds."""
+        """Return a training's problem for each seed, with its images on the device."""
         from firstorder.data import packs
         from firstorder.method.images import ImagePool
         from firstorder.method.training import Problem
@@ -128,13 +134,13 @@ class Session:
         chosen = settings.lookup(self.project.trainings, training, "training")
         self.check_seeds(seeds)
         choice = self.choice(training)
-        pack, _ = self.pack(chosen.dataset)
+        pack = self.load_pack(chosen.dataset).pack
         problems: list[Problem] = []
         before: packs.Pools | None = None
         for seed in seeds:
             cut = packs.make_pools(pack, self.project.datasets[chosen.dataset], seed)
             if before is not None and packs.same_pools(cut, before):
-                pools = problems[-1].pools  # where the split does not depend on the seed, the images lie there once
+                pools = problems[-1].pools  # one copy on the device where the split does not depend on the seed
             else:
                 turns, counts = cut.turns, cut.counts
                 pools = {
@@ -146,9 +152,9 @@ class Session:
         return problems
 
     def trained(self, evaluation: str, chosen: EvaluationSettings, seed: int) -> Trained:
-        """Read an evaluation's checkpoint onto the device.
+        """Read the checkpoint that an evaluation with the settings `chosen` starts from.
 
-        Raises UserError where it was made with other settings, data or seed.
+        Raises UserError if it was made with other settings, data or seed.
         """
         from firstorder.method.evaluation import evaluation_shape
         from firstorder.method.tasks import Draws
@@ -158,7 +164,7 @@ class Session:
         path = self.root / settings.MODEL.format(training=chosen.training, seed=seed)
         checkpoint, checkpoint_digest = checkpoints.read(path, problem.network)
         digests = {
-            "data_digest": self.pack(problem.settings.dataset)[1],
+            "data_digest": self.load_pack(problem.settings.dataset).digest,
             "training_digest": settings.digest(self.project.settings_of_training(chosen.training)),
         }
         checkpoints.check_made_of(checkpoint, path, {**digests, "seed": seed})
@@ -175,9 +181,9 @@ class Session:
         return Trained(problem, checkpoint.to(self.device), draws, digests)
 
     def _check_recorded(self, problem: Problem, checkpoint_digest: str) -> None:
-        """Raise UserError unless a checkpoint is the one that the training's run file names, where there is one.
+        """Raise UserError if a checkpoint is not the one that its training's run file names, if there is a run file.
 
-        A training's last state is kept until here, where its checkpoint is found whole.
+        The last state of a training is kept until its checkpoint is found to be complete, which is here.
         """
         from firstorder.records import cells
 
@@ -188,17 +194,17 @@ class Session:
         elif recorded is not None:
             raise UserError(
                 f"{path}: its SHA-256 is {checkpoint_digest[:16]}..., expected {str(recorded)[:16]}... as "
-                f"{curve.with_suffix('.run.json')} says; get the right one back (dvc pull --force {path}.dvc), or make "
-                f"it anew: firstorder train {problem.name} --seed {problem.seed} --again"
+                f"{curve.with_suffix('.run.json')} says; restore it (dvc pull --force {path}.dvc), or train it "
+                f"again: firstorder train {problem.name} --seed {problem.seed} --again"
             )
 
     def outputs(self, problem: Problem) -> tuple[Path, Path]:
-        """Return where a training's checkpoint and its curve are written."""
+        """Return the paths of a training's checkpoint and curve."""
         names = {"training": problem.name, "seed": problem.seed}
         return self.root / settings.MODEL.format(**names), self.root / settings.CURVE.format(**names)
 
     def is_done(self, problem: Problem) -> bool:
-        """Say whether a training's checkpoint and curve are there, whole, and made of the settings and data of now."""
+        """Say whether a training's checkpoint and curve exist, are complete and match settings and data."""
         from firstorder.records import cells, checkpoints, freshness
         from firstorder.upkeep import dvc
 
@@ -214,22 +220,22 @@ class Session:
         return fresh and cells.read_run(curve).get("checkpoint_digest") == dvc.hash_of(path, "sha256")
 
     def about(self, problem: Problem) -> dict[str, Any]:
-        """Say what a training is made of: all that its outcome depends on, the device excepted."""
+        """Return what identifies a training: everything that its outcome depends on, except the device."""
         resolved = self.project.settings_of_training(problem.name)
         return {
             "training": problem.name,
             "seed": problem.seed,
             "settings": resolved,
             "training_digest": settings.digest(resolved),
-            "data_digest": self.pack(problem.settings.dataset)[1],
+            "data_digest": self.load_pack(problem.settings.dataset).digest,
         }
 
     def state_file(self, problem: Problem) -> StateFile:
-        """Return what keeps the state of a training that is not done."""
+        """Return the file that holds the state of an unfinished training."""
         from firstorder.records.states import StateFile
 
         about = self.about(problem)
-        # States of format 1 name the kind of device, and none went on from one kind to another.
+        # States of format 1 name the kind of device, and were never continued on another kind.
         older = tuple(settings.digest({**about, "device": kind}) for kind in ("cpu", "cuda"))
         path = self.root / ".work" / about["training_digest"] / f"seed-{problem.seed}.safetensors"
         run = self.run_information(0, self.choice(problem.name).name)
@@ -237,7 +243,7 @@ class Session:
         return StateFile(path, (settings.digest(about), *older), place)
 
     def resumable(self, problem: Problem) -> Resumable:
-        """Return a training that goes on where it was interrupted."""
+        """Return a training that continues where it was interrupted."""
         from firstorder.method.training import Resumable
 
         return Resumable(problem, self.state_file(problem))
@@ -250,7 +256,7 @@ class Session:
         run: dict[str, Any],
         resolved: dict[str, Any],
     ) -> None:
-        """Write recorded rows, how they were made beside them, and say where."""
+        """Write the rows of a study and their run file, and print the path."""
         from firstorder.records import cells
 
         made = run | cells.made_with(resolved)
@@ -258,39 +264,14 @@ class Session:
         print(self.root / path)
 
     def run_information(self, seconds: float, engine: str | None = None) -> dict[str, Any]:
-        """Describe a computation for its `.run.json`; on a GPU the peak memory is the GPU's."""
+        """Describe a computation for its run file (`.run.json`); on a GPU the peak memory is the GPU's."""
         import torch
 
         from firstorder.records import provenance
 
-        made = provenance.run_information(seconds, self.device_name)
+        run = provenance.run_information(seconds, self.device_name)
         if engine is not None:
-            made["engine"] = engine
+            run["engine"] = engine
         if self.device.type == "cuda":
-            made["peak_memory_bytes"] = torch.cuda.max_memory_allocated(self.device)
-        return made
-
-
-def ready_device(name: str) -> torch.device:
-    """Return the device called cpu, cuda or auto, with torch set up for it.
-
-    Raises UserError where there is no such device.
-    """
-    import torch
-
-    from firstorder.bench import allocator
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cpu":
-        # One thread a process: two trainings side by side do more than one training on two threads.
-        if "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(1)
-        allocator.keep_freed_memory()
-    else:
-        # PyTorch lets cuDNN round a convolution's factors to 10 bits (TF32) by default, which moves this network's
-        # gradients by 2 to 12 %. A precision below float32 is a setting, never a default.
-        torch.backends.cudnn.allow_tf32 = False
-    return torch.device(name)
+            run["peak_memory_bytes"] = torch.cuda.max_memory_allocated(self.device)
+        return run

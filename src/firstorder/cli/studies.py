@@ -1,4 +1,4 @@
-"""Verbs of what stands beside trainings and evaluations: Figures 1 and 2, section 5, looks into evaluations."""
+"""Verbs of the studies: Figures 1 and 2, section 5, and probes of single evaluations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Rows = list[list[Any]]
 
 @verb("compute", argument("evaluation"), SEED, DEVICE)
 def adaptation(arguments: Arguments) -> None:
-    """Measure accuracy along an evaluation's inner steps, as params.yaml's section adaptations says."""
+    """Measure accuracy along the inner steps of an evaluation, by params.yaml's section `adaptations`."""
     from firstorder.studies import probes
 
     session, name = Session.of(arguments), arguments.evaluation
@@ -33,12 +33,12 @@ def adaptation(arguments: Arguments) -> None:
 
     lengths = {"tasks": entry.tasks, "inner_steps": max(*entry.inner_steps, 1)}
     path = settings.ADAPTATION.format(evaluation=name, seed=arguments.seed)
-    _look_into(session, Look(name, arguments.seed, lengths, measure, path, probes.ADAPTATION_COLUMNS, resolved))
+    _measure(session, Probe(name, arguments.seed, lengths, measure, path, probes.ADAPTATION_COLUMNS, resolved))
 
 
 @verb("compute", argument("evaluation"), SEED, DEVICE)
 def alphabets(arguments: Arguments) -> None:
-    """Count which alphabet is taken for which in an evaluation, as params.yaml's section alphabets says."""
+    """Count confusions between alphabets in an evaluation, by params.yaml's section `alphabets`."""
     from firstorder.data import packs
     from firstorder.studies import probes
 
@@ -47,19 +47,19 @@ def alphabets(arguments: Arguments) -> None:
     resolved = project.settings_of_alphabets(name)
     entry = (project.alphabets or {})[name]
     dataset = project.trainings[project.evaluations[name].training].dataset
-    names = packs.meta_test_names(session.pack(dataset)[0], project.datasets[dataset], arguments.seed)
+    names = packs.meta_test_names(session.load_pack(dataset).pack, project.datasets[dataset], arguments.seed)
 
     def measure(model: Model, pool: ImagePool, draws: Draws) -> Rows:
         return probes.by_alphabet(model, pool, draws, [known.rpartition("/")[0] for known in names], progress.shown)
 
     path = settings.ALPHABETS.format(evaluation=name, seed=arguments.seed)
     lengths = {"tasks": entry.tasks}
-    _look_into(session, Look(name, arguments.seed, lengths, measure, path, probes.ALPHABET_COLUMNS, resolved))
+    _measure(session, Probe(name, arguments.seed, lengths, measure, path, probes.ALPHABET_COLUMNS, resolved))
 
 
 @dataclass(frozen=True)
-class Look:
-    """What is measured in an evaluation, on the first of its tasks; `lengths` stand in place of the evaluation's."""
+class Probe:
+    """A measurement in an evaluation on the first of its tasks; `lengths` replace settings of the evaluation."""
 
     evaluation: str
     seed: int
@@ -70,16 +70,17 @@ class Look:
     resolved: dict[str, Any]
 
 
-def _look_into(session: Session, look: Look) -> None:
+def _measure(session: Session, probe: Probe) -> None:
+    """Carry out a probe and write its rows and their run file."""
     from firstorder.studies import probes
 
     start = time.monotonic()
-    chosen = replace(session.project.evaluations[look.evaluation], **look.lengths)
-    trained = session.trained(look.evaluation, chosen, look.seed)
+    chosen = replace(session.project.evaluations[probe.evaluation], **probe.lengths)
+    trained = session.trained(probe.evaluation, chosen, probe.seed)
     model = probes.Model(trained.problem.inner, trained.checkpoint)
-    rows = look.measure(model, trained.problem.pools["meta-test"], trained.draws)
+    rows = probe.measure(model, trained.problem.pools["meta-test"], trained.draws)
     run = session.run_information(time.monotonic() - start)
-    session.write(look.path, look.columns, rows, run | trained.digests, look.resolved)
+    session.write(probe.path, probe.columns, rows, run | trained.digests, probe.resolved)
 
 
 @verb("compute")
@@ -91,7 +92,7 @@ def manifolds(arguments: Arguments) -> None:
     start = time.monotonic()
     session = Session.of(arguments)
     resolved = session.project.settings_of_manifolds()
-    assert session.project.manifolds is not None  # else the line before has refused
+    assert session.project.manifolds is not None  # settings_of_... has refused a params.yaml without it
     rows = module.simulate(session.project.manifolds)
     run = provenance.run_information(time.monotonic() - start, "cpu, 1 thread")  # no torch
     session.write(settings.MANIFOLD_POINTS, module.COLUMNS, rows, run, resolved)
@@ -99,14 +100,14 @@ def manifolds(arguments: Arguments) -> None:
 
 @verb("compute")
 def sine(arguments: Arguments) -> None:
-    """Compute Figure 1: meta-train on sine waves, adapt to new ones: losses and fits."""
+    """Compute Figure 1: meta-train on sine waves, adapt to new ones, write losses and fits."""
     from firstorder.studies import sine as module
 
     start = time.monotonic()
     session = Session.of(arguments)
     resolved = session.project.settings_of_sine()
-    assert session.project.sine is not None  # else the line before has refused
-    assert session.device.type == "cpu"  # with torch set up for it
+    assert session.project.sine is not None  # settings_of_... has refused a params.yaml without it
+    assert session.device.type == "cpu"  # opens the device, which configures torch
     losses, fits = module.simulate(session.project.sine, progress.shown)
     run = session.run_information(time.monotonic() - start) | {"numerics_version": resolved["numerics_version"]}
     session.write(settings.SINE_LOSSES, module.LOSS_COLUMNS, losses, run, resolved)
@@ -121,8 +122,8 @@ def theory(arguments: Arguments) -> None:
     start = time.monotonic()
     session = Session.of(arguments)
     resolved = session.project.settings_of_theory()
-    assert session.project.theory is not None  # else the line before has refused
-    assert session.device.type == "cpu"  # with torch set up for it
+    assert session.project.theory is not None  # settings_of_... has refused a params.yaml without it
+    assert session.device.type == "cpu"  # opens the device, which configures torch
     rows = module.expand(session.project.theory.expansion, progress.shown)
     run = session.run_information(time.monotonic() - start) | {"numerics_version": resolved["numerics_version"]}
     session.write(settings.EXPANSION, module.COLUMNS, rows, run, resolved)
@@ -130,19 +131,19 @@ def theory(arguments: Arguments) -> None:
 
 @verb("compute", argument("training"), SEED, DEVICE)
 def inner_products(arguments: Arguments) -> None:
-    """Measure inner products of a task's gradients while a training and its joint counterpart go on."""
+    """Measure inner products of a task's gradients during a training and its joint counterpart."""
     from firstorder.studies import inner_products as module
 
     start = time.monotonic()
     session, name = Session.of(arguments), arguments.training
     resolved = session.project.settings_of_theory(name)
-    assert session.project.theory is not None  # else the line before has refused
+    assert session.project.theory is not None  # settings_of_... has refused a params.yaml without it
     (problem,) = session.problems(name, [arguments.seed])
     rows = module.compare(problem, session.project.theory.inner_products, progress.shown)
     run = session.run_information(time.monotonic() - start, session.choice(name).name)
     run |= {
         "numerics_version": resolved["numerics_version"],
-        "data_digest": session.pack(problem.settings.dataset)[1],
+        "data_digest": session.load_pack(problem.settings.dataset).digest,
     }
     path = settings.INNER_PRODUCTS.format(training=name, seed=arguments.seed)
     session.write(path, module.COLUMNS, rows, run, resolved)

@@ -1,4 +1,4 @@
-"""The registry of verbs: each is a function with its arguments beside it, in one of the files of this folder."""
+"""The registry of verbs: each verb is a function of this folder, registered with its command-line arguments."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Arguments = argparse.Namespace
-Run = Callable[[Arguments], int | None]
+Function = Callable[[Arguments], int | None]
 Group = Literal["compute", "look", "check", "publish", "internal"]
 
-# What people want, in the order of `firstorder --help`.
+# Group -> title, in the order of `firstorder --help`.
 GROUPS: dict[Group, str] = {
-    "compute": "compute",
-    "look": "look at what is recorded",
-    "check": "check it",
-    "publish": "publish it",
-    "internal": "called by the rules of the workflow and by make",
+    "compute": "compute results",
+    "look": "look at results",
+    "check": "check results",
+    "publish": "publish results",
+    "internal": "called by Snakemake's rules and by make",
 }
 
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument of a verb, as argparse takes it."""
+    """One argument of a verb: the parameters of argparse's `add_argument`."""
 
     names: tuple[str, ...]
     options: dict[str, Any]
@@ -31,60 +31,62 @@ class Argument:
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb of the command line; its help is the function's docstring."""
+    """A verb of the command line: the function that it calls, its group in the help, and its arguments."""
 
-    run: Run
+    function: Function
     group: Group
     arguments: tuple[Argument, ...]
 
     @property
     def name(self) -> str:
-        """What one types."""
-        return self.run.__name__.replace("_", "-")
+        """The verb as typed on the command line."""
+        return self.function.__name__.replace("_", "-")
 
     @property
     def help(self) -> str:
-        """The first sentence of the docstring, and all of it."""
-        return (self.run.__doc__ or "").strip()
+        """The function's docstring, one sentence."""
+        return (self.function.__doc__ or "").strip()
 
 
 VERBS: dict[str, Verb] = {}
 
 
 def argument(*names: str, **options: Any) -> Argument:
-    """Declare an argument, in the words of argparse's add_argument."""
+    """Declare an argument; parameters as for argparse's `add_argument`."""
     return Argument(names, options)
 
 
-def verb(group: Group, *arguments: Argument) -> Callable[[Run], Run]:
+def verb(group: Group, *arguments: Argument) -> Callable[[Function], Function]:
     """Register a function as a verb."""
 
-    def register(run: Run) -> Run:
-        made = Verb(run, group, arguments)
-        VERBS[made.name] = made
-        return run
+    def register(function: Function) -> Function:
+        registered = Verb(function, group, arguments)
+        VERBS[registered.name] = registered
+        return function
 
     return register
 
 
 def whole_number(text: str) -> int:
-    """Read a whole number from 1 on, for argparse."""
+    """Parse a whole number of at least 1, for argparse."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, found {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
     return int(text)
 
 
-# Arguments of several verbs.
+# Arguments shared by several verbs.
 SEED = argument("--seed", type=int, required=True, help="one of params.yaml's seeds")
-DEVICE = argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU where there is one")
+DEVICE = argument(
+    "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU if there is one, else the CPU"
+)
 ENGINE = argument(
     "--engine",
     choices=("auto", "plain", "native", "lanes", "graph"),
     default="auto",
-    help="plain: autograd; native: C, on a CPU; lanes: many at once; graph: lanes, and whole outer steps of "
-    "all seeds, on a GPU as CUDA graphs; auto: graph on a GPU, else native or plain",
+    help="plain: autograd; native: C, for a CPU; lanes: many tasks at once; graph: as lanes, with whole outer steps "
+    "of all seeds together, on a GPU as CUDA graphs; auto: graph on a GPU, else native or plain",
 )
-COMPILE = argument("--compile", action="store_true", help="lanes, graph: join operations with torch.compile")
+COMPILE = argument("--compile", action="store_true", help="for lanes and graph: fuse operations with torch.compile")
 PUBLISHED = argument("--published", default="paper/published.csv", help="the paper's numbers")
 ALLOW_STALE = argument(
     "--allow-stale", action="store_true", help="show stale records with a mark instead of refusing them"

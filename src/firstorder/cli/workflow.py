@@ -1,25 +1,25 @@
-"""Verbs of make: hold a folder's locks while something is computed there."""
+"""The verb `hold`, with which make holds a folder's locks while a command computes there."""
 
 from __future__ import annotations
 
 import sys
 
 from firstorder.cli import output
-from firstorder.cli.check import SOME, cell_of, check_cell, paths_of, stale_of
+from firstorder.cli.check import SELECTION, cell_of, check_cell, paths_of, stale_of
 from firstorder.cli.session import Session
 from firstorder.cli.verbs import Arguments, argument, verb
 
 
 @verb(
     "internal",
-    *SOME,
-    argument("--report", action="store_true", help="hold what the report writes, and nothing else"),
-    argument("--stale", action="store_true", help="add the files to compute again to the end of the command"),
-    argument("--told", default="another command", help="what others are told that wait"),
-    argument("command", nargs="+", help="after --"),
+    *SELECTION,
+    argument("--report", action="store_true", help="take only the lock of the report"),
+    argument("--stale", action="store_true", help="append the stale files to the command, to be computed again"),
+    argument("--told", default="another command", help="description shown to commands that wait for this one"),
+    argument("command", nargs="+", help="the command, after --"),
 )
 def hold(arguments: Arguments) -> int:
-    """Wait until nothing else computes the same in this folder, then run a command; its end frees the locks."""
+    """Wait for the folder's locks, then run a command that holds them until it ends."""
     from firstorder.upkeep import locks
 
     session = Session.of(arguments)
@@ -31,8 +31,8 @@ def hold(arguments: Arguments) -> int:
         check_cell(arguments)
         cell = cell_of(session, arguments)
         wanted = [locks.Lock(locks.FOLDER, shared=True), locks.Lock(f"training/{cell.training}/seed-{cell.seed}")]
-    locks.take(session.root, wanted, arguments.told, lambda words: print(f"firstorder: {words}", file=sys.stderr))
-    # Asked after the wait: who held the locks may have computed it.
+    locks.take(session.root, wanted, arguments.told, lambda text: print(f"firstorder: {text}", file=sys.stderr))
+    # Only now, after the wait: the previous holder of the locks may have computed them.
     added = paths_of(session, stale_of(session, arguments)) if arguments.stale else []
     output.flush()
-    return locks.become([*arguments.command, *added])
+    return locks.exec_command([*arguments.command, *added])

@@ -1,1 +1,1 @@
-"""What keeps a folder of results in order: plan, locks, verification, publishing."""
+"""Maintenance of a folder of results: plan, locks, verification, publishing."""

@@ -1,7 +1,7 @@
-"""What DVC keeps: its small .dvc files, its cache and its default remote, read from disk without running DVC.
+"""DVC's .dvc files, its cache and its remotes, read from disk without running DVC.
 
-A newcomer would get wrong: DVC hands out what its cache holds without hashing it again, so a flipped byte there
-comes back as "up to date". An object's file name is the MD5 of its content, which is all that is needed to check it.
+Note that DVC never rehashes its cache: it reports an object with a flipped byte as "up to date". The file name of an
+object is the MD5 of its content, so an object can be checked without DVC.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ import yaml
 
 from firstorder.errors import UserError
 
-BLOCK_BYTES = 1 << 20
-# Of a store in DVC's present layout: files/md5/ab/cdef... for the MD5 abcdef...
+CHUNK_BYTES = 1 << 20
+# Layout of a cache or remote since DVC 3: files/md5/ab/cdef... holds the object with the MD5 abcdef...
 OBJECTS = Path("files/md5")
-# Names that hold no .dvc file of ours, and much else.
-PASSED_OVER = {"__pycache__", "logs", "node_modules"}
+# Large folders without .dvc files, not searched for any.
+SKIPPED_FOLDERS = {"__pycache__", "logs", "node_modules"}
 
 
 @dataclass(frozen=True)
 class Tracked:
-    """One file that DVC keeps: its .dvc file, where the file itself belongs, its MD5 and size in bytes."""
+    """One file tracked by DVC: its .dvc file, its own path, its MD5 and its size in bytes."""
 
-    note: Path
+    dvc_file: Path
     path: Path
     md5: str
     size: int
-    pushed: bool  # goes to the remote; `push: false` keeps it out
+    pushed: bool  # False where the .dvc file says `push: false`: `dvc push` skips it
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A remote: its name, its address, and its folder where it is one on this machine."""
+    """A remote: its name, its URL, and its folder if it is a folder on this machine."""
 
     name: str
     url: str
@@ -46,34 +46,37 @@ class Remote:
 
 
 def repository(folder: Path) -> Path | None:
-    """Return the nearest folder from `folder` upwards that DVC works in; None where there is none."""
+    """Return the DVC repository that `folder` is in, or None."""
     here = folder.resolve()
-    found = next((place for place in (here, *here.parents) if (place / ".dvc").is_dir()), None)
-    return Path(os.path.relpath(found)) if found else None  # messages name paths as one would type them
+    found = next((parent for parent in (here, *here.parents) if (parent / ".dvc").is_dir()), None)
+    return Path(os.path.relpath(found)) if found else None  # relative, as messages name paths
 
 
-def notes(top: Path) -> list[Path]:
-    """List the .dvc files below `top`, sorted; hidden folders are left out."""
+def dvc_files(top: Path) -> list[Path]:
+    """List the .dvc files below `top`, sorted; hidden folders are not searched."""
     found = []
     for folder, folders, files in os.walk(top):
-        folders[:] = [name for name in folders if not name.startswith(".") and name not in PASSED_OVER]
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in SKIPPED_FOLDERS]
         found += [Path(folder, name) for name in files if name.endswith(".dvc") and name != ".dvc"]
     return sorted(found)
 
 
-def read_note(note: Path) -> list[Tracked]:
-    """Read a .dvc file. Raises UserError when it is not one."""
+def read_dvc_file(path: Path) -> list[Tracked]:
+    """List the files that a .dvc file tracks. Raises UserError if it is not a valid .dvc file."""
     try:
-        outputs = yaml.safe_load(note.read_text(encoding="utf-8"))["outs"]
         return [
             Tracked(
-                note, note.parent / output["path"], _md5(output), int(output["size"]), bool(output.get("push", True))
+                dvc_file=path,
+                path=path.parent / output["path"],
+                md5=_md5(output),
+                size=int(output["size"]),
+                pushed=bool(output.get("push", True)),
             )
-            for output in outputs
+            for output in yaml.safe_load(path.read_text(encoding="utf-8"))["outs"]
         ]
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{note}: not a whole .dvc file ({reason}); restore it: git checkout -- {note}") from None
+        raise UserError(f"{path}: not a valid .dvc file ({reason}); restore it: git checkout -- {path}") from None
 
 
 def _md5(output: dict[str, Any]) -> str:
@@ -84,8 +87,8 @@ def _md5(output: dict[str, Any]) -> str:
 
 
 def tracked(top: Path) -> list[Tracked]:
-    """List all that the .dvc files below `top` track. Raises UserError when one of them is broken."""
-    return [output for note in notes(top) for output in read_note(note)]
+    """List all files that DVC tracks below `top`. Raises UserError if a .dvc file is not valid."""
+    return [output for path in dvc_files(top) for output in read_dvc_file(path)]
 
 
 def cache(repository: Path) -> Path:
@@ -95,9 +98,9 @@ def cache(repository: Path) -> Path:
 
 
 def remote(repository: Path, name: str | None = None) -> Remote:
-    """Return the remote `name`, or the default one.
+    """Return the remote `name`, or the default remote.
 
-    Raises UserError when there is no such remote, or its folder on this machine is not there.
+    Raises UserError if there is no such remote, or if it is a folder on this machine that does not exist.
     """
     config = _config(repository)
     where = repository / ".dvc/config"
@@ -114,32 +117,32 @@ def remote(repository: Path, name: str | None = None) -> Remote:
     folder = Path(os.path.normpath(repository / ".dvc" / Path(url).expanduser()))
     if not folder.is_dir():
         raise UserError(
-            f"{folder}: the folder of remote {chosen!r} is not there; mount or make it, or name another in {where}: "
+            f"{folder}: the folder of remote {chosen!r} does not exist; mount or create it, or set another in {where}: "
             f"dvc remote modify {chosen} url URL"
         )
     return Remote(chosen, url, folder)
 
 
 def _config(repository: Path) -> dict[str, dict[str, str]]:
-    """Read .dvc/config and, over it, .dvc/config.local: section -> key -> value."""
+    """Map section to key to value, from .dvc/config and .dvc/config.local; the latter takes precedence."""
     read = configparser.ConfigParser(interpolation=None)
     try:
         read.read([repository / ".dvc/config", repository / ".dvc/config.local"], encoding="utf-8")
     except (configparser.Error, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{repository / '.dvc'}: its config cannot be read ({reason}); mend or restore it") from None
+        raise UserError(f"{repository / '.dvc'}: its config cannot be read ({reason}); correct or restore it") from None
     return {section.strip("'"): dict(read[section]) for section in read.sections()}
 
 
 def objects(store: Path) -> Iterator[tuple[Path, str]]:
-    """Give each object of a cache or remote with the MD5 that its name claims, sorted."""
+    """Yield each object of a cache or remote and the MD5 that its file name states, sorted."""
     for path in sorted((store / OBJECTS).glob("*/*")):
         if path.is_file() and len(path.parent.name) == 2:
             yield path, path.parent.name + path.name.removesuffix(".dir")
 
 
 def object_path(store: Path, md5: str) -> Path:
-    """Return where a store keeps the object of this MD5."""
+    """Return where a cache or remote keeps the object with this MD5."""
     return store / OBJECTS / md5[:2] / md5[2:]
 
 
@@ -147,6 +150,6 @@ def hash_of(path: Path, algorithm: str) -> str:
     """Return the digest of a file (`md5` or `sha256`) in hex digits."""
     hashed = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            hashed.update(block)
+        while chunk := file.read(CHUNK_BYTES):
+            hashed.update(chunk)
     return hashed.hexdigest()

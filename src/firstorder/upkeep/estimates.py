@@ -1,8 +1,8 @@
-"""How long a training or an evaluation would take here, from what `make bench` measured on this machine.
+"""Estimate how long a training or an evaluation takes on this machine from its benchmark (`make bench`).
 
-A newcomer would get wrong: this is no record of that training. It is the operations that the training asks for
-(flops.py), divided by the rate at which the most similar benchmarked workload did its own: one process, the engine that
-a training here would choose. The sampling of tasks and what else is no arithmetic go with it in proportion.
+An estimate is the number of operations of the training (flops.py) divided by the rate, in operations a second, of the
+most similar benchmarked workload: with one process, and with the engine that a training would choose on this machine.
+Sampling of tasks and other work that is not arithmetic is assumed to take the same share of the time in both.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from firstorder.bench import flops
 from firstorder.files import parse_json
 from firstorder.settings import EvaluationSettings, TrainingSettings
 
-# The benchmarked workload of the same network and order.
+# Network -> the benchmarked workload of the same network and, where it matters, the same order of derivatives.
 SIMILAR: Mapping[str, Callable[[TrainingSettings], str]] = {
     "omniglot": lambda settings: "W1" if settings.way < 10 else "W2",
     "mini_imagenet": lambda settings: "W3",
     "omniglot_finn": lambda settings: f"W4 {_order(settings)}",
     "mini_imagenet_finn": lambda settings: "W3",
 }
-ENGINES = ("graph", "native", "plain")  # what a training chooses by itself, the first that was benchmarked
-EVALUATED = {"omniglot": "W5 omniglot", "mini_imagenet": "W5 mini-imagenet"}
+ENGINES = ("graph", "native", "plain")  # those that a training may choose by default; the first benchmarked one counts
+EVALUATION_WORKLOADS = {"omniglot": "W5 omniglot", "mini_imagenet": "W5 mini-imagenet"}
 
 
 def read(folder: Path, device: str, machine: str) -> dict[str, Any] | None:
-    """Read the benchmark of this device in results/bench of `folder`; None if there is none.
+    """Read the benchmark of this device from results/bench of `folder`; None if there is none.
 
-    `device` and `machine` are in the words of a `.run.json`: "cpu" and the machine, or a GPU's name.
+    `device` and `machine` are spelled as in a run file (`.run.json`): "cpu" and the machine, or a GPU's name.
     """
     for path in sorted((folder / "results/bench").glob("*.json")):
         found: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
@@ -41,7 +41,7 @@ def read(folder: Path, device: str, machine: str) -> dict[str, Any] | None:
 
 
 def of_training(bench: Mapping[str, Any], settings: TrainingSettings) -> float | None:
-    """Estimate the seconds of one seed, the learning curve included; None if nothing similar was benchmarked."""
+    """Estimate the seconds of one seed, learning curve included; None if no similar workload was benchmarked."""
     rate = _rate(bench, SIMILAR[settings.network](settings))
     if rate is None:
         return None
@@ -49,22 +49,23 @@ def of_training(bench: Mapping[str, Any], settings: TrainingSettings) -> float |
     task = EvaluationSettings(
         training="", shot=curve.shot, inner_steps=curve.inner_steps, inner_batch_size=curve.inner_batch_size, tasks=1
     )
-    measured = 2 * -(-settings.outer_steps // curve.every) * curve.tasks  # tasks of meta-train and meta-test classes
+    points = -(-settings.outer_steps // curve.every)  # rounded up: the curve includes the last outer step
+    tasks = 2 * points * curve.tasks  # on meta-train and on meta-test classes
     operations = settings.outer_steps * flops.of_outer_step(settings)
-    operations += measured * flops.of_inductive_task(settings.network, settings.way, task)
+    operations += tasks * flops.of_inductive_task(settings.network, settings.way, task)
     return operations / rate
 
 
 def of_evaluation(bench: Mapping[str, Any], settings: TrainingSettings, evaluation: EvaluationSettings) -> float | None:
-    """Estimate the seconds of one seed's evaluation, which measures both modes."""
-    rate = _rate(bench, EVALUATED.get(settings.network.removesuffix("_finn"), ""))
+    """Estimate the seconds of one seed's evaluation, which measures both modes; None as for `of_training`."""
+    rate = _rate(bench, EVALUATION_WORKLOADS.get(settings.network.removesuffix("_finn"), ""))
     if rate is None:
         return None
     return evaluation.tasks * flops.of_inductive_task(settings.network, settings.way, evaluation) / rate
 
 
 def _rate(bench: Mapping[str, Any], workload: str) -> float | None:
-    """Return operations a second."""
+    """Return the operations a second of a benchmarked workload; None if it was not benchmarked."""
     engines = bench.get("workloads", {}).get(workload, {}).get("engines", {})
     for name in ENGINES:
         measured = engines.get(name, {}).get("one process")

@@ -1,12 +1,12 @@
-"""Locks on what is computed in one folder, so that two commands at once neither fail nor undo each other's work.
+"""File locks (flock) that keep concurrent commands in one folder from undoing each other's work.
 
-A newcomer would get wrong: the lock is not the file. The system holds it (flock) as long as the process lives that took
-it, or that it became; a killed process frees it at once, and nobody has to unlock anything. The file stays and says who
-holds the lock: it is read only while somebody does.
+Note that the existence of a lock file means nothing. The kernel holds the lock and releases it when the process exits,
+even if it is killed; the lock survives exec. The file itself stays. While the lock is held, its content names the
+holder.
 
-A cell holds its training, for one seed, and shares the folder with cells of other trainings; whoever computes
-everything holds the folder alone; reports are drawn one at a time. Locks are taken in this order, so nobody waits in a
-circle.
+Three locks are taken, always in this order, which rules out deadlocks. The folder: shared by commands that compute one
+cell, exclusive for a command that computes everything. A training with one seed: exclusive for a cell that depends on
+it. The report: exclusive while tables and figures are drawn.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from typing import Any, NoReturn
 from firstorder.errors import UserError
 from firstorder.files import parse_json
 
-PLACE = ".work/locks"
+LOCKS_FOLDER = ".work/locks"
 FOLDER, REPORT = "folder", "report"
-HELD = "FIRSTORDER_HELD"  # says to what is run below that the locks are taken
+HELD = "FIRSTORDER_HELD"  # environment variable: tells a command that its parent has taken the locks already
 _BUSY = (errno.EACCES, errno.EAGAIN)
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL)
 
 
 @dataclass(frozen=True)
 class Lock:
-    """One thing that is locked, for oneself or shared with those who take it likewise."""
+    """A named lock: exclusive, or shared with all who take it as shared."""
 
     name: str
     shared: bool = False
@@ -44,46 +44,47 @@ class Lock:
 WHOLE = [Lock(FOLDER), Lock(REPORT)]
 
 
-def take(root: Path, locks: Sequence[Lock], told: str, tell: Callable[[str], object], *, wait: bool = True) -> None:
-    """Take locks below `root` for this process, for as long as it lives; while others hold them, tell who and wait.
+def take(root: Path, locks: Sequence[Lock], purpose: str, warn: Callable[[str], object], *, wait: bool = True) -> None:
+    """Take locks on the folder `root`, held until this process exits.
 
-    `told` is what others are told that this process does. With `wait` False raises UserError instead, naming who
-    holds them. Where the file system knows no locks, says so and goes on.
+    While another process holds one of them, name it through `warn` and wait; with `wait=False` raise UserError
+    instead. `purpose` says what this process does; others that wait for it are shown that. On a file system without
+    locks, warn and continue.
     """
     for lock in locks:
-        path = root / PLACE / f"{lock.name}.lock"
+        path = root / LOCKS_FOLDER / f"{lock.name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        os.set_inheritable(handle, True)  # it goes with the process through exec
-        kind = fcntl.LOCK_SH if lock.shared else fcntl.LOCK_EX
+        os.set_inheritable(handle, True)  # keeps the lock across exec
+        operation = fcntl.LOCK_SH if lock.shared else fcntl.LOCK_EX
         try:
-            if not _try(handle, kind):
-                # The folder may be shared by many, who are named by what else they hold.
+            if not _try(handle, operation):
+                # A shared lock names no holder: several processes may share it. Then name all holders of other locks.
                 by = _holder(path) or ", ".join(holders(root)) or "another process"
                 busy = f"{root.resolve()}: in use by {by}"
                 if not wait:
                     os.close(handle)
                     raise UserError(f"{busy}; wait for it to end, or end it")
-                tell(f"{busy}; waiting for it to end")
-                fcntl.flock(handle, kind)
+                warn(f"{busy}; waiting for it to end")
+                fcntl.flock(handle, operation)
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
                 raise
-            tell(f"{path}: this file system knows no locks; run one command at a time in this folder")
+            warn(f"{path}: this file system does not support locks; run one command at a time in this folder")
         if not lock.shared:
-            about = {"pid": os.getpid(), "told": told, "since": datetime.now().astimezone().strftime("%F %T")}
+            about = {"pid": os.getpid(), "told": purpose, "since": datetime.now().astimezone().strftime("%F %T")}
             os.ftruncate(handle, 0)
             os.pwrite(handle, json.dumps(about).encode(), 0)
 
 
 def holders(root: Path) -> list[str]:
-    """Say who holds locks below `root`: process, what it does, since when. Each process once."""
-    found = map(_holder, sorted((root / PLACE).rglob("*.lock")))
+    """Describe each process that holds an exclusive lock on `root`: its id, its purpose, since when."""
+    found = map(_holder, sorted((root / LOCKS_FOLDER).rglob("*.lock")))
     return list(dict.fromkeys(holder for holder in found if holder))
 
 
 def _holder(path: Path) -> str | None:
-    """Say who holds one lock alone; None if nobody does."""
+    """Describe the process that holds a lock exclusively; None if there is none."""
     with path.open("rb") as file, suppress(OSError, ValueError, KeyError):
         if not _try(file.fileno(), fcntl.LOCK_SH):
             about: dict[str, Any] = parse_json(file.read())
@@ -91,9 +92,9 @@ def _holder(path: Path) -> str | None:
     return None
 
 
-def become(command: Sequence[str]) -> NoReturn:
-    """Replace this process by `command`, which keeps its locks."""
-    # Python ignores the signal of a closed pipe, and a command started from here would do so too and complain of it.
+def exec_command(command: Sequence[str]) -> NoReturn:
+    """Replace this process with `command`, which keeps the locks. Raises UserError if there is no such command."""
+    # Python ignores SIGPIPE and `command` would inherit that: it would report a closed pipe as an error.
     before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         os.execvpe(command[0], list(command), {**os.environ, HELD: "1"})
@@ -103,9 +104,10 @@ def become(command: Sequence[str]) -> NoReturn:
         signal.signal(signal.SIGPIPE, before)
 
 
-def _try(handle: int, kind: int) -> bool:
+def _try(handle: int, operation: int) -> bool:
+    """Try to take a lock without waiting; return whether it was free."""
     try:
-        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+        fcntl.flock(handle, operation | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in _BUSY:
             return False

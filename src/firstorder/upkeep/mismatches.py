@@ -1,4 +1,4 @@
-"""What `verify` finds: files that agree with what is said of them, files that do not, and what it could not compare."""
+"""The outcome of `firstorder verify`: what was checked, what was skipped, and every mismatch."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from firstorder.errors import UserError
+
 
 @dataclass(frozen=True)
 class Mismatch:
-    """One file that is not what something says of it; `text` names it, what was expected and found, and the mend."""
+    """One file that differs from what is stated about it; `text` has the path, expected, found and the fix."""
 
     path: Path
     text: str
@@ -18,21 +20,25 @@ class Mismatch:
 
 @dataclass
 class Findings:
-    """Counts of what was compared and of what was passed over, each by kind, and every mismatch."""
+    """Numbers of files checked and skipped, by kind, and every mismatch."""
 
     checked: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
     mismatches: list[Mismatch] = field(default_factory=list)
-    # Digest of each pack read, so that one which several folders share is read once.
+    # Path -> digest of each pack read so far: folders may share a pack, and it need be read only once.
     packs: dict[Path, str] = field(default_factory=dict)
 
-    def differs(self, path: Path, expected: object, found: object, mend: str, *, in_git: bool = False) -> None:
-        """Note a mismatch of `path`; `mend` is a command, to which Git's is preferred where Git has another content."""
-        mend = restoring(path, mend) if in_git else mend
-        self.mismatches.append(Mismatch(path, f"{path}: expected {expected}, found {found}; mend: {mend}"))
+    def differs(self, path: Path, expected: object, found: object, fix: str, *, in_git: bool = False) -> None:
+        """Add a mismatch of `path`; `fix` is a command. With `in_git`, prefer restoring Git's version if it differs."""
+        fix = restoring(path, fix) if in_git else fix
+        self.mismatches.append(Mismatch(path, f"{path}: expected {expected}, found {found}; fix: {fix}"))
+
+    def broken(self, path: Path, error: UserError, fix: str) -> None:
+        """Add a mismatch of a file that cannot be read."""
+        self.mismatches.append(Mismatch(path, f"{error}; fix: {fix}"))
 
     def summary(self) -> list[str]:
-        """Return two or three lines for print: compared, not compared, mismatches."""
+        """Return the lines to print: what was compared, what was not, the number of mismatches."""
         lines = [f"verified: {_listed(self.checked) or 'nothing'}"]
         if self.skipped:
             lines.append(f"not compared: {_listed(self.skipped)}")
@@ -45,7 +51,7 @@ def _listed(counts: Counter[str]) -> str:
 
 
 def restoring(path: Path, otherwise: str) -> str:
-    """Return the command that brings `path` back: Git's, where Git has another content for it, else `otherwise`."""
+    """Return `git checkout` of `path` if its committed content differs from the file, else `otherwise`."""
     git = ["git", "-C", str(path.parent)]
     try:
         subprocess.run([*git, "ls-files", "--error-unmatch", "--", path.name], capture_output=True, check=True)

@@ -1,11 +1,11 @@
-"""What there is to compute: trainings and cells, what is done, stale or missing, and how long that takes here.
+"""The plan: which trainings and cells are done, stale or missing, and how long the rest takes on a device.
 
-What is stale is what `firstorder stale` lists, judged by freshness.py; it counts as still to be computed.
+Staleness is decided by freshness.py, as for `firstorder stale`. What is stale counts as still to be computed.
 
-A time is never guessed. It comes from a recorded `<name>.run.json` of the same training or evaluation on the same
-device, with the same settings but for its length (outer steps, how often the curve is measured, tasks), scaled by
-that length. Without such a record it is estimated, and printed with `~`, from what `make bench` measured on this
-device; without that either it is `unknown`. Times are those of one process at a time.
+A time is taken from the run file of the same training or evaluation on the same device, with the same settings except
+those that set its length (outer steps, points of the curve, tasks); it is scaled by the length. Without such a run file
+the time is estimated from the device's benchmark (`make bench`) and printed with `~`. Without a benchmark it is
+`unknown`. All times are for one process at a time.
 """
 
 from __future__ import annotations
@@ -22,24 +22,45 @@ from firstorder.report.read import runs
 from firstorder.settings import CURVE, MODEL, MODES, RECORD, Project, checks, digest
 from firstorder.upkeep import estimates
 
-Root = tuple[Path, Project]
-# What decides how long a computation is, or only which draws it makes, not what a step of it costs.
+# Settings that change the number of steps or tasks, or the draws, but not the cost of one step or task.
 _LENGTH = {"numerics_version", "training.outer_steps", "training.curve.every", "evaluation.tasks"}
 
 
 @dataclass(frozen=True)
+class Folder:
+    """A folder with a params.yaml, and that file as a project."""
+
+    root: Path
+    project: Project
+
+
+@dataclass(frozen=True)
 class Device:
-    """Where a time was measured, in the words of a `.run.json`: `cpu...` and the machine, or the GPU's name."""
+    """A device, spelled as in a run file: `cpu` and the machine, or a GPU's name."""
 
     name: str
     machine: str
 
     def made(self, run: Mapping[str, Any]) -> bool:
-        """Say whether `run` was made on this device; a GPU is the same in any machine."""
+        """Say whether a run file was written on this device; a GPU counts as the same in any machine."""
         device = str(run.get("device", ""))
         if self.name == "cpu":
             return device.startswith("cpu") and run.get("machine") == self.machine
         return device == self.name
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A measured time: seconds an outer step or a task, by which engine, and when it ended."""
+
+    seconds: float
+    engine: str | None
+    ended: str
+
+    @staticmethod
+    def of(run: Mapping[str, Any], length: int) -> Timing:
+        """Return the timing that a run file gives for a computation of so many steps or tasks."""
+        return Timing(float(run["seconds"]) / length, run.get("engine"), str(run.get("ended", "")))
 
 
 @dataclass(frozen=True)
@@ -53,61 +74,65 @@ class Entry:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds for all seeds that are not done; None where that is unknown."""
+        """Seconds for all seeds that are not done; None if unknown."""
         todo = len(self.states) - self.states.count(DONE)
         return 0.0 if not todo else None if self.seconds is None else todo * self.seconds
 
 
-def trainings(root: Path, project: Project, device: Device, measured: Sequence[Root]) -> list[Entry]:
-    """List the trainings of `project`; `measured` are folders whose records may tell how long they take."""
-    rows = []
-    for name, training in project.trainings.items():
-        wanted = project.settings_of_training(name)
-        states = [_state_of_training(root, project, name, seed) for seed in project.seeds]
-        rates = []
-        for folder, other in measured:
-            if name in other.trainings and _cost(other.settings_of_training(name)) == _cost(wanted):
-                outer_steps = other.trainings[name].outer_steps
-                expected = digest(other.settings_of_training(name))
-                for seed in other.seeds:
-                    run = runs.read(folder / CURVE.format(training=name, seed=seed))
-                    if run.get("settings_digest") == expected and device.made(run):
-                        rates.append((run, float(run["seconds"]) / max(outer_steps, 1)))
-        rows.append(Entry(name, tuple(states), _mean(rates, max(training.outer_steps, 1))))
-    return rows
+def trainings(folder: Folder, device: Device, measured: Sequence[Folder]) -> list[Entry]:
+    """List the trainings of `folder`, with times on `device` taken from the run files in the folders `measured`."""
+    entries = []
+    for name, training in folder.project.trainings.items():
+        cost = _cost(folder.project.settings_of_training(name))
+        timings = []
+        for other in measured:
+            if name not in other.project.trainings:
+                continue
+            settings = other.project.settings_of_training(name)
+            if _cost(settings) != cost:
+                continue
+            outer_steps = max(other.project.trainings[name].outer_steps, 1)
+            for seed in other.project.seeds:
+                run = runs.read(other.root / CURVE.format(training=name, seed=seed))
+                if run.get("settings_digest") == digest(settings) and device.made(run):
+                    timings.append(Timing.of(run, outer_steps))
+        states = tuple(_state_of_training(folder, name, seed) for seed in folder.project.seeds)
+        entries.append(Entry(name, states, _scaled(timings, max(training.outer_steps, 1))))
+    return entries
 
 
-def evaluations(root: Path, project: Project, device: Device, measured: Sequence[Root]) -> list[Entry]:
-    """List the evaluations of `project`, each of which makes two cells; arguments as for `trainings`."""
-    known = [(folder, record) for folder, other in measured for record in read_records(folder, other)]
-    rows = []
-    for name, evaluation in project.evaluations.items():
-        wanted = project.settings_of_evaluation(name)
-        states = [_state_of_evaluation(root, project, name, seed) for seed in project.seeds]
-        rates = []
-        for folder, record in known:
-            # Both modes are measured at once, so either says how long.
-            if record.evaluation == name and record.mode == MODES[0] and _cost(record.settings) == _cost(wanted):
-                run = runs.read(folder / RECORD.format(evaluation=name, mode=record.mode, seed=record.seed))
+def evaluations(folder: Folder, device: Device, measured: Sequence[Folder]) -> list[Entry]:
+    """List the evaluations of `folder`, each of which computes two cells; arguments as for `trainings`."""
+    known = [(other.root, record) for other in measured for record in read_records(other.root, other.project)]
+    entries = []
+    for name, evaluation in folder.project.evaluations.items():
+        cost = _cost(folder.project.settings_of_evaluation(name))
+        timings = []
+        for root, record in known:
+            # Both modes are measured at once, so one of them gives the time.
+            if record.evaluation == name and record.mode == MODES[0] and _cost(record.settings) == cost:
+                run = runs.read(root / RECORD.format(evaluation=name, mode=record.mode, seed=record.seed))
                 if device.made(run) and "seconds" in run:
-                    rates.append((run, float(run["seconds"]) / record.tasks))
-        rows.append(Entry(name, tuple(states), _mean(rates, evaluation.tasks)))
-    return rows
+                    timings.append(Timing.of(run, record.tasks))
+        states = tuple(_state_of_evaluation(folder, name, seed) for seed in folder.project.seeds)
+        entries.append(Entry(name, states, _scaled(timings, evaluation.tasks)))
+    return entries
 
 
 def describe(root: Path, device: Device, others: Iterable[Path] = ()) -> str:
-    """Return the plan of the project in `root` as text; times come from its own records and from `others`' too."""
-    project = checks.load(root / "params.yaml")
-    folders = dict.fromkeys([root.resolve(), *(folder.resolve() for folder in others)])
-    measured = [(folder, checks.load(folder / "params.yaml")) for folder in folders]
-    trained, evaluated = (find(root, project, device, measured) for find in (trainings, evaluations))
-    bench = next(filter(None, (estimates.read(folder, device.name, device.machine) for folder in folders)), None)
+    """Return the plan of the project in `root` as text, with times from its own run files and those of `others`."""
+    folder = Folder(root, checks.load(root / "params.yaml"))
+    project = folder.project
+    paths = dict.fromkeys([root.resolve(), *(other.resolve() for other in others)])
+    measured = [Folder(path, checks.load(path / "params.yaml")) for path in paths]
+    trained, evaluated = (find(folder, device, measured) for find in (trainings, evaluations))
+    bench = next(filter(None, (estimates.read(path, device.name, device.machine) for path in paths)), None)
     if bench is not None:
         trained = [_estimated(entry, estimates.of_training(bench, project.trainings[entry.name])) for entry in trained]
-        chosen = [(entry, project.evaluations[entry.name]) for entry in evaluated]
+        settings = [project.evaluations[entry.name] for entry in evaluated]
         evaluated = [
-            _estimated(entry, estimates.of_evaluation(bench, project.trainings[one.training], one))
-            for entry, one in chosen
+            _estimated(entry, estimates.of_evaluation(bench, project.trainings[evaluation.training], evaluation))
+            for entry, evaluation in zip(evaluated, settings, strict=True)
         ]
     lines = [f"{project.title}; seeds {', '.join(map(str, project.seeds))}"]
     for title, entries in (
@@ -117,23 +142,23 @@ def describe(root: Path, device: Device, others: Iterable[Path] = ()) -> str:
         lines += ["", *_table(title, entries)]
     lines += ["", _total("trainings", trained), _total("evaluations", evaluated)]
     where = f"cpu on {device.machine}" if device.name == "cpu" else device.name
-    lines += [f"Times: one process at a time on {where}, from recorded runs of the same settings, scaled by length."]
+    lines += [f"Times: one process at a time on {where}, measured with the same settings and scaled by length."]
     if any(entry.estimated for entry in [*trained, *evaluated]):
         lines += ["~: estimated from the benchmark of this device (make bench), by the number of operations."]
     if any(entry.remaining is None for entry in [*trained, *evaluated]):
-        lines += ["Unknown: nothing comparable was measured on this device; make bench would tell."]
-    return "\n".join([*lines, *_models(root, project, evaluated)])
+        lines += ["Unknown: nothing comparable was measured on this device; make bench gives an estimate."]
+    return "\n".join([*lines, *_missing_models(folder, evaluated)])
 
 
 def _estimated(entry: Entry, seconds: float | None) -> Entry:
-    """Fill in an estimate where nothing was measured."""
+    """Return the entry with an estimated time if it has no measured one."""
     if entry.seconds is not None or seconds is None:
         return entry
     return replace(entry, seconds=seconds, estimated=True)
 
 
 def duration(seconds: float | None) -> str:
-    """Print seconds as `40 s`, `12 min`, `3.5 h` or `2.1 days`; `unknown` for None."""
+    """Format seconds as `40 s`, `12 min`, `3.5 h` or `2.1 days`; `unknown` for None."""
     if seconds is None:
         return "unknown"
     for unit, size, digits in (("days", 86400, 1), ("h", 3600, 1), ("min", 60, 0)):
@@ -142,17 +167,17 @@ def duration(seconds: float | None) -> str:
     return f"{seconds:.0f} s"
 
 
-def _state_of_training(root: Path, project: Project, name: str, seed: int) -> str:
-    """Judge by the curve: the model itself is not in Git."""
-    return freshness.state(root, freshness.curve(project, name, seed))
+def _state_of_training(folder: Folder, name: str, seed: int) -> str:
+    """Return the state of a training's curve, which is in Git; its checkpoint is not."""
+    return freshness.state(folder.root, freshness.curve(folder.project, name, seed))
 
 
-def _state_of_evaluation(root: Path, project: Project, name: str, seed: int) -> str:
-    return freshness.state(root, *(freshness.cell(project, name, mode, seed) for mode in MODES))
+def _state_of_evaluation(folder: Folder, name: str, seed: int) -> str:
+    return freshness.state(folder.root, *(freshness.cell(folder.project, name, mode, seed) for mode in MODES))
 
 
 def _cost(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten resolved settings and leave out what only makes a computation longer."""
+    """Flatten resolved settings, without those that only change the length of a computation."""
     flat: dict[str, Any] = {}
 
     def add(values: Mapping[str, Any], prefix: str) -> None:
@@ -160,19 +185,19 @@ def _cost(resolved: Mapping[str, Any]) -> dict[str, Any]:
             if isinstance(value, Mapping):
                 add(value, f"{prefix}{key}.")
             elif prefix + key not in _LENGTH:
-                # As in a record, which went through JSON: a tuple is a list there.
+                # Settings read from a record have lists where resolved settings have tuples.
                 flat[prefix + key] = list(value) if isinstance(value, tuple) else value
 
     add(resolved, "")
     return flat
 
 
-def _mean(rates: Sequence[tuple[Mapping[str, Any], float]], length: int) -> float | None:
-    """Return the seconds of so many steps or tasks: the mean rate of the runs with the engine that was used last."""
-    if not rates:
+def _scaled(timings: Sequence[Timing], length: int) -> float | None:
+    """Return the seconds of so many steps or tasks: the mean over the timings with the most recently used engine."""
+    if not timings:
         return None
-    newest = max(rates, key=lambda entry: str(entry[0].get("ended", "")))[0].get("engine")
-    same = [rate for run, rate in rates if run.get("engine") == newest]
+    newest = max(timings, key=lambda timing: timing.ended).engine
+    same = [timing.seconds for timing in timings if timing.engine == newest]
     return length * sum(same) / len(same)
 
 
@@ -208,14 +233,14 @@ def _total(what: str, entries: Sequence[Entry]) -> str:
     return f"{todo} of {everything} {what} to do{again}: {clock}."
 
 
-def _models(root: Path, project: Project, evaluated: Sequence[Entry]) -> list[str]:
-    """Name the done trainings whose model is needed and not here: pulled, they need not be done again."""
+def _missing_models(folder: Folder, evaluated: Sequence[Entry]) -> list[str]:
+    """Name the missing checkpoints of trainings that are done: once pulled, they need not be trained again."""
     lines = []
     for entry in evaluated:
-        training = project.evaluations[entry.name].training
-        for seed, state in zip(project.seeds, entry.states, strict=True):
+        training = folder.project.evaluations[entry.name].training
+        for seed, state in zip(folder.project.seeds, entry.states, strict=True):
             model = MODEL.format(training=training, seed=seed)
-            trained = _state_of_training(root, project, training, seed) == DONE
-            if state != DONE and trained and not (root / model).exists():
-                lines.append(f"{model}: needed and not here; fetch it (dvc pull), else it is trained again.")
+            trained = _state_of_training(folder, training, seed) == DONE
+            if state != DONE and trained and not (folder.root / model).exists():
+                lines.append(f"{model}: needed and missing; fetch it (dvc pull), else it is trained again.")
     return list(dict.fromkeys(lines))

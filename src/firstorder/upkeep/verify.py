@@ -1,7 +1,8 @@
-"""Hash everything again: is each file what its record, its .dvc file or the digest in it says it is?
+"""Rehash data, checkpoints, DVC's objects and results, and compare them with the digests stated about them.
 
-Nothing is trained and nothing is mended; each mismatch is a line with the command that mends it. What is not here
-(data, checkpoints, DVC's cache in a clone) is counted, not refused. No torch.
+Those stand in a file itself, in the run file beside it, in a record or in a .dvc file. Nothing is computed or repaired:
+each mismatch is a line with the command that repairs it. Files that are absent (in a clone: data, checkpoints, DVC's
+cache) are counted and are no mismatch. No torch.
 """
 
 from __future__ import annotations
@@ -18,22 +19,22 @@ from firstorder.upkeep.mismatches import Findings, Mismatch, restoring
 
 
 def verify(folders: Sequence[Path], track: Track = silent) -> Findings:
-    """Check the projects in `folders` (each with a params.yaml) and what DVC keeps in the repository around them."""
+    """Check the projects in `folders` (each with a params.yaml) and the DVC repositories that they are in."""
     findings = Findings()
     data: set[Path] = set()
     repositories: dict[Path, None] = {}
     with track("verify", len(folders), "folders") as bar:
         for folder in folders:
-            place = verify_records.Place(folder, checks.load(folder / "params.yaml"), findings)
-            sound = verify_records.check_records(place)
-            verify_records.check_curves(place)
-            verify_records.check_derived(place, sound)
-            verify_files.check_checkpoints(place, sound)
-            verify_files.check_packs(place, sound)
-            raw = (folder / place.project.data_folder).resolve()
-            if raw not in data:  # several folders share one
+            target = verify_records.Target(folder, checks.load(folder / "params.yaml"), findings)
+            valid = verify_records.check_records(target)
+            verify_records.check_curves(target)
+            verify_records.check_derived(target, valid)
+            verify_files.check_checkpoints(target, valid)
+            verify_files.check_packs(target, valid)
+            raw = (folder / target.project.data_folder).resolve()
+            if raw not in data:  # several folders may share one data folder
                 data.add(raw)
-                verify_files.check_archives(place, track)
+                verify_files.check_archives(target, track)
             if repository := dvc.repository(folder):
                 repositories[repository] = None
             bar.advance()
@@ -43,13 +44,13 @@ def verify(folders: Sequence[Path], track: Track = silent) -> Findings:
 
 
 def check_repository(repository: Path, findings: Findings) -> None:
-    """Check the files that DVC tracks, the objects in its cache and those in its remote, if that is a folder."""
+    """Check the files that DVC tracks, the objects in its cache, and those in its remote if that is a folder."""
     tracked = []
-    for note in dvc.notes(repository):
+    for path in dvc.dvc_files(repository):
         try:
-            tracked += dvc.read_note(note)
+            tracked += dvc.read_dvc_file(path)
         except UserError as error:
-            findings.mismatches.append(Mismatch(note, str(error)))
+            findings.mismatches.append(Mismatch(path, str(error)))
     stores = {"cache": dvc.cache(repository)}
     elsewhere = False
     try:
@@ -69,40 +70,41 @@ def check_repository(repository: Path, findings: Findings) -> None:
         for path, md5 in dvc.objects(store):
             findings.checked[f"objects in DVC's {kind}"] += 1
             if (found := dvc.hash_of(path, "md5")) != md5:
-                findings.differs(path, f"MD5 {md5} as its name says", found, _mend(kind, path, md5, tracked, stores))
+                findings.differs(path, f"MD5 {md5} as its name says", found, _fix(kind, path, md5, tracked, stores))
 
 
 def _check_tracked(output: Tracked, stores: dict[str, Path], findings: Findings, *, elsewhere: bool) -> None:
-    if output.note.name != f"{output.path.name}.dvc":
-        findings.differs(output.note, f"path: {output.note.stem}", output.path.name, restoring(output.note, "dvc add"))
+    dvc_file = output.dvc_file
+    if dvc_file.name != f"{output.path.name}.dvc":
+        findings.differs(dvc_file, f"path: {dvc_file.stem}", output.path.name, restoring(dvc_file, "dvc add"))
     kept = [kind for kind, store in stores.items() if dvc.object_path(store, output.md5).exists()]
     if output.path.is_file():
         findings.checked["files that DVC tracks"] += 1
         found = dvc.hash_of(output.path, "md5")
         if found != output.md5:
-            back, keep = (f"dvc {verb} --force {output.note}" for verb in ("pull", "commit"))
-            mend = f"{back}; or keep the new one: {keep}"
-            findings.differs(output.path, f"MD5 {output.md5} as in {output.note.name}", found, mend)
+            restore, keep = (f"dvc {verb} --force {dvc_file}" for verb in ("pull", "commit"))
+            fix = f"{restore}; or keep the new one: {keep}"
+            findings.differs(output.path, f"MD5 {output.md5} as in {dvc_file.name}", found, fix)
         return
     findings.skipped["files that DVC tracks (not here)"] += 1
     if output.pushed and not kept and not elsewhere:
         findings.differs(
-            output.note,
+            dvc_file,
             f"its object {output.md5} in the cache or the remote",
             "none",
-            f"dvc push {output.note} where it was made; or make it again and: dvc commit --force {output.note}",
+            f"dvc push {dvc_file} where it was made; or make it again and: dvc commit --force {dvc_file}",
         )
 
 
-def _mend(kind: str, path: Path, md5: str, tracked: Sequence[Tracked], stores: dict[str, Path]) -> str:
-    """Return the command that brings back a broken object of the cache or the remote."""
+def _fix(kind: str, path: Path, md5: str, tracked: Sequence[Tracked], stores: dict[str, Path]) -> str:
+    """Return the command that restores a damaged object of the cache or the remote."""
     wanted = [output for output in tracked if output.md5 == md5]
     if kind == "remote":
         return restoring(path, f"rm -f {path} && dvc push" if wanted else f"rm -f {path}")
     if not wanted:
-        return f"rm -f {path}"  # nothing refers to it
+        return f"rm -f {path}"  # no .dvc file refers to it
     if "remote" in stores and dvc.object_path(stores["remote"], md5).exists():
-        return f"rm -f {path} && dvc fetch {wanted[0].note}"
+        return f"rm -f {path} && dvc fetch {wanted[0].dvc_file}"
     if wanted[0].path.is_file() and dvc.hash_of(wanted[0].path, "md5") == md5:
-        return f"rm -f {path} && dvc commit --force {wanted[0].note}"
-    return f"rm -f {path}, then make {wanted[0].path} again and: dvc commit --force {wanted[0].note}"
+        return f"rm -f {path} && dvc commit --force {wanted[0].dvc_file}"
+    return f"rm -f {path}, then make {wanted[0].path} again and: dvc commit --force {wanted[0].dvc_file}"

@@ -1,7 +1,7 @@
-"""Check what is recorded as text: cells, curves, how they were made, and the table of accuracies made from them.
+"""Check the results kept as text: cells, curves, their run files, and the table of accuracies made from them.
 
-A newcomer would get wrong: a record that holds together may still have been edited by hand, digest and all. So the
-`.run.json` beside it carries the SHA-256 of its bytes, and a digest of itself.
+A record may agree with itself and still have been edited by hand, digests included. Its run file (`.run.json`)
+therefore holds the SHA-256 of the record's bytes and a digest of its own values.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from firstorder.upkeep.mismatches import Findings
 
 
 @dataclass(frozen=True)
-class Place:
-    """A folder with a params.yaml, what that says, and where mismatches are noted."""
+class Target:
+    """One folder to verify: its path, its params.yaml as a project, and the findings to add to."""
 
     root: Path
     project: Project
@@ -31,62 +31,62 @@ class Place:
 
     @property
     def params(self) -> str:
-        """The option that names this folder's params.yaml on the command line."""
+        """The command-line option that names this folder's params.yaml; empty for the current folder."""
         return "" if self.root == Path() else f" --params {self.root / 'params.yaml'}"
 
 
-def check_records(place: Place) -> list[CellRecord]:
-    """Check every cell's record and its `.run.json`; return the records that hold together."""
-    sound = []
-    for path in sorted((place.root / "results/cells").rglob("seed-*.json")):
+def check_records(target: Target) -> list[CellRecord]:
+    """Check every cell's record and its run file; return the valid records."""
+    valid = []
+    for path in sorted((target.root / "results/cells").rglob("seed-*.json")):
         if path.name.endswith(".run.json"):
             continue
-        evaluation, seed = path.parent.parent.relative_to(place.root / "results/cells").as_posix(), _seed(path)
-        again = f"firstorder evaluate {evaluation} --seed {seed}{place.params}"
-        place.findings.checked["records"] += 1
-        if _run_agrees(place, path, again) and (record := _hold_together(place, path, again)):
-            sound.append(record)
-    return sound
+        evaluation, seed = path.parent.parent.relative_to(target.root / "results/cells").as_posix(), _seed(path)
+        again = f"firstorder evaluate {evaluation} --seed {seed}{target.params}"
+        target.findings.checked["records"] += 1
+        if _agrees_with_run_file(target, path, again) and (record := _read_consistent(target, path, again)):
+            valid.append(record)
+    return valid
 
 
-def check_curves(place: Place) -> None:
-    """Check every recorded CSV (curves and what the figures' simulations gave) against its `.run.json`."""
-    for path in sorted((place.root / "results/curves").rglob("*.csv")):
-        place.findings.checked["curves"] += 1
-        _run_agrees(place, path, _making(place, path))
+def check_curves(target: Target) -> None:
+    """Check every CSV of results/curves (learning curves and the results of studies) against its run file."""
+    for path in sorted((target.root / "results/curves").rglob("*.csv")):
+        target.findings.checked["curves"] += 1
+        _agrees_with_run_file(target, path, _command_for(target, path))
 
 
 def how_made(path: Path) -> dict[str, Any]:
-    """Read the `.run.json` beside `path`; empty where it is missing or not JSON (which `_run_agrees` notes)."""
+    """Read the run file of `path`; empty if it is missing or not JSON, which `_agrees_with_run_file` reports."""
     try:
         return read_run(path)
     except UserError:
         return {}
 
 
-def check_derived(place: Place, sound: Sequence[CellRecord]) -> None:
-    """Check results/accuracies.csv and metrics.json against the records that params.yaml lists."""
-    path = place.root / ACCURACIES
+def check_derived(target: Target, valid: Sequence[CellRecord]) -> None:
+    """Check results/accuracies.csv and metrics.json against the records of the cells in params.yaml."""
+    path = target.root / ACCURACIES
     if not path.exists():
-        place.findings.skipped["tables of accuracies (not made yet)"] += 1
+        target.findings.skipped["tables of accuracies (not made yet)"] += 1
         return
-    made = {(record.evaluation, record.mode, record.seed): record for record in sound}
-    listed = place.project.cells()
-    if any((place.root / _record(*cell)).exists() and cell not in made for cell in listed):
-        place.findings.skipped["tables of accuracies (a record is broken)"] += 1
+    made = {(record.evaluation, record.mode, record.seed): record for record in valid}
+    listed = target.project.cells()
+    if any((target.root / _record(*cell)).exists() and cell not in made for cell in listed):
+        target.findings.skipped["tables of accuracies (a record is broken)"] += 1
         return
-    place.findings.checked["tables of accuracies"] += 1
+    target.findings.checked["tables of accuracies"] += 1
     frame = accuracies.frame([made[cell] for cell in listed if cell in made])
-    again = "make report" + (f" DIR={place.root}" if place.root != Path() else "")
+    again = "make report" + (f" DIR={target.root}" if target.root != Path() else "")
     if difference := _difference(csv_frames.text(frame), path.read_bytes()):
-        place.findings.differs(path, *difference, again)
-    path = place.root / METRICS
+        target.findings.differs(path, *difference, again)
+    path = target.root / METRICS
     if not path.exists() or path.read_bytes() != accuracies.metrics(frame).encode():
-        place.findings.differs(path, "the means of the records", "another text", again)
+        target.findings.differs(path, "the means of the records", "another text", again)
 
 
 def _difference(expected: str, found: bytes) -> tuple[str, str] | None:
-    """Return the first row in which a CSV is not what it should be, as expected and as found; more columns are fine."""
+    """Return the first differing value of a CSV, as expected and as found; additional columns are allowed."""
     text = found.decode(errors="replace")
     if text == expected:
         return None
@@ -109,58 +109,62 @@ def _seed(path: Path) -> str:
     return path.stem.removeprefix("seed-")
 
 
-def _run_agrees(place: Place, path: Path, again: str) -> bool:
-    """Check the `.run.json` of `path`, and `path` against the SHA-256 in it; say whether there was nothing to note."""
-    note = path.with_suffix(".run.json")
-    findings = place.findings
-    if not note.exists():
+def _agrees_with_run_file(target: Target, path: Path, again: str) -> bool:
+    """Check the run file of `path` against its own digest and `path` against the SHA-256 in it; False on a mismatch.
+
+    `again` is the command that computes `path` again.
+    """
+    run_file = path.with_suffix(".run.json")
+    findings = target.findings
+    if not run_file.exists():
         findings.skipped["records and curves without a .run.json"] += 1
         return True
-    text, run = note.read_bytes(), how_made(path)
+    text, run = run_file.read_bytes(), how_made(path)
     if run_text(run).encode() != text:
-        findings.differs(note, "JSON as the package writes it", "other text", again, in_git=True)
+        findings.differs(run_file, "JSON as the package writes it", "other text", again, in_git=True)
         return False
     if not {"sha256", "run_digest"} & set(run):
         findings.skipped["records and curves from before they were sealed"] += 1
         return True
     claimed = run.get("run_digest")
     if claimed != digest({key: value for key, value in run.items() if key != "run_digest"}):
-        findings.differs(note, f"run_digest {claimed} over its other values", "other values", again, in_git=True)
+        findings.differs(run_file, f"run_digest {claimed} over its other values", "other values", again, in_git=True)
         return False
     claimed = str(run.get("sha256"))
     if (found := hash_of(path, "sha256")) != claimed:
         findings.differs(path, f"SHA-256 {claimed[:16]}...", f"{found[:16]}...", again, in_git=True)
         return False
     training, seed = run.get("training"), run.get("seed")
-    if None not in (training, seed) and path != place.root / CURVE.format(training=training, seed=seed):
-        findings.differs(note, f"how {path.name} was made", f"training {training} seed {seed}", again, in_git=True)
+    if None not in (training, seed) and path != target.root / CURVE.format(training=training, seed=seed):
+        found = f"that of training {training} seed {seed}"
+        findings.differs(run_file, f"the run file of {path.name}", found, again, in_git=True)
         return False
     return True
 
 
-def _hold_together(place: Place, path: Path, again: str) -> CellRecord | None:
-    """Read a record; None, and a mismatch noted, unless all that it says agrees with the rest of it and its path."""
+def _read_consistent(target: Target, path: Path, again: str) -> CellRecord | None:
+    """Read a record whose fields agree with each other and with its path; else add a mismatch and return None."""
     try:
         record = read_record(path)
     except UserError as error:
-        place.findings.differs(path, "a whole record", str(error).removeprefix(f"{path}: "), again, in_git=True)
+        target.findings.differs(path, "a whole record", str(error).removeprefix(f"{path}: "), again, in_git=True)
         return None
-    # Whatever else a flipped byte may do to JSON that can still be read.
+    # A flipped byte may leave valid JSON with missing keys or values of other types.
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        place.findings.differs(path, "a whole record", f"{type(error).__name__}: {error}", again, in_git=True)
+        target.findings.differs(path, "a whole record", f"{type(error).__name__}: {error}", again, in_git=True)
         return None
-    for what, expected, found in _claims(place, path, record):
+    for name, expected, found in _redundant_fields(target, path, record):
         if expected != found:
-            place.findings.differs(path, f"{what} {expected}", found, again, in_git=True)
+            target.findings.differs(path, f"{name} {expected}", found, again, in_git=True)
             return None
     return record
 
 
-def _claims(place: Place, path: Path, record: CellRecord) -> Iterator[tuple[str, object, object]]:
-    """List what a record says twice, or says and is: what, as it should be, as it is."""
+def _redundant_fields(target: Target, path: Path, record: CellRecord) -> Iterator[tuple[str, object, object]]:
+    """Yield (name, expected, found) for each redundant field of a record."""
     training, evaluation = record.settings["training"], record.settings["evaluation"]
     of_training = {key: value for key, value in record.settings.items() if key != "evaluation"}
-    yield "place", place.root / _record(record.evaluation, record.mode, record.seed), path
+    yield "path", target.root / _record(record.evaluation, record.mode, record.seed), path
     yield "training_digest", digest(of_training), record.training_digest
     yield "numerics_version", record.settings["numerics_version"], record.numerics_version
     yield "precision", precision_of(record.settings), record.precision
@@ -169,7 +173,7 @@ def _claims(place: Place, path: Path, record: CellRecord) -> Iterator[tuple[str,
     yield "dataset", record.settings["dataset"].get("pack", training["dataset"]), record.dataset
     yield "shot", evaluation["shot"], record.shot
     yield "tasks", evaluation["tasks"], record.tasks
-    run = how_made(place.root / CURVE.format(training=evaluation["training"], seed=record.seed))
+    run = how_made(target.root / CURVE.format(training=evaluation["training"], seed=record.seed))
     if run.get("settings_digest") == record.training_digest:
         yield "its training's data_digest", run.get("data_digest", record.data_digest), record.data_digest
         made = run.get("checkpoint_digest", record.checkpoint_digest)
@@ -177,12 +181,12 @@ def _claims(place: Place, path: Path, record: CellRecord) -> Iterator[tuple[str,
     yield "text as the package writes it", record.to_json().encode() == path.read_bytes(), True
 
 
-def _making(place: Place, path: Path) -> str:
-    """Return the command that makes a recorded CSV."""
-    name = path.relative_to(place.root / "results/curves").parent.as_posix()
+def _command_for(target: Target, path: Path) -> str:
+    """Return the command that computes a CSV of results/curves."""
+    name = path.relative_to(target.root / "results/curves").parent.as_posix()
     kind, _, rest = name.partition("/")
     seed = f" --seed {_seed(path)}" if path.name.startswith("seed-") else ""
     verb = {"adaptation": f"adaptation {rest}", "alphabets": f"alphabets {rest}", "theory": f"inner-products {rest}"}
     if not seed:
-        return f"firstorder {kind}{place.params}"
-    return f"firstorder {verb.get(kind, f'train {name}')}{seed}{place.params}"
+        return f"firstorder {kind}{target.params}"
+    return f"firstorder {verb.get(kind, f'train {name}')}{seed}{target.params}"
