@@ -42,8 +42,11 @@ class Device:
     machine: str
 
     def made(self, run: Mapping[str, Any]) -> bool:
-        """Say whether a run file was written on this device; a GPU counts as the same in any machine."""
-        device = str(run.get("device", ""))
+        """Say whether all was computed on this device; a GPU counts as the same in any machine.
+
+        A training that was computed in several places (`legs`) measures the speed of none of them.
+        """
+        device = "" if "legs" in run else str(run.get("device", ""))
         if self.name == "cpu":
             return device.startswith("cpu") and run.get("machine") == self.machine
         return device == self.name
