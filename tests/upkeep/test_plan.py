@@ -249,3 +249,8 @@ def test_times_of_the_engine_used_last_count(short: Folder, long: Folder) -> Non
     both = planned_training(long, [short]).seconds
     store_training(short, 0, seconds=100.0, engine="native", ended="2026-03-01T00:00:00Z")
     assert both == planned_training(long, [short]).seconds
+
+
+def test_a_training_computed_in_several_places_gives_no_time(short: Folder, long: Folder) -> None:
+    store_training(short, 0, seconds=900.0, legs=[{"outer_steps": 900}, {"outer_steps": 100}])
+    assert planned_training(long, [short]).seconds is None
