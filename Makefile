@@ -48,7 +48,7 @@ export PYTHONPATH := $(CURDIR)/src
 
 # A relative DATA_MIRROR is relative to this folder, but Snakemake works in another one.
 ifdef DATA_MIRROR
-override DATA_MIRROR := $(if $(findstring ://,$(DATA_MIRROR)),$(DATA_MIRROR),$(abspath $(DATA_MIRROR)))
+override DATA_MIRROR := $(if $(or $(findstring ://,$(DATA_MIRROR)),$(filter /% ~%,$(firstword $(DATA_MIRROR)))),,$(CURDIR)/)$(DATA_MIRROR)
 export DATA_MIRROR
 endif
 

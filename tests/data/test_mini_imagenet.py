@@ -680,11 +680,11 @@ def test_the_command_writes_pack_and_census(
     [
         (["data", "mini-imagenet"], "mini-imagenet cannot be downloaded: give your copy with --source PATH or in MINI"),
         (["data", "mini-imagenet", "--source", "nowhere"], "nowhere: no such file or folder; expected mini-ImageNet"),
-        (["data", "omniglot", "--source", "x"], "omniglot is not made from a copy of yours; leave out --source"),
+        (["data", "omniglot", "--source", "x"], "omniglot is not packed from a copy of yours; leave out --source"),
         (["data", "mini-imagnet"], "unknown data set 'mini-imagnet' (did you mean 'mini-imagenet'?)"),
         (
             ["pack", "mini-imagenet"],
-            "mini-imagenet is made from your copy: firstorder data mini-imagenet --source PATH",
+            "mini-imagenet is packed from your own copy: firstorder data mini-imagenet --source PATH",
         ),
     ],
 )

@@ -268,3 +268,22 @@ def test_ink_one_inverts_the_values() -> None:
 
 def test_validation_classes_count_towards_the_classes_needed() -> None:
     assert "lower it" in message_of(lambda: make_pools(small_pack(), finns(meta_validation_classes=3), seed=0))
+
+
+# --- What a pack was made with ---
+
+
+def test_a_pack_made_with_another_resize_is_refused(tmp_path: Path) -> None:
+    """Its digest is that of its pixels, which do not tell; a pack that says nothing was made with nearest."""
+    pixels = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 1, 2, 2)
+    silent = Pack(pixels, ("a", "b"), 255)
+    box = Pack(pixels, ("a", "b"), 255, resize="box")
+    assert silent.digest() == box.digest()
+    write_pack(tmp_path / "silent.npz", silent)
+    write_pack(tmp_path / "box.npz", box)
+    assert read_pack(tmp_path / "box.npz", "box")[0].resize == "box"
+    assert read_pack(tmp_path / "silent.npz", "nearest")[1] == read_pack(tmp_path / "box.npz")[1]
+    for name, resize, was in (("silent", "box", "nearest"), ("box", "nearest", "box")):
+        message = message_of(lambda name=name, resize=resize: read_pack(tmp_path / f"{name}.npz", resize))
+        assert f"packed with resize {was}, params.yaml says {resize}" in message
+        assert f"firstorder data {name}" in message

@@ -605,3 +605,13 @@ def test_a_setting_that_does_not_apply_is_not_in_the_digest():
         absent: float | None = None
 
     assert settings.resolved(Outer()) == {"inner": {"present": 1}}
+
+
+@pytest.mark.parametrize("folder", ["{x}", "data\n", "d\x1b[1m", ""])
+def test_a_data_folder_that_is_a_pattern_or_no_text_of_a_path_is_refused(tmp_path: Path, folder: str) -> None:
+    assert "data_folder: expected a path" in message_of(write(tmp_path, edited((("data_folder",), folder))))
+
+
+@pytest.mark.parametrize("folder", ["my data", "d$(touch X)", "d';x", "données"])
+def test_a_data_folder_may_have_what_a_shell_would_act_on(tmp_path: Path, folder: str) -> None:
+    assert project(edited((("data_folder",), folder)), tmp_path).data_folder == folder

@@ -145,11 +145,17 @@ def test_workflows_run_make_targets(workflow: str, command: str) -> None:
 
 @pytest.mark.parametrize(
     ("given", "seen"),
-    [("some/folder", str(ROOT / "some/folder")), ("https://example.org/data", "https://example.org/data")],
+    [
+        ("some/folder", str(ROOT / "some/folder")),
+        ("my data/a b", str(ROOT / "my data/a b")),
+        ("/some/my folder", "/some/my folder"),
+        ("~/mirror", "~/mirror"),  # the command line expands it
+        ("https://example.org/data", "https://example.org/data"),
+    ],
 )
 def test_a_mirror_folder_is_relative_to_the_repository_although_snakemake_works_below(given: str, seen: str) -> None:
     shown = subprocess.run(
-        ["make", "-s", "--eval", "show-mirror: ; @echo $$DATA_MIRROR", "show-mirror", f"DATA_MIRROR={given}"],
+        ["make", "-s", "--eval", 'show-mirror: ; @echo "$$DATA_MIRROR"', "show-mirror", f"DATA_MIRROR={given}"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -12,7 +12,7 @@ rule download_omniglot:
     params:
         folder=lambda wildcards, output: os.path.dirname(output.background),
     shell:
-        "python -m firstorder download --folder {params.folder} 2>&1 | tee {log}"
+        "python -m firstorder download --folder {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule pack_omniglot:
@@ -29,7 +29,7 @@ rule pack_omniglot:
     resources:
         mem_mb=1000,
     shell:
-        "python -m firstorder pack omniglot 2>&1 | tee {log}"
+        "python -m firstorder pack omniglot 2>&1 | tee {log:q}"
 
 
 rule pack_glyphs:
@@ -43,7 +43,7 @@ rule pack_glyphs:
     resources:
         mem_mb=1000,
     shell:
-        "python -m firstorder pack glyphs 2>&1 | tee {log}"
+        "python -m firstorder pack glyphs 2>&1 | tee {log:q}"
 
 
 # --config mini_imagenet=PATH has the same effect as the environment variable MINI_IMAGENET; likewise
@@ -62,5 +62,7 @@ rule pack_mini_imagenet:
         "../envs/compute.yaml"
     resources:
         mem_mb=4000,
+    params:
+        resize=PROJECT.datasets["mini-imagenet"].resize if "mini-imagenet" in PROJECT.datasets else None,
     shell:
-        "python -m firstorder data mini-imagenet 2>&1 | tee {log}"
+        "python -m firstorder data mini-imagenet 2>&1 | tee {log:q}"

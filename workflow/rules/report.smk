@@ -24,7 +24,7 @@ rule accuracies:
     params:
         shown=lambda wildcards: shown_cells(),
     shell:
-        f"python -m firstorder accuracies {MARK}" " > {log} 2>&1 || (cat {log}; exit 1)"
+        f"python -m firstorder accuracies {MARK}" " > {log:q} 2>&1 || (cat {log:q}; exit 1)"
 
 
 rule table:
@@ -54,8 +54,8 @@ rule table:
         shown=lambda wildcards: cells_of_table(wildcards.table),
         settings=lambda wildcards: settings_of(PROJECT.tables, wildcards.table),
     shell:
-        f"python -m firstorder table {{wildcards.table}} --published {{input.published}} {MARK}"
-        " > {log} 2>&1 || (cat {log}; exit 1)"
+        f"python -m firstorder table {{wildcards.table:q}} --published {{input.published:q}} {MARK}"
+        " > {log:q} 2>&1 || (cat {log:q}; exit 1)"
 
 
 rule claims:
@@ -82,7 +82,7 @@ rule claims:
         shown=lambda wildcards: judged(),
         length=lambda wildcards: PROJECT.length,
     shell:
-        f"python -m firstorder claims --published {{input.published}} {MARK}" " > {log} 2>&1 || (cat {log}; exit 1)"
+        f"python -m firstorder claims --published {{input.published:q}} {MARK}" " > {log:q} 2>&1 || (cat {log:q}; exit 1)"
 
 
 rule figure:
@@ -111,8 +111,8 @@ rule figure:
         shown=lambda wildcards: inputs_of_figure(wildcards.figure),
         settings=lambda wildcards: settings_of(PROJECT.figures, wildcards.figure),
     shell:
-        f"python -m firstorder figure {{wildcards.figure}} --published {{input.published}} {WHOLE} {MARK}"
-        " > {log} 2>&1 || (cat {log}; exit 1)"
+        f"python -m firstorder figure {{wildcards.figure:q}} --published {{input.published:q}} {WHOLE} {MARK}"
+        " > {log:q} 2>&1 || (cat {log:q}; exit 1)"
 
 
 rule page:
@@ -131,4 +131,4 @@ rule page:
     params:
         captions=CAPTIONS,
     shell:
-        f"python -m firstorder page --captions {{params.captions}} {MARK}" " > {log} 2>&1 || (cat {log}; exit 1)"
+        f"python -m firstorder page --captions {{params.captions:q}} {MARK}" " > {log:q} 2>&1 || (cat {log:q}; exit 1)"

@@ -112,7 +112,8 @@ class Session:
 
         path = self.project.pack_path(dataset)
         if path not in self._packs:
-            self._packs[path] = LoadedPack(*packs.read_pack(self.root / path))
+            resize = self.project.datasets[dataset].resize
+            self._packs[path] = LoadedPack(*packs.read_pack(self.root / path, resize))
         return self._packs[path]
 
     def choice(self, training: str) -> Choice:

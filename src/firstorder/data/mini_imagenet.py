@@ -118,7 +118,7 @@ def make_pack(
                 images[slot.row, slot.column] = pixels.transpose(2, 0, 1)
                 seen.by_pixels[hashlib.sha256(pixels.tobytes()).digest()].append(slot)
                 bar.advance()
-    pack = Pack(images, tuple(classes), 255, counts if min(counts) < max(counts) else None)
+    pack = Pack(images, tuple(classes), 255, counts if min(counts) < max(counts) else None, resize)
     return pack, list(_census(pack, counts, seen, resize))
 
 

@@ -43,6 +43,7 @@ class Pack:
     class_names: tuple[str, ...]
     scale: int
     counts: tuple[int, ...] | None = None
+    resize: str | None = None  # how images of other sizes were resized; not part of the content
 
     def __post_init__(self) -> None:
         """Raise ValueError if the counts do not fit the images: equal content must have equal digests."""
@@ -91,21 +92,26 @@ def write_pack(path: Path, pack: Pack) -> None:
     }
     if pack.counts is not None:
         arrays["counts"] = np.array(pack.counts)
+    if pack.resize is not None:
+        arrays["resize"] = np.array(pack.resize)
     save: Callable[..., None] = np.savez_compressed if pack.scale == 1 else np.savez
     with replacing(path) as part, part.open("wb") as file:
         save(file, **arrays)
 
 
-def read_pack(path: Path) -> tuple[Pack, str]:
+def read_pack(path: Path, resize: str | None = None) -> tuple[Pack, str]:
     """Read a pack and its content digest, which is checked.
 
-    Raises UserError if the file is missing, not a pack, or its content does not match its digest.
+    Raises UserError if the file is missing, not a pack, its content does not match its digest, or it was made with
+    another `resize` than this one. Packs that do not name theirs were made with `nearest`, then the only choice.
     """
     again = f"delete it and make it again with: firstorder pack {path.stem}"
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             counts = tuple(arrays["counts"].tolist()) if "counts" in arrays else None
-            pack = Pack(arrays["images"], tuple(arrays["class_names"].tolist()), int(arrays["scale"]), counts)
+            made_with = str(arrays["resize"]) if "resize" in arrays else None
+            names = tuple(arrays["class_names"].tolist())
+            pack = Pack(arrays["images"], names, int(arrays["scale"]), counts, made_with)
             claimed = str(arrays["digest"])
     except FileNotFoundError:
         raise UserError(f"{path}: no such packed data set; make it with: firstorder pack {path.stem}") from None
@@ -114,6 +120,11 @@ def read_pack(path: Path) -> tuple[Pack, str]:
     found = pack.digest()
     if found != claimed:
         raise UserError(f"{path}: content digest is {found[:16]}..., the file claims {claimed[:16]}...; {again}")
+    if resize is not None and resize != (pack.resize or "nearest"):
+        raise UserError(
+            f"{path}: packed with resize {pack.resize or 'nearest'}, params.yaml says {resize}; make it again with: "
+            f"firstorder data {path.stem} --source PATH"
+        )
     return pack, found
 
 

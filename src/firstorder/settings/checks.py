@@ -71,6 +71,11 @@ def _check_sweep(project: Project, sweep: SweepSettings, place: str) -> None:
 
 def _check_names(project: Project, where: str) -> None:
     """Check that names can be parts of paths, since folders and files are named after them."""
+    # Snakemake takes braces in a path for wildcards. Everything else is quoted where a shell sees it.
+    if not re.fullmatch(r"[^{}\x00-\x1f\x7f]+", project.data_folder):
+        raise UserError(
+            f"{where}: data_folder: expected a path without braces or control codes, found {project.data_folder!r}"
+        )
     one = "[A-Za-z0-9][A-Za-z0-9._-]*"
     sections: list[tuple[str, Iterable[str], str]] = [
         ("datasets", project.datasets, one),
