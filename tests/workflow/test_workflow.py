@@ -250,7 +250,7 @@ def test_the_workflow_passes_snakemakes_own_lint(built):
 def test_snakemakes_own_report_carries_the_captions(built, tmp_path):
     answer = snakemake(built, "--report", str(tmp_path / "report.html"))
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert "characters drawn by the program itself" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "characters that the program draws itself" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_every_table_and_figure_has_a_caption():
