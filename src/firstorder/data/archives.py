@@ -98,7 +98,7 @@ def members(path: Path, suffix: str = "", largest: int = LARGEST_MEMBER_BYTES) -
         for name in sorted(info.filename for info in infos if not info.is_dir() and info.filename.endswith(suffix)):
             with archive.open(name) as member:
                 # Not archive.read, which unpacks without a bound and only then cuts to the announced size.
-                content = member.read(largest + 1)
+                content = member.read(archive.getinfo(name).file_size + 1)
             yield name, content
 
 
