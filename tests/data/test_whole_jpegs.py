@@ -79,3 +79,10 @@ def test_a_missing_restart_marker_is_refused() -> None:
     content = jpeg(photo(6), restart_marker_rows=1)
     first, second = content.index(b"\xff\xd0"), content.index(b"\xff\xd1")
     assert jpeg_fault(content[:first] + content[second:])
+
+
+def test_eight_missing_restart_intervals_are_refused_though_the_markers_still_count_on() -> None:
+    content = jpeg(photo(7, 300, 90), restart_marker_rows=1)
+    first = content.index(b"\xff\xd0")
+    again = content.index(b"\xff\xd0", first + 2)
+    assert "restart markers, expected" in str(jpeg_fault(content[:first] + content[again:]))

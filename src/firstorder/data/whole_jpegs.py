@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import re
 from typing import NamedTuple
 
 JPEG = b"\xff\xd8\xff"
 MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
 START_OF_SCAN, END, RESTARTS = 0xDA, 0xD9, range(0xD0, 0xD8)
+RESTART_INTERVAL, FRAMES = 0xDD, (0xC0, 0xC1)  # baseline and extended, each of one scan here
 ALONE = (0x01, *RESTARTS)  # markers without a length
 # A decoder looks eight bytes ahead. Encoders that leave a few bytes unused exist.
 AHEAD = 16
@@ -115,6 +117,10 @@ def _flat_blocks(whole: bytes) -> int:
 
 def _fault_of_many(whole: bytes, found: _Ends) -> str | None:
     """Check a picture of several scans or with restart markers."""
+    if len(found.markers) > 1 and not any(code not in RESTARTS for _, code in found.markers[:-1]):
+        expected = _restarts(whole)
+        if expected is not None and len(found.markers) - 1 != expected:
+            return f"{len(found.markers) - 1} restart markers, expected {expected}"
     due = 0
     parts, place = [], 0
     for start, code in found.markers:
@@ -125,6 +131,28 @@ def _fault_of_many(whole: bytes, found: _Ends) -> str | None:
         place = start
     parts.append(whole[place:])
     return None if _pixels(whole) == _pixels(b"".join(parts)) else "data is missing in its scans"
+
+
+def _restarts(whole: bytes) -> int | None:
+    """Compute from its header how many restart markers a picture of one scan has."""
+    place, interval, units = 2, 0, None
+    while found := MARKER.match(whole, place):
+        code, place = found[1][0], found.end()
+        length = int.from_bytes(whole[place : place + 2], "big")
+        segment = whole[place + 2 : place + length]
+        if code == RESTART_INTERVAL:
+            interval = int.from_bytes(segment[:2], "big")
+        elif code in FRAMES:
+            height, width = (int.from_bytes(segment[start : start + 2], "big") for start in (1, 3))
+            sampling = [segment[start] for start in range(7, len(segment), 3)]
+            across, down = max(s >> 4 for s in sampling), max(s & 15 for s in sampling)
+            if len(sampling) == 1:  # a scan of one colour is not divided by its sampling
+                across = down = 1
+            units = math.ceil(width / (8 * across)) * math.ceil(height / (8 * down))
+        elif code == START_OF_SCAN:
+            break
+        place += length
+    return math.ceil(units / interval) - 1 if units and interval else None
 
 
 def _pixels(data: bytes) -> bytes:
