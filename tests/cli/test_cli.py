@@ -599,3 +599,9 @@ def test_where_a_training_was_computed_is_told_step_by_step(
     run = json.loads((tiny_project / CURVE).with_suffix(".run.json").read_text(encoding="utf-8"))
     assert [(leg["engine"], leg["outer_steps"]) for leg in run["legs"]] == [("plain", 3), ("lanes", 3)]
     assert {"device", "machine", "versions", "commit", "seconds"} < set(run["legs"][0])
+
+
+@pytest.mark.parametrize("command", [["plan"], ["verify"], ["stale"]])
+def test_the_params_file_that_is_named_is_the_one_that_is_read(computed_project: Path, command: list[str]) -> None:
+    (computed_project / "params.yaml").rename(computed_project / "other.yaml")
+    assert main([*command, "--params", "other.yaml"]) == 0

@@ -59,7 +59,7 @@ def kept(computed_project: Path) -> Path:
 
 
 def found(*folders: Path) -> list[str]:
-    return [mismatch.text for mismatch in verify.verify(folders or [Path()]).mismatches]
+    return [mismatch.text for mismatch in verify.verify(dict.fromkeys(folders or [Path()])).mismatches]
 
 
 def flip(path: Path, position: int) -> None:

@@ -82,7 +82,8 @@ rule claims:
         shown=lambda wildcards: judged(),
         length=lambda wildcards: PROJECT.length,
     shell:
-        f"python -m firstorder claims --published {{input.published:q}} {MARK}" " > {log:q} 2>&1 || (cat {log:q}; exit 1)"
+        f"python -m firstorder claims --published {{input.published:q}} {MARK}"
+        " > {log:q} 2>&1 || (cat {log:q}; exit 1)"
 
 
 rule figure:

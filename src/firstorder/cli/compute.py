@@ -37,7 +37,7 @@ def train(arguments: Arguments) -> int:
     for problem in problems:
         done = not arguments.again and session.is_done(problem)
         if done or arguments.again:
-            # The last state of a training is kept until its results are found to be complete, which is here.
+            # Delete the saved state only now that the results are known to be complete.
             session.state_file(problem).discard()
         if done:
             print(*session.outputs(problem), sep="\n")

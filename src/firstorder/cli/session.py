@@ -184,7 +184,7 @@ class Session:
     def _check_recorded(self, problem: Problem, checkpoint_digest: str) -> None:
         """Raise UserError if a checkpoint is not the one that its training's run file names, if there is a run file.
 
-        The last state of a training is kept until its checkpoint is found to be complete, which is here.
+        Delete the saved state of the training only now that its checkpoint is known to be complete.
         """
         from firstorder.records import cells
 
@@ -207,7 +207,6 @@ class Session:
     def is_done(self, problem: Problem) -> bool:
         """Say whether a training's checkpoint and curve exist, are complete and match settings and data."""
         from firstorder.records import cells, checkpoints, freshness
-        from firstorder.upkeep import dvc
 
         path, curve = self.outputs(problem)
         if not (path.exists() and curve.exists()):
@@ -215,10 +214,10 @@ class Session:
         try:
             expected = freshness.curve(self.project, problem.name, problem.seed)
             fresh = freshness.difference(self.root, expected) is None
-            checkpoints.read(path, problem.network)
+            _, found = checkpoints.read(path, problem.network)
         except UserError:
             return False
-        return fresh and cells.read_run(curve).get("checkpoint_digest") == dvc.hash_of(path, "sha256")
+        return fresh and cells.read_run(curve).get("checkpoint_digest") == found
 
     def about(self, problem: Problem) -> dict[str, Any]:
         """Return what identifies a training: everything that its outcome depends on, except the device."""

@@ -43,7 +43,7 @@ def classification_loss(network: Network) -> Loss:
 
 
 def annealed(settings: TrainingSettings, outer_step: int) -> float:
-    """Return epsilon at an outer step, from 0: linear, the last of T steps 1/T short of the final value (train.py)."""
+    """Return epsilon at an outer step, from 0: linear; the last of T is 1/T from the final value, as theirs."""
     done = outer_step / settings.outer_steps
     return (1 - done) * settings.outer_step_size + done * settings.outer_step_size_final
 

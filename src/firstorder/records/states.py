@@ -1,7 +1,7 @@
-"""States of trainings that are not done, so that they go on after an interruption, on this machine or another one.
+"""Saved states of unfinished trainings, from which they resume on this machine or on another one.
 
-A state carries a digest of all that it holds. One that is damaged is set aside, and said so: training on from a flipped
-bit would end in another checkpoint, which nothing could tell from the right one.
+A state carries a digest of everything it holds. A damaged state is moved aside with a warning: resuming from it would
+silently give a wrong checkpoint.
 """
 
 from __future__ import annotations
