@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -27,10 +29,12 @@ import signal, sys, time
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+from firstorder import progress
 from firstorder.__main__ import main
 from firstorder.method import evaluation, training
 known = {"train": (training, "outer_step", 3), "evaluate": (evaluation, "correct_answers", 1)}
 module, name, calls = known[sys.argv[1]]
+progress.SECONDS_BETWEEN_LINES = 0.0
 original = getattr(module, name)
 def waiting(*arguments):
     global calls
@@ -60,13 +64,17 @@ def command(verb: str, name: str) -> list[str]:
     return [verb, name, "--seed", "0", "--device", "cpu"]
 
 
-def ended_by(number: int, arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run a command in the current folder and send it a signal in the midst of its work."""
+def started(arguments: list[str], stderr: int, begin: str = "") -> subprocess.Popen[str]:
+    """Start a command in a session of its own."""
     path = os.pathsep.join([str(REPOSITORY / "src"), str(REPOSITORY)])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", WAITING, *arguments], env=environment, stderr=subprocess.PIPE, text=True
-    )
+    run = [sys.executable, "-c", begin + WAITING, *arguments]
+    return subprocess.Popen(run, env=environment, stderr=stderr, text=True, start_new_session=True)
+
+
+def ended_by(number: int, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command in the current folder and send it a signal in the midst of its work."""
+    process = started(arguments, stderr=subprocess.PIPE)
     while not Path("ready").exists() and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(number)
@@ -135,6 +143,43 @@ def test_an_evaluation_ended_by_a_signal_goes_on_to_the_same_bytes(
     assert ('"legs"' in run) is not damaged
     aside = f"counts to go on from (its digest is another one); it is now {kept.stem}.damaged.json, and the evaluation"
     assert (aside in capsys.readouterr().err) is damaged
+
+
+@pytest.mark.parametrize("closed", ["a terminal", "a pipe"])
+@pytest.mark.parametrize("verb", ["train", "evaluate"])
+def test_an_output_that_is_gone_loses_nothing(
+    computed_project: Path, computed_once: Path, monkeypatch: pytest.MonkeyPatch, closed: str, verb: str
+) -> None:
+    """HUP comes with a terminal that is gone; a signal to a whole group also ends the `tee` that reads the output."""
+    name, pattern, module, function, left = {
+        "train": (TRAINING, "seed-0.safetensors", training, "outer_step", 3),
+        "evaluate": (EVALUATION, "counts-0.json", evaluation, "correct_answers", 1),
+    }[verb]
+    for made in computed_project.glob("models/**/seed-0.*" if verb == "train" else "results/cells/**/seed-0*"):
+        made.unlink()
+    for made in computed_project.glob(".work/*/*"):
+        made.unlink()
+    reading, writing = pty.openpty() if closed == "a terminal" else os.pipe()
+    # The new session's terminal is the first one that it opens.
+    begin = "import os; os.close(os.open(os.ttyname(2), os.O_RDWR))\n" if closed == "a terminal" else ""
+    process = started(command(verb, name), stderr=writing, begin=begin)
+    os.close(writing)
+    while not Path("ready").exists() and process.poll() is None:
+        if select.select([reading], [], [], 0.02)[0]:
+            os.read(reading, 1 << 16)
+    os.close(reading)
+    if closed == "a pipe":
+        process.send_signal(signal.SIGTERM)
+    Path("sent").touch()
+    assert process.wait(timeout=120) == 141
+    assert len(list(computed_project.glob(f".work/*/{pattern}"))) == 1
+    for made in ("ready", "sent"):
+        Path(made).unlink()
+    calls = counted(monkeypatch, module, function)
+    assert main(command(verb, name)) == 0
+    assert len(calls) == left
+    assert main(command("evaluate", EVALUATION)) == 0
+    assert without_runs(computed_project) == without_runs(computed_once)
 
 
 def test_counts_of_another_engine_are_left_unused(computed_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

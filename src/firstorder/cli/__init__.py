@@ -10,6 +10,7 @@ To add a verb, write a function with the decorator `verb` in the file of its gro
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -72,7 +73,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         print(f"firstorder: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if isinstance(error, BrokenPipeError) and output.redirect_closed():
+        if error.errno in (errno.EPIPE, errno.EIO) and output.redirect_closed():
             return OUTPUT_CLOSED
         where, why = error.filename or "the system reports", error.strerror or error
         print(f"firstorder: {where}: {why}; check the path, its permissions and the free space", file=sys.stderr)

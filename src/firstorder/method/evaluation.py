@@ -105,8 +105,9 @@ def evaluate(
             task = inner.engine.task_images(pool, draws, chunk, checkpoint.parameters.dtype)
             found = correct_answers(inner, checkpoint, task)
             counts = {mode: np.append(counts[mode], found[mode]) for mode in MODES}
+            stopped = kept.keep(counts)
             bar.advance(len(chunk), ", ".join(f"{mode} {100 * counts[mode].mean() / queries:.2f} %" for mode in MODES))
-            if kept.keep(counts):
+            if stopped:
                 break
     return counts
 

@@ -168,8 +168,7 @@ def draw_groups(problem: Problem, outer_step: int) -> Groups:
     lanes = lanes_at_once(problem, shape)
     chunks = [slice(first, first + lanes) for first in range(0, settings.meta_batch_size, lanes)]
     held_out = [(query[0][chunk], query[1][chunk]) if query else None for chunk in chunks]
-    cut = [[(x[chunk], y[chunk]) for x, y in batches] for chunk in chunks]
-    return [Group(*parts) for parts in zip(cut, held_out, strict=True)]
+    return [Group([(x[chunk], y[chunk]) for x, y in batches], one) for chunk, one in zip(chunks, held_out, strict=True)]
 
 
 def lanes_at_once(problem: Problem, shape: TaskShape) -> int:
@@ -269,12 +268,12 @@ def train(training: Resumable, track: Track = silent, stop: Stop = never) -> Tra
             if state.outer_step % every == 0 or state.outer_step == total:
                 state.curve += measure(problem, state)
                 latest = latest_accuracy(state)
-            bar.advance(1, latest)
             now = time.monotonic()
             state.seconds = now - begun
             if (stopped := stop()) or now - saved > SECONDS_BETWEEN_SAVES:
                 training.keeper.save(state)
                 saved = now
+            bar.advance(1, latest)  # after saving: a closed terminal or pipe may end it here
             if stopped:
                 break
         else:

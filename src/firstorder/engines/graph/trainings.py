@@ -93,11 +93,11 @@ def _train_together(begun: Sequence[Begun], engine: LanesEngine, track: Track, s
                 for one in begun:
                     one.state.curve += training.measure(one.problem, one.state)
                 latest = training.latest_accuracy(begun[0].state)
-            bar.advance(count, latest)
             if (stopped := stop()) or time.monotonic() - saved > training.SECONDS_BETWEEN_SAVES:
                 for one in begun:
                     one.training.keeper.save(one.state)
                 saved = time.monotonic()
+            bar.advance(count, latest)  # after saving: a closed terminal or pipe may end it here
             if stopped:
                 break
         else:
