@@ -10,11 +10,12 @@ To add a verb, write a function with the decorator `verb` in the file of its gro
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from collections.abc import Sequence
 
 from firstorder import __version__
-from firstorder.cli import benchmark, check, compute, data, look, output, publish, report, studies, workflow
+from firstorder.cli import benchmark, check, compute, data, look, output, publish, report, signals, studies, workflow
 from firstorder.cli.verbs import GROUPS, VERBS
 from firstorder.errors import UserError
 
@@ -55,9 +56,15 @@ def _listed() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code.
 
-    0: done; 1: something is stale or does not verify; 2: a user's error; 3: --time-limit reached; 130: interrupted;
-    141: the output was closed.
+    0: done; 1: something is stale or does not verify; 2: a user's error; 3: --time-limit reached; 129, 130, 143: ended
+    by SIGHUP, SIGINT, SIGTERM; 141: the output was closed.
     """
+    with signals.ending():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """Run one verb and turn what it raises into one line and an exit code."""
     try:
         code = _call(_parsed(arguments))
         output.flush()
@@ -66,14 +73,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"firstorder: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if isinstance(error, BrokenPipeError) and output.redirect_closed():
+        if error.errno in (errno.EPIPE, errno.EIO) and output.redirect_closed():
             return OUTPUT_CLOSED
         where, why = error.filename or "the system reports", error.strerror or error
         print(f"firstorder: {where}: {why}; check the path, its permissions and the free space", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("firstorder: interrupted; the same command continues where it stopped", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        by = error if isinstance(error, signals.Interrupted) else signals.Interrupted()
+        print(f"firstorder: {by.name}: ended at once; the same command goes on from what is saved", file=sys.stderr)
+        return by.code
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:

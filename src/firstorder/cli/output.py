@@ -1,4 +1,4 @@
-"""Standard output and error whose reader may have closed the pipe, as `| head` does."""
+"""Standard output and error whose reader may be gone: a closed pipe, as with `| head`, or a closed terminal."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def flush() -> None:
 
 
 def redirect_closed() -> bool:
-    """Redirect standard output and error to /dev/null if they are closed pipes; return whether one was closed.
+    """Redirect standard output and error to /dev/null if their reader is gone; return whether one was.
 
-    A BrokenPipeError alone does not prove that: its pipe may lead to another process, whose death must be reported.
+    An error alone does not prove that: its pipe may lead to another process, whose death must be reported.
     """
     found = False
     for stream in (sys.stdout, sys.stderr):

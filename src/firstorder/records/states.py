@@ -67,18 +67,8 @@ class StateFile:
         except FileNotFoundError:
             return None
         except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-            self.reject(str(error).splitlines()[0] if str(error) else type(error).__name__)
+            set_aside(self.path, "a state", str(error) or type(error).__name__, "training")
             return None
-
-    def reject(self, why: str) -> None:
-        """Set the file aside and say so."""
-        aside = self.path.with_suffix(f".damaged{self.path.suffix}")
-        self.path.replace(aside)
-        print(
-            f"firstorder: {self.path}: not a state to go on from ({why}); it is now {aside.name}, and the training "
-            "starts from the beginning",
-            file=sys.stderr,
-        )
 
     def save(self, state: TrainingState) -> None:
         """Write the state; the previous file stays until this one is complete."""
@@ -113,6 +103,17 @@ class StateFile:
     def discard(self) -> None:
         """Remove the file."""
         self.path.unlink(missing_ok=True)
+
+
+def set_aside(path: Path, what: str, why: str, work: str) -> None:
+    """Rename a file that the work cannot go on from and say so, in one line."""
+    aside = path.with_suffix(f".damaged{path.suffix}")
+    path.replace(aside)
+    print(
+        f"firstorder: {path}: not {what} to go on from ({why.splitlines()[0]}); it is now {aside.name}, and the {work} "
+        "starts from the beginning",
+        file=sys.stderr,
+    )
 
 
 def unfit(problem: Problem, kept: TrainingState) -> str | None:
