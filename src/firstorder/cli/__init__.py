@@ -58,22 +58,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done; 1: something is stale or does not verify; 2: a user's error; 3: --time-limit reached; 130: interrupted;
     141: the output was closed.
     """
+    output.show_everything()
     try:
         code = _call(_parsed(arguments))
         output.flush()
         return code
     except UserError as error:
-        print(f"firstorder: {error}", file=sys.stderr)
-        return 2
+        output.print_error(str(error))
     except OSError as error:
         if isinstance(error, BrokenPipeError) and output.redirect_closed():
             return OUTPUT_CLOSED
         where, why = error.filename or "the system reports", error.strerror or error
-        print(f"firstorder: {where}: {why}; check the path, its permissions and the free space", file=sys.stderr)
-        return 2
+        output.print_error(f"{where}: {why}; check the path, its permissions and the free space")
+    except UnicodeEncodeError as error:
+        lacking = ascii(error.object[error.start : error.end][:40])
+        output.print_error(f"file names are in {error.encoding} here, which lacks {lacking}; set LC_ALL=C.UTF-8")
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        why = (str(error).splitlines() or ["no more is free"])[0]
+        output.print_error(f"not enough memory ({why}); run less at the same time, or use a machine with more")
     except KeyboardInterrupt:
         print("firstorder: interrupted; the same command continues where it stopped", file=sys.stderr)
         return 130
+    return 2
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Say whether Python, NumPy or torch (which raises a RuntimeError) had too little memory."""
+    texts = ("can't allocate memory", "out of memory", "not enough memory")
+    return isinstance(error, MemoryError) or any(text in str(error) for text in texts)
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -259,7 +259,7 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]
     """Write a small CSV; the old file stays until the new one is complete."""
     text = rows_text(columns, rows)
     with replacing(path) as part:
-        part.write_bytes(text.encode("utf-8"))
+        part.write_bytes(text.encode("utf-8", "backslashreplace"))  # file names may have bytes of another encoding
 
 
 def _sha256(content: bytes) -> str:

@@ -31,7 +31,8 @@ class _Loader(yaml.SafeLoader):
         self.depth += 1
         if self.depth > _DEEPEST:
             raise yaml.MarkedYAMLError(
-                problem=f"nested more than {_DEEPEST} deep", problem_mark=self.peek_event().start_mark
+                problem=f"nested more than {_DEEPEST} deep",
+                problem_mark=self.peek_event().start_mark,  # type: ignore[no-untyped-call]
             )
         node: yaml.Node | None = super().compose_node(parent, index)
         self.depth -= 1
