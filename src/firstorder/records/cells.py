@@ -166,6 +166,15 @@ def read_run(path: Path) -> dict[str, Any]:
     return run if isinstance(run, dict) else {}
 
 
+def lacks_seal(root: Path, path: str) -> bool:
+    """Say whether a result has no run file although others of its kind (cells or curves) have sealed ones."""
+    beside = (root / path).with_suffix(".run.json")
+    if beside.exists():
+        return False
+    others = root.joinpath(*Path(path).parts[:2]).rglob("*.run.json")
+    return any(b'"run_digest"' in other.read_bytes() for other in others)
+
+
 def read_records(root: Path, project: Project) -> list[CellRecord]:
     """Read the records below `root` that exist and that `project` lists, in the order of params.yaml."""
     records = []
