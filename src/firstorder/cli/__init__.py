@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import sys
 from collections.abc import Sequence
 
 from firstorder import __version__
@@ -59,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done; 1: something is stale or does not verify; 2: a user's error; 3: --time-limit reached; 129, 130, 143: ended
     by SIGHUP, SIGINT, SIGTERM; 141: the output was closed.
     """
+    output.show_everything()
     with signals.ending():
         return _run(arguments)
 
@@ -70,18 +70,31 @@ def _run(arguments: Sequence[str] | None) -> int:
         output.flush()
         return code
     except UserError as error:
-        print(f"firstorder: {error}", file=sys.stderr)
-        return 2
+        output.print_error(str(error))
     except OSError as error:
         if error.errno in (errno.EPIPE, errno.EIO) and output.redirect_closed():
             return OUTPUT_CLOSED
         where, why = error.filename or "the system reports", error.strerror or error
-        print(f"firstorder: {where}: {why}; check the path, its permissions and the free space", file=sys.stderr)
-        return 2
+        output.print_error(f"{where}: {why}; check the path, its permissions and the free space")
+    except UnicodeEncodeError as error:
+        lacking = ascii(error.object[error.start : error.end][:40])
+        output.print_error(f"file names are in {error.encoding} here, which lacks {lacking}; set LC_ALL=C.UTF-8")
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        why = (str(error).splitlines() or ["no more is free"])[0]
+        output.print_error(f"not enough memory ({why}); run less at the same time, or use a machine with more")
     except KeyboardInterrupt as error:
         by = error if isinstance(error, signals.Interrupted) else signals.Interrupted()
-        print(f"firstorder: {by.name}: ended at once; the same command goes on from what is saved", file=sys.stderr)
+        output.print_error(f"{by.name}: ended at once; the same command goes on from what is saved")
         return by.code
+    return 2
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Say whether Python, NumPy or torch (which raises a RuntimeError) had too little memory."""
+    texts = ("can't allocate memory", "out of memory", "not enough memory")
+    return isinstance(error, MemoryError) or any(text in str(error) for text in texts)
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:

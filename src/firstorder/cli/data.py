@@ -73,8 +73,9 @@ def data(arguments: Arguments) -> None:
         Path(source), chosen.resize or "nearest", Path(names) if names else None, track=progress.shown
     )
     path = session.root / session.project.pack_path(name)
-    packs.write_pack(path, made)
+    # The census first: should one of the two fail, there is no pack without its census.
     cells.write_rows(path.with_suffix(".census.csv"), mini_imagenet_census.CENSUS_COLUMNS, census)
+    packs.write_pack(path, made)
     print(f"{path}: {census[0].images:,} images of {len(made.class_names)} classes, digest {made.digest()[:16]}")
     print(path.with_suffix(".census.csv"))
     for note in mini_imagenet_census.notes_of(census):

@@ -1,11 +1,37 @@
-"""Standard output and error whose reader may be gone: a closed pipe, as with `| head`, or a closed terminal."""
+"""Standard output and error: terminals that lack characters, and readers that are gone, as after `| head`."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
 import os
 import select
 import sys
+
+_PLAINLY = {"±": "+/-", "—": "-", "\N{MINUS SIGN}": "-", "≤": "<=", "≥": ">=", "…": "...", "→": "->"}
+
+
+def show_everything() -> None:
+    """Make the streams replace characters that they cannot show, such as ± in an ASCII terminal, instead of failing."""
+    codecs.register_error("firstorder", _plainly)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="firstorder")
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    """Replace what an encoding lacks by ASCII; bytes of a file name in another encoding as escapes."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    plain = "".join(_PLAINLY.get(one) or one.encode("ascii", "backslashreplace").decode() for one in lacking)
+    return plain, error.end
+
+
+def print_error(message: str) -> None:
+    """Print a message on standard error, in one line even if a file's name has several."""
+    print(f"firstorder: {' '.join(message.splitlines())}", file=sys.stderr)
 
 
 def flush() -> None:

@@ -10,9 +10,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import torch
 
@@ -76,7 +77,16 @@ def _automatic(wish: Wish, settings: TrainingSettings) -> str:
         return "graph"
     if settings.precision is not None:
         return "lanes"
-    return "plain" if native.reason(settings.network) else "native"
+    if reason := native.reason(settings.network):
+        _say_once(f"engine plain, about half as fast as native, because: {reason}")
+        return "plain"
+    return "native"
+
+
+@cache
+def _say_once(line: str) -> None:
+    """Print a line on standard error, once in a process."""
+    print(f"firstorder: {line}", file=sys.stderr)
 
 
 def _plain(wish: Wish, settings: TrainingSettings) -> Choice:
