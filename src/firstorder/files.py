@@ -29,7 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException as error:
         with suppress(FileNotFoundError):
             part.unlink()
-        if isinstance(error, OSError) and error.filename in (None, name):
+        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, name):
             error.filename = str(path)  # a full disk, which the system reports without a path
         raise
 

@@ -57,10 +57,10 @@ EDITS: dict[str, Callable[[Lines], Lines]] = {
 def test_a_curve_sealed_after_an_edit_is_checked_by_what_it_says(
     edit: Callable[[Lines], Lines], computed_project: Path
 ) -> None:
-    assert not verify([Path()]).mismatches
+    assert not verify({Path(): None}).mismatches
     lines = edit(CURVE.read_text(encoding="utf-8").splitlines())
     cells.write_sealed(CURVE, "".join(f"{line}\n" for line in lines), cells.read_run(CURVE))
-    (mismatch,) = verify([Path()]).mismatches
+    (mismatch,) = verify({Path(): None}).mismatches
     assert mismatch.path == CURVE
     assert f"firstorder train {TRAINING} --seed 0" in mismatch.text
 
@@ -73,14 +73,14 @@ def test_settings_that_no_training_has_are_a_mismatch(key: str, value: object, c
     run["settings"]["training"][key] = value
     changed = {**run, **cells.made_with(run["settings"])}
     cells.write_sealed(CURVE, CURVE.read_text(encoding="utf-8"), changed)
-    assert CURVE in [mismatch.path for mismatch in verify([Path()]).mismatches]
+    assert CURVE in [mismatch.path for mismatch in verify({Path(): None}).mismatches]
 
 
 def test_other_results_of_studies_are_checked_too(computed_project: Path) -> None:
     path = Path("results/curves/sine/losses.csv")
     for loss, expected in (("0.5", []), ("-0.5", [path]), ("nan", [path])):
         cells.write_sealed(path, f"algorithm,loss,standard_error\nmaml,{loss},0.1\n", {})
-        assert [mismatch.path for mismatch in verify([Path()]).mismatches] == expected
+        assert [mismatch.path for mismatch in verify({Path(): None}).mismatches] == expected
 
 
 @pytest.mark.parametrize("path", [RECORD, CURVE], ids=["record", "curve"])
@@ -93,11 +93,11 @@ def test_a_result_without_its_seal_is_a_mismatch_and_stale(
         shutil.copy(CURVE, other)
         cells.write_run(other, {key: value for key, value in cells.read_run(CURVE).items() if key != "sha256"})
     path.with_suffix(".run.json").unlink()
-    assert path in [mismatch.path for mismatch in verify([Path()]).mismatches]
+    assert path in [mismatch.path for mismatch in verify({Path(): None}).mismatches]
     found = freshness.stale(Path(), checks.load("params.yaml"))
     assert [(Path(expected.path), why) for expected, why in found] == [(path, freshness.UNSEALED)]
     assert main(["stale"]) == 1
     assert freshness.UNSEALED in capsys.readouterr().out
     for run in Path("results").rglob("*.run.json"):
         run.unlink()
-    assert not verify([Path()]).mismatches
+    assert not verify({Path(): None}).mismatches
