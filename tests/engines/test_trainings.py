@@ -20,7 +20,6 @@ from firstorder.errors import UserError
 from firstorder.method import training
 from firstorder.method.images import ImagePool
 from firstorder.method.training import Problem, Resumable, TrainingState
-from firstorder.progress import never
 from firstorder.records.states import StateFile
 from tests.method.test_training import problem, with_query, with_settings  # noqa: F401 (a fixture)
 
@@ -137,20 +136,20 @@ def test_a_training_can_be_resumed_by_the_other_engine(problem, tmp_path, kind, 
     for first in ("graphs", "plain"):
         mine = resumable(chosen, tmp_path / first)
         paths = {
-            "graphs": lambda stop, mine=mine: trainings.train([mine], engine=engine(chosen), stop=stop)[0],
-            "plain": lambda stop, mine=mine: training.train(mine, stop=stop),
+            "graphs": lambda limit, mine=mine: trainings.train([mine], engine=engine(chosen), time_limit=limit)[0],
+            "plain": lambda limit, mine=mine: training.train(mine, time_limit=limit),
         }
-        stopped = paths.pop(first)(lambda: True)
+        stopped = paths.pop(first)(0.0)
         assert stopped.outer_step == 1
         (other,) = paths.values()
-        close(other(never), expected, begin)
+        close(other(None), expected, begin)
 
 
 def test_seeds_that_stopped_at_different_steps_are_all_resumed(problem, tmp_path, monkeypatch):  # noqa: F811
     chosen = dataclasses.replace(problem, dtype=torch.float64)
     monkeypatch.setattr(schedule, "LONGEST", 1)
     both = [resumable(chosen, tmp_path, seed) for seed in (0, 1)]
-    trainings.train(both[1:], engine=engine(chosen), stop=lambda: True)
+    trainings.train(both[1:], engine=engine(chosen), time_limit=0.0)
     ended = trainings.train(both, engine=engine(chosen))
     for seed, found in enumerate(ended):
         begin = training.start(dataclasses.replace(chosen, seed=seed)).parameters
