@@ -60,6 +60,7 @@ class Session:
     compiled: bool = False
     _packs: dict[str, LoadedPack] = field(default_factory=dict)
     _choices: dict[str, Choice] = field(default_factory=dict)
+    _state_files: dict[tuple[str, int], StateFile] = field(default_factory=dict)
 
     @staticmethod
     def of(arguments: Arguments) -> Session:
@@ -162,7 +163,7 @@ class Session:
         from firstorder.records import checkpoints
 
         (problem,) = self.problems(chosen.training, [seed])
-        path = self.root / settings.MODEL.format(training=chosen.training, seed=seed)
+        path, _ = self.outputs(problem)
         checkpoint, checkpoint_digest = checkpoints.read(path, problem.network)
         digests = {
             "data_digest": self.load_pack(problem.settings.dataset).digest,
@@ -207,7 +208,6 @@ class Session:
     def is_done(self, problem: Problem) -> bool:
         """Say whether a training's checkpoint and curve exist, are complete and match settings and data."""
         from firstorder.records import cells, checkpoints, freshness
-        from firstorder.upkeep import dvc
 
         path, curve = self.outputs(problem)
         if not (path.exists() and curve.exists()):
@@ -215,10 +215,10 @@ class Session:
         try:
             expected = freshness.curve(self.project, problem.name, problem.seed)
             fresh = freshness.difference(self.root, expected) is None
-            checkpoints.read(path, problem.network)
+            _, checkpoint_digest = checkpoints.read(path, problem.network)
         except UserError:
             return False
-        return fresh and cells.read_run(curve).get("checkpoint_digest") == dvc.hash_of(path, "sha256")
+        return fresh and cells.read_run(curve).get("checkpoint_digest") == checkpoint_digest
 
     def about(self, problem: Problem) -> dict[str, Any]:
         """Return what identifies a training: everything that its outcome depends on, except the device."""
@@ -235,13 +235,16 @@ class Session:
         """Return the file that holds the state of an unfinished training."""
         from firstorder.records.states import StateFile
 
-        about = self.about(problem)
-        # States of format 1 name the kind of device, and were never continued on another kind.
-        older = tuple(settings.digest({**about, "device": kind}) for kind in ("cpu", "cuda"))
-        path = self.root / ".work" / about["training_digest"] / f"seed-{problem.seed}.safetensors"
-        run = self.run_information(0, self.choice(problem.name).name)
-        place = {key: run[key] for key in ("device", "engine", "machine", "versions", "commit")}
-        return StateFile(path, (settings.digest(about), *older), place)
+        key = problem.name, problem.seed
+        if key not in self._state_files:
+            about = self.about(problem)
+            # States of format 1 name the kind of device, and were never continued on another kind.
+            older = tuple(settings.digest({**about, "device": kind}) for kind in ("cpu", "cuda"))
+            path = self.root / ".work" / about["training_digest"] / f"seed-{problem.seed}.safetensors"
+            run = self.run_information(0, self.choice(problem.name).name)
+            place = {entry: run[entry] for entry in ("device", "engine", "machine", "versions", "commit")}
+            self._state_files[key] = StateFile(path, (settings.digest(about), *older), place)
+        return self._state_files[key]
 
     def resumable(self, problem: Problem) -> Resumable:
         """Return a training that continues where it was interrupted."""

@@ -22,8 +22,6 @@ from firstorder.files import parse_json, replacing
 from firstorder.settings import RECORD, Cell, Mode, Project, digest
 
 SCHEMA = 1
-
-
 REPLACES = "replaces_sha256"  # in a run file, while the result beside it is being replaced
 
 
@@ -207,11 +205,8 @@ def write_sealed(path: Path, text: str, run: Mapping[str, Any]) -> None:
     leaves a pair that is known to be unfinished and is made anew, whereas any other mismatch is an edit and is refused.
     """
     content = text.encode("utf-8")
-    replaced = path.exists()
-    if replaced:
-        write_run(path, sealed({**run, REPLACES: _sha256(path.read_bytes())}, content))
-    else:
-        write_run(path, sealed(run, content))
+    replaced = {REPLACES: _sha256(path.read_bytes())} if path.exists() else {}
+    write_run(path, sealed({**run, **replaced}, content))
     with replacing(path) as part:
         part.write_bytes(content)
     if replaced:

@@ -75,20 +75,18 @@ def _steps(value: Any) -> int:
 def _check_values(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Refuse tensors that are not float32, not finite, or second moments below zero."""
     for name, tensor in tensors.items():
-        wrong = (
-            f"has type {tensor.dtype}, expected torch.float32"
-            if tensor.dtype != torch.float32
-            else "is not finite"
-            if not torch.isfinite(tensor).all()
-            else "is below zero"
-            if name.startswith(SECOND_MOMENTS) and (tensor < 0).any()
-            else None
+        if tensor.dtype != torch.float32:
+            wrong = f"has type {tensor.dtype}, expected torch.float32"
+        elif not torch.isfinite(tensor).all():
+            wrong = "is not finite"
+        elif name.startswith(SECOND_MOMENTS) and (tensor < 0).any():
+            wrong = "is below zero"
+        else:
+            continue
+        raise UserError(
+            f"{path}: {name} {wrong}; get the right one back (dvc pull --force {path}.dvc), or delete it and "
+            "train again"
         )
-        if wrong:
-            raise UserError(
-                f"{path}: {name} {wrong}; get the right one back (dvc pull --force {path}.dvc), or delete it and "
-                "train again"
-            )
 
 
 def _another_network(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> UserError:
