@@ -48,6 +48,26 @@ def test_a_title_is_shown_in_any_terminal(environment: dict[str, str], tiny_proj
     assert b"+/- 1 -" in run(tiny_project, "plan", PYTHONIOENCODING="ascii").stdout
 
 
+def test_streams_that_lead_to_a_pipe_since_python_started_are_changed_too(tmp_path: Path) -> None:
+    """Python made them for files, which can seek; `os.dup2` put their descriptors on pipes, as for a forked job."""
+    program = (
+        "import os, sys; os.dup2(int(sys.argv[1]), 1); os.dup2(int(sys.argv[1]), 2)\n"
+        "from firstorder.cli import main, output\n"
+        "code = main(['stale', '--params', 'gr\\xf6\\xdfe'])\n"
+        "print('\\xb1'); output.flush(); sys.exit(code)"
+    )
+    read, write = os.pipe()
+    with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
+        command, variables = [sys.executable, "-c", program, str(write)], {**os.environ, "PYTHONIOENCODING": "ascii"}
+        done = subprocess.run(command, env=variables, stdout=out, stderr=err, pass_fds=[write], check=False)
+    os.close(write)
+    with os.fdopen(read, encoding="ascii") as pipe:
+        lines = pipe.read().splitlines()
+    assert done.returncode == 2, lines
+    assert lines[0].startswith("firstorder: gr\\xf6\\xdfe: no such file")
+    assert lines[1:] == ["+/-"]
+
+
 def test_a_file_name_in_another_encoding_is_shown(tiny_project: Path) -> None:
     odd = os.fsdecode(b"caf\xe9\n2.yaml")
     done = run(tiny_project, "stale", "--params", odd)

@@ -17,7 +17,10 @@ def show_everything() -> None:
     codecs.register_error("firstorder", _plainly)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="firstorder")
+            # After the change Python asks where in its file the stream is. If the descriptor was put on a pipe since
+            # the stream was made, that fails, but the stream is changed and can be written to.
+            with contextlib.suppress(OSError):
+                stream.reconfigure(errors="firstorder")
 
 
 def _plainly(error: UnicodeError) -> tuple[str, int]:
