@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,9 @@ def _answer(client: socket.socket) -> None:
     arguments, folder, environment = json.loads(request)
     for number, handle in enumerate(fds):
         os.dup2(handle, number)
+    # Python asks once, when it makes a stream, whether the stream can seek; those of the server may lead elsewhere.
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -89,6 +93,8 @@ def _answer(client: socket.socket) -> None:
         code = _run(arguments)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        traceback.print_exc()  # os._exit below leaves nobody else to say it
     finally:
         with contextlib.suppress(OSError):
             sys.stdout.flush()

@@ -7,5 +7,5 @@ Importing the package does no work and imports neither torch nor any data.
 __version__ = "0.1.0"
 
 # Raised by hand whenever any number the package computes may move: records made
-# under another version count as stale (tests/test_golden.py notices a forgotten raise).
+# under another version count as stale (tests/method/test_golden.py notices a forgotten raise).
 NUMERICS_VERSION = 1

@@ -15,16 +15,22 @@ from typing import Any
 def replacing(path: Path) -> Iterator[Path]:
     """Give a scratch path beside `path`. It replaces `path` if the `with` body succeeds, and is removed if it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        error.filename = str(path)  # not that of a file nobody has heard of
+        raise
     os.close(handle)
     part = Path(name)
     try:
         yield part
         part.chmod(0o644)
         part.replace(path)
-    except BaseException:
+    except BaseException as error:
         with suppress(FileNotFoundError):
             part.unlink()
+        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, name):
+            error.filename = str(path)  # a full disk, which the system reports without a path
         raise
 
 

@@ -1,18 +1,24 @@
-"""Progress of long work: a bar in a terminal, or a line every 15 seconds in a log.
+"""Progress of long work: a bar in a terminal, or a line every 15 seconds in a log; and whether it is to stop.
 
 Modules never print. They take a `Track`, open a bar with it and advance the bar. The default is `silent`; the command
-line passes `shown`.
+line passes `shown`. Work that can be resumed takes a `Stop` too and asks it where it can end.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 SECONDS_BETWEEN_LINES = 15.0
+Stop = Callable[[], bool]  # says whether to save what is done and return
+
+
+def never() -> bool:
+    """Let the work run to its end."""
+    return False
 
 
 class Bar(Protocol):

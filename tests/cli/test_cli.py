@@ -239,7 +239,7 @@ def test_an_interrupted_training_continues_and_ends_with_the_same_bytes(
     with monkeypatch.context() as patch:
         Interrupt(patch, before)
         assert train() == 130
-    assert capsys.readouterr().err == "firstorder: interrupted; the same command continues where it stopped\n"
+    assert capsys.readouterr().err == "firstorder: SIGINT: ended at once; the same command goes on from what is saved\n"
     assert not (tiny_project / MODEL).exists()
     with monkeypatch.context() as patch:
         rest = Interrupt(patch, -1)
@@ -599,3 +599,9 @@ def test_where_a_training_was_computed_is_told_step_by_step(
     run = json.loads((tiny_project / CURVE).with_suffix(".run.json").read_text(encoding="utf-8"))
     assert [(leg["engine"], leg["outer_steps"]) for leg in run["legs"]] == [("plain", 3), ("lanes", 3)]
     assert {"device", "machine", "versions", "commit", "seconds"} < set(run["legs"][0])
+
+
+@pytest.mark.parametrize("command", [["plan"], ["verify"], ["stale"]])
+def test_the_params_file_that_is_named_is_the_one_that_is_read(computed_project: Path, command: list[str]) -> None:
+    (computed_project / "params.yaml").rename(computed_project / "other.yaml")
+    assert main([*command, "--params", "other.yaml"]) == 0

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import http.server
 import io
+import os
 import shutil
 import socket
 import stat
 import threading
 import time
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -368,3 +370,36 @@ def test_flipped_bit_never_changes_what_is_read(tmp_path: Path) -> None:
             messages.append(str(error))
     assert len(messages) > len(WHOLE) // 4
     assert not any("\n" in message for message in messages)
+
+
+def test_a_member_that_unpacks_to_more_than_it_announces_takes_no_more_memory(tmp_path: Path) -> None:
+    path = tmp_path / "images.zip"
+    path.write_bytes(zipped({"a.png": bytes(200 << 20)}))
+    content = bytearray(path.read_bytes())
+    place = content.rfind(b"PK\1\2") + 24
+    content[place : place + 4] = (1000).to_bytes(4, "little")
+    path.write_bytes(content)
+    tracemalloc.start()
+    message = message_of(lambda: list(members(path)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert "expected a whole zip archive, found: Bad CRC-32" in message
+    assert peak < 8 << 20
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_compressions_that_unpack_without_a_bound_are_refused(kind: int, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "images.zip", "w", kind) as archive:
+        archive.writestr("a.png", b"x" * 999)
+    assert "'a.png': it is neither stored nor deflated" in message_of(lambda: list(members(tmp_path / "images.zip")))
+
+
+def test_many_members_together_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "LARGEST_TOTAL_BYTES", 299)
+    (tmp_path / "images.zip").write_bytes(WHOLE)
+    assert "all members together unpack to more than 299" in message_of(lambda: list(members(tmp_path / "images.zip")))
+
+
+def test_a_fifo_in_place_of_an_archive_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "images.zip")
+    assert "found: is a FIFO, not a file" in message_of(lambda: list(members(tmp_path / "images.zip")))

@@ -22,8 +22,10 @@ from PIL import Image
 from firstorder import settings
 from firstorder.__main__ import main
 from firstorder.data import packs
-from firstorder.data.mini_imagenet import CENSUS_COLUMNS, SPLITS, CensusRow, make_pack, read_names
+from firstorder.data.mini_imagenet import SPLITS, make_pack
 from firstorder.data.mini_imagenet_caches import NAMES as CACHES
+from firstorder.data.mini_imagenet_census import CENSUS_COLUMNS, CensusRow
+from firstorder.data.mini_imagenet_lists import read_names
 from firstorder.data.packs import Pack
 from firstorder.errors import UserError
 from firstorder.method.images import ImagePool
@@ -196,7 +198,8 @@ def test_nearest_takes_the_pixel_under_the_middle_of_each_new_one(tmp_path: Path
 def test_images_of_other_colour_modes_become_rgb(mode: str, tmp_path: Path) -> None:
     image = Image.fromarray(draw("n01532829", 1)).convert(mode)
     buffer = io.BytesIO()
-    image.save(buffer, "TIFF")
+    image.save(buffer, "JPEG" if mode == "CMYK" else "PNG", quality=100, subsampling=0)
+    image = Image.open(buffer)
     files = {**made_up(), "train/n01532829/n0153282900000001.png": buffer.getvalue()}
     pack, _ = pack_of(as_folder(files, tmp_path))
     np.testing.assert_array_equal(pack.images[1, 0], np.asarray(image.convert("RGB")).transpose(2, 0, 1))
@@ -224,7 +227,7 @@ def test_images_of_equal_pixels_are_reported_with_the_splits_or_classes_they_cro
     files["train/n01532829/n0153282900000004.png"] = files["train/n01532829/n0153282900000001.png"]
     files["train/n01558993/n0155899300000009.png"] = files["train/n01532829/n0153282900000002.png"]
     # Other bytes, the same pixels.
-    files["test/n01930112/n0193011200000001.png"] = as_file(draw("n01855672", 3), "BMP")
+    files["test/n01930112/n0193011200000001.png"] = as_file(draw("n01855672", 3)) + b"more"
     duplicates = rows(pack_of(as_folder(files, tmp_path))[1], "duplicate")
     assert duplicates == [
         ("test|val", "n01930112|n01855672", 2, "n0193011200000001.png = n0185567200000003.png; crosses splits"),
@@ -451,7 +454,8 @@ def test_a_jpeg_that_ends_in_zeros_is_detected(tmp_path: Path) -> None:
         ({f"more/{STRANGER}00000001.png": b"x"}, f"class {STRANGER} is not among"),
         ({"train/birds/a.png": b"x"}, "train/birds/a.png: an image of no class; expected a folder named by WordNet id"),
         ({"val/n01855672/n0153282900000001.png": b"x"}, "its name says class n01532829, its folder n01855672; move it"),
-        ({"val/n01855672/notes.txt": b"x"}, "val/n01855672/notes.txt: truncated or not an image"),
+        ({"val/n01855672/a.bmp": b"x"}, "val/n01855672/a.bmp: is named .bmp, expected PNG or JPEG; convert it"),
+        ({"val/n01855672/a.png.part": JPEG[:99]}, "a.png.part: is JPEG by its content, but its name does not end in"),
     ],
 )
 def test_files_that_fit_no_class_are_reported(form: str, change: dict[str, bytes], why: str, tmp_path: Path) -> None:
@@ -512,7 +516,7 @@ def test_a_link_in_a_tar_is_not_followed(tmp_path: Path) -> None:
         info = tarfile.TarInfo("train/n01532829/a.png")
         info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(info)
-    assert "train/n01532829/a.png is a link or device, not a file" in message_of(tmp_path / "copy.tar")
+    assert "train/n01532829/a.png: is a link or device, not a file" in message_of(tmp_path / "copy.tar")
 
 
 @pytest.mark.parametrize("form", ["zip", "tar"])

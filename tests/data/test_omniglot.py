@@ -287,3 +287,19 @@ def test_real_split_is_pinned(seed: int, real_pack: Pack) -> None:
     names = tuple(real_pack.class_names[index] for index in (meta_train[0], meta_test[0], meta_test[-1]))
     assert names == REAL_SPLITS[seed]
     assert (len(meta_train), len(meta_test)) == (1200, 423)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "__MACOSX/images_background/Alpha/character01/._0009_01.png",
+        "images_background/Alpha/character01/._0009_01.png",
+        "images_background/Alpha/character01/@eaDir/0009_01.png/THUMB_S.png",
+        "images_background/Alpha/.ipynb_checkpoints/a.png",
+    ],
+)
+def test_files_of_systems_and_tools_are_no_drawings(extra: str, tmp_path: Path) -> None:
+    drawings = made_up()
+    drawings["images_background"][extra] = b"anything"
+    write_archives(tmp_path, drawings)
+    np.testing.assert_array_equal(make_pack(tmp_path, expected=CONTENT).images, EXPECTED.images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -287,3 +288,21 @@ def test_a_pack_made_with_another_resize_is_refused(tmp_path: Path) -> None:
         message = message_of(lambda name=name, resize=resize: read_pack(tmp_path / f"{name}.npz", resize))
         assert f"packed with resize {was}, params.yaml says {resize}" in message
         assert f"firstorder data {name}" in message
+
+
+def test_a_pack_behind_a_link_is_written_where_the_link_leads(tmp_path: Path) -> None:
+    """Such as to a larger disk: the link stays."""
+    (tmp_path / "big").mkdir()
+    link = tmp_path / "set.npz"
+    link.symlink_to(tmp_path / "big/real.npz")
+    pack = Pack(np.zeros((2, 1, 1, 3, 3), np.uint8), ("a", "b"), 1)
+    for _ in range(2):
+        write_pack(link, pack)
+        assert link.is_symlink()
+        assert read_pack(tmp_path / "big/real.npz")[1] == pack.digest()
+
+
+def test_a_fifo_in_place_of_a_pack_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "set.npz")
+    with pytest.raises(UserError, match="is a FIFO, not a file"):
+        read_pack(tmp_path / "set.npz")

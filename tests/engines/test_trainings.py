@@ -20,6 +20,7 @@ from firstorder.errors import UserError
 from firstorder.method import training
 from firstorder.method.images import ImagePool
 from firstorder.method.training import Problem, Resumable, TrainingState
+from firstorder.progress import never
 from firstorder.records.states import StateFile
 from tests.method.test_training import problem, with_query, with_settings  # noqa: F401 (a fixture)
 
@@ -136,20 +137,20 @@ def test_a_training_can_be_resumed_by_the_other_engine(problem, tmp_path, kind, 
     for first in ("graphs", "plain"):
         mine = resumable(chosen, tmp_path / first)
         paths = {
-            "graphs": lambda limit, mine=mine: trainings.train([mine], engine=engine(chosen), time_limit=limit)[0],
-            "plain": lambda limit, mine=mine: training.train(mine, time_limit=limit),
+            "graphs": lambda stop, mine=mine: trainings.train([mine], engine=engine(chosen), stop=stop)[0],
+            "plain": lambda stop, mine=mine: training.train(mine, stop=stop),
         }
-        stopped = paths.pop(first)(0.0)
+        stopped = paths.pop(first)(lambda: True)
         assert stopped.outer_step == 1
         (other,) = paths.values()
-        close(other(None), expected, begin)
+        close(other(never), expected, begin)
 
 
 def test_seeds_that_stopped_at_different_steps_are_all_resumed(problem, tmp_path, monkeypatch):  # noqa: F811
     chosen = dataclasses.replace(problem, dtype=torch.float64)
     monkeypatch.setattr(schedule, "LONGEST", 1)
     both = [resumable(chosen, tmp_path, seed) for seed in (0, 1)]
-    trainings.train(both[1:], engine=engine(chosen), time_limit=0.0)
+    trainings.train(both[1:], engine=engine(chosen), stop=lambda: True)
     ended = trainings.train(both, engine=engine(chosen))
     for seed, found in enumerate(ended):
         begin = training.start(dataclasses.replace(chosen, seed=seed)).parameters

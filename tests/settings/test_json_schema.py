@@ -17,7 +17,8 @@ from jsonschema import Draft7Validator
 from firstorder import settings
 from firstorder.errors import UserError
 from firstorder.settings.checks import load
-from firstorder.settings.schema import build, read_yaml
+from firstorder.settings.schema import build
+from firstorder.settings.yaml_files import read_yaml
 from tests.conftest import ABSENT, EVALUATION, TINY_PARAMS, TRAINING, edit, write_params
 
 ROOT = Path(__file__).parents[2]

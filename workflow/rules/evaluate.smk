@@ -15,7 +15,7 @@ rule evaluate:
     params:
         settings=lambda wildcards: PROJECT.settings_of_evaluation(wildcards.evaluation),
     shell:
-        "python -m firstorder evaluate {wildcards.evaluation:q} --seed {wildcards.seed:q} 2>&1 | tee {log:q}"
+        "python -m firstorder evaluate {wildcards.evaluation:q} --seed {wildcards.seed:q} 2>&1 | tee -i {log:q}"
 
 
 rule adaptation:
@@ -37,7 +37,7 @@ rule adaptation:
     params:
         settings=lambda wildcards: PROJECT.settings_of_adaptation(wildcards.evaluation),
     shell:
-        "python -m firstorder adaptation {wildcards.evaluation:q} --seed {wildcards.seed:q} 2>&1 | tee {log:q}"
+        "python -m firstorder adaptation {wildcards.evaluation:q} --seed {wildcards.seed:q} 2>&1 | tee -i {log:q}"
 
 
 rule alphabets:
@@ -59,4 +59,4 @@ rule alphabets:
     params:
         settings=lambda wildcards: PROJECT.settings_of_alphabets(wildcards.evaluation),
     shell:
-        "python -m firstorder alphabets {wildcards.evaluation:q} --seed {wildcards.seed:q} 2>&1 | tee {log:q}"
+        "python -m firstorder alphabets {wildcards.evaluation:q} --seed {wildcards.seed:q} 2>&1 | tee -i {log:q}"

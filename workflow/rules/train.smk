@@ -19,7 +19,7 @@ rule train:
     params:
         settings=lambda wildcards: PROJECT.settings_of_training(wildcards.training),
     shell:
-        "python -m firstorder train {wildcards.training:q} --seed {wildcards.seed:q} 2>&1 | tee {log:q}"
+        "python -m firstorder train {wildcards.training:q} --seed {wildcards.seed:q} 2>&1 | tee -i {log:q}"
 
 
 rule sine:
@@ -37,7 +37,7 @@ rule sine:
     params:
         settings=lambda wildcards: PROJECT.settings_of_sine(),
     shell:
-        "python -m firstorder sine 2>&1 | tee {log:q}"
+        "python -m firstorder sine 2>&1 | tee -i {log:q}"
 
 
 rule manifolds:
@@ -54,7 +54,7 @@ rule manifolds:
     params:
         settings=lambda wildcards: PROJECT.settings_of_manifolds(),
     shell:
-        "python -m firstorder manifolds 2>&1 | tee {log:q}"
+        "python -m firstorder manifolds 2>&1 | tee -i {log:q}"
 
 
 rule theory:
@@ -71,7 +71,7 @@ rule theory:
     params:
         settings=lambda wildcards: PROJECT.settings_of_theory(),
     shell:
-        "python -m firstorder theory 2>&1 | tee {log:q}"
+        "python -m firstorder theory 2>&1 | tee -i {log:q}"
 
 
 rule inner_products:
@@ -92,4 +92,4 @@ rule inner_products:
     params:
         settings=lambda wildcards: PROJECT.settings_of_theory(wildcards.training),
     shell:
-        "python -m firstorder inner-products {wildcards.training:q} --seed {wildcards.seed:q} 2>&1 | tee {log:q}"
+        "python -m firstorder inner-products {wildcards.training:q} --seed {wildcards.seed:q} 2>&1 | tee -i {log:q}"

@@ -10,11 +10,11 @@ To add a verb, write a function with the decorator `verb` in the file of its gro
 from __future__ import annotations
 
 import argparse
-import sys
+import errno
 from collections.abc import Sequence
 
 from firstorder import __version__
-from firstorder.cli import benchmark, check, compute, data, look, output, publish, report, studies, workflow
+from firstorder.cli import benchmark, check, compute, data, look, output, publish, report, signals, studies, workflow
 from firstorder.cli.verbs import GROUPS, VERBS
 from firstorder.errors import UserError
 
@@ -55,25 +55,46 @@ def _listed() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code.
 
-    0: done; 1: something is stale or does not verify; 2: a user's error; 3: --time-limit reached; 130: interrupted;
-    141: the output was closed.
+    0: done; 1: something is stale or does not verify; 2: a user's error; 3: --time-limit reached; 129, 130, 143: ended
+    by SIGHUP, SIGINT, SIGTERM; 141: the output was closed.
     """
+    output.show_everything()
+    with signals.ending():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """Run one verb and turn what it raises into one line and an exit code."""
     try:
         code = _call(_parsed(arguments))
         output.flush()
         return code
     except UserError as error:
-        print(f"firstorder: {error}", file=sys.stderr)
-        return 2
+        output.print_error(str(error))
     except OSError as error:
-        if isinstance(error, BrokenPipeError) and output.redirect_closed():
+        if error.errno in (errno.EPIPE, errno.EIO) and output.redirect_closed():
             return OUTPUT_CLOSED
         where, why = error.filename or "the system reports", error.strerror or error
-        print(f"firstorder: {where}: {why}; check the path, its permissions and the free space", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("firstorder: interrupted; the same command continues where it stopped", file=sys.stderr)
-        return 130
+        output.print_error(f"{where}: {why}; check the path, its permissions and the free space")
+    except UnicodeEncodeError as error:
+        lacking = ascii(error.object[error.start : error.end][:40])
+        output.print_error(f"file names are in {error.encoding} here, which lacks {lacking}; set LC_ALL=C.UTF-8")
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        why = (str(error).splitlines() or ["no more is free"])[0]
+        output.print_error(f"not enough memory ({why}); run less at the same time, or use a machine with more")
+    except KeyboardInterrupt as error:
+        by = error if isinstance(error, signals.Interrupted) else signals.Interrupted()
+        output.print_error(f"{by.name}: ended at once; the same command goes on from what is saved")
+        return by.code
+    return 2
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Say whether Python, NumPy or torch (which raises a RuntimeError) had too little memory."""
+    texts = ("can't allocate memory", "out of memory", "not enough memory")
+    return isinstance(error, MemoryError) or any(text in str(error) for text in texts)
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:

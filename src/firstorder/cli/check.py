@@ -12,6 +12,7 @@ from firstorder.errors import UserError
 
 if TYPE_CHECKING:
     from firstorder.records.freshness import Expected
+    from firstorder.settings import Project
 
 # Which results: one cell, the cells of some algorithms, or everything.
 SELECTION: tuple[Argument, ...] = (
@@ -80,7 +81,9 @@ def verify(arguments: Arguments) -> int:
     """Rehash data, checkpoints and records and compare with their digests; exit code 1 on a mismatch."""
     from firstorder.upkeep import verify as module
 
-    folders = [Path(folder) for folder in arguments.folders] or [Path(arguments.params).parent]
+    session = Session.of(arguments)
+    folders: dict[Path, Project | None] = {Path(folder): None for folder in arguments.folders}
+    folders = folders or {session.root: session.project}
     findings = module.verify(folders, progress.shown)
     print(*(mismatch.text for mismatch in findings.mismatches), *findings.summary(), sep="\n")
     return 1 if findings.mismatches else 0

@@ -7,13 +7,12 @@ import time
 from typing import TYPE_CHECKING
 
 from firstorder import progress, settings
+from firstorder.cli import signals
 from firstorder.cli.session import Session
 from firstorder.cli.verbs import COMPILE, DEVICE, ENGINE, SEED, Arguments, argument, verb
 
 if TYPE_CHECKING:
     from firstorder.method.training import Problem, Resumable, TrainingState
-
-OUT_OF_TIME = 3  # exit code of a training that --time-limit stopped
 
 
 @verb(
@@ -37,27 +36,29 @@ def train(arguments: Arguments) -> int:
     for problem in problems:
         done = not arguments.again and session.is_done(problem)
         if done or arguments.again:
-            # The last state of a training is kept until its results are found to be complete, which is here.
+            # Delete the saved state only now that the results are known to be complete.
             session.state_file(problem).discard()
         if done:
             print(*session.outputs(problem), sep="\n")
         else:
             trainings.append(session.resumable(problem))
-    code = 0
-    ended = session.choice(name).train(trainings, progress.shown, arguments.time_limit)
-    for training, state in zip(trainings, ended, strict=True):
-        seed = training.problem.seed
-        if state is None:
-            print(f"firstorder: --time-limit: seed {seed} was not started; the same command starts it", file=sys.stderr)
-            code = OUT_OF_TIME
-        elif state.outer_step < training.problem.settings.outer_steps:
-            what = f"{name} seed {seed} stopped at outer step {state.outer_step:,}"
-            print(f"firstorder: --time-limit: {what}; the same command goes on from there", file=sys.stderr)
-            code = OUT_OF_TIME
-        else:
-            together = len(seeds) if session.choice(name).side_by_side else 1
-            _write(session, training, state, together)
+    code, choice = 0, session.choice(name)
+    with signals.stopping(arguments.time_limit) as stop:
+        for training, state in zip(trainings, choice.train(trainings, progress.shown, stop), strict=True):
+            seed = training.problem.seed
+            if state is None:
+                code = _stopped(stop, f"{name} seed {seed} was not started", "starts it")
+            elif state.outer_step < training.problem.settings.outer_steps:
+                code = _stopped(stop, f"{name} seed {seed} stopped at outer step {state.outer_step:,}")
+            else:
+                _write(session, training, state, together=len(seeds) if choice.side_by_side else 1)
     return code
+
+
+def _stopped(stop: signals.Stopping, what: str, then: str = "goes on from there") -> int:
+    """Say what was stopped, why, and what happens next; return the exit code."""
+    print(f"firstorder: {stop.why}: {what}; the same command {then}", file=sys.stderr)
+    return stop.code
 
 
 def _write(session: Session, training: Resumable, state: TrainingState, together: int) -> None:
@@ -86,7 +87,7 @@ def _write(session: Session, training: Resumable, state: TrainingState, together
 
 
 @verb("compute", argument("evaluation"), SEED, DEVICE, ENGINE, COMPILE)
-def evaluate(arguments: Arguments) -> None:
+def evaluate(arguments: Arguments) -> int:
     """Evaluate a training for one shot and seed and write the records of its two cells."""
     from firstorder.method import evaluation
     from firstorder.records import cells
@@ -97,10 +98,19 @@ def evaluate(arguments: Arguments) -> None:
     trained = session.trained(name, chosen, arguments.seed)
     inner, draws = trained.problem.inner, trained.draws
     pool = trained.problem.pools["meta-test"]
-    counts = evaluation.evaluate(inner, trained.checkpoint, pool, draws, progress.shown)
-    run = session.run_information(time.monotonic() - start, inner.engine.name)
+    with signals.stopping() as stop:
+        keeper = session.counts_file(name, trained, start, stop)
+        counts = evaluation.evaluate(inner, trained.checkpoint, pool, draws, progress.shown, keeper)
+    done = len(counts["inductive"])
+    if done < draws.tasks:
+        return _stopped(stop, f"{draws.title} stopped after {done:,} of {draws.tasks:,} tasks")
+    run = session.run_information(keeper.seconds, inner.engine.name)
+    if len(keeper.legs) > 1:
+        run["legs"] = keeper.legs  # evaluated in several places
     for mode, correct in counts.items():
         histogram = evaluation.histogram(correct, draws.shape.way * draws.shape.query)
         cell = settings.Cell(name, mode, arguments.seed)
         record = cells.make_record(session.project, cell, trained.digests, histogram)
         print(cells.write_record(session.root, record, run))
+    keeper.discard()
+    return 0

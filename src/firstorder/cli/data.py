@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from pathlib import Path
 
 from firstorder import progress, settings
@@ -50,7 +51,7 @@ def pack(arguments: Arguments) -> None:
 )
 def data(arguments: Arguments) -> None:
     """Pack mini-ImageNet from your own copy and write a census; pack other data sets as `pack` does."""
-    from firstorder.data import mini_imagenet, packs
+    from firstorder.data import mini_imagenet, mini_imagenet_census, packs
     from firstorder.records import cells
 
     session = Session.of(arguments)
@@ -72,7 +73,10 @@ def data(arguments: Arguments) -> None:
         Path(source), chosen.resize or "nearest", Path(names) if names else None, track=progress.shown
     )
     path = session.root / session.project.pack_path(name)
+    # The census first: should one of the two fail, there is no pack without its census.
+    cells.write_rows(path.with_suffix(".census.csv"), mini_imagenet_census.CENSUS_COLUMNS, census)
     packs.write_pack(path, made)
-    cells.write_rows(path.with_suffix(".census.csv"), mini_imagenet.CENSUS_COLUMNS, census)
     print(f"{path}: {census[0].images:,} images of {len(made.class_names)} classes, digest {made.digest()[:16]}")
     print(path.with_suffix(".census.csv"))
+    for note in mini_imagenet_census.notes_of(census):
+        print(f"note: {note}", file=sys.stderr)

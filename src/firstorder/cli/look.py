@@ -36,4 +36,4 @@ def plan(arguments: Arguments) -> None:
 
     device = module.Device(arguments.device, provenance.run_information(0, arguments.device)["machine"])
     session = Session.of(arguments)
-    print(module.describe(session.root, device, [Path(folder) for folder in arguments.folders]))
+    print(module.describe(session.root, device, [Path(path) for path in arguments.folders], session.project))

@@ -1,11 +1,40 @@
-"""Standard output and error whose reader may have closed the pipe, as `| head` does."""
+"""Standard output and error: terminals that lack characters, and readers that are gone, as after `| head`."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
 import os
 import select
 import sys
+
+_PLAINLY = {"±": "+/-", "—": "-", "\N{MINUS SIGN}": "-", "≤": "<=", "≥": ">=", "…": "...", "→": "->"}
+
+
+def show_everything() -> None:
+    """Make the streams replace characters that they cannot show, such as ± in an ASCII terminal, instead of failing."""
+    codecs.register_error("firstorder", _plainly)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # After the change Python asks where in its file the stream is. If the descriptor was put on a pipe since
+            # the stream was made, that fails, but the stream is changed and can be written to.
+            with contextlib.suppress(OSError):
+                stream.reconfigure(errors="firstorder")
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    """Replace what an encoding lacks by ASCII; bytes of a file name in another encoding as escapes."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    plain = "".join(_PLAINLY.get(one) or one.encode("ascii", "backslashreplace").decode() for one in lacking)
+    return plain, error.end
+
+
+def print_error(message: str) -> None:
+    """Print a message on standard error, in one line even if a file's name has several."""
+    print(f"firstorder: {' '.join(message.splitlines())}", file=sys.stderr)
 
 
 def flush() -> None:
@@ -15,9 +44,9 @@ def flush() -> None:
 
 
 def redirect_closed() -> bool:
-    """Redirect standard output and error to /dev/null if they are closed pipes; return whether one was closed.
+    """Redirect standard output and error to /dev/null if their reader is gone; return whether one was.
 
-    A BrokenPipeError alone does not prove that: its pipe may lead to another process, whose death must be reported.
+    An error alone does not prove that: its pipe may lead to another process, whose death must be reported.
     """
     found = False
     for stream in (sys.stdout, sys.stderr):

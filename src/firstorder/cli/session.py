@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from firstorder.method.evaluation import Checkpoint
     from firstorder.method.tasks import Draws
     from firstorder.method.training import Problem, Resumable
+    from firstorder.progress import Stop
+    from firstorder.records.counts import CountsFile
     from firstorder.records.states import StateFile
     from firstorder.settings import EvaluationSettings, Project
 
@@ -185,7 +187,7 @@ class Session:
     def _check_recorded(self, problem: Problem, checkpoint_digest: str) -> None:
         """Raise UserError if a checkpoint is not the one that its training's run file names, if there is a run file.
 
-        The last state of a training is kept until its checkpoint is found to be complete, which is here.
+        Delete the saved state of the training only now that its checkpoint is known to be complete.
         """
         from firstorder.records import cells
 
@@ -241,10 +243,27 @@ class Session:
             # States of format 1 name the kind of device, and were never continued on another kind.
             older = tuple(settings.digest({**about, "device": kind}) for kind in ("cpu", "cuda"))
             path = self.root / ".work" / about["training_digest"] / f"seed-{problem.seed}.safetensors"
-            run = self.run_information(0, self.choice(problem.name).name)
-            place = {entry: run[entry] for entry in ("device", "engine", "machine", "versions", "commit")}
+            place = self._place(self.choice(problem.name).name)
             self._state_files[key] = StateFile(path, (settings.digest(about), *older), place)
         return self._state_files[key]
+
+    def counts_file(self, evaluation: str, trained: Trained, begun: float, stop: Stop) -> CountsFile:
+        """Return the file that holds the counts of an unfinished evaluation, which began at `begun`."""
+        from firstorder.records.counts import CountsFile, Whole
+
+        problem, draws = trained.problem, trained.draws
+        resolved = self.project.settings_of_evaluation(evaluation)
+        lanes = problem.engine.lanes_at_once(problem.pools["meta-test"], draws.shape, trained.checkpoint.parameters)
+        where = {"device": self.device.type, "engine": problem.engine.name, "lanes": lanes}
+        identity = settings.digest({**trained.digests, **where, "settings": resolved, "seed": problem.seed})
+        path = self.root / ".work" / settings.digest(resolved) / f"counts-{problem.seed}.json"
+        whole = Whole(tasks=draws.tasks, queries=draws.shape.way * draws.shape.query, lanes=lanes)
+        return CountsFile(path, identity, whole, self._place(problem.engine.name), stop, begun)
+
+    def _place(self, engine: str) -> dict[str, Any]:
+        """Say where this process computes."""
+        run = self.run_information(0, engine)
+        return {entry: run[entry] for entry in ("device", "engine", "machine", "versions", "commit")}
 
     def resumable(self, problem: Problem) -> Resumable:
         """Return a training that continues where it was interrupted."""

@@ -11,6 +11,7 @@ import hashlib
 import http.client
 import shutil
 import stat
+import struct
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -21,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from firstorder.data import image_files
 from firstorder.errors import UserError
 from firstorder.files import replacing
 from firstorder.progress import Track, silent
@@ -28,6 +30,7 @@ from firstorder.progress import Track, silent
 TIMEOUT_SECONDS = 30.0  # without receiving a byte
 CHUNK_BYTES = 1 << 16
 LARGEST_MEMBER_BYTES = 16 << 20
+LARGEST_TOTAL_BYTES = 512 << 20  # Omniglot's drawings, which are held in memory together, have 9 MB
 # A mirror's archive may be compressed less than the official one, but only up to this factor.
 LARGEST_MIRRORED_RATIO = 4
 
@@ -89,11 +92,14 @@ def members(path: Path, suffix: str = "", largest: int = LARGEST_MEMBER_BYTES) -
     Raises UserError if the archive is missing, truncated, damaged or encrypted, or has a member whose name would leave
     its folder, that is a link, that occurs twice, or that unpacks to more than `largest` bytes.
     """
-    with _reading_zip(path), zipfile.ZipFile(path) as archive:
+    with _reading_zip(path), image_files.open_regular(path) as file, zipfile.ZipFile(file) as archive:
         infos = archive.infolist()
         _check_members(path, infos, largest)
         for name in sorted(info.filename for info in infos if not info.is_dir() and info.filename.endswith(suffix)):
-            yield name, archive.read(name)
+            with archive.open(name) as member:
+                # Not archive.read, which unpacks without a bound and only then cuts to the announced size.
+                content = member.read(archive.getinfo(name).file_size + 1)
+            yield name, content
 
 
 def _is_whole(path: Path) -> bool:
@@ -190,7 +196,7 @@ def _reading_zip(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such archive; get it with: {command}") from None
     # RuntimeError and its NotImplementedError: an encrypted member, an unknown compression.
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError) as error:
         raise UserError(
             f"{path}: expected a whole zip archive, found: {_one_line(error)}; delete it and run: {command}"
         ) from None
@@ -198,8 +204,9 @@ def _reading_zip(path: Path) -> Iterator[None]:
 
 def _check_members(path: Path, infos: Iterable[zipfile.ZipInfo], largest: int) -> None:
     """Raise UserError for members that would be dangerous to unpack, although nothing here unpacks them to disk."""
-    seen = set()
+    seen, total = set(), 0
     for info in infos:
+        total += info.file_size
         name = info.filename
         if name.startswith("/") or "\\" in name or PureWindowsPath(name).drive or ".." in PurePosixPath(name).parts:
             fault = "its name leaves the folder"
@@ -207,9 +214,14 @@ def _check_members(path: Path, infos: Iterable[zipfile.ZipInfo], largest: int) -
             fault = "it is a link"
         elif name in seen:
             fault = "its name occurs twice"
+        elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            # Python unpacks other compressions without a bound.
+            fault = "it is neither stored nor deflated"
         elif info.file_size > largest:
             # Python's zipfile never returns more bytes than announced here, so this also bounds the memory.
             fault = f"it unpacks to {info.file_size:,} bytes, at most {largest:,} are expected"
+        elif total > LARGEST_TOTAL_BYTES:
+            fault = f"all members together unpack to more than {LARGEST_TOTAL_BYTES:,} bytes"
         else:
             seen.add(name)
             continue

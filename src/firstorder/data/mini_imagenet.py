@@ -10,30 +10,23 @@ distributed here.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import re
-import struct
-import zlib
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
-from firstorder.data.mini_imagenet_sources import CLASS_ID, Found, opened
+from firstorder.data import image_files
+from firstorder.data.mini_imagenet_census import CensusRow, Seen, Slot, census_of
+from firstorder.data.mini_imagenet_lists import read_names, select
+from firstorder.data.mini_imagenet_sources import Found, opened
 from firstorder.data.packs import Images, Pack
 from firstorder.errors import UserError
 from firstorder.progress import Track, silent
 
 SIDE = 84  # pixels
-NOMINAL = 600  # images per class
 Resize = Literal["nearest", "bilinear", "bicubic"]
-# What Pillow raises for a damaged image, apart from its own DecompressionBombError.
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 
 # The classes of each split of Ravi and Larochelle, by WordNet id.
 CLASSES = {
@@ -57,35 +50,6 @@ CLASSES = {
 }
 SPLITS = {class_id: split for split, ids in CLASSES.items() for class_id in ids.split()}
 
-CENSUS_COLUMNS = ("what", "split", "class", "images", "note")
-
-
-class CensusRow(NamedTuple):
-    """One line of the census, by CENSUS_COLUMNS; `what` is set, split, class, size or duplicate."""
-
-    what: str
-    split: str
-    class_id: str
-    images: int
-    note: str
-
-
-class _Slot(NamedTuple):
-    """Where in the pack an image goes."""
-
-    class_name: str
-    image: str
-    row: int
-    column: int
-
-
-@dataclass
-class _Seen:
-    """What the census needs to know of the decoded images: how many have each size, and which have equal pixels."""
-
-    sizes: Counter[str] = field(default_factory=Counter)
-    by_pixels: dict[bytes, list[_Slot]] = field(default_factory=lambda: defaultdict(list))
-
 
 def make_pack(
     source: Path,
@@ -105,12 +69,12 @@ def make_pack(
     decoded, or the source has none of these forms. A class of other than 600 images and duplicate images are no errors;
     the census lists them.
     """
-    with opened(source, splits, chosen=names is not None) as all_found:
-        found = _select(all_found, read_names(names), source) if names else all_found
+    with opened(source, splits, chosen=names is not None) as listing:
+        found = select(listing.images, read_names(names), source) if names else listing.images
         classes = _classes(found, splits, source)
         counts = tuple(len(of_class) for of_class in classes.values())
         images = np.zeros((len(classes), max(counts), 3, SIDE, SIDE), np.uint8)
-        seen = _Seen()
+        seen = Seen()
         slots = _slots(classes, found)
         with track("mini-ImageNet", len(found), "images") as bar:
             for slot, image in zip(slots, found, strict=True):
@@ -119,38 +83,7 @@ def make_pack(
                 seen.by_pixels[hashlib.sha256(pixels.tobytes()).digest()].append(slot)
                 bar.advance()
     pack = Pack(images, tuple(classes), 255, counts if min(counts) < max(counts) else None, resize)
-    return pack, list(_census(pack, counts, seen, resize))
-
-
-def _select(found: Sequence[Found], listed: Mapping[str, list[str]], source: Path) -> list[Found]:
-    """Select the listed images, under the listed names, in the order of the source."""
-    of_class: dict[str, list[int]] = defaultdict(list)
-    for position, image in enumerate(found):
-        of_class[image.class_id].append(position)
-    taken: dict[int, str] = {}
-    for class_id, names in listed.items():
-        positions = of_class.get(class_id, [])
-        by_name = {found[position].name: position for position in positions}
-        by_number = sorted((number, p) for p in positions if (number := _number(found[p].name)) is not None)
-        for name in names:
-            place = by_name.get(name)
-            if place is None and by_number and (ravi := re.fullmatch(r"n\d{8}(\d{8})\.\w+", name)):
-                rank = int(ravi[1])
-                place = by_number[rank - 1][1] if 1 <= rank <= len(by_number) else None
-            if place is None or place in taken:
-                why = "is not there" if place is None else f"is {found[place].name}, as is {taken[place]!r}"
-                raise UserError(
-                    f"{source}: the listed image {name!r} {why} (class {class_id} has {len(positions):,} images "
-                    "there); the source must hold every image listed, by its name or as a whole class of ILSVRC-2012"
-                )
-            taken[place] = name
-    return [replace(found[position], name=taken[position]) for position in sorted(taken)]
-
-
-def _number(name: str) -> int | None:
-    """Return the number in an ILSVRC-2012 name, such as 18 in n01532829_18.JPEG."""
-    matched = re.fullmatch(r"n\d{8}_(\d+)\.\w+", name)
-    return int(matched[1]) if matched else None
+    return pack, list(census_of(pack, counts, seen, resize, listing.others))
 
 
 def _classes(found: Sequence[Found], splits: Mapping[str, str], source: Path) -> dict[str, list[int]]:
@@ -170,96 +103,30 @@ def _classes(found: Sequence[Found], splits: Mapping[str, str], source: Path) ->
     }
 
 
-def _slots(classes: Mapping[str, Sequence[int]], found: Sequence[Found]) -> list[_Slot]:
+def _slots(classes: Mapping[str, Sequence[int]], found: Sequence[Found]) -> list[Slot]:
     """Return the slot of each image, in the order of the source."""
     slots = {
-        number: _Slot(name, found[number].name, row, column)
+        number: Slot(name, found[number].name, row, column)
         for row, (name, numbers) in enumerate(classes.items())
         for column, number in enumerate(numbers)
     }
     return [slots[number] for number in range(len(found))]
 
 
-def _pixels(found: Found, resize: Resize, seen: _Seen) -> Images:
+def _pixels(found: Found, resize: Resize, seen: Seen) -> Images:
     """Decode an image and resize all of it to uint8 [84, 84, 3], whatever its aspect ratio."""
     from PIL import Image
 
     content = found.content()
     try:
-        image = Image.open(io.BytesIO(content)) if isinstance(content, bytes) else Image.fromarray(content)
-        with image:
-            seen.sizes[f"{image.width}x{image.height}"] += 1
-            if image.format == "JPEG" and isinstance(content, bytes) and not _ends(content):
-                raise OSError("no end marker after its last scan")
-            # RGB first, because bilinear and bicubic cannot mix palette entries. For nearest the order does not matter.
-            colours = image.convert("RGB")
-            return np.asarray(colours.resize((SIDE, SIDE), Image.Resampling[resize.upper()]), np.uint8)
-    except (*DAMAGED, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"{found.where}: truncated or not an image ({' '.join(str(error).split())}); get this file again"
-        ) from None
-
-
-def _ends(jpeg: bytes) -> bool:
-    """Say whether the end marker follows the last scan, because libjpeg silently fills in what a truncated scan lacks.
-
-    Neither marker can occur inside a scan; a thumbnail, which has both, comes before the last scan.
-    """
-    return jpeg.rfind(b"\xff\xd9") > jpeg.rfind(b"\xff\xda")
-
-
-def _census(pack: Pack, counts: Sequence[int], seen: _Seen, resize: Resize) -> Iterator[CensusRow]:
-    """Describe a pack: the whole set, its splits and classes, the sizes of the images, and images of equal pixels."""
-    import PIL
-
-    digest = pack.digest()
-    yield CensusRow("set", "", "", sum(counts), f"digest {digest}; resize {resize} by Pillow {PIL.__version__}")
-    split_of = [name.split("/")[0] for name in pack.class_names]
-    for split in sorted(set(split_of)):
-        inside = [count for count, its in zip(counts, split_of, strict=True) if its == split]
-        yield CensusRow(
-            "split", split, "", sum(inside), f"{len(inside)} classes of {min(inside)} to {max(inside)} images"
-        )
-    for name, count in zip(pack.class_names, counts, strict=True):
-        split, class_id = name.split("/")
-        yield CensusRow("class", split, class_id, count, _against_nominal(count))
-    for size, count in sorted(seen.sizes.items(), key=lambda item: (-item[1], item[0])):
-        yield CensusRow("size", "", "", count, size)
-    for same in sorted(sorted(group) for group in seen.by_pixels.values() if len(group) > 1):
-        splits, ids = ([slot.class_name.split("/")[part] for slot in same] for part in (0, 1))
-        names = " = ".join(slot.image for slot in same)
-        crossing = "; crosses splits" if len(set(splits)) > 1 else "; crosses classes" if len(set(ids)) > 1 else ""
-        yield CensusRow(
-            "duplicate", "|".join(dict.fromkeys(splits)), "|".join(dict.fromkeys(ids)), len(same), names + crossing
-        )
-
-
-def read_names(path: Path) -> dict[str, list[str]]:
-    """Read the lists of file names: class id -> names. A first line that names no image is a heading.
-
-    Raises UserError for a missing or empty list, a line that names no image, or a name that occurs twice.
-    """
-    files = sorted(path.rglob("*.csv")) if path.is_dir() else [path]
-    listed: dict[str, list[str]] = defaultdict(list)
-    for file in files:
-        try:
-            with file.open(encoding="utf-8", newline="") as lines:
-                rows = [row[0].strip() for row in csv.reader(lines) if row]
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"{file}: cannot be read ({error}); expected a csv of file names") from None
-        for number, name in enumerate(rows):
-            if CLASS_ID.match(name):
-                listed[name[:9]].append(name)
-            elif number:
-                raise UserError(f"{file}: expected a name like n0153282900000005.jpg in each line, found {name[:80]!r}")
-    twice = [name for names in listed.values() for name, count in Counter(names).items() if count > 1]
-    if twice or not listed:
-        problem = f"{twice[0]!r} comes twice" if twice else "no file names"
-        raise UserError(f"{path}: {problem}; expected csv with each image's file name once, in the first column")
-    return dict(listed)
-
-
-def _against_nominal(count: int) -> str:
-    if count == NOMINAL:
-        return ""
-    return f"{abs(NOMINAL - count)} {'fewer' if count < NOMINAL else 'more'} than {NOMINAL}"
+        image = image_files.decode(content) if isinstance(content, bytes) else Image.fromarray(content)
+    except image_files.ImageFaultError as fault:
+        if fault.damaged:
+            message = f"truncated or not an image ({fault}); get this file again"
+        else:
+            message = f"found {fault}; convert the image or take a copy of the set that has it as PNG or JPEG"
+        raise UserError(f"{found.where}: {message}") from None
+    seen.sizes[f"{image.width}x{image.height}"] += 1
+    # RGB first, because bilinear and bicubic cannot mix palette entries. For nearest the order does not matter.
+    colours = image.convert("RGB")
+    return np.asarray(colours.resize((SIDE, SIDE), Image.Resampling[resize.upper()]), np.uint8)

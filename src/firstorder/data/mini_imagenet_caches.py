@@ -14,6 +14,7 @@ from firstorder.data.packs import Images
 from firstorder.errors import UserError
 
 NAMES = tuple(f"mini-imagenet-cache-{split}.pkl" for split in ("train", "val", "test"))
+OTHER_NAMES = {"mini-imagenet-cache-validation.pkl": NAMES[1]}  # learn2learn's
 MOST_IMAGES_OF_A_CLASS = 1300  # ILSVRC-2012 has no more
 DOWNLOAD_AGAIN = "get it again from where it came"
 
@@ -28,13 +29,19 @@ class Cache:
 
 def paths(source: Path) -> list[Path]:
     """Return the three pickles if `source` is or contains one of them; raises UserError if others are missing."""
-    folder = source.parent if source.name in NAMES else source
-    expected = [folder / name for name in NAMES]
-    found = [path for path in expected if path.is_file()]
-    if found and len(found) < len(expected):
-        missing = ", ".join(path.name for path in expected if path not in found)
-        raise UserError(f"{folder}: has {found[0].name} but not {missing}; the three belong together")
-    return found
+    folder = source.parent if source.name in (*NAMES, *OTHER_NAMES) else source
+    found = {name: folder / name for name in NAMES if (folder / name).is_file()}
+    for other, name in OTHER_NAMES.items():
+        if not (folder / other).is_file():
+            continue
+        if name in found:
+            raise UserError(f"{folder}: has both {name} and {other}, expected one of them; take the other out")
+        found[name] = folder / other
+    if found and len(found) < len(NAMES):
+        missing = ", ".join(name for name in NAMES if name not in found)
+        there = next(iter(found.values())).name
+        raise UserError(f"{folder}: has {there} but not {missing}; the three belong together")
+    return [found[name] for name in NAMES if name in found]
 
 
 def read(path: Path, classes: Collection[str]) -> Cache:

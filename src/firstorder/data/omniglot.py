@@ -15,10 +15,11 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from firstorder.data import image_files
 from firstorder.data.archives import Archive, members
 from firstorder.data.packs import Images, Pack
 from firstorder.errors import UserError
@@ -107,6 +108,8 @@ def _read_drawings(folder: Path) -> Mapping[Character, dict[str, bytes]]:
     for archive in ARCHIVES:
         path = folder / archive.name
         for member, png in members(path, ".png"):
+            if not image_files.is_image(PurePosixPath(member)):
+                continue
             parts = member.split("/")
             if len(parts) != 4 or parts[0] != path.stem:
                 raise UserError(

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from firstorder.data import image_files
 from firstorder.errors import UserError
 from firstorder.files import replacing
 from firstorder.settings import DatasetSettings
@@ -95,7 +96,8 @@ def write_pack(path: Path, pack: Pack) -> None:
     if pack.resize is not None:
         arrays["resize"] = np.array(pack.resize)
     save: Callable[..., None] = np.savez_compressed if pack.scale == 1 else np.savez
-    with replacing(path) as part, part.open("wb") as file:
+    # Through a link, such as one to a larger disk, not in its place.
+    with replacing(path.resolve()) as part, part.open("wb") as file:
         save(file, **arrays)
 
 
@@ -107,7 +109,7 @@ def read_pack(path: Path, resize: str | None = None) -> tuple[Pack, str]:
     """
     again = f"delete it and make it again with: firstorder pack {path.stem}"
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with image_files.open_regular(path) as file, np.load(file, allow_pickle=False) as arrays:
             counts = tuple(arrays["counts"].tolist()) if "counts" in arrays else None
             made_with = str(arrays["resize"]) if "resize" in arrays else None
             names = tuple(arrays["class_names"].tolist())

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from firstorder.data import image_files
 from firstorder.errors import UserError
 
 # The largest expected file has 38,400 images of 84 x 84 x 3 bytes, and old protocols write each byte as two: 1.63 GB.
@@ -60,15 +61,13 @@ def read(path: Path) -> Any:
     names anything but NumPy's arrays. The message says how far it was read. Nothing named in the file is ever called.
     """
     try:
-        with path.open("rb") as file:
+        with image_files.open_regular(path) as file:
             return _read(path, file, path.stat().st_size)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected a pickle of arrays") from None
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror or error}); expected a pickle of arrays: check its "
-            "permissions and the disk"
-        ) from None
+        why = error.strerror or error
+        raise UserError(f"{path}: cannot be read ({why}); expected a pickle of arrays: check the disk") from None
 
 
 def _read(path: Path, file: BinaryIO, size: int) -> Any:

@@ -10,10 +10,10 @@
 
 from __future__ import annotations
 
-import time
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import torch
 
@@ -24,21 +24,19 @@ from firstorder.errors import UserError
 from firstorder.method import training
 from firstorder.method.inner_loop import Engine, Plain
 from firstorder.method.training import Resumable, TrainingState
-from firstorder.progress import Track, silent
+from firstorder.progress import Stop, Track, never, silent
 from firstorder.settings import TrainingSettings
 
-# Trains several seeds of a training: (trainings, track, time_limit) -> their states, None for one that did not start.
-Train = Callable[[Sequence[Resumable], Track, float | None], Iterable[TrainingState | None]]
+# Trains several seeds of a training: (trainings, track, stop) -> their states, None for one that did not start.
+Train = Callable[[Sequence[Resumable], Track, Stop], Iterable[TrainingState | None]]
 
 
 def train_each(
-    trainings: Sequence[Resumable], track: Track = silent, time_limit: float | None = None
+    trainings: Sequence[Resumable], track: Track = silent, stop: Stop = never
 ) -> Iterator[TrainingState | None]:
-    """Train one after another. Yield the state in which each one stops; None if no time was left to start it."""
-    entered = time.monotonic()
+    """Train one after another. Yield the state in which each one stops; None if `stop` came before it started."""
     for number, one in enumerate(trainings):
-        left = None if time_limit is None else time_limit - (time.monotonic() - entered)
-        yield training.train(one, track, left) if number == 0 or left is None or left > 0 else None
+        yield training.train(one, track, stop) if number == 0 or not stop() else None
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,16 @@ def _automatic(wish: Wish, settings: TrainingSettings) -> str:
         return "graph"
     if settings.precision is not None:
         return "lanes"
-    return "plain" if native.reason(settings.network) else "native"
+    if reason := native.reason(settings.network):
+        _say_once(f"engine plain, about half as fast as native, because: {reason}")
+        return "plain"
+    return "native"
+
+
+@cache
+def _say_once(line: str) -> None:
+    """Print a line on standard error, once in a process."""
+    print(f"firstorder: {line}", file=sys.stderr)
 
 
 def _plain(wish: Wish, settings: TrainingSettings) -> Choice:

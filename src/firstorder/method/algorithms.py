@@ -42,10 +42,11 @@ class Group:
 
 
 Groups = Sequence[Group]
-Algorithm = Callable[[InnerLoop, Tensor, OptimiserState, Groups], tuple[Tensor, OptimiserState]]
+Found = tuple[Tensor, OptimiserState]  # a meta-gradient [seeds, parameters] and the optimiser's state after it
+Algorithm = Callable[[InnerLoop, Tensor, OptimiserState, Groups], Found]
 
 
-def reptile(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Groups) -> tuple[Tensor, OptimiserState]:
+def reptile(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Groups) -> Found:
     """Reptile, Algorithm 2 (and 1, with one task): the mean over tasks of phi - U^k(phi).
 
     `initial` is phi [seeds, parameters]. The optimiser's state is passed from group to group. With one task per group,
@@ -60,9 +61,7 @@ def reptile(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Gr
     return _mean(displacements, len(initial)), state
 
 
-def last_step(
-    inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Groups
-) -> tuple[Tensor, OptimiserState]:
+def last_step(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Groups) -> Found:
     """FOMAML as sections 6.2 and 6.3 study it: the displacement of the last inner step only.
 
     The last mini-batch is one of the inner loop's (shared tail) or, if there is one, the whole `query` (separate tail).
@@ -79,7 +78,7 @@ def last_step(
     return _mean(displacements, len(initial)), state
 
 
-def fomaml(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Groups) -> tuple[Tensor, OptimiserState]:
+def fomaml(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Groups) -> Found:
     """First-order MAML of Finn et al.: the gradient of the query loss at the adapted parameters.
 
     Section 3: g_FOMAML = L'_B(U_A(phi)), treating the derivative of U_A as the identity. Mean over tasks.
@@ -91,15 +90,13 @@ def fomaml(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Gro
     return _mean(gradients, len(initial)), state
 
 
-def maml(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Groups) -> tuple[Tensor, OptimiserState]:
+def maml(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Groups) -> Found:
     """MAML of Finn et al., second order: the gradient of the query loss through all inner steps.
 
     Equation 4: g_MAML = U'_A(phi) L'_B(U_A(phi)). Mean over tasks.
     """
-    gradients = [
-        gradient_through(inner, *_start(initial, state, group), group.batches, group.query) for group in groups
-    ]
-    return _mean(gradients, len(initial)), state
+    found = [gradient_through(inner, *_start(initial, state, group), group.batches, group.query) for group in groups]
+    return _mean(found, len(initial)), state
 
 
 def binomial(order: int) -> Algorithm:
@@ -110,9 +107,7 @@ def binomial(order: int) -> Algorithm:
     and drops all terms with more than L Hessians: L = 0 is FOMAML, L = the number of inner steps is MAML.
     """
 
-    def truncated(
-        inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Groups
-    ) -> tuple[Tensor, OptimiserState]:
+    def truncated(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Groups) -> Found:
         gradients = []
         for group in groups:
             starts = points(inner, *_start(initial, state, group), group.batches)
@@ -139,11 +134,6 @@ ALGORITHMS: dict[str, Algorithm] = {
 EXTENSIONS: dict[str, Callable[[int], Algorithm]] = {"binomial": binomial}  # beyond the paper
 
 
-def _count(group: Group) -> int:
-    """Return the number of lanes of a group."""
-    return len(group.query[1]) if isinstance(group.query, tuple) else len(group.query)
-
-
 def _spread(rows: Tensor, lanes: int) -> Tensor:
     """Repeat `rows` [seeds, parameters] to [lanes, parameters]: each lane gets the row of its seed."""
     return rows[:, None].expand(-1, lanes // len(rows), -1).reshape(lanes, -1)
@@ -151,7 +141,7 @@ def _spread(rows: Tensor, lanes: int) -> Tensor:
 
 def _start(initial: Tensor, state: OptimiserState, group: Group) -> tuple[Tensor, OptimiserState]:
     """Return phi and the optimiser's state, repeated for every lane of a group."""
-    lanes = _count(group)
+    lanes = len(group.query[1] if isinstance(group.query, tuple) else group.query)
     return _spread(initial, lanes), replace(state, second_moments=_spread(state.second_moments, lanes))
 
 

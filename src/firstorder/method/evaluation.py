@@ -10,6 +10,7 @@ Two surprises from the authors' reptile.py:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,21 @@ class Checkpoint:
         """Return the checkpoint with its tensors on `device`."""
         state = OptimiserState(self.state.second_moments.to(device), self.state.steps)
         return Checkpoint(self.parameters.to(device), state, self.about)
+
+
+class Keeper:
+    """Stores the counts of an unfinished evaluation, so that it can be resumed; this one stores nothing."""
+
+    def load(self) -> dict[Mode, Counts]:
+        """Return the saved counts of the first tasks, for each mode."""
+        return {mode: np.zeros(0, np.int64) for mode in MODES}
+
+    def keep(self, counts: Mapping[Mode, Counts]) -> bool:
+        """Replace the saved counts if it is time to; say whether to stop here."""
+        return False
+
+
+IDLE = Keeper()
 
 
 def evaluation_shape(pool: ImagePool, way: int, settings: CurveSettings | EvaluationSettings) -> TaskShape:
@@ -78,21 +94,22 @@ def correct_answers(inner: InnerLoop, checkpoint: Checkpoint, task: TaskImages) 
 
 
 def evaluate(
-    inner: InnerLoop, checkpoint: Checkpoint, pool: ImagePool, draws: Draws, track: Track = silent
+    inner: InnerLoop, checkpoint: Checkpoint, pool: ImagePool, draws: Draws, track: Track = silent, kept: Keeper = IDLE
 ) -> dict[Mode, Counts]:
-    """Count the correct answers in each task of `draws`: int [tasks] for each mode."""
-    counts: dict[Mode, list[Counts]] = {mode: [] for mode in MODES}
-    lanes = inner.engine.lanes_at_once(pool, draws.shape, checkpoint.parameters)
-    with track(draws.title, draws.tasks, "tasks") as bar:
-        for first in range(0, draws.tasks, lanes):
+    """Count the correct answers in each task of `draws`: int [tasks] for each mode; fewer if `kept` stops it."""
+    counts, queries = kept.load(), draws.shape.way * draws.shape.query
+    lanes, done = inner.engine.lanes_at_once(pool, draws.shape, checkpoint.parameters), len(counts[MODES[0]])
+    with track(draws.title, draws.tasks, "tasks", done) as bar:
+        for first in range(done, draws.tasks, lanes):
             chunk = range(first, min(first + lanes, draws.tasks))
             task = inner.engine.task_images(pool, draws, chunk, checkpoint.parameters.dtype)
-            for mode, correct in correct_answers(inner, checkpoint, task).items():
-                counts[mode].append(correct)
-            queries = draws.shape.way * draws.shape.query
-            means = (f"{mode} {100 * np.concatenate(counts[mode]).mean() / queries:.2f} %" for mode in MODES)
-            bar.advance(len(chunk), ", ".join(means))
-    return {mode: np.concatenate(chunks) for mode, chunks in counts.items()}
+            found = correct_answers(inner, checkpoint, task)
+            counts = {mode: np.append(counts[mode], found[mode]) for mode in MODES}
+            stopped = kept.keep(counts)
+            bar.advance(len(chunk), ", ".join(f"{mode} {100 * counts[mode].mean() / queries:.2f} %" for mode in MODES))
+            if stopped:
+                break
+    return counts
 
 
 def mean_accuracy(correct: Counts, queries: int) -> tuple[float, float]:

@@ -181,11 +181,8 @@ class Plain:
 
     def inductive_logits(self, inner: InnerLoop, parameters: Tensor, support: Tensor, query: Tensor) -> Tensor:
         """Append one query image at a time to the support set."""
-        rows = [
-            self.logits(inner, parameters, torch.cat([support, query[:, [position]]], dim=1))[:, -1]
-            for position in range(query.shape[1])
-        ]
-        return torch.stack(rows, dim=1)
+        sets = (torch.cat([support, query[:, [position]]], dim=1) for position in range(query.shape[1]))
+        return torch.stack([self.logits(inner, parameters, images)[:, -1] for images in sets], dim=1)
 
     def task_images(self, pool: ImagePool, draws: Draws, tasks: range, dtype: torch.dtype) -> TaskImages:
         """Draw on the host."""

@@ -22,7 +22,7 @@ from firstorder.method.images import ImagePool, mini_batches, query_images
 from firstorder.method.inner_loop import Engine, InnerLoop, Loss, OptimiserState, Plain
 from firstorder.method.networks import Network, make_network
 from firstorder.method.tasks import Draws, TaskShape, draw_tasks
-from firstorder.progress import Track, silent
+from firstorder.progress import Stop, Track, never, silent
 from firstorder.settings import TrainingSettings
 
 SECONDS_BETWEEN_SAVES = 60.0
@@ -43,7 +43,7 @@ def classification_loss(network: Network) -> Loss:
 
 
 def annealed(settings: TrainingSettings, outer_step: int) -> float:
-    """Return epsilon at an outer step, from 0: linear, the last of T steps 1/T short of the final value (train.py)."""
+    """Return epsilon at an outer step, from 0: linear; the last of T is 1/T from the final value, as theirs."""
     done = outer_step / settings.outer_steps
     return (1 - done) * settings.outer_step_size + done * settings.outer_step_size_final
 
@@ -166,12 +166,9 @@ def draw_groups(problem: Problem, outer_step: int) -> Groups:
     batches = mini_batches(pool, tasks, problem.dtype)
     query = query_images(pool, tasks, problem.dtype) if settings.query_shot else None
     lanes = lanes_at_once(problem, shape)
-    groups = []
-    for first in range(0, settings.meta_batch_size, lanes):
-        chunk = slice(first, first + lanes)
-        held_out = (query[0][chunk], query[1][chunk]) if query else None
-        groups.append(Group([(x[chunk], y[chunk]) for x, y in batches], held_out))
-    return groups
+    chunks = [slice(first, first + lanes) for first in range(0, settings.meta_batch_size, lanes)]
+    held_out = [(query[0][chunk], query[1][chunk]) if query else None for chunk in chunks]
+    return [Group([(x[chunk], y[chunk]) for x, y in batches], one) for chunk, one in zip(chunks, held_out, strict=True)]
 
 
 def lanes_at_once(problem: Problem, shape: TaskShape) -> int:
@@ -258,27 +255,26 @@ def measure(problem: Problem, state: TrainingState) -> list[list[Any]]:
     return rows
 
 
-def train(training: Resumable, track: Track = silent, time_limit: float | None = None) -> TrainingState:
-    """Train to the last outer step, resuming if interrupted. After `time_limit` seconds, save the state and stop."""
+def train(training: Resumable, track: Track = silent, stop: Stop = never) -> TrainingState:
+    """Train to the last outer step, resuming if interrupted. When `stop` says so, save the state and return it."""
     problem, state = training.problem, training.begin()
     inner, total, every = problem.inner, problem.settings.outer_steps, problem.settings.curve.every
     check_curve(problem)
     latest, saved = "", time.monotonic()
-    entered, begun = saved, saved - state.seconds
+    begun = saved - state.seconds
     with track(f"{problem.name} seed {problem.seed}", total, "outer steps", state.outer_step) as bar:
         while state.outer_step < total:
             outer_step(problem, inner, state)
             if state.outer_step % every == 0 or state.outer_step == total:
                 state.curve += measure(problem, state)
                 latest = latest_accuracy(state)
-            bar.advance(1, latest)
             now = time.monotonic()
             state.seconds = now - begun
-            out_of_time = time_limit is not None and now - entered >= time_limit
-            if now - saved > SECONDS_BETWEEN_SAVES or out_of_time:
+            if (stopped := stop()) or now - saved > SECONDS_BETWEEN_SAVES:
                 training.keeper.save(state)
                 saved = now
-            if out_of_time:
+            bar.advance(1, latest)  # after saving: a closed terminal or pipe may end it here
+            if stopped:
                 break
         else:
             training.keeper.save(state)  # nothing is lost if writing the results fails

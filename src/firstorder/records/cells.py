@@ -164,6 +164,15 @@ def read_run(path: Path) -> dict[str, Any]:
     return run if isinstance(run, dict) else {}
 
 
+def lacks_seal(root: Path, path: str) -> bool:
+    """Say whether a result has no run file although others of its kind (cells or curves) have sealed ones."""
+    beside = (root / path).with_suffix(".run.json")
+    if beside.exists():
+        return False
+    others = root.joinpath(*Path(path).parts[:2]).rglob("*.run.json")
+    return any(b'"run_digest"' in other.read_bytes() for other in others)
+
+
 def read_records(root: Path, project: Project) -> list[CellRecord]:
     """Read the records below `root` that exist and that `project` lists, in the order of params.yaml."""
     records = []
@@ -254,7 +263,7 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]
     """Write a small CSV; the old file stays until the new one is complete."""
     text = rows_text(columns, rows)
     with replacing(path) as part:
-        part.write_bytes(text.encode("utf-8"))
+        part.write_bytes(text.encode("utf-8", "backslashreplace"))  # file names may have bytes of another encoding
 
 
 def _sha256(content: bytes) -> str:

@@ -40,6 +40,7 @@ from firstorder.settings import (
 DONE, STALE, MISSING = "done", "stale", "missing"
 UNFINISHED = "a process was killed while it replaced this file"
 UNKNOWN = "nothing beside it says with which settings it was made"
+UNSEALED = "its run file is gone, while others of its kind are sealed by theirs"
 _DATA = "data_digest"
 _LARGEST_HEADER = 10**6  # bytes; ours have a few thousand
 
@@ -157,6 +158,8 @@ def difference(root: Path, expected: Expected, record: cells.CellRecord | None =
             made = cells.check_unedited(path, path.read_bytes())
     except cells.UnfinishedError:
         return UNFINISHED
+    if cells.lacks_seal(root, expected.path):
+        return UNSEALED
     if made.get("settings_digest") != digest(expected.wanted):
         return _changed_setting(made, expected.wanted)
     return _changed_data(root, expected.pack, made.get("data_digest"))
@@ -174,7 +177,7 @@ def state(root: Path, *files: Expected) -> str:
 
 def since(difference: str) -> str:
     """Phrase a difference: what has changed since a stale file was made."""
-    if difference in (UNKNOWN, UNFINISHED):
+    if difference in (UNKNOWN, UNFINISHED, UNSEALED):
         return difference
     changed = "the data" if difference.startswith(_DATA) else "params.yaml"
     return f"{changed} has changed since: {difference}"

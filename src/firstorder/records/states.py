@@ -1,7 +1,7 @@
-"""States of trainings that are not done, so that they go on after an interruption, on this machine or another one.
+"""Saved states of unfinished trainings, from which they resume on this machine or on another one.
 
-A state carries a digest of all that it holds. One that is damaged is set aside, and said so: training on from a flipped
-bit would end in another checkpoint, which nothing could tell from the right one.
+A state carries a digest of everything it holds. A damaged state is moved aside with a warning: resuming from it would
+silently give a wrong checkpoint.
 """
 
 from __future__ import annotations
@@ -67,18 +67,8 @@ class StateFile:
         except FileNotFoundError:
             return None
         except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-            self.reject(str(error).splitlines()[0] if str(error) else type(error).__name__)
+            set_aside(self.path, "a state", str(error) or type(error).__name__, "training")
             return None
-
-    def reject(self, why: str) -> None:
-        """Set the file aside and say so."""
-        aside = self.path.with_suffix(f".damaged{self.path.suffix}")
-        self.path.replace(aside)
-        print(
-            f"firstorder: {self.path}: not a state to go on from ({why}); it is now {aside.name}, and the training "
-            "starts from the beginning",
-            file=sys.stderr,
-        )
 
     def save(self, state: TrainingState) -> None:
         """Write the state; the previous file stays until this one is complete."""
@@ -113,6 +103,17 @@ class StateFile:
     def discard(self) -> None:
         """Remove the file."""
         self.path.unlink(missing_ok=True)
+
+
+def set_aside(path: Path, what: str, why: str, work: str) -> None:
+    """Rename a file that the work cannot go on from and say so, in one line."""
+    aside = path.with_suffix(f".damaged{path.suffix}")
+    path.replace(aside)
+    print(
+        f"firstorder: {path}: not {what} to go on from ({why.splitlines()[0]}); it is now {aside.name}, and the {work} "
+        "starts from the beginning",
+        file=sys.stderr,
+    )
 
 
 def unfit(problem: Problem, kept: TrainingState) -> str | None:

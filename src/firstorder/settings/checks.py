@@ -14,9 +14,10 @@ from pathlib import Path
 from firstorder.errors import UserError
 from firstorder.settings.project import Project
 from firstorder.settings.report import FigureSettings
-from firstorder.settings.schema import build, read_yaml, unknown_reference
+from firstorder.settings.schema import build, unknown_reference
 from firstorder.settings.study_checks import check_beside_evaluations, check_theory
 from firstorder.settings.trainings import DatasetSettings, SweepSettings, TrainingSettings
+from firstorder.settings.yaml_files import read_yaml
 
 
 def load(path: Path | str = "params.yaml") -> Project:

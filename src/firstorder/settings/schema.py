@@ -1,7 +1,6 @@
-"""Reads a YAML file into frozen dataclasses, checking keys, types and ranges. Every error is one line for the user.
+"""Makes frozen dataclasses of what YAML gives, checking keys, types and ranges. Every error is one line for the user.
 
-YAML has two surprises that are handled here. It accepts a key given twice and keeps the last value: that is an error
-here. It reads `1e-3` as text: that is accepted as a number here. What the settings mean is declared in trainings.py,
+YAML reads `1e-3` as text: that is accepted as a number here. What the settings mean is declared in trainings.py,
 studies.py, report.py and project.py.
 """
 
@@ -13,16 +12,14 @@ import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
-
-import yaml
 
 from firstorder.errors import UserError
 
 Built = TypeVar("Built")
 Limits = Mapping[str, float | None]
 
+_SHOWN = 200  # characters of a wrong value in a message
 LARGEST_SEED = 2**32 - 1
 PLAIN = {int: "a whole number", float: "a number", str: "a text"}
 
@@ -40,11 +37,17 @@ def setting(
     return dataclasses.field(default=default, metadata={"help": help, "limits": limits})
 
 
+def _shown(value: object) -> str:
+    """Return a value as Python writes it, cut where a line gets too long to read."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
 def nearest(name: object, known: Iterable[str]) -> str:
     """Return ` (did you mean 'x'?)` with the most similar known name, or an empty text if none is similar."""
     import difflib  # for errors only, as importing it takes a millisecond
 
-    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(name)[:_SHOWN], list(known), n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
@@ -52,38 +55,6 @@ def unknown_reference(place: str, what: str, name: str, section: str, known: Ite
     """Return the error for an entry that refers to a `name` which `section` does not have."""
     listed = ", ".join(known) or "none"
     return UserError(f"{place}: {what} {name!r} is not under `{section}`{nearest(name, known)}; known are: {listed}")
-
-
-class _Loader(yaml.SafeLoader):
-    """A SafeLoader that refuses a key given twice in one mapping."""
-
-    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
-        # Checked before `<<` merges mappings, because an entry may override a key that it merges.
-        node: yaml.MappingNode = super().compose_mapping_node(anchor)
-        found: dict[str, yaml.Mark] = {}
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in found:
-                    problem = f"key {key.value!r} is given twice, first in line {found[key.value].line + 1}; remove one"
-                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
-                found[key.value] = key.start_mark
-        return node
-
-
-def read_yaml(path: Path) -> Any:
-    """Read a YAML file; raises UserError if it is missing, not YAML, or gives a key twice."""
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run from the folder of params.yaml or give --params") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); expected a file like params.yaml") from None
-    except yaml.MarkedYAMLError as error:
-        line = f" line {error.problem_mark.line + 1}:" if error.problem_mark else ""
-        said = ", ".join(part for part in (error.context, error.problem) if part)
-        raise UserError(f"{path}:{line} not valid YAML: {said}") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or an impossible date
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def build(cls: type[Built], values: Any, where: str) -> Built:
@@ -97,7 +68,7 @@ def build(cls: type[Built], values: Any, where: str) -> Built:
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in values:
         if key not in fields:
-            raise UserError(f"{where}: unknown key {key!r}{nearest(key, fields)}; known are: {', '.join(fields)}")
+            raise UserError(f"{where}: unknown key {_shown(key)}{nearest(key, fields)}; known are: {', '.join(fields)}")
     for name, field in fields.items():
         if name not in values and field.default is dataclasses.MISSING:
             raise UserError(f"{where}: key {name!r} is missing ({field.metadata['help']})")
@@ -125,11 +96,11 @@ def _convert(hint: Any, value: Any, where: str, limits: Limits) -> Any:
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
             near = nearest(value, get_args(hint))
-            raise UserError(f"{where}: expected one of {', '.join(get_args(hint))}, found {value!r}{near}")
+            raise UserError(f"{where}: expected one of {', '.join(get_args(hint))}, found {_shown(value)}{near}")
         return value
     if get_origin(hint) is tuple:
         if not isinstance(value, list):
-            raise UserError(f"{where}: expected a list, found {value!r}")
+            raise UserError(f"{where}: expected a list, found {_shown(value)}")
         return tuple(_convert(get_args(hint)[0], v, f"{where}[{i}]", limits) for i, v in enumerate(value))
     if get_origin(hint) is dict:
         return _convert_named(get_args(hint)[1], value, where, limits)
@@ -142,10 +113,10 @@ def _convert(hint: Any, value: Any, where: str, limits: Limits) -> Any:
 def _convert_named(hint: Any, value: Any, where: str, limits: Limits) -> dict[str, Any]:
     """Check a mapping whose keys are names chosen by the user."""
     if not isinstance(value, dict):
-        raise UserError(f"{where}: expected a mapping of names, found {value!r}")
+        raise UserError(f"{where}: expected a mapping of names, found {_shown(value)}")
     for name in value:
         if not isinstance(name, str):
-            raise UserError(f"{where}: expected a text as name, found {name!r}; put it between quotes")
+            raise UserError(f"{where}: expected a text as name, found {_shown(name)}; put it between quotes")
     return {name: _convert(hint, entry, f"{where}: {name}", limits) for name, entry in value.items()}
 
 
@@ -159,16 +130,16 @@ def _plain(hint: Any, value: Any, where: str) -> Any:
             return hint(value)
     except (ValueError, OverflowError):
         pass
-    raise UserError(f"{where}: expected {PLAIN[hint]}, found {value!r}")
+    raise UserError(f"{where}: expected {PLAIN[hint]}, found {_shown(value)}")
 
 
 def _check_range(value: float, where: str, limits: Limits) -> None:
     low, high, above = limits["at_least"], limits["at_most"], limits["above"]
     if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{where}: expected a finite number, found {value!r}")
+        raise UserError(f"{where}: expected a finite number, found {_shown(value)}")
     if low is not None and value < low:
-        raise UserError(f"{where}: expected at least {low}, found {value!r}")
+        raise UserError(f"{where}: expected at least {low}, found {_shown(value)}")
     if above is not None and value <= above:
-        raise UserError(f"{where}: expected more than {above}, found {value!r}")
+        raise UserError(f"{where}: expected more than {above}, found {_shown(value)}")
     if high is not None and value > high:
-        raise UserError(f"{where}: expected at most {high}, found {value!r}")
+        raise UserError(f"{where}: expected at most {high}, found {_shown(value)}")

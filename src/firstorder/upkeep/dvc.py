@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from firstorder.errors import UserError
+from firstorder.settings.yaml_files import parse_yaml
 
 CHUNK_BYTES = 1 << 20
 # Layout of a cache or remote since DVC 3: files/md5/ab/cdef... holds the object with the MD5 abcdef...
@@ -72,9 +71,9 @@ def read_dvc_file(path: Path) -> list[Tracked]:
                 size=int(output["size"]),
                 pushed=bool(output.get("push", True)),
             )
-            for output in yaml.safe_load(path.read_text(encoding="utf-8"))["outs"]
+            for output in parse_yaml(path.read_text(encoding="utf-8"))["outs"]
         ]
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: not a valid .dvc file ({reason}); restore it: git checkout -- {path}") from None
 
@@ -114,7 +113,10 @@ def remote(repository: Path, name: str | None = None) -> Remote:
     url = config[f'remote "{chosen}"'].get("url", "")
     if "://" in url:
         return Remote(chosen, url, None)
-    folder = Path(os.path.normpath(repository / ".dvc" / Path(url).expanduser()))
+    try:
+        folder = Path(os.path.normpath(repository / ".dvc" / Path(url).expanduser()))
+    except RuntimeError:
+        raise UserError(f"{where}: remote {chosen!r} is in the home of a user that is not known here: {url}") from None
     if not folder.is_dir():
         raise UserError(
             f"{folder}: the folder of remote {chosen!r} does not exist; mount or create it, or set another in {where}: "

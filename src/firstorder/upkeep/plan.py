@@ -122,12 +122,15 @@ def evaluations(folder: Folder, device: Device, measured: Sequence[Folder]) -> l
     return entries
 
 
-def describe(root: Path, device: Device, others: Iterable[Path] = ()) -> str:
-    """Return the plan of the project in `root` as text, with times from its own run files and those of `others`."""
-    folder = Folder(root, checks.load(root / "params.yaml"))
-    project = folder.project
+def describe(root: Path, device: Device, others: Iterable[Path] = (), project: Project | None = None) -> str:
+    """Return a project's plan as text, with times from its own run files and those of the folders `others`.
+
+    The project is that of params.yaml in `root` where none is given.
+    """
+    project = project or checks.load(root / "params.yaml")
+    folder = Folder(root, project)
     paths = dict.fromkeys([root.resolve(), *(other.resolve() for other in others)])
-    measured = [Folder(path, checks.load(path / "params.yaml")) for path in paths]
+    measured = [folder, *(Folder(path, checks.load(path / "params.yaml")) for path in [*paths][1:])]
     trained, evaluated = (find(folder, device, measured) for find in (trainings, evaluations))
     bench = next(filter(None, (estimates.read(path, device.name, device.machine) for path in paths)), None)
     if bench is not None:

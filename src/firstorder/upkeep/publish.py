@@ -107,7 +107,11 @@ def _refuse_unverified(request: Request, ready: Sequence[Path]) -> None:
     """
     known = {record.checkpoint_digest for record in read_records(request.root, request.project)}
     new = {path.resolve() for path in ready if dvc.hash_of(path, "sha256") in known}
-    found = [mismatch for mismatch in verify([request.root]).mismatches if mismatch.path.resolve() not in new]
+    found = [
+        mismatch
+        for mismatch in verify({request.root: request.project}).mismatches
+        if mismatch.path.resolve() not in new
+    ]
     if found:
         others = f" ({len(found) - 1} more: firstorder verify)" if len(found) > 1 else ""
         raise UserError(f"not published, {found[0].text}{others}")

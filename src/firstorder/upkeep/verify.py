@@ -7,25 +7,28 @@ cache) are counted and are no mismatch. No torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from firstorder.errors import UserError
 from firstorder.progress import Track, silent
-from firstorder.settings import checks
+from firstorder.settings import Project, checks
 from firstorder.upkeep import dvc, verify_files, verify_records
 from firstorder.upkeep.dvc import Tracked
 from firstorder.upkeep.mismatches import Findings, Mismatch, restoring
 
 
-def verify(folders: Sequence[Path], track: Track = silent) -> Findings:
-    """Check the projects in `folders` (each with a params.yaml) and the DVC repositories that they are in."""
+def verify(folders: Mapping[Path, Project | None], track: Track = silent) -> Findings:
+    """Check the projects in `folders` and the DVC repositories that they are in.
+
+    A folder's project is that of its params.yaml where none is given.
+    """
     findings = Findings()
     data: set[Path] = set()
     repositories: dict[Path, None] = {}
     with track("verify", len(folders), "folders") as bar:
-        for folder in folders:
-            target = verify_records.Target(folder, checks.load(folder / "params.yaml"), findings)
+        for folder, project in folders.items():
+            target = verify_records.Target(folder, project or checks.load(folder / "params.yaml"), findings)
             valid = verify_records.check_records(target)
             verify_records.check_curves(target)
             verify_records.check_derived(target, valid)

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from firstorder.errors import UserError
-from firstorder.records.cells import CellRecord, precision_of, read_record, read_run, run_text
+from firstorder.records.cells import CellRecord, lacks_seal, precision_of, read_record, read_run, run_text
 from firstorder.report import ACCURACIES, METRICS
 from firstorder.report.read import accuracies, csv_frames
 from firstorder.settings import CURVE, RECORD, Project, digest
 from firstorder.upkeep.dvc import hash_of
 from firstorder.upkeep.mismatches import Findings
+from firstorder.upkeep.verify_curves import wrong_content
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,9 @@ def check_curves(target: Target) -> None:
     """Check every CSV of results/curves (learning curves and the results of studies) against its run file."""
     for path in sorted((target.root / "results/curves").rglob("*.csv")):
         target.findings.checked["curves"] += 1
-        _agrees_with_run_file(target, path, _command_for(target, path))
+        again = _command_for(target, path)
+        if _agrees_with_run_file(target, path, again) and (wrong := wrong_content(path, how_made(path))):
+            target.findings.differs(path, *wrong, again, in_git=True)
 
 
 def how_made(path: Path) -> dict[str, Any]:
@@ -117,6 +120,9 @@ def _agrees_with_run_file(target: Target, path: Path, again: str) -> bool:
     run_file = path.with_suffix(".run.json")
     findings = target.findings
     if not run_file.exists():
+        if lacks_seal(target.root, path.relative_to(target.root).as_posix()):
+            findings.differs(path, "its run file beside it", "none, while others are sealed", again, in_git=True)
+            return False
         findings.skipped["records and curves without a .run.json"] += 1
         return True
     text, run = run_file.read_bytes(), how_made(path)

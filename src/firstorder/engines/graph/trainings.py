@@ -17,7 +17,7 @@ from firstorder.errors import UserError
 from firstorder.method import training
 from firstorder.method.inner_loop import OptimiserState
 from firstorder.method.training import Problem, Resumable, TrainingState
-from firstorder.progress import Track, silent
+from firstorder.progress import Stop, Track, never, silent
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Begun:
 
 
 def train(
-    trainings: Sequence[Resumable], track: Track = silent, time_limit: float | None = None, *, engine: LanesEngine
+    trainings: Sequence[Resumable], track: Track = silent, stop: Stop = never, *, engine: LanesEngine
 ) -> list[TrainingState]:
     """Train all to the last outer step, side by side, each resuming if interrupted.
 
     Trainings that stopped at different outer steps are trained one group after another. The time is divided equally
-    among their `seconds`. After `time_limit` seconds, save the states and stop.
+    among their `seconds`. When `stop` says so, save the states and return them.
     """
     check_alike([one.problem for one in trainings])
     if engine.compiled:
@@ -47,10 +47,9 @@ def train(
         uncompiled = replace(engine, compiled=False, _kept={})
         trainings = [replace(one, problem=replace(one.problem, engine=uncompiled)) for one in trainings]
     begun = [Begun(one, one.begin()) for one in trainings]
-    entered = time.monotonic()
-    for outer_step in sorted({one.state.outer_step for one in begun}):
-        left = None if time_limit is None else time_limit - (time.monotonic() - entered)
-        _train_together([one for one in begun if one.state.outer_step == outer_step], engine, track, left)
+    for number, outer_step in enumerate(sorted({one.state.outer_step for one in begun})):
+        if number == 0 or not stop():
+            _train_together([one for one in begun if one.state.outer_step == outer_step], engine, track, stop)
     return [one.state for one in begun]
 
 
@@ -65,7 +64,7 @@ def check_alike(problems: Sequence[Problem]) -> None:
             )
 
 
-def _train_together(begun: Sequence[Begun], engine: LanesEngine, track: Track, time_limit: float | None) -> None:
+def _train_together(begun: Sequence[Begun], engine: LanesEngine, track: Track, stop: Stop) -> None:
     """Train from the same outer step on, schedule after schedule."""
     problems = [one.problem for one in begun]
     total, every = problems[0].settings.outer_steps, problems[0].settings.curve.every
@@ -76,31 +75,30 @@ def _train_together(begun: Sequence[Begun], engine: LanesEngine, track: Track, t
         return
     step, room = OuterStep(problems, [one.state for one in begun], engine), schedule.longest(problems)
     take: Callable[[], None] | None = None
-    latest, entered = "", time.monotonic()
-    saved = last = entered
+    latest = ""
+    saved = last = time.monotonic()
     seeds = " ".join(str(seed) for seed in dict.fromkeys(problem.seed for problem in problems))
     with track(f"{problems[0].name} seed {seeds}", total, "outer steps", done) as bar:
         while done < total:
-            stop = min(done + room, total, done - done % every + every)
-            count = step.load(schedule.draw(problems, step.offsets, range(done, stop)), room)
+            end = min(done + room, total, done - done % every + every)
+            count = step.load(schedule.draw(problems, step.offsets, range(done, end)), room)
             take = take or captured(step)
             for _ in range(count):
                 take()
             check_finite(step, problems, done)
             now = time.monotonic()
             _update(begun, step, count, now - last)
-            last, done = now, stop
+            last, done = now, end
             if done % every == 0 or done == total:
                 for one in begun:
                     one.state.curve += training.measure(one.problem, one.state)
                 latest = training.latest_accuracy(begun[0].state)
-            bar.advance(count, latest)
-            out_of_time = time_limit is not None and time.monotonic() - entered >= time_limit
-            if time.monotonic() - saved > training.SECONDS_BETWEEN_SAVES or out_of_time:
+            if (stopped := stop()) or time.monotonic() - saved > training.SECONDS_BETWEEN_SAVES:
                 for one in begun:
                     one.training.keeper.save(one.state)
                 saved = time.monotonic()
-            if out_of_time:
+            bar.advance(count, latest)  # after saving: a closed terminal or pipe may end it here
+            if stopped:
                 break
         else:
             for one in begun:

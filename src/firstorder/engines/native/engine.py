@@ -8,81 +8,58 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
-import os
-import platform
-import shlex
-import shutil
-import subprocess
+import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from firstorder.files import replacing
+from firstorder.engines.native import compiled
 from firstorder.method.architectures import ARCHITECTURES, Architecture
-from firstorder.method.inner_loop import ByHand, InnerLoop, OptimiserState, adam_rate
+from firstorder.method.inner_loop import ByHand, InnerLoop, OptimiserState, Plain, adam_rate
+from firstorder.method.networks import make_network
+from firstorder.method.training import classification_loss
 
-SOURCE = Path(__file__).with_name("native.c")
-# No -ffast-math: sums keep their order, and NaN is propagated.
-FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")
-DEFINES = {"float": (), "double": ("-DDOUBLE",)}
 NARROWEST = 32  # bytes per vector: AVX or wider (measured in docs/performance.md)
+PROVEN = "omniglot"  # the network of the proof
+AGREEMENT = {"float": 1e-3, "double": 1e-9}  # rounding gives 2e-6 and 4e-15
 POOLS = {"stride": 0, "same": 1, "valid": 2}
 NUMBERS = {torch.float32: ("float", ctypes.c_float), torch.float64: ("double", ctypes.c_double)}
 
 
-def cache_folder() -> Path:
-    """Return the folder of compiled code: $FIRSTORDER_CACHE, or firstorder/ in the user's cache folder."""
-    chosen = os.environ.get("FIRSTORDER_CACHE")
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(chosen) if chosen else base / "firstorder"
-
-
-def compiler() -> list[str] | None:
-    """Return the command of the C compiler: $CC, or cc, gcc or clang from the path; None if there is none."""
-    named = shlex.split(os.environ.get("CC", ""))
-    for candidate in [named] if named else [["cc"], ["gcc"], ["clang"]]:
-        if shutil.which(candidate[0]):
-            return candidate
-    return None
-
-
 @functools.cache
 def library(real: str) -> ctypes.CDLL | str:
-    """Load native.c for `real` ("float" or "double"), compiling it if needed; return the reason if that fails."""
-    command = compiler()
-    if command is None:
-        return "no C compiler found (install gcc or clang, or set CC)"
-    command = [*command, *FLAGS, *DEFINES[real]]
-    # The file name depends on source, command and processor, so a change of any of them compiles anew.
-    identity = "\n".join([SOURCE.read_text(encoding="utf-8"), *command, platform.machine(), processor()])
-    path = cache_folder() / f"native-{real}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
-    try:
-        if not path.exists():
-            with replacing(path) as part:
-                arguments = [*command, "-x", "c", str(SOURCE), "-o", str(part), "-lm"]
-                done = subprocess.run(arguments, capture_output=True, text=True)
-                if done.returncode:
-                    lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-                    raise OSError(f"{command[0]} cannot compile native.c: {lines[-1]}")
-        loaded = ctypes.CDLL(str(path))
-    except OSError as error:
-        return str(error)
+    """Return the compiled native.c for `real` ("float" or "double"), or the reason why it cannot be used.
+
+    Before its first use in a process, it computes a small gradient, which is compared with the plain engine's.
+    """
+    loaded = compiled.load(real)
+    if isinstance(loaded, str):
+        return loaded
     loaded.net_new.restype = ctypes.c_void_p
     loaded.net_parameters.restype = ctypes.c_long
+    distance = _distance_from_plain(loaded, real)
+    if not distance < AGREEMENT[real]:
+        return f"its gradient is wrong by {distance:.1e} of the plain one; delete {loaded._name}"
     return loaded
 
 
-def processor() -> str:
-    """Return what -march=native depends on: the processor's flags, if the system tells them."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+def _distance_from_plain(loaded: ctypes.CDLL, real: str) -> float:
+    """Return how far the library's gradient of two images is from the plain one, relative to that."""
+    network = make_network(PROVEN, 2)
+    dtype = next(kind for kind, (name, _) in NUMBERS.items() if name == real)
+    parameters = network.initial(0).to(dtype)[None]
+    size = ARCHITECTURES[PROVEN].image_shape
+    images = torch.linspace(0, 9, 2 * math.prod(size), dtype=dtype).sin().abs().view(1, 2, *size)
+    batch = (images, torch.tensor([[0, 1]]))
+    inner = InnerLoop(classification_loss(network), "sgd", 0.0)
+    engine = NativeEngine(PROVEN, 2)
+    engine.workspaces[dtype] = Workspace(ARCHITECTURES[PROVEN], 2, 2, dtype, loaded)
+    found = engine.gradient(inner, parameters, batch)
+    with torch.enable_grad():
+        wanted = Plain().gradient(inner, parameters, batch)
+    return float((found - wanted).norm() / wanted.norm())
 
 
 def reason(network: str) -> str | None:
@@ -113,10 +90,17 @@ def peak(rounds: int) -> float | None:
 class Workspace:
     """The C code's memory for the maps of one network and mini-batches of up to `images` images."""
 
-    def __init__(self, architecture: Architecture, way: int, images: int, dtype: torch.dtype) -> None:
-        """Allocate it. `dtype` is float32 or float64."""
+    def __init__(
+        self,
+        architecture: Architecture,
+        way: int,
+        images: int,
+        dtype: torch.dtype,
+        loaded: ctypes.CDLL | str | None = None,
+    ) -> None:
+        """Allocate it. `dtype` is float32 or float64; `loaded` is a library that is not proven yet."""
         real, self.number = NUMBERS[dtype]
-        loaded = library(real)
+        loaded = library(real) if loaded is None else loaded
         if isinstance(loaded, str):
             raise RuntimeError(loaded)
         self.code, self.images = loaded, images

@@ -31,7 +31,8 @@ from firstorder.report.claims.curve_claims import CurveClaim
 from firstorder.report.claims.simulation_claims import SimulationClaim
 from firstorder.report.read import published
 from firstorder.settings import MODES, lookup
-from firstorder.settings.schema import build, nearest, read_yaml, setting
+from firstorder.settings.schema import build, nearest, setting
+from firstorder.settings.yaml_files import read_yaml
 
 _CELL = re.compile(rf"(?P<algorithm>[^/]+)/(?P<column>(?P<dataset>.+)-\d+way/\d+shot)/(?P<mode>{'|'.join(MODES)})")
 

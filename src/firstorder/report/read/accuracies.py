@@ -34,7 +34,7 @@ TYPES = {
 def fresh_records(root: Path, project: Project, cells: Collection[str] | None = None) -> list[CellRecord]:
     """Read the records that `project` lists and that exist; of these `cells` (algorithm/column/mode) alone, if given.
 
-    Raises UserError when one was made with other settings or data than those of now: a table must not mix two
+    Raises UserError when one was made with other settings or data than the current ones: a table must not mix two
     versions of an experiment. It names the first such cell, what differs and the command that rebuilds it. Inside
     staleness.allowed() such records are among those returned.
     """

@@ -26,7 +26,21 @@ _ALGORITHMS = {
     "untrained": "Random initialisation",
     "random initialisation": "Random initialisation",
 }
-_LATEX = {"%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#", "±": r"$\pm$", MINUS: "$-$", "—": "---", STALE_MARK: r"\ddag"}
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # line ends too
+_LATEX = {
+    **{character: rf"\{character}" for character in "%&_#${}"},
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": "$<$",
+    ">": "$>$",
+    "±": r"$\pm$",
+    MINUS: "$-$",
+    "—": "---",
+    STALE_MARK: r"\ddag",
+}
+_MARKDOWN = {**{character: rf"\{character}" for character in r"\|*`"}, "<": "&lt;", "](": r"]\("}
+_READ_BY_MARKDOWN = re.compile(r"[\\|*`<]|\]\(")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +70,9 @@ class PrintedTable:
     def to_markdown(self) -> str:
         """Return a Markdown table between its title and its footnotes."""
         rule = ["---" if i < self.label_columns else "---:" for i in range(len(self.heading))]
-        lines = [f"| {' | '.join(row)} |" for row in (self.heading, rule, *self.rows)]
-        return "\n\n".join([f"**{self.title}**", "\n".join(lines), *self.footnotes]) + "\n"
+        lines = [f"| {' | '.join(map(markdown, row))} |" for row in (self.heading, rule, *self.rows)]
+        footnotes = map(markdown, self.footnotes)
+        return "\n\n".join([f"**{markdown(self.title)}**", "\n".join(lines), *footnotes]) + "\n"
 
     def to_latex(self) -> str:
         r"""Return a tabular environment (package booktabs), with title and footnotes as comments."""
@@ -65,8 +80,8 @@ class PrintedTable:
         body = [" & ".join(_latex(entry) for entry in row) + r" \\" for row in self.rows]
         heading = " & ".join(_latex(entry) for entry in self.heading) + r" \\"
         lines = [
-            f"% {self.title}",
-            *(f"% {footnote}" for footnote in self.footnotes),
+            f"% {one_line(self.title)}",
+            *(f"% {one_line(footnote)}" for footnote in self.footnotes),
             r"% Needs \usepackage{booktabs}.",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
@@ -121,5 +136,15 @@ def training_label(training: str) -> str:
     return f"{algorithm_label(algorithm)}, {column_label(column)}"
 
 
+def one_line(text: str) -> str:
+    """Return a text with a space for line ends and other control characters."""
+    return _CONTROLS.sub(" ", text)
+
+
+def markdown(text: str) -> str:
+    """Return a text that Markdown shows as it is, in a line of its own or in a table."""
+    return _READ_BY_MARKDOWN.sub(lambda found: _MARKDOWN[found[0]], one_line(text))
+
+
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
+    return "".join(_LATEX.get(character, character) for character in one_line(text))

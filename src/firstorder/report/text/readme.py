@@ -11,7 +11,15 @@ from firstorder.files import replacing
 from firstorder.report.claims import outcomes
 from firstorder.report.read.csv_frames import STALE
 from firstorder.report.text import tables
-from firstorder.report.text.formatting import NOT_RUN, STALE_FOOTNOTE, STALE_MARK, column_label, count_range, percent
+from firstorder.report.text.formatting import (
+    NOT_RUN,
+    STALE_FOOTNOTE,
+    STALE_MARK,
+    column_label,
+    count_range,
+    markdown,
+    percent,
+)
 from firstorder.settings import Project, checks
 
 TABLE = "table-2"
@@ -29,7 +37,7 @@ def render(projects: list[tuple[Path, Project]], published_path: Path) -> str:
     comparisons = {project.title: tables.comparison(root, project, TABLE, published_path) for root, project in projects}
     columns = list(projects[0][1].tables[TABLE].columns)
     everything = pd.concat(comparisons.values(), ignore_index=True)
-    heading = ["Accuracy, %", "", *(column_label(column) for column in columns)]
+    heading = ["Accuracy, %", "", *(markdown(column_label(column)) for column in columns)]
     lines = [heading, ["---", "---", *["---:"] * len(columns)]]
     for row in everything["row"].unique():
         lines += _lines_of_row(row, columns, comparisons)
@@ -74,12 +82,12 @@ def _lines_of_row(row: str, columns: list[str], comparisons: dict[str, pd.DataFr
         # Every project has a line in a row of the paper; in the row of a baseline only projects that ran it have one.
         if len(stated) or data["accuracy_fraction"].notna().any():
             lines.append([_short(title), *(_ours(data, column) for column in columns)])
-    return [[f"**{row}**" if i == 0 else "", *line] for i, line in enumerate(lines)]
+    return [[f"**{markdown(row)}**" if i == 0 else "", *line] for i, line in enumerate(lines)]
 
 
 def _short(title: str) -> str:
     """Return the first words of a project's title; the footnotes have the full title."""
-    return f"ours, {title.split(':')[0].split(',')[0].lower()}"
+    return markdown(f"ours, {title.split(':')[0].split(',')[0].lower()}")
 
 
 def _ours(data: pd.DataFrame, column: str) -> str:
@@ -118,7 +126,7 @@ def _footnotes(comparisons: dict[str, pd.DataFrame]) -> str:
             footnotes.append(
                 f"{title}: {_counts(ran['seeds'], 'seed')}, {_counts(ran['tasks_per_seed'], 'task')} each."
             )
-    return " ".join(footnotes)
+    return markdown(" ".join(footnotes))
 
 
 def _counts(values: pd.Series, unit: str) -> str:

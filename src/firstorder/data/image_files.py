@@ -1,0 +1,161 @@
+"""What counts as an image of a set, for every reader; and the decoding of an image that must be whole.
+
+An image counts by its name (PNG or JPEG, in no folder that a system or a tool keeps for itself) and is decoded by its
+content. Pillow alone is too forgiving: it paints what a JPEG lacks grey, clips 16-bit greys to white, halves the depth
+of 16-bit colours, and skips the checksums of a PNG. All of that is refused here.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+import struct
+import zlib
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, BinaryIO
+
+from firstorder.data.whole_jpegs import JPEG, jpeg_fault
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+# Images of other formats. A file of these in a class folder is refused and not passed over: somebody meant it.
+OTHER_SUFFIXES = (
+    *(".apng", ".avif", ".bmp", ".dib", ".eps", ".gif", ".heic", ".heif", ".ico", ".j2k", ".jfif", ".jif", ".jp2"),
+    *(".jpe", ".jxl", ".mpo", ".npy", ".pbm", ".pcx", ".pgm", ".pnm", ".ppm", ".ps", ".tga", ".tif", ".tiff", ".webp"),
+)
+# What systems and tools put between files. Names that begin with one of KEPT belong to NAS, Unix and Windows.
+KEPT = (".", "@", "#", "$")
+NEVER = (
+    *("__macosx", "__pycache__", "annotations", "desktop.ini", "ehthumbs.db", "lost+found"),
+    *("system volume information", "thumbs.db"),
+)
+PNG = b"\x89PNG\r\n\x1a\n"
+# How files begin that are taken for images, for messages.
+OTHER_FORMATS = (
+    *((b"GIF8", "GIF"), (b"BM", "BMP"), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"%!PS", "EPS"), (b"RIFF", "WebP")),
+    *((b"\xc5\xd0\xd3\xc6", "EPS"), (b"\0\0\0\x0cjP", "JPEG 2000"), (b"\0\0\0\x0cJXL", "JPEG XL"), (b"%PDF", "PDF")),
+    *((b"\x93NUMPY", "NumPy"), (b"8BPS", "Photoshop")),
+)
+MOST_PIXELS = 100_000_000  # the largest of ILSVRC-2012 has about 61 million
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK")  # of 8 bits or fewer a channel
+# What Pillow raises for a damaged image.
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError, KeyError, TypeError)
+
+
+class ImageFaultError(ValueError):
+    """An image cannot be taken: `damaged`, or whole but of a type that is not read."""
+
+    def __init__(self, why: str, *, damaged: bool) -> None:
+        super().__init__(why)
+        self.damaged = damaged
+
+
+def is_passed_over(path: PurePath) -> bool:
+    """Say whether a file or folder belongs to a system or a tool: no reader takes anything from it.
+
+    `path` is relative to the set's folder or archive, because the folders above do not matter.
+    """
+    return any(part.startswith(KEPT) or part.lower() in NEVER for part in path.parts)
+
+
+def is_image(path: PurePath) -> bool:
+    """Say whether a file counts as an image of its set. This is the only rule; every reader of images asks it."""
+    return path.suffix.lower() in SUFFIXES and not is_passed_over(path)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file to read; raises OSError for anything else, such as a FIFO, without waiting for a writer."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        mode = os.fstat(handle).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(mode):
+            raise OSError(f"is a {kind_of(mode)}, not a file")
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def kind_of(mode: int) -> str:
+    """Name the kind of a file that is not regular."""
+    return "FIFO" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
+
+
+def looks_like(content: bytes) -> str | None:
+    """Name the image format of a file that begins with `content`, if it is known."""
+    if content.startswith(PNG):
+        return "PNG"
+    if content.startswith(JPEG):
+        return "JPEG"
+    return next((name for start, name in OTHER_FORMATS if content.startswith(start)), None)
+
+
+def decode(content: bytes) -> Image:
+    """Decode a whole PNG or JPEG of 8 bits or fewer a channel; raises ImageFaultError for anything else.
+
+    Of a JPEG with several pictures (MPO), the first is the image, as Pillow takes it.
+    """
+    from PIL import JpegImagePlugin, PngImagePlugin
+
+    found = looks_like(content)
+    if found not in ("PNG", "JPEG"):
+        if found:
+            raise ImageFaultError(f"{found}, expected PNG or JPEG", damaged=False)
+        raise ImageFaultError("neither PNG nor JPEG" if content else "empty", damaged=True)
+    try:
+        if fault := png_fault(content) if found == "PNG" else None:
+            raise ImageFaultError(fault, damaged=True)
+        # Not Image.open, which would take a JPEG for an MPO and warn about damaged ones.
+        plugin = PngImagePlugin.PngImageFile if found == "PNG" else JpegImagePlugin.JpegImageFile
+        with plugin(io.BytesIO(content)) as image:
+            _check_type(image, content)
+            if found == "JPEG" and (fault := jpeg_fault(content)):
+                raise ImageFaultError(fault, damaged=True)
+            image.load()
+            # Pillow warns about it in a palette; it does not change the colours.
+            image.info.pop("transparency", None)
+            return image.copy()
+    except ImageFaultError:
+        raise
+    except DAMAGED as error:
+        # A message of Pillow may hold the address of an object, which helps nobody.
+        why = " ".join(str(error).split()).split("<_io.")[0].strip() or type(error).__name__
+        raise ImageFaultError(why, damaged=True) from None
+
+
+def _check_type(image: Image, content: bytes) -> None:
+    """Raise ImageFaultError for an image that Pillow reads only by losing values, or that is absurdly large."""
+    if image.format == "PNG" and content[24] > 8:
+        raise ImageFaultError(f"PNG of {content[24]} bits a channel, expected 8 or fewer", damaged=False)
+    if image.mode not in MODES:
+        raise ImageFaultError(f"values of type {image.mode}, expected 8 bits a channel or fewer", damaged=False)
+    if getattr(image, "is_animated", False):
+        raise ImageFaultError("several pictures in one file, expected one", damaged=False)
+    if image.width * image.height > MOST_PIXELS:
+        raise ImageFaultError(
+            f"{image.width:,}x{image.height:,} pixels, expected at most {MOST_PIXELS:,}", damaged=False
+        )
+
+
+def png_fault(content: bytes) -> str | None:
+    """Return what is wrong with the chunks of a PNG: one cut short, a wrong checksum, no header or no end."""
+    place, first = len(PNG), True
+    while place + 12 <= len(content):
+        size, kind = struct.unpack_from(">I4s", content, place)
+        end = place + 12 + size
+        if end > len(content):
+            break
+        if first and (kind, size) != (b"IHDR", 13):
+            return "its first part is no header"
+        if zlib.crc32(content[place + 4 : end - 4]) != struct.unpack_from(">I", content, end - 4)[0]:
+            return f"a wrong checksum at byte {place:,}"
+        if kind == b"IEND":
+            return None
+        place, first = end, False
+    return "it ends before its end marker"

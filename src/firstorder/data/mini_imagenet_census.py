@@ -1,0 +1,94 @@
+"""The census of a packed copy of mini-ImageNet: what it has, and what is unusual about it. No torch."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from firstorder.data.packs import Pack
+
+NOMINAL = 600  # images per class
+CENSUS_COLUMNS = ("what", "split", "class", "images", "note")
+
+
+class CensusRow(NamedTuple):
+    """One line of the census, by CENSUS_COLUMNS; `what` is set, split, class, size or duplicate."""
+
+    what: str
+    split: str
+    class_id: str
+    images: int
+    note: str
+
+
+class Slot(NamedTuple):
+    """Where in the pack an image goes."""
+
+    class_name: str
+    image: str
+    row: int
+    column: int
+
+
+@dataclass
+class Seen:
+    """What the census needs to know of the decoded images: how many have each size, and which have equal pixels."""
+
+    sizes: Counter[str] = field(default_factory=Counter)
+    by_pixels: dict[bytes, list[Slot]] = field(default_factory=lambda: defaultdict(list))
+
+
+def census_of(
+    pack: Pack, counts: Sequence[int], seen: Seen, resize: str, others: Sequence[str] = ()
+) -> Iterator[CensusRow]:
+    """Describe a pack: the whole set, its splits and classes, the sizes of the images, and images of equal pixels."""
+    import PIL
+
+    digest = pack.digest()
+    yield CensusRow("set", "", "", sum(counts), f"digest {digest}; resize {resize} by Pillow {PIL.__version__}")
+    split_of = [name.split("/")[0] for name in pack.class_names]
+    for split in sorted(set(split_of)):
+        inside = [count for count, its in zip(counts, split_of, strict=True) if its == split]
+        yield CensusRow(
+            "split", split, "", sum(inside), f"{len(inside)} classes of {min(inside)} to {max(inside)} images"
+        )
+    for name, count in zip(pack.class_names, counts, strict=True):
+        split, class_id = name.split("/")
+        yield CensusRow("class", split, class_id, count, _against_nominal(count))
+    if others:
+        note = f"files of classes passed over, since they are no PNG or JPEG images, the first: {others[0]}"
+        yield CensusRow("other", "", "", len(others), note)
+    for size, count in sorted(seen.sizes.items(), key=lambda item: (-item[1], item[0])):
+        yield CensusRow("size", "", "", count, size)
+    for same in sorted(sorted(group) for group in seen.by_pixels.values() if len(group) > 1):
+        splits, ids = ([slot.class_name.split("/")[part] for slot in same] for part in (0, 1))
+        names = " = ".join(slot.image for slot in same)
+        crossing = "; crosses splits" if len(set(splits)) > 1 else "; crosses classes" if len(set(ids)) > 1 else ""
+        yield CensusRow(
+            "duplicate", "|".join(dict.fromkeys(splits)), "|".join(dict.fromkeys(ids)), len(same), names + crossing
+        )
+
+
+def notes_of(census: Sequence[CensusRow]) -> list[str]:
+    """Return what somebody who packs must hear and not only find in the census: doubles, and files passed over."""
+    doubles = [row for row in census if row.what == "duplicate"]
+    notes = []
+    if doubles:
+        spare = sum(row.images - 1 for row in doubles)
+        notes.append(
+            f"{spare:,} images have the same pixels as another one and are packed twice or more, the first: "
+            f"{doubles[0].note}; if the set lies in two folders, name one of them with --source"
+        )
+    more = [row for row in census if row.what == "class" and row.images > NOMINAL]
+    if more:
+        notes.append(f"{len(more)} classes have more than {NOMINAL} images, the first: {more[0].class_id}")
+    notes += [f"{row.images:,} {row.note}" for row in census if row.what == "other"]
+    return notes
+
+
+def _against_nominal(count: int) -> str:
+    if count == NOMINAL:
+        return ""
+    return f"{abs(NOMINAL - count)} {'fewer' if count < NOMINAL else 'more'} than {NOMINAL}"

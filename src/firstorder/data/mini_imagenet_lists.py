@@ -1,0 +1,118 @@
+"""Lists of mini-ImageNet's images: read, and looked up in a source by name or, in ILSVRC-2012, by rank. No torch.
+
+A class of ILSVRC-2012 is ranked by the numbers in its names, so a file too many would shift every rank behind it.
+Therefore only images count, a number counts once, and one name or number with two contents is refused.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+from firstorder.data import image_files
+from firstorder.data.mini_imagenet_sources import CLASS_ID, Found
+from firstorder.errors import UserError
+
+HEADING = ["filename", "label"]
+LARGEST_LIST_BYTES = 64 << 20
+EXPECTED = "expected a csv of file names in UTF-8"
+
+
+def read_names(path: Path) -> dict[str, list[str]]:
+    """Read the lists of file names: class id -> names. A first line `filename,label` is a heading, no other is.
+
+    In a folder, every csv is a list, except hidden ones and those in hidden folders. Raises UserError for a missing or
+    empty list, a line that names no image, or a name that occurs twice.
+    """
+    files = [path]
+    if path.is_dir():
+        below = sorted(file.relative_to(path) for file in path.rglob("*.csv"))
+        files = [path / file for file in below if not image_files.is_passed_over(file)]
+    listed: dict[str, list[str]] = defaultdict(list)
+    for file in files:
+        for name in _names(file):
+            if not CLASS_ID.match(name):
+                raise UserError(
+                    f"{file}: expected a name like n0153282900000005.jpg in each line, or a first line "
+                    f"{','.join(HEADING)}, found {name[:80]!r}; correct that line"
+                )
+            listed[name[:9]].append(name)
+    twice = [name for names in listed.values() for name, count in Counter(names).items() if count > 1]
+    if twice or not listed:
+        problem = f"{twice[0]!r} comes twice" if twice else "no file names"
+        raise UserError(f"{path}: {problem}; expected csv with each image's file name once, in the first column")
+    return dict(listed)
+
+
+def _names(file: Path) -> list[str]:
+    """Return the first column of a list, without its heading and without a byte-order mark."""
+    try:
+        with image_files.open_regular(file) as opened:
+            content = opened.read(LARGEST_LIST_BYTES + 1)
+        if len(content) > LARGEST_LIST_BYTES:
+            raise ValueError(f"more than {LARGEST_LIST_BYTES:,} bytes")
+        rows = [row for row in csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")) if row]
+    except (OSError, ValueError, csv.Error) as error:
+        why = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise UserError(f"{file}: cannot be read ({why}); {EXPECTED}: correct the path or save it again") from None
+    names = [[cell.strip() for cell in row] for row in rows]
+    return [row[0] for row in (names[1:] if names and names[0] == HEADING else names)]
+
+
+def select(found: Sequence[Found], listed: Mapping[str, list[str]], source: Path) -> list[Found]:
+    """Select the listed images, under the listed names, in the order of the source."""
+    of_class: dict[str, list[int]] = defaultdict(list)
+    for position, image in enumerate(found):
+        of_class[image.class_id].append(position)
+    taken: dict[int, str] = {}
+    for class_id, names in listed.items():
+        positions = of_class.get(class_id, [])
+        by_name: dict[str, list[int]] = defaultdict(list)
+        by_number: dict[int, list[int]] = defaultdict(list)
+        for position in positions:
+            by_name[found[position].name].append(position)
+            if (number := _number(found[position].name)) is not None:
+                by_number[number].append(position)
+        ranked = sorted(by_number)
+        for name in names:
+            same = by_name.get(name)
+            if same is None and ranked and (ravi := re.fullmatch(r"n\d{8}(\d{8})\.\w+", name)):
+                rank = int(ravi[1])
+                same = by_number[ranked[rank - 1]] if 1 <= rank <= len(ranked) else None
+            place = _one_of(same, found, name) if same else None
+            if place is None or place in taken:
+                why = "is not there" if place is None else f"is {found[place].name}, as is {taken[place]!r}"
+                raise UserError(
+                    f"{source}: the listed image {name!r} {why} (class {class_id} has {len(positions):,} images "
+                    "there); the source must hold every image listed, by its name or as a whole class of ILSVRC-2012"
+                )
+            taken[place] = name
+    return [replace(found[position], name=taken[position]) for position in sorted(taken)]
+
+
+def _one_of(same: Sequence[int], found: Sequence[Found], name: str) -> int:
+    """Return the first of the files with one name or number; raises UserError unless all have the same content."""
+    if len(same) > 1 and len({_digest(found[position]) for position in same}) > 1:
+        first, second = (found[position].where for position in same[:2])
+        raise UserError(
+            f"{first}: the listed image {name!r} is there twice with different content, also at {second}; take one of "
+            "them out, or name with --source the folder that is meant"
+        )
+    return same[0]
+
+
+def _digest(image: Found) -> bytes:
+    content = image.content()
+    return sha256(content if isinstance(content, bytes) else content.tobytes()).digest()
+
+
+def _number(name: str) -> int | None:
+    """Return the number in an ILSVRC-2012 name, such as 18 in n01532829_18.JPEG."""
+    matched = re.fullmatch(r"n\d{8}_(\d+)\.\w+", name)
+    return int(matched[1]) if matched else None

@@ -1,0 +1,148 @@
+"""Images: which files count, and that only whole PNGs and JPEGs without hidden losses are decoded."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from firstorder.data.image_files import ImageFaultError, decode, is_image, is_passed_over, open_regular
+
+
+def draw(mode: str = "RGB") -> Image.Image:
+    pixels = np.random.default_rng(5).integers(0, 256, (30, 41, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def fault_of(content: bytes) -> str:
+    with pytest.raises(ImageFaultError) as caught:
+        decode(content)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert " at 0x" not in message
+    return message
+
+
+def deep_png(colour: int, channels: int) -> bytes:
+    """Write a PNG of 4x4 pixels and 16 bits a channel by hand, since Pillow writes no such colours."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + bytes(range(8 * channels)) for _ in range(4))
+    header = struct.pack(">IIBBBBB", 4, 4, 16, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("name", ["a.png", "b/a.JPEG", "n01532829/a.Jpg"])
+def test_png_and_jpeg_count(name: str) -> None:
+    assert is_image(PurePosixPath(name))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("._a.png", ".git/a.png", "b/@eaDir/a.jpg/THUMB_M.jpg", "__MACOSX/b/a.png", ".ipynb_checkpoints/a.png"),
+        *("#recycle/a.png", "$RECYCLE.BIN/a.png", "lost+found/a.png", "@Recycle/a.png", "Annotations/n01532829/a.jpg"),
+        *("b/Thumbs.db", "B/THUMBS.DB", "desktop.ini"),
+    ],
+)
+def test_what_systems_and_tools_keep_never_counts(name: str) -> None:
+    assert is_passed_over(PurePosixPath(name))
+    assert not is_image(PurePosixPath(name))
+
+
+@pytest.mark.parametrize("name", ["a.xml", "a.txt", "a", "a.png.part", "a.bmp"])
+def test_other_files_are_no_images(name: str) -> None:
+    assert not is_image(PurePosixPath(name))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+def test_a_png_of_eight_bits_or_fewer_is_decoded_as_it_is(mode: str) -> None:
+    image = draw("RGBA" if mode == "LA" else "RGB").convert(mode)
+    found = decode(saved(image, "PNG"))
+    np.testing.assert_array_equal(np.asarray(found.convert("RGB")), np.asarray(image.convert("RGB")))
+
+
+def test_a_transparent_palette_is_decoded_without_a_warning() -> None:
+    image = draw("P")
+    found = decode(saved(image, "PNG", transparency=bytes(range(256))))
+    np.testing.assert_array_equal(np.asarray(found.convert("RGB")), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_jpeg_is_decoded_as_pillow_does(mode: str) -> None:
+    content = saved(draw(mode), "JPEG")
+    expected = Image.open(io.BytesIO(content)).convert("RGB")
+    np.testing.assert_array_equal(np.asarray(decode(content).convert("RGB")), np.asarray(expected))
+
+
+@pytest.mark.parametrize(("colour", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+def test_sixteen_bits_a_channel_are_refused_in_every_colour_type(colour: int, channels: int) -> None:
+    assert "PNG of 16 bits a channel, expected 8 or fewer" in fault_of(deep_png(colour, channels))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "EPS", "WebP"])
+def test_other_formats_are_named_and_refused(kind: str) -> None:
+    assert f"{kind}, expected PNG or JPEG" in fault_of(saved(draw(), kind.upper()))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>", b"\0" * 400, b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"P6 1 1 255 abc"]
+)
+def test_what_is_no_image_is_damaged(content: bytes) -> None:
+    assert fault_of(content)
+
+
+def test_several_pictures_in_one_png_are_refused() -> None:
+    content = saved(draw(), "PNG", save_all=True, append_images=[draw("L").convert("RGB")])
+    assert "several pictures in one file" in fault_of(content)
+
+
+def test_every_truncation_and_every_flip_in_the_data_of_a_png_is_found() -> None:
+    content = saved(draw().resize((9, 7)), "PNG")
+    for place in range(len(content) - 1):
+        assert fault_of(content[:place])
+    for place in range(8, len(content)):
+        flipped = bytearray(content)
+        flipped[place] ^= 0x20
+        assert fault_of(bytes(flipped))
+
+
+def test_the_first_picture_of_several_in_a_jpeg_is_the_image_and_must_be_whole() -> None:
+    content = saved(draw(), "MPO", save_all=True, append_images=[draw("L").convert("RGB")])
+    np.testing.assert_array_equal(np.asarray(decode(content)), np.asarray(Image.open(io.BytesIO(content))))
+    first = content.index(b"\xff\xd9")
+    assert "no end marker" in fault_of(content[:first])
+
+
+def test_an_absurdly_large_picture_is_refused_before_it_is_decoded() -> None:
+    content = saved(Image.new("1", (20_000, 20_000)), "PNG")
+    assert "20,000x20,000 pixels, expected at most" in fault_of(content)
+
+
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "link").symlink_to("file")
+    with open_regular(tmp_path / "link") as file:
+        assert file.read() == b"x"
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(OSError, match="is a FIFO, not a file"):
+        open_regular(tmp_path / "fifo")
+    with pytest.raises(OSError, match="is a device, not a file"):
+        open_regular(Path("/dev/zero"))
+    with pytest.raises(IsADirectoryError):
+        open_regular(tmp_path)

@@ -1,0 +1,103 @@
+"""What was sealed anew after an edit is still a mismatch if it is impossible, and so is a result without its seal."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from firstorder import settings
+from firstorder.__main__ import main
+from firstorder.records import cells, freshness
+from firstorder.settings import checks
+from firstorder.upkeep.verify import verify
+from tests.conftest import EVALUATION, TRAINING
+
+CURVE = Path(settings.CURVE.format(training=TRAINING, seed=0))
+RECORD = Path(settings.RECORD.format(evaluation=EVALUATION, mode="transductive", seed=0))
+Lines = list[str]
+
+
+def with_value(lines: Lines, column: str, value: str) -> Lines:
+    place = lines[0].split(",").index(column)
+    row = lines[3].split(",")
+    row[place] = value
+    return [*lines[:3], ",".join(row), *lines[4:]]
+
+
+EDITS: dict[str, Callable[[Lines], Lines]] = {
+    "accuracy 5": lambda lines: with_value(lines, "accuracy", "5.000000"),
+    "accuracy below 0": lambda lines: with_value(lines, "accuracy", "-0.100000"),
+    "accuracy nan": lambda lines: with_value(lines, "accuracy", "nan"),
+    "accuracy inf": lambda lines: with_value(lines, "accuracy", "inf"),
+    "no accuracy": lambda lines: with_value(lines, "accuracy", ""),
+    "a word": lambda lines: with_value(lines, "accuracy", "good"),
+    "error below 0": lambda lines: with_value(lines, "standard_error", "-0.1"),
+    "more tasks": lambda lines: with_value(lines, "tasks", "4000"),
+    "another shot": lambda lines: with_value(lines, "shot", "5"),
+    "another pool": lambda lines: with_value(lines, "pool", "meta-validation"),
+    "another mode": lambda lines: with_value(lines, "mode", "both"),
+    "another step": lambda lines: with_value(lines, "outer_step", "5"),
+    "a row twice": lambda lines: [*lines, lines[-1]],
+    "a row missing": lambda lines: lines[:-1],
+    "a row missing inside": lambda lines: [*lines[:2], *lines[3:]],
+    "another order": lambda lines: [lines[0], *reversed(lines[1:])],
+    "no rows": lambda lines: lines[:1],
+    "nothing": lambda lines: [],
+    "a value more": lambda lines: [*lines[:-1], lines[-1] + ",1"],
+    "a column twice": lambda lines: [line + "," + line.split(",")[-1] for line in lines],
+    "a column renamed": lambda lines: [lines[0].replace("accuracy", "score"), *lines[1:]],
+    "an open quote": lambda lines: [*lines[:-1], lines[-1] + '"'],
+}
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+def test_a_curve_sealed_after_an_edit_is_checked_by_what_it_says(
+    edit: Callable[[Lines], Lines], computed_project: Path
+) -> None:
+    assert not verify({Path(): None}).mismatches
+    lines = edit(CURVE.read_text(encoding="utf-8").splitlines())
+    cells.write_sealed(CURVE, "".join(f"{line}\n" for line in lines), cells.read_run(CURVE))
+    (mismatch,) = verify({Path(): None}).mismatches
+    assert mismatch.path == CURVE
+    assert f"firstorder train {TRAINING} --seed 0" in mismatch.text
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("outer_steps", 10**15), ("outer_steps", "6"), ("curve", None), ("curve", {"every": 0})]
+)
+def test_settings_that_no_training_has_are_a_mismatch(key: str, value: object, computed_project: Path) -> None:
+    run = cells.read_run(CURVE)
+    run["settings"]["training"][key] = value
+    changed = {**run, **cells.made_with(run["settings"])}
+    cells.write_sealed(CURVE, CURVE.read_text(encoding="utf-8"), changed)
+    assert CURVE in [mismatch.path for mismatch in verify({Path(): None}).mismatches]
+
+
+def test_other_results_of_studies_are_checked_too(computed_project: Path) -> None:
+    path = Path("results/curves/sine/losses.csv")
+    for loss, expected in (("0.5", []), ("-0.5", [path]), ("nan", [path])):
+        cells.write_sealed(path, f"algorithm,loss,standard_error\nmaml,{loss},0.1\n", {})
+        assert [mismatch.path for mismatch in verify({Path(): None}).mismatches] == expected
+
+
+@pytest.mark.parametrize("path", [RECORD, CURVE], ids=["record", "curve"])
+def test_a_result_without_its_seal_is_a_mismatch_and_stale(
+    path: Path, computed_project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where others of its kind are sealed; a folder from before there were seals is left alone."""
+    if path == CURVE:
+        other = CURVE.with_name("seed-7.csv")
+        shutil.copy(CURVE, other)
+        cells.write_run(other, {key: value for key, value in cells.read_run(CURVE).items() if key != "sha256"})
+    path.with_suffix(".run.json").unlink()
+    assert path in [mismatch.path for mismatch in verify({Path(): None}).mismatches]
+    found = freshness.stale(Path(), checks.load("params.yaml"))
+    assert [(Path(expected.path), why) for expected, why in found] == [(path, freshness.UNSEALED)]
+    assert main(["stale"]) == 1
+    assert freshness.UNSEALED in capsys.readouterr().out
+    for run in Path("results").rglob("*.run.json"):
+        run.unlink()
+    assert not verify({Path(): None}).mismatches
