@@ -36,7 +36,8 @@ def checkout(tmp_path: Path, quick_path: Path) -> Checkout:
 
 def make_cell(checkout: Checkout, training: str) -> subprocess.Popen[str]:
     """Start `make cell` with the Python of these tests instead of .venv's."""
-    python = ["--old-file=.venv/.torch", "--old-file=.venv/.installed", f'PY="{sys.executable}"']
+    installed = ["--old-file=.venv/.torch", "--old-file=.venv/.installed"]
+    python = [*installed, f"MAKE=make {' '.join(installed)}", f'PY="{sys.executable}"']
     cell = [f"CELL={training}/1shot/inductive", "SEED=0", f"DIR={checkout.root}", "CORES=1"]
     variables = {name: value for name, value in checkout.variables().items() if not name.startswith(("MAKE", "MFLAGS"))}
     command = ["make", "cell", *python, *cell, f"PATH={variables['PATH']}"]
