@@ -20,6 +20,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+# Audit events of what changes a file or a folder; their first argument is its path.
+CHANGES = {"open", "os.mkdir", "os.chmod", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate"}
 CLIENT = """#!{python} -IS
 import array, json, os, socket, sys
 server = socket.socket(socket.AF_UNIX)
@@ -112,7 +114,32 @@ def _run(arguments: list[str]) -> int:
         return 1
     if "NUMERICS_VERSION" in os.environ:  # a test simulates an edited package
         firstorder.NUMERICS_VERSION = int(os.environ["NUMERICS_VERSION"])
+    if "KILLED_AT" in os.environ:
+        kill_at(int(os.environ["KILLED_AT"]), Path.cwd())
     return __main__.main(arguments[2:])
+
+
+def kill_at(change: int, folder: Path) -> None:
+    """Send this process SIGKILL just before its n-th change of a file or folder below `folder`, counted from 1.
+
+    What a process leaves on a disk differs only by the number of changes it has made. States and counts are saved after
+    every step, so that a change follows each of them.
+    """
+    from firstorder.method import training
+    from firstorder.records import counts
+
+    training.SECONDS_BETWEEN_SAVES = counts.SECONDS_BETWEEN_SAVES = 0.0
+    left = change
+
+    def count(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal left
+        writes = event in CHANGES and (event != "open" or arguments[2] & (os.O_WRONLY | os.O_RDWR))
+        if writes and folder in Path(os.fsdecode(arguments[0])).absolute().parents:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,3 +93,21 @@ def test_what_is_no_json_is_a_value_error_of_one_line(text: str | bytes) -> None
     with pytest.raises(ValueError, match=r".") as caught:
         parse_json(text)
     assert "\n" not in str(caught.value)
+
+
+def test_the_scratch_file_of_a_killed_process_is_removed_and_that_of_a_living_one_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "pack.npz"
+    end = "import os; os.kill(os.getpid(), 9)"
+    script = (
+        f"from pathlib import Path; from firstorder.files import replacing\nwith replacing(Path({str(path)!r})): {end}"
+    )
+    killed = subprocess.run([sys.executable, "-c", script], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    with replacing(path) as living:
+        assert left.exists()  # its process may be about to lock it
+        for scratch in (left, living):
+            os.utime(scratch, (0, 0))
+        with replacing(path) as part:
+            part.write_text("new")
+        assert set(tmp_path.iterdir()) == {path, living}

@@ -34,7 +34,7 @@ def checkout(tmp_path: Path, quick_path: Path) -> Checkout:
     return Checkout(root, quick_path)
 
 
-def make_cell(checkout: Checkout, training: str) -> subprocess.Popen[str]:
+def make_cell(checkout: Checkout, training: str, *, start_new_session: bool = False) -> subprocess.Popen[str]:
     """Start `make cell` with the Python of these tests instead of .venv's."""
     installed = ["--old-file=.venv/.torch", "--old-file=.venv/.installed"]
     python = [*installed, f"MAKE=make {' '.join(installed)}", f'PY="{sys.executable}"']
@@ -42,7 +42,13 @@ def make_cell(checkout: Checkout, training: str) -> subprocess.Popen[str]:
     variables = {name: value for name, value in checkout.variables().items() if not name.startswith(("MAKE", "MFLAGS"))}
     command = ["make", "cell", *python, *cell, f"PATH={variables['PATH']}"]
     return subprocess.Popen(
-        command, cwd=REPOSITORY, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=REPOSITORY,
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=start_new_session,
     )
 
 
