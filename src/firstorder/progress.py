@@ -1,7 +1,8 @@
 """Progress of long work: a bar in a terminal, or a line every 15 seconds in a log; and whether it is to stop.
 
 Modules never print. They take a `Track`, open a bar with it and advance the bar. The default is `silent`; the command
-line passes `shown`. Work that can be resumed takes a `Stop` too and asks it where it can end.
+line passes `shown`. Work that can be resumed takes a `Stop` too and asks it where it can end, or, if it is a study, a
+`Kept`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Arrays = dict[str, np.ndarray[Any, Any]]
 
 SECONDS_BETWEEN_LINES = 15.0
 Stop = Callable[[], bool]  # says whether to save what is done and return
@@ -19,6 +25,24 @@ Stop = Callable[[], bool]  # says whether to save what is done and return
 def never() -> bool:
     """Let the work run to its end."""
     return False
+
+
+class Kept:
+    """Stores the arrays of an unfinished study, so that it can be resumed; this one stores nothing."""
+
+    def load(self) -> Arrays:
+        """Return the stored arrays, or none."""
+        return {}
+
+    def keep(self, arrays: Arrays) -> None:
+        """Replace the stored arrays if it is time to. Raises Stopped if the study is to end here; they are stored."""
+
+
+class Stopped(Exception):  # noqa: N818 (no error)
+    """A study ends before it is done; what it has computed is stored."""
+
+
+UNKEPT = Kept()
 
 
 class Bar(Protocol):

@@ -47,15 +47,15 @@ def train(arguments: Arguments) -> int:
         for training, state in zip(trainings, choice.train(trainings, progress.shown, stop), strict=True):
             seed = training.problem.seed
             if state is None:
-                code = _stopped(stop, f"{name} seed {seed} was not started", "starts it")
+                code = stopped(stop, f"{name} seed {seed} was not started", "starts it")
             elif state.outer_step < training.problem.settings.outer_steps:
-                code = _stopped(stop, f"{name} seed {seed} stopped at outer step {state.outer_step:,}")
+                code = stopped(stop, f"{name} seed {seed} stopped at outer step {state.outer_step:,}")
             else:
                 _write(session, training, state, together=len(seeds) if choice.side_by_side else 1)
     return code
 
 
-def _stopped(stop: signals.Stopping, what: str, then: str = "goes on from there") -> int:
+def stopped(stop: signals.Stopping, what: str, then: str = "goes on from there") -> int:
     """Say what was stopped, why, and what happens next; return the exit code."""
     print(f"firstorder: {stop.why}: {what}; the same command {then}", file=sys.stderr)
     return stop.code
@@ -103,7 +103,7 @@ def evaluate(arguments: Arguments) -> int:
         counts = evaluation.evaluate(inner, trained.checkpoint, pool, draws, progress.shown, keeper)
     done = len(counts["inductive"])
     if done < draws.tasks:
-        return _stopped(stop, f"{draws.title} stopped after {done:,} of {draws.tasks:,} tasks")
+        return stopped(stop, f"{draws.title} stopped after {done:,} of {draws.tasks:,} tasks")
     run = session.run_information(keeper.seconds, inner.engine.name)
     if len(keeper.legs) > 1:
         run["legs"] = keeper.legs  # evaluated in several places

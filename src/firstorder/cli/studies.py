@@ -8,19 +8,37 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from firstorder import progress, settings
+from firstorder.cli import signals
+from firstorder.cli.compute import stopped
 from firstorder.cli.session import Session
 from firstorder.cli.verbs import DEVICE, SEED, Arguments, argument, verb
 
 if TYPE_CHECKING:
     from firstorder.method.images import ImagePool
     from firstorder.method.tasks import Draws
+    from firstorder.records.study_files import StudyFile
     from firstorder.studies.probes import Model
 
 Rows = list[list[Any]]
 
 
+def _resumable(session: Session, title: str, depends: dict[str, Any], compute: Callable[[StudyFile], None]) -> int:
+    """Let `compute` work; return the exit code. What it keeps serves again as long as `depends` stays the same."""
+    from firstorder.records.study_files import StudyFile
+
+    identity = settings.digest({"study": title, "device": session.device.type, **depends})
+    with signals.stopping() as stop:
+        kept = StudyFile(session.root / f".work/studies/{identity}.safetensors", identity, stop)
+        try:
+            compute(kept)
+        except progress.Stopped:
+            return stopped(stop, f"{title} stopped")
+    kept.discard()
+    return 0
+
+
 @verb("compute", argument("evaluation"), SEED, DEVICE)
-def adaptation(arguments: Arguments) -> None:
+def adaptation(arguments: Arguments) -> int:
     """Measure accuracy along the inner steps of an evaluation, by params.yaml's section `adaptations`."""
     from firstorder.studies import probes
 
@@ -28,16 +46,16 @@ def adaptation(arguments: Arguments) -> None:
     resolved = session.project.settings_of_adaptation(name)
     entry = (session.project.adaptations or {})[name]
 
-    def measure(model: Model, pool: ImagePool, draws: Draws) -> Rows:
-        return probes.along(model, pool, draws, entry.inner_steps, progress.shown)
+    def measure(model: Model, pool: ImagePool, draws: Draws, kept: progress.Kept) -> Rows:
+        return probes.along(model, pool, draws, entry.inner_steps, progress.shown, kept)
 
     lengths = {"tasks": entry.tasks, "inner_steps": max(*entry.inner_steps, 1)}
     path = settings.ADAPTATION.format(evaluation=name, seed=arguments.seed)
-    _measure(session, Probe(name, arguments.seed, lengths, measure, path, probes.ADAPTATION_COLUMNS, resolved))
+    return _measure(session, Probe(name, arguments.seed, lengths, measure, path, probes.ADAPTATION_COLUMNS, resolved))
 
 
 @verb("compute", argument("evaluation"), SEED, DEVICE)
-def alphabets(arguments: Arguments) -> None:
+def alphabets(arguments: Arguments) -> int:
     """Count confusions between alphabets in an evaluation, by params.yaml's section `alphabets`."""
     from firstorder.data import packs
     from firstorder.studies import probes
@@ -49,12 +67,13 @@ def alphabets(arguments: Arguments) -> None:
     dataset = project.trainings[project.evaluations[name].training].dataset
     names = packs.meta_test_names(session.load_pack(dataset).pack, project.datasets[dataset], arguments.seed)
 
-    def measure(model: Model, pool: ImagePool, draws: Draws) -> Rows:
-        return probes.by_alphabet(model, pool, draws, [known.rpartition("/")[0] for known in names], progress.shown)
+    def measure(model: Model, pool: ImagePool, draws: Draws, kept: progress.Kept) -> Rows:
+        of_classes = [known.rpartition("/")[0] for known in names]
+        return probes.by_alphabet(model, pool, draws, of_classes, progress.shown, kept)
 
     path = settings.ALPHABETS.format(evaluation=name, seed=arguments.seed)
     lengths = {"tasks": entry.tasks}
-    _measure(session, Probe(name, arguments.seed, lengths, measure, path, probes.ALPHABET_COLUMNS, resolved))
+    return _measure(session, Probe(name, arguments.seed, lengths, measure, path, probes.ALPHABET_COLUMNS, resolved))
 
 
 @dataclass(frozen=True)
@@ -64,23 +83,28 @@ class Probe:
     evaluation: str
     seed: int
     lengths: dict[str, Any]
-    measure: Callable[[Model, ImagePool, Draws], Rows]
+    measure: Callable[[Model, ImagePool, Draws, progress.Kept], Rows]
     path: str
     columns: Sequence[str]
     resolved: dict[str, Any]
 
 
-def _measure(session: Session, probe: Probe) -> None:
+def _measure(session: Session, probe: Probe) -> int:
     """Carry out a probe and write its rows and their run file."""
     from firstorder.studies import probes
 
-    start = time.monotonic()
     chosen = replace(session.project.evaluations[probe.evaluation], **probe.lengths)
     trained = session.trained(probe.evaluation, chosen, probe.seed)
     model = probes.Model(trained.problem.inner, trained.checkpoint)
-    rows = probe.measure(model, trained.problem.pools["meta-test"], trained.draws)
-    run = session.run_information(time.monotonic() - start)
-    session.write(probe.path, probe.columns, rows, run | trained.digests, probe.resolved)
+
+    def compute(kept: StudyFile) -> None:
+        rows = probe.measure(model, trained.problem.pools["meta-test"], trained.draws, kept)
+        session.write(
+            probe.path, probe.columns, rows, session.run_information(kept.seconds) | trained.digests, probe.resolved
+        )
+
+    depends = {"settings": probe.resolved, **trained.digests, "engine": trained.problem.engine.name}
+    return _resumable(session, probe.path, depends, compute)
 
 
 @verb("compute")
@@ -99,19 +123,22 @@ def manifolds(arguments: Arguments) -> None:
 
 
 @verb("compute")
-def sine(arguments: Arguments) -> None:
+def sine(arguments: Arguments) -> int:
     """Compute Figure 1: meta-train on sine waves, adapt to new ones, write losses and fits."""
     from firstorder.studies import sine as module
 
-    start = time.monotonic()
     session = Session.of(arguments)
     resolved = session.project.settings_of_sine()
-    assert session.project.sine is not None  # settings_of_... has refused a params.yaml without it
-    assert session.device.type == "cpu"  # opens the device, which configures torch
-    losses, fits = module.simulate(session.project.sine, progress.shown)
-    run = session.run_information(time.monotonic() - start) | {"numerics_version": resolved["numerics_version"]}
-    session.write(settings.SINE_LOSSES, module.LOSS_COLUMNS, losses, run, resolved)
-    session.write(settings.SINE_FITS, module.FIT_COLUMNS, fits, run, resolved)
+    chosen = session.project.sine
+    assert chosen is not None  # settings_of_... has refused a params.yaml without it
+
+    def compute(kept: StudyFile) -> None:
+        losses, fits = module.simulate(chosen, progress.shown, kept)
+        run = session.run_information(kept.seconds) | {"numerics_version": resolved["numerics_version"]}
+        session.write(settings.SINE_LOSSES, module.LOSS_COLUMNS, losses, run, resolved)
+        session.write(settings.SINE_FITS, module.FIT_COLUMNS, fits, run, resolved)
+
+    return _resumable(session, "sine", {"settings": resolved}, compute)
 
 
 @verb("compute")
@@ -130,20 +157,24 @@ def theory(arguments: Arguments) -> None:
 
 
 @verb("compute", argument("training"), SEED, DEVICE)
-def inner_products(arguments: Arguments) -> None:
+def inner_products(arguments: Arguments) -> int:
     """Measure inner products of a task's gradients during a training and its joint counterpart."""
     from firstorder.studies import inner_products as module
 
-    start = time.monotonic()
     session, name = Session.of(arguments), arguments.training
     resolved = session.project.settings_of_theory(name)
-    assert session.project.theory is not None  # settings_of_... has refused a params.yaml without it
+    section = session.project.theory
+    assert section is not None  # settings_of_... has refused a params.yaml without it
     (problem,) = session.problems(name, [arguments.seed])
-    rows = module.compare(problem, session.project.theory.inner_products, progress.shown)
-    run = session.run_information(time.monotonic() - start, session.choice(name).name)
-    run |= {
+    engine = session.choice(name).name
+    made_of = {
         "numerics_version": resolved["numerics_version"],
         "data_digest": session.load_pack(problem.settings.dataset).digest,
     }
     path = settings.INNER_PRODUCTS.format(training=name, seed=arguments.seed)
-    session.write(path, module.COLUMNS, rows, run, resolved)
+
+    def compute(kept: StudyFile) -> None:
+        rows = module.compare(problem, section.inner_products, progress.shown, kept)
+        session.write(path, module.COLUMNS, rows, session.run_information(kept.seconds, engine) | made_of, resolved)
+
+    return _resumable(session, path, {"settings": resolved, **made_of, "engine": engine}, compute)

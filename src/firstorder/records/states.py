@@ -25,6 +25,7 @@ from firstorder.method.training import Problem, TrainingState, start
 
 FORMAT = 2  # states of format 1 have neither a format nor a digest
 KEYS = ("format", "sha256")
+DAMAGED = (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OSError)
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,7 @@ class StateFile:
     def load(self, problem: Problem) -> TrainingState | None:
         """Read the state; None if there is none of this training. A damaged file is set aside."""
         try:
-            with safe_open(self.path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-                about = parse_json((file.metadata() or {})["about"])
-            found = {key: about[key] for key in KEYS if key in about}
-            # States of format 1 have neither key. No single flipped bit removes both.
-            if found and found != {"format": FORMAT, "sha256": _digest(tensors, about)}:
-                raise ValueError("its digest is another one")
+            tensors, about = read_sealed(self.path)
             on_device = {name: tensor.to(problem.device) for name, tensor in tensors.items()}
             state = TrainingState(
                 on_device["parameters"],
@@ -66,7 +61,7 @@ class StateFile:
             return state
         except FileNotFoundError:
             return None
-        except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        except DAMAGED as error:
             set_aside(self.path, "a state", str(error) or type(error).__name__, "training")
             return None
 
@@ -77,9 +72,7 @@ class StateFile:
             "second_moments": state.optimiser.second_moments,
             "outer_moments": state.outer_moments,
         }
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         about = {
-            "format": FORMAT,
             "identity": self.identities[0],
             "outer_step": state.outer_step,
             "optimiser_steps": state.optimiser.steps,
@@ -87,9 +80,7 @@ class StateFile:
             "curve": state.curve,
             "legs": self.legs(state),
         }
-        text = save(tensors, {"about": json.dumps({**about, "sha256": _digest(tensors, about)})})
-        with replacing(self.path) as part:
-            part.write_bytes(text)
+        write_sealed(self.path, {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, about)
 
     def legs(self, state: TrainingState) -> list[dict[str, Any]]:
         """Return where a training was computed: the legs before this process, and its own."""
@@ -103,6 +94,26 @@ class StateFile:
     def discard(self) -> None:
         """Remove the file."""
         self.path.unlink(missing_ok=True)
+
+
+def write_sealed(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write tensors and what is known about them with a digest of both; the old file stays until this is complete."""
+    about = {"format": FORMAT, **about}
+    text = save(dict(tensors), {"about": json.dumps({**about, "sha256": _digest(tensors, about)})})
+    with replacing(path) as part:
+        part.write_bytes(text)
+
+
+def read_sealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a file of `write_sealed`. Raises one of DAMAGED unless it is whole."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        about = parse_json((file.metadata() or {})["about"])
+    found = {key: about[key] for key in KEYS if key in about}
+    # States of format 1 have neither key. No single flipped bit removes both.
+    if found and found != {"format": FORMAT, "sha256": _digest(tensors, about)}:
+        raise ValueError("its digest is another one")
+    return tensors, about
 
 
 def set_aside(path: Path, what: str, why: str, work: str) -> None:

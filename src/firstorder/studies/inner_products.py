@@ -18,9 +18,9 @@ Three points need care:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,10 +29,13 @@ from torch import Tensor
 from firstorder.errors import UserError
 from firstorder.method import training
 from firstorder.method.images import mini_batches
-from firstorder.method.inner_loop import InnerLoop, gradient
+from firstorder.method.inner_loop import InnerLoop, OptimiserState, gradient
 from firstorder.method.tasks import Indices, Tasks, TaskShape, draw_tasks
-from firstorder.progress import Track, silent
+from firstorder.progress import UNKEPT, Bar, Kept, Track, silent
 from firstorder.settings import InnerProductSettings, TrainingSettings
+
+if TYPE_CHECKING:
+    from firstorder.progress import Arrays
 
 COLUMNS = (
     "algorithm",
@@ -148,48 +151,82 @@ def counterpart(settings: TrainingSettings) -> TrainingSettings:
     return replace(settings, algorithm="joint", inner_steps=1, outer_steps=outer_steps)
 
 
-def along(problem: training.Problem, measurements: int, tasks: int) -> Iterator[tuple[int, dict[str, Products]]]:
-    """Train; at the start and at `measurements` equal intervals yield the outer step and each kind's measurement."""
-    state, inner = training.start(problem), problem.inner
-    every = problem.settings.outer_steps // measurements
+def along(
+    problem: training.Problem, settings: InnerProductSettings, bar: Bar, kept: Arrays, keep: Callable[[Arrays], None]
+) -> Numbers:
+    """Train; at the start and at equal intervals measure each kind: columns cosine to gradient_norm.
+
+    Returns float64 [measurements + 1, kinds, columns]. `kept` is what `keep` was given last in an earlier process.
+    """
+    state, every = _resumed(problem, kept), problem.settings.outer_steps // settings.measurements
+    numbers, start = list(kept.get("numbers", ())), kept.get("start", np.zeros(0))
     while True:
-        if state.outer_step % every == 0:
-            phi = state.parameters
-            yield state.outer_step, {kind: measure(problem, phi, tasks, kind) for kind in MINI_BATCHES}
+        if state.outer_step == len(numbers) * every:
+            now = [measure(problem, state.parameters, settings.tasks, kind) for kind in MINI_BATCHES]
+            if not numbers:
+                start = np.array([(one.cosine, one.product) for one in now])  # [kinds, 2, tasks]
+            numbers.append(np.array([_numbers(*pair) for pair in zip(now, start, strict=True)]))
+            bar.advance(1, f"{problem.settings.algorithm}: cosine {now[0].cosine.mean():.3f}")
         if state.outer_step == problem.settings.outer_steps:
-            return
-        training.outer_step(problem, inner, state)
+            return np.array(numbers)
+        training.outer_step(problem, problem.inner, state)
+        keep({"numbers": np.array(numbers), "start": start, **_arrays(state)})
 
 
-def compare(problem: training.Problem, settings: InnerProductSettings, track: Track = silent) -> list[list[Any]]:
+def _arrays(state: training.TrainingState) -> Arrays:
+    """Return the state of a training as arrays."""
+    tensors = {
+        "parameters": state.parameters,
+        "second_moments": state.optimiser.second_moments,
+        "outer_moments": state.outer_moments,
+    }
+    steps = np.array([state.outer_step, state.optimiser.steps])
+    return {"steps": steps, **{name: tensor.numpy(force=True) for name, tensor in tensors.items()}}
+
+
+def _resumed(problem: training.Problem, kept: Arrays) -> training.TrainingState:
+    """Return the state of a training from `_arrays`, or the one at its start if there are none."""
+    if not kept:
+        return training.start(problem)
+    names = "parameters", "second_moments", "outer_moments"
+    parameters, second_moments, outer_moments = (torch.from_numpy(kept[name]).to(problem.device) for name in names)
+    outer_step, steps = kept["steps"].tolist()
+    return training.TrainingState(parameters, OptimiserState(second_moments, steps), outer_moments, outer_step)
+
+
+def compare(
+    problem: training.Problem, settings: InnerProductSettings, track: Track = silent, kept: Kept = UNKEPT
+) -> list[list[Any]]:
     """Train by Reptile and jointly from the same initial parameters; return rows of COLUMNS.
 
     `problem` is a Reptile training whose number of outer steps is replaced by that of `settings`. Standard errors are
     over tasks; changes are differences from the start, per task. Inner steps are counted over all tasks so far.
     """
     reptile = replace(problem.settings, outer_steps=settings.outer_steps)
-    rows: list[list[Any]] = []
-    with track(
-        f"inner products, {problem.name} seed {problem.seed}", 2 * settings.measurements + 2, "measurements"
-    ) as bar:
-        for trained in (reptile, counterpart(reptile)):
-            name = f"{problem.name} (inner products, {trained.algorithm})"
-            start: dict[str, Products] = {}
-            steps = along(replace(problem, name=name, settings=trained), settings.measurements, settings.tasks)
-            for outer_step, measured in steps:
-                start = start or measured
+    trainings = {"reptile": reptile, "joint": counterpart(reptile)}
+    arrays, rows = kept.load(), []
+    done = {name: arrays.pop(name) for name in trainings if name in arrays}
+    measured = sum(map(len, [*done.values(), arrays.get("numbers", ())]))
+    title = f"inner products, {problem.name} seed {problem.seed}"
+    with track(title, 2 * settings.measurements + 2, "measurements", measured) as bar:
+        for name, trained in trainings.items():
+            if name not in done:
+                this = replace(problem, name=f"{problem.name} (inner products, {name})", settings=trained)
+                done[name] = along(this, settings, bar, arrays, lambda new: kept.keep({**done, **new}))
+                arrays = {}
+            for place, of_kinds in enumerate(done[name]):
+                outer_step = place * (trained.outer_steps // settings.measurements)
                 inner_steps = outer_step * trained.meta_batch_size * trained.inner_steps
-                for kind, products in measured.items():
-                    numbers = (f"{number:.{DIGITS}g}" for number in _numbers(products, start[kind]))
-                    rows.append([trained.algorithm, kind, outer_step, inner_steps, settings.tasks, *numbers])
-                bar.advance(1, f"{trained.algorithm}: cosine {measured['trained'].cosine.mean():.3f}")
+                for kind, numbers in zip(MINI_BATCHES, of_kinds, strict=True):
+                    texts = (f"{number:.{DIGITS}g}" for number in numbers)
+                    rows.append([name, kind, outer_step, inner_steps, settings.tasks, *texts])
     return rows
 
 
-def _numbers(now: Products, start: Products) -> list[float]:
-    """Return the numbers of a row: columns cosine to gradient_norm."""
-    cosines = [*_mean(now.cosine), *_mean(now.cosine - start.cosine), now.cosine_other_tasks]
-    products = [*_mean(now.product), *_mean(now.product - start.product), now.product_other_tasks]
+def _numbers(now: Products, start: Numbers) -> list[float]:
+    """Return columns cosine to gradient_norm. `start` [2, tasks] has cosines and products at the start."""
+    cosines = [*_mean(now.cosine), *_mean(now.cosine - start[0]), now.cosine_other_tasks]
+    products = [*_mean(now.product), *_mean(now.product - start[1]), now.product_other_tasks]
     return [*cosines, *products, now.gradient_norm]
 
 

@@ -16,7 +16,7 @@ from firstorder.method.evaluation import Checkpoint, logits
 from firstorder.method.images import ImagePool, task_images
 from firstorder.method.inner_loop import InnerLoop, Plain, adapt
 from firstorder.method.tasks import Draws, Tasks, draw_tasks
-from firstorder.progress import Track, silent
+from firstorder.progress import UNKEPT, Kept, Track, silent
 from firstorder.settings import MODES, Mode
 
 ADAPTATION_COLUMNS = ("inner_steps", "mode", "shot", "tasks", "accuracy", "standard_error")
@@ -50,25 +50,38 @@ def answers_along(
 
 
 def along(
-    model: Model, pool: ImagePool, draws: Draws, inner_steps: Sequence[int], track: Track = silent
+    model: Model,
+    pool: ImagePool,
+    draws: Draws,
+    inner_steps: Sequence[int],
+    track: Track = silent,
+    kept: Kept = UNKEPT,
 ) -> list[list[Any]]:
     """Measure accuracy after each number of `inner_steps`; return rows of ADAPTATION_COLUMNS."""
-    found: dict[tuple[int, Mode], list[Any]] = {(steps, mode): [] for steps in inner_steps for mode in MODES}
-    for tasks in _chunks(pool, draws, track):
+    found = kept.load() or {"accuracies": np.zeros((len(inner_steps), len(MODES), 0))}  # the last axis is the task
+    for tasks in _chunks(pool, draws, track, found["accuracies"].shape[2]):
         labels = _labels(tasks)
-        for steps, answers in answers_along(model, pool, tasks, inner_steps):
-            for mode in MODES:
-                found[steps, mode].append((answers[mode] == labels).mean(axis=1))
+        new = [
+            [(answers[mode] == labels).mean(axis=1) for mode in MODES]
+            for _, answers in answers_along(model, pool, tasks, inner_steps)
+        ]
+        found["accuracies"] = np.concatenate([found["accuracies"], new], axis=2)
+        kept.keep(found)
     rows = []
-    for (steps, mode), parts in found.items():
-        accuracies = np.concatenate(parts)
-        error = accuracies.std(ddof=1) / np.sqrt(len(accuracies))
-        rows.append([steps, mode, draws.shape.support, len(accuracies), f"{accuracies.mean():.6f}", f"{error:.6f}"])
+    for steps, of_modes in zip(inner_steps, found["accuracies"], strict=True):
+        for mode, accuracies in zip(MODES, of_modes, strict=True):
+            error = accuracies.std(ddof=1) / np.sqrt(len(accuracies))
+            rows.append([steps, mode, draws.shape.support, len(accuracies), f"{accuracies.mean():.6f}", f"{error:.6f}"])
     return rows
 
 
 def by_alphabet(
-    model: Model, pool: ImagePool, draws: Draws, alphabets: Sequence[str], track: Track = silent
+    model: Model,
+    pool: ImagePool,
+    draws: Draws,
+    alphabets: Sequence[str],
+    track: Track = silent,
+    kept: Kept = UNKEPT,
 ) -> list[list[Any]]:
     """Count which alphabet is mistaken for which; return rows of ALPHABET_COLUMNS.
 
@@ -79,10 +92,12 @@ def by_alphabet(
     names = sorted(set(alphabets))
     index = {name: number for number, name in enumerate(names)}
     of_class = np.array([index[name] for name in alphabets])
-    queries = np.zeros(len(names), dtype=np.int64)
-    offered = np.zeros((len(names), len(names)), dtype=np.int64)
-    errors = {mode: np.zeros_like(offered) for mode in MODES}
-    for tasks in _chunks(pool, draws, track):
+    square = (len(names), len(names))
+    sizes: dict[str, tuple[int, ...]] = {"tasks": (1,), "queries": square[:1], "offered": square}
+    sizes |= dict.fromkeys(MODES, square)
+    counts = kept.load() or {name: np.zeros(size, dtype=np.int64) for name, size in sizes.items()}
+    queries, offered = counts["queries"], counts["offered"]
+    for tasks in _chunks(pool, draws, track, int(counts["tasks"][0])):
         labels = _labels(tasks)
         classes = tasks.query[:, :: draws.shape.query] // draws.shape.stride % pool.classes
         present = of_class[classes]  # alphabet of each label, [lanes, way]
@@ -95,9 +110,11 @@ def by_alphabet(
             np.add.at(offered, (np.repeat(alphabet, wrong.sum(axis=1)), others[wrong]), 1)
             for mode in MODES:
                 missed = answers[mode][lane] != true
-                np.add.at(errors[mode], (alphabet[missed], present[lane, answers[mode][lane][missed]]), 1)
+                np.add.at(counts[mode], (alphabet[missed], present[lane, answers[mode][lane][missed]]), 1)
+        counts["tasks"] += len(labels)
+        kept.keep(counts)
     return [
-        [mode, name, other, queries[i], offered[i, j], errors[mode][i, j]]
+        [mode, name, other, queries[i], offered[i, j], counts[mode][i, j]]
         for mode in MODES
         for i, name in enumerate(names)
         for j, other in enumerate(names)
@@ -111,11 +128,11 @@ def _labels(tasks: Tasks) -> Answers:
     return np.broadcast_to(np.arange(queries) // (queries // tasks.way), tasks.query.shape)
 
 
-def _chunks(pool: ImagePool, draws: Draws, track: Track) -> Iterator[Tasks]:
-    """Draw the tasks in chunks of as many as are adapted side by side."""
+def _chunks(pool: ImagePool, draws: Draws, track: Track, done: int) -> Iterator[Tasks]:
+    """Draw the tasks after the first `done` in chunks of as many as are adapted side by side."""
     lanes = Plain.LANES[pool.images.device.type]
-    with track(draws.title, draws.tasks, "tasks") as bar:
-        for first in range(0, draws.tasks, lanes):
+    with track(draws.title, draws.tasks, "tasks", done) as bar:
+        for first in range(done, draws.tasks, lanes):
             chunk = range(first, min(first + lanes, draws.tasks))
             yield draw_tasks(draws.shape, draws.seed, draws.purpose, draws.step, chunk)
             bar.advance(len(chunk))

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from firstorder.errors import UserError
 from firstorder.method.inner_loop import InnerLoop, OptimiserState, adapt
-from firstorder.progress import Track, silent
+from firstorder.progress import UNKEPT, Kept, Track, silent
 from firstorder.settings import SineSettings
 from firstorder.studies.sine_network import SineNetwork, tensor_of
 from firstorder.studies.sine_training import train, trained
@@ -67,7 +68,9 @@ def evaluate(settings: SineSettings, initial: Tensor, waves: NewWaves) -> dict[i
     return predictions
 
 
-def simulate(settings: SineSettings, track: Track = silent) -> tuple[list[list[Any]], list[list[Any]]]:
+def simulate(
+    settings: SineSettings, track: Track = silent, kept: Kept = UNKEPT
+) -> tuple[list[list[Any]], list[list[Any]]]:
     """Compute Figure 1: rows of LOSS_COLUMNS and rows of FIT_COLUMNS.
 
     A loss is the mean squared error over the grid, averaged over new waves; its standard error is over waves. Fits are
@@ -78,8 +81,12 @@ def simulate(settings: SineSettings, track: Track = silent) -> tuple[list[list[A
     waves = NewWaves.draw(settings)
     before = SineNetwork(settings.hidden, settings.activation).initial(settings.seed)
     predictions = {"random initialisation": evaluate(settings, before, waves)}
+    done = kept.load()  # phi of the finished trainings
     for name in trained(settings):
-        predictions[name] = evaluate(settings, train(settings, name, track), waves)
+        if name not in done:
+            done[name] = train(settings, name, track).numpy(force=True)
+            kept.keep(done)
+        predictions[name] = evaluate(settings, torch.from_numpy(done[name]), waves)
     losses = [
         [name, inner_steps, settings.evaluation_tasks, *_mean_loss(name, inner_steps, predicted[inner_steps], waves)]
         for name, predicted in predictions.items()
