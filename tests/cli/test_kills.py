@@ -44,9 +44,9 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def results(root: Path) -> dict[str, bytes]:
-    """Map the results to their content: neither logs and run files, which hold times, nor hidden files."""
+    """Map the results to their content: neither logs, run files and the page, which hold times, nor hidden files."""
     found = files_below(root).items()
-    left_out = (".run.json", ".log")
+    left_out = (".run.json", ".log", "report.html")
     return {name: text for name, text in found if not name.endswith(left_out) and "/." not in f"/{name}"}
 
 
