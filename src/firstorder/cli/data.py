@@ -15,12 +15,15 @@ from firstorder.errors import UserError
 
 @verb("compute", argument("--folder", default="data/raw/omniglot", help="folder to put the archives in"))
 def download(arguments: Arguments) -> None:
-    """Download Omniglot's official archives, or fetch them from the folder or URL in DATA_MIRROR."""
-    from firstorder.data import archives, omniglot
+    """Download Omniglot's two archives: from the folder or URL in DATA_MIRROR, else from the official addresses."""
+    from firstorder.data import downloads, omniglot
+
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
 
     folder = Path(arguments.folder)
     for archive in omniglot.ARCHIVES:
-        print(archives.fetch(archive, folder, os.environ.get("DATA_MIRROR"), progress.shown))
+        print(downloads.fetch(archive, folder, os.environ.get("DATA_MIRROR"), progress.shown, tell))
 
 
 @verb("compute", argument("dataset"))

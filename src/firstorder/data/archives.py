@@ -1,20 +1,14 @@
-"""Archives of images: downloaded, verified, and read member by member without unpacking to disk. No torch.
+"""Archives of images: verified, and read member by member without unpacking to disk. No torch.
 
-Note that the official MD5 is checked for official addresses only. A mirror may have zipped the same members again, into
-other bytes, so any complete archive is accepted from a mirror. The content digest, which the data set's module checks
-after decoding, then decides.
+Note that the official MD5 is checked for official addresses only (`downloads`). A mirror may have zipped the same
+members again, into other bytes, so any complete archive is accepted from a mirror. The content digest, which the data
+set's module checks after decoding, then decides.
 """
 
 from __future__ import annotations
 
-import hashlib
-import http.client
-import shutil
 import stat
 import struct
-import urllib.error
-import urllib.parse
-import urllib.request
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -24,15 +18,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from firstorder.data import image_files
 from firstorder.errors import UserError
-from firstorder.files import replacing
-from firstorder.progress import Track, silent
 
-TIMEOUT_SECONDS = 30.0  # without receiving a byte
-CHUNK_BYTES = 1 << 16
 LARGEST_MEMBER_BYTES = 16 << 20
 LARGEST_TOTAL_BYTES = 512 << 20  # Omniglot's drawings, which are held in memory together, have 9 MB
-# A mirror's archive may be compressed less than the official one, but only up to this factor.
-LARGEST_MIRRORED_RATIO = 4
 
 
 @dataclass(frozen=True)
@@ -43,45 +31,6 @@ class Archive:
     urls: tuple[str, ...]
     bytes: int
     md5: str
-
-
-class _UnavailableError(Exception):
-    """The archive is not available at one address; the next one may have it."""
-
-
-def fetch(archive: Archive, folder: Path, mirror: str | None = None, track: Track = silent) -> Path:
-    """Download `archive` to `folder` (named after the data set), unless a complete one is there; return its path.
-
-    With a `mirror` (the value of DATA_MIRROR: a folder, or an address that begins with http, https or file) only
-    the mirror is tried, first `<mirror>/<data set>/<name>`, then `<mirror>/<name>`. The file appears only when it is
-    complete.
-
-    Raises UserError if no address gives the archive (it names them all, each with the reason, such as a truncated file
-    or a wrong checksum), if the mirror does not exist, or if the disk is full.
-    """
-    path = folder / archive.name
-    if _is_whole(path):
-        return path
-    addresses = _mirrored(mirror, folder.name, archive.name) if mirror else archive.urls
-    failures = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _check_room(archive, folder)
-        for address in addresses:
-            try:
-                with replacing(path) as part:
-                    _download(address, part, archive, official=not mirror, track=track)
-                return path
-            except _UnavailableError as failure:
-                failures.append(f"{address} ({failure})")
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{path}: cannot be written: {reason}; make room there or choose another folder") from None
-    unset = ", or unset it" if mirror else ""
-    raise UserError(
-        f"{archive.name} could not be fetched, tried {', '.join(failures)}; set DATA_MIRROR to a folder or an address "
-        f"that holds {folder.name}/{archive.name}{unset}, or put the file at {path} by hand"
-    )
 
 
 def members(path: Path, suffix: str = "", largest: int = LARGEST_MEMBER_BYTES) -> Iterator[tuple[str, bytes]]:
@@ -102,7 +51,7 @@ def members(path: Path, suffix: str = "", largest: int = LARGEST_MEMBER_BYTES) -
             yield name, content
 
 
-def _is_whole(path: Path) -> bool:
+def is_whole(path: Path) -> bool:
     """Say whether `path` is a zip whose members all pass their checksums."""
     try:
         for _ in members(path):
@@ -110,81 +59,6 @@ def _is_whole(path: Path) -> bool:
     except UserError:
         return False
     return True
-
-
-def _mirrored(mirror: str, dataset: str, name: str) -> tuple[str, ...]:
-    """Return the two addresses in the mirror at which the archive may be."""
-    if "://" not in mirror:
-        root = Path(mirror).expanduser().resolve()
-        if not root.is_dir():
-            raise UserError(f"DATA_MIRROR is {mirror!r}: no such folder; set it to one that has {dataset}/{name}")
-        base = root.as_uri()
-    elif mirror.startswith(("http://", "https://", "file://")):
-        base = mirror.rstrip("/")
-    else:
-        raise UserError(
-            f"DATA_MIRROR is {mirror!r}: expected a folder or an address that begins with http://, https:// or file://"
-        )
-    quoted = urllib.parse.quote(name)
-    return f"{base}/{urllib.parse.quote(dataset)}/{quoted}", f"{base}/{quoted}"
-
-
-def _check_room(archive: Archive, folder: Path) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < archive.bytes:
-        raise UserError(
-            f"{folder}: {archive.name} needs {archive.bytes:,} bytes, the disk has {free:,} bytes free; make room"
-        )
-
-
-def _download(address: str, part: Path, archive: Archive, *, official: bool, track: Track) -> None:
-    """Copy the archive at `address` to the file `part` and verify it; raises _UnavailableError if that fails."""
-    limit = archive.bytes if official else LARGEST_MIRRORED_RATIO * archive.bytes
-    md5 = hashlib.md5(usedforsecurity=False)
-    received = 0
-    with _requesting():
-        answer = urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS)
-    with answer, part.open("wb") as file:
-        with _requesting():
-            announced = int(answer.headers.get("Content-Length") or 0)
-        with track(archive.name, announced or archive.bytes, "bytes") as bar:
-            while chunk := _next_chunk(answer):
-                received += len(chunk)
-                if received > limit:
-                    raise _UnavailableError(f"more than the {limit:,} bytes expected")
-                md5.update(chunk)
-                file.write(chunk)
-                bar.advance(len(chunk))
-    if announced and received != announced:
-        raise _UnavailableError(f"cut short: {received:,} of {announced:,} bytes")
-    if not official:
-        if not _is_whole(part):
-            raise _UnavailableError("not a whole zip")
-    elif received != archive.bytes:
-        raise _UnavailableError(f"{received:,} bytes, expected {archive.bytes:,}")
-    elif md5.hexdigest() != archive.md5:
-        raise _UnavailableError(f"MD5 {md5.hexdigest()}, expected {archive.md5}")
-
-
-def _next_chunk(answer: http.client.HTTPResponse) -> bytes:
-    with _requesting():
-        return answer.read(CHUNK_BYTES)
-
-
-@contextmanager
-def _requesting() -> Iterator[None]:
-    """Convert every exception of a request into _UnavailableError with a short reason."""
-    try:
-        yield
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise _UnavailableError(f"HTTP {error.code} {error.reason}") from None
-    except urllib.error.URLError as error:
-        raise _UnavailableError(_one_line(error.reason)) from None
-    except TimeoutError:
-        raise _UnavailableError(f"no answer for {TIMEOUT_SECONDS:g} s") from None
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise _UnavailableError(_one_line(error)) from None
 
 
 @contextmanager

@@ -31,17 +31,32 @@ SIDE = 28  # pixels
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 
 
-def _official(name: str, size: int, md5: str) -> Archive:
+COMMIT = "057f034baf2ecb8530bc5710e5a23584d2a519cc"  # of github.com/brendenlake/omniglot, its last one, of 2019
+
+
+def _official(name: str, size: int, md5: str, blob: str) -> Archive:
+    """`blob` is the name that Git gives to the content of the archive; Software Heritage keeps contents by it."""
     urls = (
-        f"https://raw.githubusercontent.com/brendenlake/omniglot/master/python/{name}",
+        f"https://raw.githubusercontent.com/brendenlake/omniglot/{COMMIT}/python/{name}",
         f"https://github.com/brendenlake/omniglot/raw/master/python/{name}",
+        f"https://archive.softwareheritage.org/api/1/content/sha1_git:{blob}/raw/",
     )
     return Archive(name, urls, size, md5)
 
 
 ARCHIVES = (
-    _official("images_background.zip", 9_464_212, "68d2efa1b9178cc56df9314c21c6e718"),
-    _official("images_evaluation.zip", 6_462_886, "6b91aef0f799c5bb55b94e3f2daec811"),
+    _official(
+        "images_background.zip",
+        9_464_212,
+        "68d2efa1b9178cc56df9314c21c6e718",
+        "71fd167eb6fdd312049395fbd247147a4b234231",
+    ),
+    _official(
+        "images_evaluation.zip",
+        6_462_886,
+        "6b91aef0f799c5bb55b94e3f2daec811",
+        "8ccde0ed1565641f1fa8c57cdc6ff634e15fc5c1",
+    ),
 )
 
 # Of the drawings as they are in the archives, before resizing: SHA-256 over all drawings sorted by alphabet, then
