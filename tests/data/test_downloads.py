@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from firstorder.__main__ import main
 from firstorder.data import downloads, omniglot, transfers
 from firstorder.data.archives import Archive
 from firstorder.data.transfers import Limits
@@ -395,6 +396,20 @@ def test_without_network_all_addresses_and_the_ways_out_are_named(place: Place) 
     assert names_in(place.folder) == []
 
 
+@pytest.mark.parametrize(("code", "pauses"), [(socket.EAI_NONAME, []), (socket.EAI_AGAIN, [1, 2, 4])])
+def test_a_machine_that_has_no_address_is_not_asked_again(
+    code: int, pauses: list[float], place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name server that fails for now is another matter."""
+
+    def unknown(*arguments: object) -> None:
+        raise socket.gaierror(code, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    assert "http://mirror.invalid/images.zip (Name or service" in place.refused("http://mirror.invalid/images.zip")
+    assert place.pauses == pauses
+
+
 def test_an_address_that_is_none_is_reported(place: Place) -> None:
     for address in ("http://", "http://127.0.0.1:port/a", "http://[::1/a", "http://127.0.0.1/a b\nc", "sftp://h/a"):
         assert "could not be fetched, tried " in place.refused(address.replace("\n", "%0A"))
@@ -599,6 +614,22 @@ def test_a_mirror_folder_with_anything_else_is_refused(
 
 def test_a_file_address_with_a_machine_is_refused(place: Place) -> None:
     assert "a file on another machine, expected file:///folder" in place.refused(mirror="file://data/omniglot")
+
+
+def test_the_command_fetches_the_named_archive_or_both(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = replace(archive_of(), name="other.zip")
+    monkeypatch.setattr(omniglot, "ARCHIVES", (archive_of(), other))
+    monkeypatch.setenv("DATA_MIRROR", str(tmp_path))
+    for name in ("images.zip", "other.zip"):
+        (tmp_path / name).write_bytes(WHOLE)
+    assert main(["download", "other.zip", "--folder", str(place.folder)]) == 0
+    assert names_in(place.folder) == ["other.zip"]
+    assert main(["download", "--folder", str(place.folder)]) == 0
+    assert names_in(place.folder) == ["images.zip", "other.zip"]
+    assert main(["download", "others.zip"]) == 2
+    assert "unknown archive 'others.zip' (did you mean 'other.zip'?)" in capsys.readouterr().err
 
 
 def test_the_official_sources_are_three_of_two_kinds_over_https() -> None:

@@ -202,7 +202,13 @@ def test_a_pulled_checkpoint_is_evaluated_without_training_even_if_its_data_is_m
     cell = project / settings.RECORD.format(evaluation=EVALUATION, mode="transductive", seed=0)
     cell.unlink()
     work = planned(project, str(cell.relative_to(project)))
-    assert work == {"download_omniglot": 1, "pack_omniglot": 1, "evaluate": 1}
+    assert work == {"download_omniglot": 2, "pack_omniglot": 1, "evaluate": 1}
+
+
+def test_each_archive_is_a_job_of_its_own(project):
+    """Snakemake deletes the outputs of a failed job, and an archive that came must not go because the other did not."""
+    shutil.rmtree(project / "data/raw", ignore_errors=True)
+    assert planned(project, "data/raw/omniglot/images_evaluation.zip") == {"download_omniglot": 1}
 
 
 def test_a_model_trained_with_other_settings_is_trained_again(project):

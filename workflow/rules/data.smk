@@ -1,25 +1,26 @@
 rule download_omniglot:
-    """Download Omniglot's official archives, or fetch them from DATA_MIRROR (a folder or URL)."""
+    """Download one of Omniglot's archives, or fetch it from DATA_MIRROR (a folder or URL)."""
     output:
-        background=f"{PROJECT.data_folder}/raw/omniglot/images_background.zip",
-        evaluation=f"{PROJECT.data_folder}/raw/omniglot/images_evaluation.zip",
+        archive=f"{PROJECT.data_folder}/raw/omniglot/images_{{half}}.zip",
     log:
-        "logs/download/omniglot.log",
+        "logs/download/omniglot-{half}.log",
+    wildcard_constraints:
+        half="background|evaluation",
     conda:
         "../envs/compute.yaml"
     resources:
         mem_mb=500,
     params:
-        folder=lambda wildcards, output: os.path.dirname(output.background),
+        folder=lambda wildcards, output: os.path.dirname(output.archive),
+        name=lambda wildcards, output: os.path.basename(output.archive),
     shell:
-        "python -m firstorder download --folder {params.folder:q} 2>&1 | tee {log:q}"
+        "python -m firstorder download {params.name:q} --folder {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule pack_omniglot:
     """Decode, check and downscale the 32,460 drawings, and pack them into one npz file."""
     input:
-        background=ancient(rules.download_omniglot.output.background),
-        evaluation=ancient(rules.download_omniglot.output.evaluation),
+        archives=ancient(expand(rules.download_omniglot.output.archive, half=["background", "evaluation"])),
     output:
         pack=f"{PROJECT.data_folder}/omniglot.npz",
     log:

@@ -13,7 +13,11 @@ from firstorder.cli.verbs import Arguments, argument, verb
 from firstorder.errors import UserError
 
 
-@verb("compute", argument("--folder", default="data/raw/omniglot", help="folder to put the archives in"))
+@verb(
+    "compute",
+    argument("archive", nargs="*", help="names of archives; default: both"),
+    argument("--folder", default="data/raw/omniglot", help="folder to put the archives in"),
+)
 def download(arguments: Arguments) -> None:
     """Download Omniglot's two archives: from the folder or URL in DATA_MIRROR, else from the official addresses."""
     from firstorder.data import downloads, omniglot
@@ -22,7 +26,8 @@ def download(arguments: Arguments) -> None:
         print(line, file=sys.stderr, flush=True)
 
     folder = Path(arguments.folder)
-    for archive in omniglot.ARCHIVES:
+    named = {archive.name: archive for archive in omniglot.ARCHIVES}
+    for archive in [settings.lookup(named, name, "archive") for name in arguments.archive or named]:
         print(downloads.fetch(archive, folder, os.environ.get("DATA_MIRROR"), progress.shown, tell))
 
 

@@ -54,6 +54,7 @@ def fetch(
     sources = [(address, False) for address in _mirrored(mirror, folder.name, archive.name)] if mirror else []
     sources += [(address, True) for address in archive.urls]
     failures: list[str] = []
+    told = 0
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _claimed(path, tell) as part:
@@ -69,7 +70,8 @@ def fetch(
                 except UnavailableError as failure:
                     failures.append(f"{address} ({failure})")
                     if place < len(sources) and sources[place][1]:  # not between the two places in a mirror
-                        tell(f"{archive.name}: tried {', '.join(failures)}; trying {sources[place][0]}")
+                        tell(f"{archive.name}: tried {', '.join(failures[told:])}; trying {sources[place][0]}")
+                        told = len(failures)
                 else:
                     Path(part.name).replace(path)
                     return path

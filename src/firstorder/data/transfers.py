@@ -12,6 +12,7 @@ import http.client
 import io
 import os
 import re
+import socket
 import ssl
 import time
 import urllib.error
@@ -201,7 +202,8 @@ class Transfer:
             reason = _one_line(getattr(cause, "strerror", None) or cause)
             if isinstance(cause, TimeoutError):
                 raise PassingError(f"no answer for {self.limits.silence:g} s") from None
-            if self.address.startswith("file:") or isinstance(cause, _LASTING):
+            unknown = isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME
+            if unknown or self.address.startswith("file:") or isinstance(cause, _LASTING):
                 raise UnavailableError(reason) from None
             raise PassingError(reason) from None
 
