@@ -14,7 +14,9 @@ OMNIGLOT := reptile+untrained
 
 # Absolute paths, because Snakemake works in another folder.
 PY := "$(CURDIR)/.venv/bin/python"
-PIP_INSTALL := $(PY) -I -m pip install -qq --disable-pip-version-check
+PIP := -I -m pip install -qq --disable-pip-version-check
+PIP_INSTALL := $(PY) $(PIP)
+AUDIT_PY := "$(CURDIR)/.venv/audit/bin/python" -I
 SNAKEMAKE := $(PY) -m snakemake --snakefile "$(CURDIR)/Snakefile" \
 	--workflow-profile "$(CURDIR)/profiles/default" --cores $(CORES)
 # Redraw everything from the existing results and compute nothing. Forced, as time stamps mean nothing after a clone.
@@ -76,6 +78,18 @@ $(TORCH): requirements-torch.txt $(INSTALLED)
 	@$(PIP_INSTALL) -r requirements-torch.txt
 	@touch $@
 
+COMPILE := uv pip compile --quiet --custom-compile-command "make lock" --universal --python-version 3.11 \
+	--fork-strategy fewest --generate-hashes --no-emit-index-url --no-emit-find-links
+
+# What checks the packages is installed apart from them.
+AUDIT := .venv/audit/.installed
+
+$(AUDIT): requirements-audit.lock .venv/bin/python
+	@echo "Installing requirements-audit.lock into .venv/audit"
+	@$(PY) -m venv --clear .venv/audit
+	@$(AUDIT_PY) $(PIP) --require-hashes -r requirements-audit.lock
+	@touch $@
+
 ##@ Start here
 .PHONY: help quick test
 help: ## seconds | list the targets with their cost on two CPU cores
@@ -125,7 +139,7 @@ why: $(INSTALLED) ## seconds | trace where a number comes from: make why CELL=re
 	@$(PY) -m firstorder why "$(CELL)" --params "$(DIR)/params.yaml" $(READ_ENOUGH)
 
 ##@ Check and publish
-.PHONY: verify ci-figures publish
+.PHONY: verify ci-figures publish sbom audit
 verify: $(INSTALLED) ## seconds | rehash data, checkpoints, DVC's objects and records; prints how to repair what differs
 	@$(PY) -m firstorder verify $(MEASURED)
 
@@ -136,6 +150,15 @@ ci-figures: $(INSTALLED) ## 2 min | as in continuous integration: delete, redraw
 
 publish: $(INSTALLED) ## seconds | track and push evaluated checkpoints: make publish [DIR=reduced] [REMOTE=name]
 	@$(PY) -m firstorder publish --params "$(DIR)/params.yaml" $(addprefix --remote ,$(REMOTE))
+
+sbom: $(TORCH) $(AUDIT) ## seconds | list all installed packages with versions and licences in sbom.cdx.json (CycloneDX)
+	@$(AUDIT_PY) -m cyclonedx_py environment $(PY) --pyproject pyproject.toml --mc-type application \
+		--output-reproducible --output-file sbom.cdx.json
+	@echo sbom.cdx.json
+
+audit: $(AUDIT) ## seconds | check all locked packages for known vulnerabilities; fails if the database cannot be reached
+	@$(AUDIT_PY) tools/audit.py requirements.lock requirements-torch.txt requirements-audit.lock \
+		$(if $(SERVICE),--service "$(SERVICE)")
 
 ##@ Development
 .PHONY: bench lint format schema lock clean-quick
@@ -158,10 +181,9 @@ format: $(INSTALLED) ## seconds | reformat the code with ruff and snakefmt
 schema: $(INSTALLED) ## seconds | regenerate params.schema.json, for editors, from src/firstorder/settings/
 	$(PY) tools/write_params_schema.py
 
-lock: ## seconds | regenerate requirements.lock from requirements.in; needs uv
-	uv pip compile requirements.in --output-file requirements.lock --quiet --custom-compile-command "make lock" \
-		--universal --python-version 3.11 --fork-strategy fewest \
-		--generate-hashes --no-emit-index-url --no-emit-find-links
+lock: ## seconds | regenerate requirements.lock and requirements-audit.lock from the files *.in; needs uv
+	$(COMPILE) requirements.in --output-file requirements.lock
+	$(COMPILE) requirements-audit.in --constraint requirements.lock --output-file requirements-audit.lock
 
 clean-quick: ## seconds | delete everything that `make quick` computed in quick/
 	rm -rf quick/data quick/models quick/results quick/logs quick/.work quick/.snakemake

@@ -22,9 +22,9 @@ def read(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
-def locked_requirements() -> dict[str, str]:
-    """Map each package of requirements.lock to its entry: one logical line, comments dropped."""
-    lines = [line for line in read("requirements.lock").splitlines() if not line.lstrip().startswith("#")]
+def locked_requirements(lock: str = "requirements.lock") -> dict[str, str]:
+    """Map each package of a lock to its entry: one logical line, comments dropped."""
+    lines = [line for line in read(lock).splitlines() if not line.lstrip().startswith("#")]
     entries = "\n".join(lines).replace("\\\n", " ").splitlines()
     return {re.split(r"[=<>;\s]", entry, maxsplit=1)[0]: entry for entry in entries}
 
@@ -47,17 +47,27 @@ def targets_with_recipe() -> set[str]:
     return {name for line in re.findall(r"^\.PHONY: (.*)$", read("Makefile"), re.MULTILINE) for name in line.split()}
 
 
-def test_every_locked_requirement_has_an_exact_version_and_hashes() -> None:
-    requirements = locked_requirements()
-    assert len(requirements) > 50
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-audit.lock"])
+def test_every_locked_requirement_has_an_exact_version_and_hashes(lock: str) -> None:
+    requirements = locked_requirements(lock)
+    assert len(requirements) > 40
     for entry in requirements.values():
         assert re.match(r"[a-z0-9-]+==[0-9][0-9a-z.]*( |$)", entry), entry
         assert re.search(r"--hash=sha256:[0-9a-f]{64}\b", entry), entry
 
 
 def test_lock_names_no_package_source() -> None:
-    for name in ("requirements.in", "requirements.lock", "requirements-torch.txt"):
-        assert not re.search(r"://|index-url|find-links|@ ", read(name)), name
+    for name in ROOT.glob("requirements*.*"):
+        assert not re.search(r"://|index-url|find-links|@ ", name.read_text(encoding="utf-8")), name
+
+
+def test_a_package_of_both_locks_has_one_version() -> None:
+    """Each lock is checked for known vulnerabilities, and pip-audit takes one version of a package."""
+    main, audit = locked_requirements(), locked_requirements("requirements-audit.lock")
+    assert {"cyclonedx-bom", "pip-audit"} <= set(audit) - set(main)
+    assert main.keys() & audit.keys()
+    for name in main.keys() & audit.keys():
+        assert main[name].split()[0] == audit[name].split()[0]
 
 
 def test_lock_has_every_requirement_except_torch() -> None:
@@ -134,13 +144,37 @@ def test_continuous_integration_runs_make_test_and_nothing_else(tmp_path: Path) 
     assert (done.stdout, done.returncode) == ("make test\n", 7)
 
 
-@pytest.mark.parametrize(("workflow", "command"), [("test.yml", "make test"), ("figures.yml", "make ci-figures")])
+@pytest.mark.parametrize(
+    ("workflow", "command"),
+    [
+        ("test", "make test"),
+        ("figures", "make ci-figures"),
+        ("supply-chain", "make sbom"),
+        ("supply-chain", "make audit"),
+    ],
+)
 def test_workflows_run_make_targets(workflow: str, command: str) -> None:
-    jobs = yaml.safe_load(read(f".github/workflows/{workflow}"))["jobs"]
-    steps = [step for job in jobs.values() for step in job["steps"]]
-    assert command in [step.get("run") for step in steps]
-    for action in (step["uses"] for step in steps if "uses" in step):
-        assert re.fullmatch(r"actions/[a-z-]+@v\d+", action), action
+    jobs = yaml.safe_load(read(f".github/workflows/{workflow}.yml"))["jobs"]
+    assert command in [step.get("run") for job in jobs.values() for step in job["steps"]]
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob(".github/workflows/*")), ids=lambda path: path.name)
+def test_workflows_pin_actions_by_commit_and_may_write_only_where_they_must(path: Path) -> None:
+    """A tag can be moved to other code; a token that is kept in the clone can be read by all that runs there."""
+    text = path.read_text(encoding="utf-8")
+    workflow = yaml.safe_load(text)
+    assert workflow["permissions"] in ({}, {"contents": "read"})
+    for job in workflow["jobs"].values():
+        assert set(job.get("permissions", {})) <= (
+            {"contents", "pull-requests"} if path.name == "gpu-cell.yml" else set()
+        )
+        for step in job["steps"]:
+            if step.get("uses", "").startswith("actions/checkout@"):
+                assert step["with"]["persist-credentials"] is False
+    actions = re.findall(r"uses: (.*)", text)
+    assert actions
+    for action in actions:
+        assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
 
 
 @pytest.mark.parametrize(
