@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 TOOL = Path(__file__).parents[2] / "tools/audit.py"
-LOCK = "numpy==2.4.6 \\\n    --hash=sha256:00\n    # via pandas\nrich==15.0.0\nuvloop==0.22.1 ; sys_platform == 'linux' \\\n"
+LOCK = """numpy==2.4.6 \\
+    --hash=sha256:00
+    # via pandas
+rich==15.0.0
+uvloop==0.22.1 ; sys_platform == 'linux' \\
+    --hash=sha256:11
+"""
 CLEAN = [{"name": name, "version": "1", "vulns": []} for name in ("rich", "uvloop")]
 VULNERABLE = {
     "name": "numpy",
