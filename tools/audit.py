@@ -32,8 +32,8 @@ def main() -> int:
         names = ", ".join([fault["id"], *fault["aliases"]])
         repair = ", ".join(fault["fix_versions"]) or "no version yet"
         print(f"{package['name']} {package['version']}: {names}; fixed in {repair}")
-    print(f"{len(checked)} of {len(pins)} packages checked with {arguments.service}", flush=True)
-    print(f"known vulnerabilities: {len(faults)}", flush=True)
+    known = f"; known vulnerabilities in them: {len(faults)}" if checked else ""
+    print(f"{len(checked)} of {len(pins)} packages checked with {arguments.service}{known}", flush=True)
     if faults:
         return 1
     if len(checked) < len(pins):

@@ -166,9 +166,7 @@ def test_workflows_pin_actions_by_commit_and_may_write_only_where_they_must(path
     assert workflow["permissions"] in ({}, {"contents": "read"})
     writes = {"contents", "pull-requests"} if path.name == "gpu-cell.yml" else set()
     for job in workflow["jobs"].values():
-        assert set(job.get("permissions", {})) <= (
-            {"contents", "pull-requests"} if path.name == "gpu-cell.yml" else set()
-        )
+        assert set(job.get("permissions", {})) <= writes
         for step in job["steps"]:
             if step.get("uses", "").startswith("actions/checkout@"):
                 assert step["with"]["persist-credentials"] is False
