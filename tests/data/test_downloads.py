@@ -630,12 +630,3 @@ def test_the_command_fetches_the_named_archive_or_both(
     assert names_in(place.folder) == ["images.zip", "other.zip"]
     assert main(["download", "others.zip"]) == 2
     assert "unknown archive 'others.zip' (did you mean 'other.zip'?)" in capsys.readouterr().err
-
-
-def test_the_official_sources_are_three_of_two_kinds_over_https() -> None:
-    """Two are GitHub's; the third names the same bytes by their Git hash and needs no GitHub."""
-    for archive in omniglot.ARCHIVES:
-        assert all(url.startswith("https://") for url in archive.urls)
-        hosts = [url.split("/")[2] for url in archive.urls]
-        assert hosts == ["raw.githubusercontent.com", "github.com", "archive.softwareheritage.org"]
-        assert sum(archive.name in url for url in archive.urls) == 2
