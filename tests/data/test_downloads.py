@@ -140,6 +140,7 @@ BAD_SOURCES: dict[str, tuple[Answer, str, int]] = {
     "announces too little": (whole(WHOLE, length=HALF), f"{HALF:,} bytes, expected {len(WHOLE):,}", 1),
     "announces too much": (whole(WHOLE, length=len(WHOLE) + 1), "", 1),  # all bytes came, and they are right
     "other bytes": (whole(OTHER), "MD5 ", 1),
+    "a page of no length": (whole(PAGE, length=-1), "no zip, but 36 bytes that begin with b'<!DOCTYPE html><'", 4),
     "endless": (endless(WHOLE), TOO_MUCH, 1),
     "endless zeros": (endless(bytes(99_999)), TOO_MUCH, 1),
     "endless, packed": (whole(gzip.compress(bytes(9 << 20)), Content_Encoding="gzip"), TOO_MUCH, 1),
@@ -241,6 +242,12 @@ def test_a_file_that_changed_between_two_parts_is_received_whole(changed: Answer
     url = place.server.play("/images.zip", ranged(OTHER, cut=HALF, etag='"old"'), changed, ranged(WHOLE, etag='"new"'))
     place.fetch(url)
     assert_whole(place)
+
+
+def test_an_answer_without_a_length_that_was_cut_is_asked_for_again(place: Place) -> None:
+    place.fetch(place.server.play("/images.zip", whole(WHOLE[:HALF], length=-1), whole(WHOLE, length=-1)))
+    assert_whole(place)
+    assert place.pauses == [1]
 
 
 @pytest.mark.parametrize("answer", ["shifted", "packed"])

@@ -78,9 +78,9 @@ class Wanted:
     fault: Callable[[], str | None]
 
 
-def size_of(part: BinaryIO) -> int:
+def size_of(file: BinaryIO) -> int:
     """Return the size in bytes of an open file."""
-    return os.fstat(part.fileno()).st_size
+    return os.fstat(file.fileno()).st_size
 
 
 @dataclass
@@ -113,12 +113,11 @@ class Transfer:
         size = size_of(self.part)
         self.tries = 1 if size >= self.longest + CHUNK_BYTES else self.tries + 1
         self.longest = max(size, self.longest)
-        pause = min(self.limits.pause * 2.0 ** (self.tries - 1), self.limits.longest_pause)
         if failure.pause > self.limits.longest_pause:
             raise UnavailableError(f"{failure}, to be asked again in {failure.pause:,.0f} s")
         if self.tries >= self.limits.tries:
             raise UnavailableError(f"{failure}; tried {self.tries} times")
-        self.limits.sleep(max(pause, failure.pause))
+        self.limits.sleep(max(failure.pause, min(self.limits.pause * 2.0 ** (self.tries - 1), self.limits.longest_pause)))
 
     def receive(self) -> None:
         """Append what the source has beyond the part, or take all of it from a source that gives no ranges."""
@@ -140,7 +139,7 @@ class Transfer:
         if total and size_of(self.part) < total:
             raise PassingError(f"cut short: {size_of(self.part):,} of {total:,} bytes")
         if fault := self.wanted.fault():
-            self.refuse(fault, joined=start > 0)
+            self.refuse(fault, joined=start > 0 or total is None)  # without a length, it may have been cut
 
     def ask(self, offset: int) -> Any:
         """Open the address; of http, ask for the bytes from `offset` on, if the file is still the same."""
@@ -153,7 +152,9 @@ class Transfer:
                 if parts.netloc not in ("", "localhost"):
                     raise ValueError("a file on another machine, expected file:///folder")
                 file = image_files.open_regular(Path(urllib.request.url2pathname(parts.path)))
-                return urllib.response.addinfourl(file, Message(), self.address, 200)
+                size = Message()
+                size["Content-Length"] = str(size_of(file))
+                return urllib.response.addinfourl(file, size, self.address, 200)
             opener = urllib.request.build_opener(_Redirects, _Paced(self.limits, self.wanted.most + HEADER_BYTES))
             return opener.open(urllib.request.Request(self.address, headers=headers), timeout=self.limits.silence)
 
@@ -176,11 +177,10 @@ class Transfer:
         """Return the next bytes of an answer, none at its end."""
         with self.asking():
             # Not read, which would wait for a whole chunk and lose it where the connection is cut.
-            chunk: bytes = reader.read1(CHUNK_BYTES)
-            return chunk
+            return bytes(reader.read1(CHUNK_BYTES))
 
     def refuse(self, fault: str, *, joined: bool) -> NoReturn:
-        """Discard the part. If it was `joined` from two answers, all of it shall be received once more."""
+        """Discard the part. If it is `joined` from two answers, or may have been cut, ask for all of it once more."""
         self.part.truncate(0)
         raise PassingError(fault) if joined else UnavailableError(fault)
 
