@@ -1,8 +1,7 @@
 """Transfers: bytes from one address into one file, resumed where they were cut, within limits of time and size.
 
-A resumed file may be put together from two different ones; whoever starts the transfer says what is wrong with a file.
-If something is, it is received once more from its first byte. The limits hold for all that a server sends, headers and
-redirects included.
+A resumed file may be put together from two different ones; whoever starts the transfer says what is wrong with a file,
+and it is then received once more from its first byte. The limits hold for headers and redirects too.
 """
 
 from __future__ import annotations
@@ -117,7 +116,8 @@ class Transfer:
             raise UnavailableError(f"{failure}, to be asked again in {failure.pause:,.0f} s")
         if self.tries >= self.limits.tries:
             raise UnavailableError(f"{failure}; tried {self.tries} times")
-        self.limits.sleep(max(failure.pause, min(self.limits.pause * 2.0 ** (self.tries - 1), self.limits.longest_pause)))
+        longer = self.limits.pause * 2.0 ** (self.tries - 1)
+        self.limits.sleep(max(failure.pause, min(longer, self.limits.longest_pause)))
 
     def receive(self) -> None:
         """Append what the source has beyond the part, or take all of it from a source that gives no ranges."""
