@@ -126,10 +126,10 @@ why: $(INSTALLED) ## seconds | trace where a number comes from: make why CELL=re
 
 ##@ Stop here, go on there
 .PHONY: suspend collect
-suspend: $(INSTALLED) ## seconds | write what unfinished work needs to go on after a clone to unfinished/: make suspend [DIR=reduced]
+suspend: $(INSTALLED) ## seconds | copy the states of unfinished work to unfinished/, which is in Git: make suspend [DIR=reduced]
 	@$(PY) -m firstorder suspend --params "$(DIR)/params.yaml"
 
-collect: $(INSTALLED) ## seconds | take over results and states of another working folder: make collect FROM=folder [DIR=reduced]
+collect: $(INSTALLED) ## seconds | take over results and states of another folder: make collect FROM=folder [DIR=reduced]
 	@$(PY) -m firstorder collect "$(FROM)" --params "$(DIR)/params.yaml"
 
 ##@ Check and publish

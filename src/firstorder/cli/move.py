@@ -29,7 +29,7 @@ def collect(arguments: Arguments) -> int:
     session = Session.of(arguments)
     module.check_source(session.root, Path(arguments.folder))
     told = f"firstorder collect {arguments.folder}"
-    locks.take(session.root, locks.WHOLE, told, lambda text: print(f"firstorder: {text}", file=sys.stderr), wait=False)
-    found = module.collect(session.root, session.project, Path(arguments.folder))
+    with locks.held(session.root, locks.WHOLE, told, lambda text: print(f"firstorder: {text}", file=sys.stderr)):
+        found = module.collect(session.root, session.project, Path(arguments.folder))
     print(*found.lines, found.summary, sep="\n")
     return 1 if found.refused else 0
