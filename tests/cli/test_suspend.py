@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -14,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load, save
 
 from firstorder import settings
 from firstorder.__main__ import main
 from firstorder.method import training
-from firstorder.records import cells, unfinished
+from firstorder.records import cells, states, unfinished
 from firstorder.records.kept_files import read_state
 from firstorder.settings import checks, paths
 from firstorder.upkeep import suspend
@@ -289,3 +291,33 @@ def spoil(path: Path, how: str) -> None:
             "a link to nothing": lambda: path.symlink_to("nothing"),
         }
         put[how]()
+
+
+def test_a_state_where_it_was_before_there_was_suspend_is_brought_to_its_place(
+    tiny_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped_after(monkeypatch, 2)
+    older = tiny_project / "unfinished" / working(tiny_project)
+    older.parent.mkdir(parents=True)
+    (tiny_project / working(tiny_project)).rename(older)
+    assert main(["suspend"]) == 0
+    assert step_of(tiny_project) == 2
+    assert not older.exists()
+
+
+def test_a_state_that_does_not_say_what_it_was_made_with_needs_the_data_here(
+    tiny_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of format 2 before `of` was added: its identity alone tells."""
+    stopped_after(monkeypatch, 2)
+    state = tiny_project / working(tiny_project)
+    about, tensors = read_state(state.read_bytes()), load(state.read_bytes())
+    about = {key: value for key, value in about.items() if key not in ("of", "sha256")}
+    state.write_bytes(save(tensors, {"about": json.dumps({**about, "sha256": states._digest(tensors, about)})}))
+    (tiny_project / "data").rename(tiny_project / "elsewhere")
+    capsys.readouterr()
+    assert main(["suspend"]) == 0
+    assert "does not say what it was made from, and data/omniglot.npz is not here" in capsys.readouterr().out
+    (tiny_project / "elsewhere").rename(tiny_project / "data")
+    assert main(["suspend"]) == 0
+    assert step_of(tiny_project) == 2

@@ -37,6 +37,11 @@ class Work:
     unit: str  # of `total`: outer step or task
 
     @property
+    def places(self) -> tuple[str, ...]:
+        """Where its state or its counts may be; the last is the place in Git before there was `suspend`."""
+        return self.working, self.suspended, f"unfinished/{self.working}"
+
+    @property
     def is_training(self) -> bool:
         """Say whether it is a training."""
         return self.unit == "outer step"

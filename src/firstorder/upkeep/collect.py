@@ -82,8 +82,8 @@ class Collection:
                 self._write_sealed(path)
         awaited = unfinished.awaited(self.root, self.project)
         for one in work:
-            known |= {one.working, one.suspended}
-            self._state(one, [path for path in (one.working, one.suspended) if path in found], awaited)
+            known |= {*one.places}
+            self._state(one, [path for path in one.places if path in found], awaited)
         for path in found:
             if path not in known and path not in results:
                 self.say("refused", path, "params.yaml here lists nothing with this name, seed or these settings")

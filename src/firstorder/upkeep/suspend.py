@@ -30,17 +30,18 @@ class Suspended:
     added: list[Path] = field(default_factory=list)
     too_large: int = 0
 
-    def write(self, path: Path, content: bytes, what: str) -> None:
-        """Write a file of unfinished/ unless it is there already or too large."""
+    def write(self, path: Path, content: bytes, what: str) -> bool:
+        """Write a file of unfinished/ unless it is there already; return False if it is too large."""
         if len(content) > LARGEST_BYTES:
             self.too_large += 1
             size = f"{len(content):,} bytes, expected at most {LARGEST_BYTES:,} in Git"
             self.lines.append(f"left here: {what} ({size}); take it over elsewhere with: firstorder collect FOLDER")
-            return
+            return False
         if not path.is_file() or read_regular(path) != content:
             with replacing(path) as part:
                 part.write_bytes(content)
         self.lines.append(f"suspended: {path} ({what}, {len(content):,} bytes)")
+        return True
 
 
 def suspend(root: Path, project: Project) -> Suspended:
@@ -48,12 +49,15 @@ def suspend(root: Path, project: Project) -> Suspended:
     done, known = Suspended(), set()
     awaited = unfinished.awaited(root, project)
     for work in unfinished.everything(project):
-        known |= {root / work.working, root / work.suspended}
+        known |= {root / place for place in work.places}
         finished = unfinished.is_finished(root, work, awaited)
         if finished:
-            unfinished.remove(root / work.suspended)
+            for place in work.places[1:]:
+                unfinished.remove(root / place)
         elif (best := furthest(root, work, done.lines)) is not None:
-            done.write(root / work.suspended, best[1], f"{work.name} seed {work.seed} at {work.said(best[0])}")
+            what = f"{work.name} seed {work.seed} at {work.said(best[0])}"
+            if done.write(root / work.suspended, best[1], what):
+                unfinished.remove(root / work.places[-1])
         if work.is_training:
             carried = root / paths.SUSPENDED_MODEL.format(training=work.name, seed=work.seed)
             known.add(carried)
@@ -84,7 +88,7 @@ def furthest(root: Path, work: Work, lines: list[str]) -> tuple[int, bytes] | No
     Files that are of no use are named in `lines`.
     """
     best = None
-    for path in (root / work.working, root / work.suspended):
+    for path in (root / place for place in work.places):
         if not path.exists():
             continue
         try:
