@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load, save
 
 from firstorder import settings
 from firstorder.__main__ import main
@@ -311,9 +309,8 @@ def test_a_state_that_does_not_say_what_it_was_made_with_needs_the_data_here(
     """As of format 2 before `of` was added: its identity alone tells."""
     stopped_after(monkeypatch, 2)
     state = tiny_project / working(tiny_project)
-    about, tensors = read_state(state.read_bytes()), load(state.read_bytes())
-    about = {key: value for key, value in about.items() if key not in ("of", "sha256")}
-    state.write_bytes(save(tensors, {"about": json.dumps({**about, "sha256": states._digest(tensors, about)})}))
+    tensors, about = states.read_sealed(state)
+    states.write_sealed(state, tensors, {key: value for key, value in about.items() if key not in ("of", "sha256")})
     (tiny_project / "data").rename(tiny_project / "elsewhere")
     capsys.readouterr()
     assert main(["suspend"]) == 0
@@ -321,3 +318,15 @@ def test_a_state_that_does_not_say_what_it_was_made_with_needs_the_data_here(
     (tiny_project / "elsewhere").rename(tiny_project / "data")
     assert main(["suspend"]) == 0
     assert step_of(tiny_project) == 2
+
+
+def test_counts_of_another_engine_are_passed_over_with_a_line(
+    tiny_project: Path, computed_once: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(TRAIN) == 0
+    killed(*EVALUATE)
+    assert main(["suspend"]) == 0
+    capsys.readouterr()
+    assert main([*EVALUATE, "--engine", "lanes"]) == 0
+    assert f"{COUNTS}: passed over (of another checkpoint, " in capsys.readouterr().err
+    assert "legs" not in cells.read_run(tiny_project / RECORD)

@@ -24,13 +24,7 @@ STATE_FORMAT = 2  # states of format 1 have neither a format nor a digest
 COUNTS_FORMAT = 1
 LARGEST_BYTES = 64 * 2**20  # of a file that is read
 _KEYS = ("format", "sha256")
-_TYPES = {
-    "F32": "torch.float32",
-    "F64": "torch.float64",
-    "I32": "torch.int32",
-    "I64": "torch.int64",
-    "BOOL": "torch.bool",
-}
+_TYPES = {"F32": "float32", "F64": "float64", "I32": "int32", "I64": "int64", "BOOL": "bool"}
 Part = tuple[str, tuple[int, ...], bytes]  # type, shape and content of a tensor
 
 
@@ -55,7 +49,7 @@ def read_sealed(content: bytes) -> tuple[dict[str, Any], dict[str, Part]]:
         parts: dict[str, Part] = {}
         for name, entry in header.items():
             first, last = entry["data_offsets"]
-            parts[name] = _TYPES[entry["dtype"]], tuple(entry["shape"]), content[size + first : size + last]
+            parts[name] = f"torch.{_TYPES[entry['dtype']]}", tuple(entry["shape"]), content[size + first : size + last]
         found = {key: about[key] for key in _KEYS if key in about}
         if found and found != {"format": STATE_FORMAT, "sha256": state_digest(parts, about)}:
             raise ValueError("its digest is another one")
