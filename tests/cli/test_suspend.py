@@ -330,3 +330,18 @@ def test_counts_of_another_engine_are_passed_over_with_a_line(
     assert main([*EVALUATE, "--engine", "lanes"]) == 0
     assert f"{COUNTS}: passed over (of another checkpoint, " in capsys.readouterr().err
     assert "legs" not in cells.read_run(tiny_project / RECORD)
+
+
+@pytest.mark.parametrize("damage", ["a flipped bit", "a FIFO", "a folder"])
+def test_a_damaged_checkpoint_in_unfinished_is_passed_over_with_a_line(
+    computed_project: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    shutil.rmtree("results/cells")
+    assert main(["suspend"]) == 0
+    Path(MODEL).unlink()
+    spoil(Path(CARRIED), damage)
+    assert main(["verify"]) == 1
+    assert f"{CARRIED}: expected a whole suspended file" in capsys.readouterr().out
+    assert main(EVALUATE) == 2  # there is no checkpoint
+    assert f"{CARRIED}: passed over (" in capsys.readouterr().err
+    assert main(TRAIN) == 0

@@ -185,13 +185,16 @@ def take_checkpoint(root: Path, training: str, seed: int) -> None:
     path, carried = root / MODEL.format(**names), root / paths.SUSPENDED_MODEL.format(**names)
     if path.exists() or not carried.exists():
         return
-    content, stated = read_regular(carried), _run(root, training, seed).get("checkpoint_digest")
-    if hashlib.sha256(content).hexdigest() == stated:
+    found, stated = None, _run(root, training, seed).get("checkpoint_digest")
+    with suppress(OSError):
+        content = read_regular(carried)
+        found = hashlib.sha256(content).hexdigest()
+    if found is not None and found == stated:
         with replacing(path) as part:
             part.write_bytes(content)
         say(f"{carried}: taken as {path}")
     else:
-        say(f"{carried}: passed over (the run file of {root / CURVE.format(**names)} states another SHA-256)")
+        say(f"{carried}: passed over (it is not what the run file of {root / CURVE.format(**names)} states)")
 
 
 def drop_checkpoint(root: Path, project: Project, training: str, seed: int) -> None:
@@ -203,7 +206,7 @@ def drop_checkpoint(root: Path, project: Project, training: str, seed: int) -> N
 
 def remove(path: Path) -> None:
     """Remove a file of unfinished/ that nothing needs any more, and say so, because Git keeps it."""
-    if path.exists():
+    if path.is_file():
         path.unlink()
         say(f"{path}: removed, as nothing needs it any more")
 
