@@ -138,6 +138,14 @@ plan: $(INSTALLED) ## seconds | what is done, stale or missing, and how long it 
 why: $(INSTALLED) ## seconds | trace where a number comes from: make why CELL=reptile/omniglot-5way/1shot/transductive [DIR=reduced]
 	@$(PY) -m firstorder why "$(CELL)" --params "$(DIR)/params.yaml" $(READ_ENOUGH)
 
+##@ Stop here, go on there
+.PHONY: suspend collect
+suspend: $(INSTALLED) ## seconds | copy the states of unfinished work to unfinished/, which is in Git: make suspend [DIR=reduced]
+	@$(PY) -m firstorder suspend --params "$(DIR)/params.yaml"
+
+collect: $(INSTALLED) ## seconds | take over results and states of another folder: make collect FROM=folder [DIR=reduced]
+	@$(PY) -m firstorder collect "$(FROM)" --params "$(DIR)/params.yaml"
+
 ##@ Check and publish
 .PHONY: verify ci-figures publish sbom audit
 verify: $(INSTALLED) ## seconds | rehash data, checkpoints, DVC's objects and records; prints how to repair what differs

@@ -7,8 +7,8 @@
 #   tools/gpu_session.sh train NAME [SECONDS]   train all seeds side by side, for at most SECONDS (default 540);
 #                                               exit code 3: not finished, the same command resumes
 #   tools/gpu_session.sh evaluate NAME          evaluate all seeds
-#   tools/gpu_session.sh keep FOLDER            copy states, checkpoints and results to FOLDER
-#   tools/gpu_session.sh restore FOLDER         copy them back
+#   tools/gpu_session.sh keep FOLDER            make FOLDER a working folder with these results, checkpoints and states
+#   tools/gpu_session.sh restore FOLDER         take over what FOLDER has, as `firstorder collect FOLDER` does anywhere
 #
 # Run it in the repository, with the packed data in data/. PARAMS=other/params.yaml uses another folder, SEEDS="0 1 2"
 # chooses seeds, MORE="--compile" adds options to train and evaluate. If the machine's disk is not kept, use `keep`.
@@ -44,13 +44,11 @@ evaluate)
     ;;
 keep)
     mkdir -p "$2"
-    for part in .work models results; do
-        if [ -e "$ROOT/$part" ]; then tar -C "$ROOT" -cf "$2/${part#.}.tar" "$part"; fi
-    done
-    ls -l "$2"
+    cp "$PARAMS" "$2/params.yaml"
+    firstorder collect "$ROOT" --params "$2/params.yaml"
     ;;
 restore)
-    for part in "$2"/*.tar; do tar -C "$ROOT" -xf "$part"; done
+    firstorder collect "$2" --params "$PARAMS"
     ;;
 *)
     sed -n '2,14p' "$0"

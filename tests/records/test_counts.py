@@ -12,7 +12,7 @@ import pytest
 
 from firstorder.method.evaluation import evaluate
 from firstorder.method.inner_loop import Plain
-from firstorder.records import counts
+from firstorder.records import counts, kept_files
 from firstorder.records.counts import CountsFile, Whole
 from firstorder.settings import MODES
 from tests.method.test_evaluation import WAY, checkpoint, draws, inner, network, pool
@@ -36,7 +36,7 @@ def again(keeper: CountsFile, **changes: Any) -> CountsFile:
 def rewrite(keeper: CountsFile, **changes: Any) -> None:
     """Write the file anew with other contents and the digest that fits them."""
     kept = {**json.loads(keeper.path.read_text(encoding="utf-8")), **changes}
-    keeper.path.write_text(json.dumps({**kept, "sha256": counts._digest(kept)}), encoding="utf-8")
+    keeper.path.write_text(json.dumps({**kept, "sha256": kept_files.counts_digest(kept)}), encoding="utf-8")
 
 
 def tasks(keeper: CountsFile) -> int:

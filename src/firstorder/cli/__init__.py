@@ -14,11 +14,24 @@ import errno
 from collections.abc import Sequence
 
 from firstorder import __version__
-from firstorder.cli import benchmark, check, compute, data, look, output, publish, report, signals, studies, workflow
+from firstorder.cli import (
+    benchmark,
+    check,
+    compute,
+    data,
+    look,
+    move,
+    output,
+    publish,
+    report,
+    signals,
+    studies,
+    workflow,
+)
 from firstorder.cli.verbs import GROUPS, VERBS
 from firstorder.errors import UserError
 
-FILES = (data, compute, studies, benchmark, look, check, publish, report, workflow)  # in the order of the help
+FILES = (data, compute, studies, benchmark, look, check, move, publish, report, workflow)  # in the order of the help
 OUTPUT_CLOSED = 141  # exit code when a pipe was closed, as by `| head`; a shell reports SIGPIPE with the same code
 
 

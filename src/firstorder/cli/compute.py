@@ -90,7 +90,7 @@ def _write(session: Session, training: Resumable, state: TrainingState, together
 def evaluate(arguments: Arguments) -> int:
     """Evaluate a training for one shot and seed and write the records of its two cells."""
     from firstorder.method import evaluation
-    from firstorder.records import cells
+    from firstorder.records import cells, unfinished
 
     start = time.monotonic()
     session, name = Session.of(arguments), arguments.evaluation
@@ -113,4 +113,5 @@ def evaluate(arguments: Arguments) -> int:
         record = cells.make_record(session.project, cell, trained.digests, histogram)
         print(cells.write_record(session.root, record, run))
     keeper.discard()
+    unfinished.drop_checkpoint(session.root, session.project, chosen.training, arguments.seed)
     return 0

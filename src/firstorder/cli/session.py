@@ -162,10 +162,11 @@ class Session:
         """
         from firstorder.method.evaluation import evaluation_shape
         from firstorder.method.tasks import Draws
-        from firstorder.records import checkpoints
+        from firstorder.records import checkpoints, unfinished
 
         (problem,) = self.problems(chosen.training, [seed])
         path, _ = self.outputs(problem)
+        unfinished.take_checkpoint(self.root, problem.name, seed)
         checkpoint, checkpoint_digest = checkpoints.read(path, problem.network)
         digests = {
             "data_digest": self.load_pack(problem.settings.dataset).digest,
@@ -209,9 +210,10 @@ class Session:
 
     def is_done(self, problem: Problem) -> bool:
         """Say whether a training's checkpoint and curve exist, are complete and match settings and data."""
-        from firstorder.records import cells, checkpoints, freshness
+        from firstorder.records import cells, checkpoints, freshness, unfinished
 
         path, curve = self.outputs(problem)
+        unfinished.take_checkpoint(self.root, problem.name, problem.seed)
         if not (path.exists() and curve.exists()):
             return False
         try:
@@ -224,41 +226,39 @@ class Session:
 
     def about(self, problem: Problem) -> dict[str, Any]:
         """Return what identifies a training: everything that its outcome depends on, except the device."""
+        from firstorder.records import unfinished
+
         resolved = self.project.settings_of_training(problem.name)
-        return {
-            "training": problem.name,
-            "seed": problem.seed,
-            "settings": resolved,
-            "training_digest": settings.digest(resolved),
-            "data_digest": self.load_pack(problem.settings.dataset).digest,
-        }
+        data = self.load_pack(problem.settings.dataset).digest
+        return unfinished.made_with(problem.name, problem.seed, resolved, data)
 
     def state_file(self, problem: Problem) -> StateFile:
         """Return the file that holds the state of an unfinished training."""
+        from firstorder.records import unfinished
         from firstorder.records.states import StateFile
 
         key = problem.name, problem.seed
         if key not in self._state_files:
-            about = self.about(problem)
-            # States of format 1 name the kind of device, and were never continued on another kind.
-            older = tuple(settings.digest({**about, "device": kind}) for kind in ("cpu", "cuda"))
-            path = self.root / ".work" / about["training_digest"] / f"seed-{problem.seed}.safetensors"
+            made, work = self.about(problem), unfinished.of_training(self.project, *key)
+            path, suspended = self.root / work.working, self.root / work.suspended
             place = self._place(self.choice(problem.name).name)
-            self._state_files[key] = StateFile(path, (settings.digest(about), *older), place)
+            self._state_files[key] = StateFile(path, unfinished.identities(made), place, made, suspended)
         return self._state_files[key]
 
     def counts_file(self, evaluation: str, trained: Trained, begun: float, stop: Stop) -> CountsFile:
         """Return the file that holds the counts of an unfinished evaluation, which began at `begun`."""
-        from firstorder.records.counts import CountsFile, Whole
+        from firstorder.records import unfinished
+        from firstorder.records.counts import CountsFile
+        from firstorder.records.kept_files import Whole
 
         problem, draws = trained.problem, trained.draws
-        resolved = self.project.settings_of_evaluation(evaluation)
         lanes = problem.engine.lanes_at_once(problem.pools["meta-test"], draws.shape, trained.checkpoint.parameters)
-        where = {"device": self.device.type, "engine": problem.engine.name, "lanes": lanes}
-        identity = settings.digest({**trained.digests, **where, "settings": resolved, "seed": problem.seed})
-        path = self.root / ".work" / settings.digest(resolved) / f"counts-{problem.seed}.json"
+        made = {**trained.digests, "device": self.device.type, "engine": problem.engine.name, "lanes": lanes}
+        made |= {"settings": self.project.settings_of_evaluation(evaluation), "seed": problem.seed}
+        work = unfinished.of_evaluation(self.project, evaluation, problem.seed)
         whole = Whole(tasks=draws.tasks, queries=draws.shape.way * draws.shape.query, lanes=lanes)
-        return CountsFile(path, identity, whole, self._place(problem.engine.name), stop, begun)
+        path, suspended, place = self.root / work.working, self.root / work.suspended, self._place(problem.engine.name)
+        return CountsFile(path, settings.digest(made), whole, place, stop, begun, made=made, suspended=suspended)
 
     def _place(self, engine: str) -> dict[str, Any]:
         """Say where this process computes."""

@@ -91,6 +91,7 @@ class Probe:
 
 def _measure(session: Session, probe: Probe) -> int:
     """Carry out a probe and write its rows and their run file."""
+    from firstorder.records import unfinished
     from firstorder.studies import probes
 
     chosen = replace(session.project.evaluations[probe.evaluation], **probe.lengths)
@@ -102,6 +103,7 @@ def _measure(session: Session, probe: Probe) -> int:
         session.write(
             probe.path, probe.columns, rows, session.run_information(kept.seconds) | trained.digests, probe.resolved
         )
+        unfinished.drop_checkpoint(session.root, session.project, chosen.training, probe.seed)
 
     depends = {"settings": probe.resolved, **trained.digests, "engine": trained.problem.engine.name}
     return _resumable(session, probe.path, depends, compute)

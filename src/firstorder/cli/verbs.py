@@ -9,13 +9,14 @@ from typing import Any, Literal
 
 Arguments = argparse.Namespace
 Function = Callable[[Arguments], int | None]
-Group = Literal["compute", "look", "check", "publish", "internal"]
+Group = Literal["compute", "look", "check", "move", "publish", "internal"]
 
 # Group -> title, in the order of `firstorder --help`.
 GROUPS: dict[Group, str] = {
     "compute": "compute results",
     "look": "look at results",
     "check": "check results",
+    "move": "stop here, go on there",
     "publish": "publish results",
     "internal": "called by Snakemake's rules and by make",
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -12,31 +11,24 @@ from typing import Any
 
 import numpy as np
 
-from firstorder.files import parse_json, replacing
+from firstorder.files import replacing
 from firstorder.method.evaluation import Counts, Keeper
 from firstorder.progress import Stop, never
-from firstorder.records.states import set_aside
+from firstorder.records.kept_files import COUNTS_FORMAT, Whole, counts_digest, read_counts, read_regular, unfit
+from firstorder.records.states import pass_over, set_aside
+from firstorder.records.unfinished import remove, say
 from firstorder.settings import MODES, Mode
 
-FORMAT = 1
 SECONDS_BETWEEN_SAVES = 60.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Whole:
-    """The size of a whole evaluation: its tasks, the queries of each, and the tasks computed side by side."""
-
-    tasks: int
-    queries: int
-    lanes: int
 
 
 @dataclass
 class CountsFile(Keeper):
     """Keeps the counts of an evaluation in a file; see evaluation.Keeper.
 
-    `identity` names everything that the counts depend on: those of another identity are left unused. `place` says where
-    this process computes, since `begun`. `legs` lists where the counts so far were computed.
+    `identity` names everything that the counts depend on, which `made` lists; others are left unused. `place` says
+    where this process computes, since `begun`. `legs` lists where the counts so far were computed. `suspended` is the
+    file in which Git may bring counts from another machine.
     """
 
     path: Path
@@ -46,26 +38,54 @@ class CountsFile(Keeper):
     stop: Stop = never
     begun: float = field(default_factory=time.monotonic)
     legs: list[dict[str, Any]] = field(default_factory=list)
+    made: Mapping[str, Any] = field(default_factory=dict)
+    suspended: Path | None = None
     _saved: float = field(default_factory=time.monotonic)
     _before: list[dict[str, Any]] = field(default_factory=list)  # the legs before this process
 
     def load(self) -> dict[Mode, Counts]:
-        """Read the counts; those of no task if there are none of this evaluation. A damaged file is set aside."""
+        """Read the counts that are further, here or suspended; those of no task if there are none of this evaluation.
+
+        A damaged file is set aside, a suspended one is left as it is.
+        """
+        kept = None
         try:
-            kept = parse_json(self.path.read_bytes())
-            if not isinstance(kept, dict) or kept.get("format") != FORMAT or kept.get("sha256") != _digest(kept):
-                raise ValueError("its digest is another one")
-            if kept["identity"] != self.identity:
-                return super().load()
-            if (why := self._unfit(kept)) is not None:
-                raise ValueError(why)
-            self.legs = self._before = kept["legs"]
-            return {mode: np.array(kept["counts"][mode], np.int64) for mode in MODES}
-        except FileNotFoundError:
-            return super().load()
+            kept = self._read(self.path)
         except (KeyError, TypeError, ValueError, OSError) as error:
             set_aside(self.path, "counts", str(error) or type(error).__name__, "evaluation")
+        if self.suspended is not None and self.suspended.exists():
+            kept = self._further(self.suspended, kept)
+        if kept is None:
             return super().load()
+        self.legs = self._before = kept["legs"]
+        return {mode: np.array(kept["counts"][mode], np.int64) for mode in MODES}
+
+    def _further(self, suspended: Path, kept: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Return the suspended counts if they are further than `kept`, and say so."""
+        try:
+            brought = self._read(suspended)
+            if brought is None:
+                raise ValueError("of another checkpoint, other settings or data, or on another device or engine")
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            pass_over(suspended, error)
+            return kept
+        done = len(brought["counts"][MODES[0]])
+        if kept is not None and len(kept["counts"][MODES[0]]) >= done:
+            return kept
+        say(f"the evaluation goes on from {suspended}: {done:,} of {self.whole.tasks:,} tasks")
+        return brought
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        """Read a file of counts; None if there are none of this evaluation. Raises an error for what is none."""
+        try:
+            kept = read_counts(read_regular(path))
+        except FileNotFoundError:
+            return None
+        if kept["identity"] != self.identity:
+            return None
+        if (why := unfit(kept, self.whole)) is not None:
+            raise ValueError(why)
+        return kept
 
     def keep(self, counts: Mapping[Mode, Counts]) -> bool:
         """Save the counts if they are due; say whether to stop here."""
@@ -83,32 +103,14 @@ class CountsFile(Keeper):
         return float(sum(leg["seconds"] for leg in self.legs))
 
     def discard(self) -> None:
-        """Remove the file."""
+        """Remove the file, and the suspended one."""
         self.path.unlink(missing_ok=True)
+        if self.suspended is not None:
+            remove(self.suspended)
 
     def _write(self, counts: dict[Mode, list[int]]) -> None:
         """Write the file; the previous one stays until this one is complete."""
-        kept = {"format": FORMAT, "identity": self.identity, "counts": counts, "legs": self.legs}
+        kept = {"format": COUNTS_FORMAT, "identity": self.identity, "counts": counts, "legs": self.legs}
+        kept |= {"of": self.made}
         with replacing(self.path) as part:
-            part.write_text(json.dumps({**kept, "sha256": _digest(kept)}) + "\n", encoding="utf-8")
-
-    def _unfit(self, kept: Mapping[str, Any]) -> str | None:
-        """Say why kept counts cannot be those of this evaluation; None if they can."""
-        columns, whole = [kept["counts"][mode] for mode in MODES], self.whole
-        done = len(columns[0])
-        if any(len(column) != done for column in columns) or sum(leg["tasks"] for leg in kept["legs"]) != done:
-            return "its modes and legs differ in their tasks"
-        if done > whole.tasks or (done % whole.lanes and done != whole.tasks):
-            return f"{done} tasks of {whole.tasks} in steps of {whole.lanes} cannot be"
-        if not all(isinstance(leg["seconds"], float | int) for leg in kept["legs"]):
-            return "its seconds are none"
-        for column in columns:
-            if not all(type(correct) is int and 0 <= correct <= whole.queries for correct in column):
-                return f"a count is none of 0 to {whole.queries}"
-        return None
-
-
-def _digest(kept: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of all that the file holds, the digest excepted."""
-    held = {key: value for key, value in kept.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
+            part.write_text(json.dumps({**kept, "sha256": counts_digest(kept)}) + "\n", encoding="utf-8")

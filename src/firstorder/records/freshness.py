@@ -144,8 +144,7 @@ def everything(project: Project) -> Iterator[Expected]:
 def difference(root: Path, expected: Expected, record: cells.CellRecord | None = None) -> str | None:
     """Name the first difference between how a file was made and how it should be; None if it is fresh or missing.
 
-    A caller that has read the file's record already passes it as `record`; else the file is read here.
-    Raises UserError if the file was changed after it was recorded.
+    A caller that has read its record passes it as `record`. Raises UserError if it was changed after it was recorded.
     """
     path = root / expected.path
     if record is None and not path.exists():
@@ -160,6 +159,11 @@ def difference(root: Path, expected: Expected, record: cells.CellRecord | None =
         return UNFINISHED
     if cells.lacks_seal(root, expected.path):
         return UNSEALED
+    return unlike(root, expected, made)
+
+
+def unlike(root: Path, expected: Expected, made: Mapping[str, Any]) -> str | None:
+    """Name the first difference between how something was made and how it should be; None if it is fresh."""
     if made.get("settings_digest") != digest(expected.wanted):
         return _changed_setting(made, expected.wanted)
     return _changed_data(root, expected.pack, made.get("data_digest"))

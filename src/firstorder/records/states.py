@@ -6,25 +6,24 @@ silently give a wrong checkpoint.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
-from firstorder.files import parse_json, replacing
+from firstorder.files import replacing
 from firstorder.method.inner_loop import OptimiserState
 from firstorder.method.training import Problem, TrainingState, start
+from firstorder.records import kept_files
+from firstorder.records.kept_files import STATE_FORMAT, Part, read_regular, state_digest
+from firstorder.records.unfinished import remove, say
 
-FORMAT = 2  # states of format 1 have neither a format nor a digest
-KEYS = ("format", "sha256")
 DAMAGED = (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OSError)
 
 
@@ -32,38 +31,63 @@ DAMAGED = (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OSE
 class StateFile:
     """Keeps the state of a training in a file; see training.Keeper.
 
-    `identities` name everything that the outcome depends on: a state of another identity is left unused. The first is
-    written, the others are read too. `place` says where this process computes (device, engine, machine, ...).
+    `identities` name everything that the outcome depends on, which `made` lists: a state of another identity is left
+    unused. The first is written, the others are read too. `place` says where this process computes (device, engine,
+    machine, ...). `suspended` is the file in which Git may bring a state from another machine.
     """
 
     path: Path
     identities: tuple[str, ...]
     place: Mapping[str, Any] = field(default_factory=dict)
+    made: Mapping[str, Any] = field(default_factory=dict)
+    suspended: Path | None = None
 
     def load(self, problem: Problem) -> TrainingState | None:
-        """Read the state; None if there is none of this training. A damaged file is set aside."""
+        """Read the state that is further, here or suspended; None if there is none of this training.
+
+        A damaged file is set aside, a suspended one is left as it is.
+        """
+        state = None
         try:
-            tensors, about = read_sealed(self.path)
-            on_device = {name: tensor.to(problem.device) for name, tensor in tensors.items()}
-            state = TrainingState(
-                on_device["parameters"],
-                OptimiserState(on_device["second_moments"], about["optimiser_steps"]),
-                on_device["outer_moments"],
-                about["outer_step"],
-                about["seconds"],
-                about["curve"],
-                about.get("legs") or [{"outer_steps": about["outer_step"], "seconds": about["seconds"]}],
-            )
-            if about["identity"] not in self.identities:
-                return None
-            if (why := unfit(problem, state)) is not None:
-                raise ValueError(why)
-            return state
-        except FileNotFoundError:
-            return None
+            state = self._read(self.path, problem)
         except DAMAGED as error:
             set_aside(self.path, "a state", str(error) or type(error).__name__, "training")
+        if self.suspended is None or not self.suspended.exists():
+            return state
+        try:
+            brought = self._read(self.suspended, problem)
+            if brought is None:
+                raise ValueError("it is of other settings or data")
+        except DAMAGED as error:
+            pass_over(self.suspended, error)
+            return state
+        if state is not None and state.outer_step >= brought.outer_step:
+            return state
+        total = problem.settings.outer_steps
+        say(f"{problem.name} seed {problem.seed} goes on from {self.suspended}: {brought.outer_step:,} of {total:,}")
+        return brought
+
+    def _read(self, path: Path, problem: Problem) -> TrainingState | None:
+        """Read a state; None if there is none of this training. Raises ValueError or another error for what is none."""
+        try:
+            tensors, about = read_sealed(path)
+        except FileNotFoundError:
             return None
+        on_device = {name: tensor.to(problem.device) for name, tensor in tensors.items()}
+        state = TrainingState(
+            on_device["parameters"],
+            OptimiserState(on_device["second_moments"], about["optimiser_steps"]),
+            on_device["outer_moments"],
+            about["outer_step"],
+            about["seconds"],
+            about["curve"],
+            about.get("legs") or [{"outer_steps": about["outer_step"], "seconds": about["seconds"]}],
+        )
+        if about["identity"] not in self.identities:
+            return None
+        if (why := unfit(problem, state)) is not None:
+            raise ValueError(why)
+        return state
 
     def save(self, state: TrainingState) -> None:
         """Write the state; the previous file stays until this one is complete."""
@@ -74,6 +98,7 @@ class StateFile:
         }
         about = {
             "identity": self.identities[0],
+            "of": self.made,
             "outer_step": state.outer_step,
             "optimiser_steps": state.optimiser.steps,
             "seconds": state.seconds,
@@ -92,39 +117,43 @@ class StateFile:
         return [*state.legs, own]
 
     def discard(self) -> None:
-        """Remove the file."""
+        """Remove the file, and the suspended one."""
         self.path.unlink(missing_ok=True)
+        if self.suspended is not None:
+            remove(self.suspended)
 
 
 def write_sealed(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     """Write tensors and what is known about them with a digest of both; the old file stays until this is complete."""
-    about = {"format": FORMAT, **about}
-    text = save(dict(tensors), {"about": json.dumps({**about, "sha256": _digest(tensors, about)})})
+    about = {"format": STATE_FORMAT, **about}
+    parts: dict[str, Part] = {
+        name: (str(one.dtype), tuple(one.shape), one.numpy().tobytes()) for name, one in tensors.items()
+    }
+    text = save(dict(tensors), {"about": json.dumps({**about, "sha256": state_digest(parts, about)})})
     with replacing(path) as part:
         part.write_bytes(text)
 
 
 def read_sealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a file of `write_sealed`. Raises one of DAMAGED unless it is whole."""
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        about = parse_json((file.metadata() or {})["about"])
-    found = {key: about[key] for key in KEYS if key in about}
-    # States of format 1 have neither key. No single flipped bit removes both.
-    if found and found != {"format": FORMAT, "sha256": _digest(tensors, about)}:
-        raise ValueError("its digest is another one")
-    return tensors, about
+    content = read_regular(path)
+    about, _ = kept_files.read_sealed(content)
+    return load(content), about
 
 
 def set_aside(path: Path, what: str, why: str, work: str) -> None:
     """Rename a file that the work cannot go on from and say so, in one line."""
     aside = path.with_suffix(f".damaged{path.suffix}")
     path.replace(aside)
-    print(
-        f"firstorder: {path}: not {what} to go on from ({why.splitlines()[0]}); it is now {aside.name}, and the {work} "
-        "starts from the beginning",
-        file=sys.stderr,
+    say(
+        f"{path}: not {what} to go on from ({why.splitlines()[0]}); it is now {aside.name}, and the {work} starts from "
+        "the beginning"
     )
+
+
+def pass_over(path: Path, error: Exception) -> None:
+    """Say, in one line, why the work does not go on from a suspended file."""
+    say(f"{path}: passed over ({(str(error) or type(error).__name__).splitlines()[0]})")
 
 
 def unfit(problem: Problem, kept: TrainingState) -> str | None:
@@ -150,13 +179,3 @@ def unfit(problem: Problem, kept: TrainingState) -> str | None:
     if not isinstance(kept.curve, list) or not isinstance(kept.seconds, float | int):
         return "its curve or its seconds are none"
     return None
-
-
-def _digest(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of all that a state holds, the digest excepted."""
-    sha = hashlib.sha256()
-    for name in sorted(tensors):
-        sha.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}\n".encode())
-        sha.update(tensors[name].numpy().tobytes())
-    sha.update(json.dumps({k: v for k, v in about.items() if k != "sha256"}, sort_keys=True).encode())
-    return sha.hexdigest()

@@ -15,3 +15,10 @@ SINE_FITS = "results/curves/sine/fits.csv"
 EXPANSION = "results/curves/theory/expansion.csv"
 INNER_PRODUCTS = "results/curves/theory/{training}/seed-{seed}.csv"
 MANIFOLD_POINTS = "results/curves/manifolds/points.csv"
+
+# What is kept of unfinished work: where it is done (`digest` is that of its settings), and in Git (`suspend`).
+STATE = ".work/{digest}/seed-{seed}.safetensors"
+COUNTS = ".work/{digest}/counts-{seed}.json"
+SUSPENDED_STATE = "unfinished/{training}/seed-{seed}.safetensors"
+SUSPENDED_COUNTS = "unfinished/{evaluation}/counts-{seed}.json"
+SUSPENDED_MODEL = "unfinished/{training}/checkpoint-{seed}.safetensors"

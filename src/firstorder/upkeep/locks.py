@@ -16,8 +16,8 @@ import fcntl
 import json
 import os
 import signal
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -44,13 +44,27 @@ class Lock:
 WHOLE = [Lock(FOLDER), Lock(REPORT)]
 
 
-def take(root: Path, locks: Sequence[Lock], purpose: str, warn: Callable[[str], object], *, wait: bool = True) -> None:
-    """Take locks on the folder `root`, held until this process exits.
+@contextmanager
+def held(root: Path, locks: Sequence[Lock], purpose: str, warn: Callable[[str], object]) -> Iterator[None]:
+    """Hold locks on the folder `root` during the `with` body; arguments and errors as of `take` with `wait=False`."""
+    handles = take(root, locks, purpose, warn, wait=False)
+    try:
+        yield
+    finally:
+        for handle in handles:
+            os.close(handle)
+
+
+def take(
+    root: Path, locks: Sequence[Lock], purpose: str, warn: Callable[[str], object], *, wait: bool = True
+) -> list[int]:
+    """Take locks on the folder `root`, held until this process exits or closes the handles that are returned.
 
     While another process holds one of them, name it through `warn` and wait; with `wait=False` raise UserError
     instead. `purpose` says what this process does; others that wait for it are shown that. On a file system without
     locks, warn and continue.
     """
+    handles = []
     for lock in locks:
         path = root / LOCKS_FOLDER / f"{lock.name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,6 +89,8 @@ def take(root: Path, locks: Sequence[Lock], purpose: str, warn: Callable[[str], 
             about = {"pid": os.getpid(), "told": purpose, "since": datetime.now().astimezone().strftime("%F %T")}
             os.ftruncate(handle, 0)
             os.pwrite(handle, json.dumps(about).encode(), 0)
+        handles.append(handle)
+    return handles
 
 
 def holders(root: Path) -> list[str]:

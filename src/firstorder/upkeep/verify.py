@@ -34,6 +34,7 @@ def verify(folders: Mapping[Path, Project | None], track: Track = silent) -> Fin
             verify_records.check_derived(target, valid)
             verify_files.check_checkpoints(target, valid)
             verify_files.check_packs(target, valid)
+            verify_files.check_suspended(target)
             raw = (folder / target.project.data_folder).resolve()
             if raw not in data:  # several folders may share one data folder
                 data.add(raw)

@@ -7,6 +7,7 @@ training and seed it belongs to.
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,8 +19,10 @@ from firstorder.files import parse_json
 from firstorder.progress import Track
 from firstorder.records.cells import CellRecord
 from firstorder.records.freshness import model_header
+from firstorder.records.kept_files import read_counts, read_regular, read_state
 from firstorder.settings import CURVE, MODEL
 from firstorder.upkeep.dvc import hash_of
+from firstorder.upkeep.suspend import PATTERNS
 from firstorder.upkeep.verify_records import Target, how_made
 
 LARGEST_HEADER = 1 << 20  # bytes of a checkpoint's header
@@ -114,6 +117,25 @@ def check_checkpoints(target: Target, valid: Sequence[CellRecord]) -> None:
             target.findings.differs(path, f"training {training} seed {seed}", is_of, fix)
         elif not expected:
             target.findings.skipped["checkpoints that no record names"] += 1
+
+
+def check_suspended(target: Target) -> None:
+    """Check states and counts in unfinished/ against their digests, checkpoints against the curve's run file."""
+    below = target.root / "unfinished"
+    for path in sorted(path for pattern in PATTERNS for path in below.rglob(pattern)):
+        target.findings.checked["suspended states, counts and checkpoints"] += 1
+        try:
+            content = read_regular(path)
+            if path.name.startswith("checkpoint-"):
+                names = {"training": path.parent.relative_to(below).as_posix(), "seed": path.stem.rpartition("-")[2]}
+                found = hashlib.sha256(content).hexdigest()
+                if how_made(target.root / CURVE.format(**names)).get("checkpoint_digest") != found:
+                    raise ValueError("its SHA-256 is not the one in its curve's run file")
+            else:
+                (read_counts if path.suffix == ".json" else read_state)(content)
+        except (OSError, ValueError) as error:
+            why = str(error).splitlines()[0]
+            target.findings.differs(path, "a whole suspended file", why, f"rm {path}", in_git=True)
 
 
 def _stated(valid: Sequence[CellRecord]) -> Mapping[tuple[str, int], dict[str, str]]:

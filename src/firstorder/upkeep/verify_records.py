@@ -40,23 +40,31 @@ def check_records(target: Target) -> list[CellRecord]:
     """Check every cell's record and its run file; return the valid records."""
     valid = []
     for path in sorted((target.root / "results/cells").rglob("seed-*.json")):
-        if path.name.endswith(".run.json"):
-            continue
-        evaluation, seed = path.parent.parent.relative_to(target.root / "results/cells").as_posix(), _seed(path)
-        again = f"firstorder evaluate {evaluation} --seed {seed}{target.params}"
-        target.findings.checked["records"] += 1
-        if _agrees_with_run_file(target, path, again) and (record := _read_consistent(target, path, again)):
+        if not path.name.endswith(".run.json") and (record := check_record(target, path)):
             valid.append(record)
     return valid
 
 
+def check_record(target: Target, path: Path) -> CellRecord | None:
+    """Check one record and its run file; return it if it is valid."""
+    evaluation, seed = path.parent.parent.relative_to(target.root / "results/cells").as_posix(), _seed(path)
+    again = f"firstorder evaluate {evaluation} --seed {seed}{target.params}"
+    target.findings.checked["records"] += 1
+    return _read_consistent(target, path, again) if _agrees_with_run_file(target, path, again) else None
+
+
 def check_curves(target: Target) -> None:
-    """Check every CSV of results/curves (learning curves and the results of studies) against its run file."""
+    """Check every CSV of results/curves."""
     for path in sorted((target.root / "results/curves").rglob("*.csv")):
-        target.findings.checked["curves"] += 1
-        again = _command_for(target, path)
-        if _agrees_with_run_file(target, path, again) and (wrong := wrong_content(path, how_made(path))):
-            target.findings.differs(path, *wrong, again, in_git=True)
+        check_curve(target, path)
+
+
+def check_curve(target: Target, path: Path) -> None:
+    """Check a learning curve, or the result of a study, against its run file."""
+    target.findings.checked["curves"] += 1
+    again = _command_for(target, path)
+    if _agrees_with_run_file(target, path, again) and (wrong := wrong_content(path, how_made(path))):
+        target.findings.differs(path, *wrong, again, in_git=True)
 
 
 def how_made(path: Path) -> dict[str, Any]:

@@ -1,0 +1,229 @@
+"""What is kept of unfinished trainings and evaluations: where, what it was made with, and how far it is. No torch.
+
+A training keeps its state and an evaluation its counts in .work/, which is not in Git. `firstorder suspend` copies them
+to unfinished/, which is. Both say what they were made with (`of`) and hold a digest of everything in them, so that
+another machine goes on from nothing that is damaged, of other settings or of other data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator, Mapping, Set
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from firstorder.errors import UserError
+from firstorder.files import replacing
+from firstorder.records import cells, freshness
+from firstorder.records.freshness import Expected
+from firstorder.records.kept_files import Whole, read_counts, read_regular, read_state, unfit
+from firstorder.settings import CURVE, MODEL, MODES, Project, digest, paths
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """A training or an evaluation, for one seed. Paths are relative to the folder of params.yaml."""
+
+    name: str
+    seed: int
+    results: tuple[Expected, ...]  # what it computes
+    training: str  # itself, or the one that is evaluated
+    working: str  # where its state or its counts are kept while it works
+    suspended: str  # where they are kept in Git
+    total: int
+    unit: str  # of `total`: outer step or task
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where its state or its counts may be; the last is the place in Git before there was `suspend`."""
+        return self.working, self.suspended, f"unfinished/{self.working}"
+
+    @property
+    def is_training(self) -> bool:
+        """Say whether it is a training."""
+        return self.unit == "outer step"
+
+    def progress(self, root: Path, content: bytes) -> int:
+        """Return how many outer steps or tasks are done by a state or by counts.
+
+        Raises ValueError, in one line, if they are damaged or were made with other settings, data or checkpoints than
+        the present ones in `root`.
+        """
+        try:
+            about = read_state(content) if self.is_training else read_counts(content)
+            if "sha256" not in about:
+                raise ValueError("it has no digest, as it was saved before there were any")
+            made = about["of"] if "of" in about else self._older(root)
+            if about["identity"] not in identities(made):
+                raise ValueError("it is of other settings, data or seed")
+            why = self._unlike(root, made) or (None if self.is_training else unfit(about, self._whole(made)))
+            if why is not None:
+                raise ValueError(why)
+            done = about["outer_step"] if self.is_training else len(about["counts"][MODES[0]])
+            if type(done) is not int or not 0 <= done <= self.total:
+                raise ValueError(f"{done!r:.40} {self.unit}s of {self.total:,} cannot be")
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"it is damaged ({type(error).__name__}: {error})") from None
+        return done
+
+    def said(self, done: int) -> str:
+        """Say how far it is."""
+        return f"{self.unit} {done:,} of {self.total:,}"
+
+    def _older(self, root: Path) -> dict[str, Any]:
+        """Return what a state that does not say so must have been made with."""
+        pack = self.results[0].pack or ""
+        data = freshness.pack_digest(root / pack)
+        if not self.is_training or data is None:
+            raise ValueError(f"it does not say what it was made from, and {pack} is not here to compare")
+        return made_with(self.name, self.seed, self.results[0].wanted, data)
+
+    def _whole(self, made: Mapping[str, Any]) -> Whole:
+        """Return the size of the evaluation."""
+        wanted = self.results[0].wanted
+        queries = wanted["training"]["way"] * wanted["evaluation"].get("query", 1)
+        return Whole(tasks=self.total, queries=queries, lanes=made["lanes"])
+
+    def _unlike(self, root: Path, made: Mapping[str, Any]) -> str | None:
+        """Name what a state or counts were made with, if that is no longer so."""
+        own = {"seed": self.seed, "training": self.name} if self.is_training else {"seed": self.seed}
+        for key, wanted in own.items():
+            if made[key] != wanted:
+                return f"it is that of {key} {made[key]!r:.80}"
+        difference = freshness.unlike(root, self.results[0], {**made, "settings_digest": digest(made["settings"])})
+        if difference is not None:
+            return freshness.since(difference)
+        counted, stated = made.get("checkpoint_digest"), _run(root, self.training, self.seed).get("checkpoint_digest")
+        if None not in (counted, stated) and counted != stated:
+            return f"it was counted with another checkpoint, {counted:.16}..., than that of the curve, {stated:.16}..."
+        return None
+
+
+def of_training(project: Project, name: str, seed: int) -> Work:
+    """Return a training."""
+    curve = freshness.curve(project, name, seed)
+    return Work(
+        name=name,
+        seed=seed,
+        results=(curve,),
+        training=name,
+        working=paths.STATE.format(digest=digest(curve.wanted), seed=seed),
+        suspended=paths.SUSPENDED_STATE.format(training=name, seed=seed),
+        total=project.trainings[name].outer_steps,
+        unit="outer step",
+    )
+
+
+def of_evaluation(project: Project, name: str, seed: int) -> Work:
+    """Return an evaluation."""
+    evaluation = project.evaluations[name]
+    both = tuple(freshness.cell(project, name, mode, seed) for mode in MODES)
+    return Work(
+        name=name,
+        seed=seed,
+        results=both,
+        training=evaluation.training,
+        working=paths.COUNTS.format(digest=digest(both[0].wanted), seed=seed),
+        suspended=paths.SUSPENDED_COUNTS.format(evaluation=name, seed=seed),
+        total=evaluation.tasks,
+        unit="task",
+    )
+
+
+def everything(project: Project) -> Iterator[Work]:
+    """Yield every training and evaluation, for every seed."""
+    for seed in project.seeds:
+        yield from (of_training(project, name, seed) for name in project.trainings)
+        yield from (of_evaluation(project, name, seed) for name in project.evaluations)
+
+
+def made_with(training: str, seed: int, settings: dict[str, Any], data_digest: str) -> dict[str, Any]:
+    """Return what a training's outcome depends on, except the device."""
+    of = {"training": training, "seed": seed, "settings": settings}
+    return {**of, "training_digest": digest(settings), "data_digest": data_digest}
+
+
+def identities(made: dict[str, Any]) -> tuple[str, ...]:
+    """Return the digests that name what something was made with, the present one first.
+
+    States of format 1 name the kind of device too, and were never continued on another kind.
+    """
+    return digest(made), *(digest({**made, "device": kind}) for kind in ("cpu", "cuda"))
+
+
+def is_finished(root: Path, work: Work, awaited: Set[tuple[str, int]]) -> bool:
+    """Say whether nothing of it is to be computed: its results are fresh and its checkpoint is here or not needed.
+
+    `awaited` is what the function of that name returns.
+    """
+    done = all(_is_done(root, result) for result in work.results)
+    key = work.name, work.seed
+    return done and (not work.is_training or key not in awaited or has_checkpoint(root, *key))
+
+
+def awaited(root: Path, project: Project) -> set[tuple[str, int]]:
+    """Return each training and seed on whose checkpoint something is still to be measured."""
+    measured = (item for item in freshness.everything(project) if item.training is not None and item.seed is not None)
+    return {(item.training or "", item.seed or 0) for item in measured if not _is_done(root, item)}
+
+
+def has_checkpoint(root: Path, training: str, seed: int) -> bool:
+    """Say whether the checkpoint is here that the training's run file names."""
+    names = {"training": training, "seed": seed}
+    with suppress(OSError):
+        found = hashlib.sha256(read_regular(root / MODEL.format(**names))).hexdigest()
+        return bool(_run(root, training, seed).get("checkpoint_digest") == found)
+    return False
+
+
+def take_checkpoint(root: Path, training: str, seed: int) -> None:
+    """Copy the checkpoint from unfinished/ to its place if there is none, and say so."""
+    names = {"training": training, "seed": seed}
+    path, carried = root / MODEL.format(**names), root / paths.SUSPENDED_MODEL.format(**names)
+    if path.exists() or not carried.exists():
+        return
+    found, stated = None, _run(root, training, seed).get("checkpoint_digest")
+    with suppress(OSError):
+        content = read_regular(carried)
+        found = hashlib.sha256(content).hexdigest()
+    if found is not None and found == stated:
+        with replacing(path) as part:
+            part.write_bytes(content)
+        say(f"{carried}: taken as {path}")
+    else:
+        say(f"{carried}: passed over (it is not what the run file of {root / CURVE.format(**names)} states)")
+
+
+def drop_checkpoint(root: Path, project: Project, training: str, seed: int) -> None:
+    """Remove the checkpoint from unfinished/ once nothing waits for it, and say so."""
+    carried = root / paths.SUSPENDED_MODEL.format(training=training, seed=seed)
+    if carried.exists() and (training, seed) not in awaited(root, project):
+        remove(carried)
+
+
+def remove(path: Path) -> None:
+    """Remove a file of unfinished/ that nothing needs any more, and say so, because Git keeps it."""
+    if path.is_file():
+        path.unlink()
+        say(f"{path}: removed, as nothing needs it any more")
+
+
+def say(text: str) -> None:
+    """Print a line for the user."""
+    print(f"firstorder: {text}", file=sys.stderr)
+
+
+def _run(root: Path, training: str, seed: int) -> dict[str, Any]:
+    """Read the run file of a training's curve; empty if there is none or it is damaged, which others report."""
+    with suppress(UserError, OSError):
+        return cells.read_run(root / CURVE.format(training=training, seed=seed))
+    return {}
+
+
+def _is_done(root: Path, expected: Expected) -> bool:
+    with suppress(UserError):
+        return freshness.state(root, expected) == freshness.DONE
+    return False  # it was changed after it was recorded
