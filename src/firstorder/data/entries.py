@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from firstorder.data import image_files
+from firstorder.files import open_regular
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def entries_of(source: Path, stack: ExitStack) -> Iterator[Entry]:
     """List a folder, zip or tar, with all that is in it."""
     if source.is_dir():
         return _in_folder(source)
-    file = stack.enter_context(image_files.open_regular(source))
+    file = stack.enter_context(open_regular(source))
     if zipfile.is_zipfile(file):
         return _in_zip(stack.enter_context(zipfile.ZipFile(file)))
     file.seek(0)
@@ -60,7 +61,7 @@ def _in_folder(source: Path) -> Iterator[Entry]:
                 continue
             status = path.stat()
             is_file = stat.S_ISREG(status.st_mode)
-            yield Entry(below / name, partial(image_files.open_regular, path), status.st_size, is_file)
+            yield Entry(below / name, partial(open_regular, path), status.st_size, is_file)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

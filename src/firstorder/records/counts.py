@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from firstorder.files import parse_json, replacing
+from firstorder.files import Kind, MissingFileError, parse_json, replacing
 from firstorder.method.evaluation import Counts, Keeper
 from firstorder.progress import Stop, never
 from firstorder.records.states import set_aside
@@ -20,6 +20,7 @@ from firstorder.settings import MODES, Mode
 
 FORMAT = 1
 SECONDS_BETWEEN_SAVES = 60.0
+COUNTS_FILE = Kind("counts of an evaluation", 64 << 20, "it is damaged")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +51,12 @@ class CountsFile(Keeper):
     _before: list[dict[str, Any]] = field(default_factory=list)  # the legs before this process
 
     def load(self) -> dict[Mode, Counts]:
-        """Read the counts; those of no task if there are none of this evaluation. A damaged file is set aside."""
+        """Read the counts; those of no task if there are none of this evaluation. A damaged file is set aside.
+
+        Raises UserError if the file cannot be read.
+        """
         try:
-            kept = parse_json(self.path.read_bytes())
+            kept = parse_json(COUNTS_FILE.read(self.path))
             if not isinstance(kept, dict) or kept.get("format") != FORMAT or kept.get("sha256") != _digest(kept):
                 raise ValueError("its digest is another one")
             if kept["identity"] != self.identity:
@@ -61,9 +65,9 @@ class CountsFile(Keeper):
                 raise ValueError(why)
             self.legs = self._before = kept["legs"]
             return {mode: np.array(kept["counts"][mode], np.int64) for mode in MODES}
-        except FileNotFoundError:
+        except MissingFileError:
             return super().load()
-        except (KeyError, TypeError, ValueError, OSError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             set_aside(self.path, "counts", str(error) or type(error).__name__, "evaluation")
             return super().load()
 

@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from firstorder.files import parse_json, replacing
+from firstorder.errors import one_line
+from firstorder.files import Kind, MissingFileError, replacing
 from firstorder.method.inner_loop import OptimiserState
 from firstorder.method.training import Problem, TrainingState, start
+from firstorder.records import checkpoints
 
 FORMAT = 2  # states of format 1 have neither a format nor a digest
 KEYS = ("format", "sha256")
-DAMAGED = (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OSError)
+DAMAGED = (AttributeError, KeyError, TypeError, ValueError)
+STATE_FILE = Kind("a state", 1 << 30, "it is damaged")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,10 @@ class StateFile:
     place: Mapping[str, Any] = field(default_factory=dict)
 
     def load(self, problem: Problem) -> TrainingState | None:
-        """Read the state; None if there is none of this training. A damaged file is set aside."""
+        """Read the state; None if there is none of this training. A damaged file is set aside.
+
+        Raises UserError if the file cannot be read.
+        """
         try:
             tensors, about = read_sealed(self.path)
             on_device = {name: tensor.to(problem.device) for name, tensor in tensors.items()}
@@ -59,7 +64,7 @@ class StateFile:
             if (why := unfit(problem, state)) is not None:
                 raise ValueError(why)
             return state
-        except FileNotFoundError:
+        except MissingFileError:
             return None
         except DAMAGED as error:
             set_aside(self.path, "a state", str(error) or type(error).__name__, "training")
@@ -105,10 +110,8 @@ def write_sealed(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
 
 
 def read_sealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a file of `write_sealed`. Raises one of DAMAGED unless it is whole."""
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        about = parse_json((file.metadata() or {})["about"])
+    """Read a file of `write_sealed`. Raises UserError if it cannot be read, and one of DAMAGED unless it is whole."""
+    about, tensors = checkpoints.parse(STATE_FILE.read(path))
     found = {key: about[key] for key in KEYS if key in about}
     # States of format 1 have neither key. No single flipped bit removes both.
     if found and found != {"format": FORMAT, "sha256": _digest(tensors, about)}:
@@ -121,7 +124,7 @@ def set_aside(path: Path, what: str, why: str, work: str) -> None:
     aside = path.with_suffix(f".damaged{path.suffix}")
     path.replace(aside)
     print(
-        f"firstorder: {path}: not {what} to go on from ({why.splitlines()[0]}); it is now {aside.name}, and the {work} "
+        f"firstorder: {path}: not {what} to go on from ({one_line(why)[:200]}); it is now {aside.name}, and the {work} "
         "starts from the beginning",
         file=sys.stderr,
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from firstorder.errors import UserError
+from firstorder.upkeep.dvc import hash_of
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,14 @@ class Findings:
     def broken(self, path: Path, error: UserError, fix: str) -> None:
         """Add a mismatch of a file that cannot be read."""
         self.mismatches.append(Mismatch(path, f"{error}; fix: {fix}"))
+
+    def hash_of(self, path: Path, algorithm: str) -> str | None:
+        """Return the digest of a file; None, and a mismatch, if it cannot be read."""
+        try:
+            return hash_of(path, algorithm)
+        except UserError as error:
+            self.mismatches.append(Mismatch(path, str(error)))
+            return None
 
     def summary(self) -> list[str]:
         """Return the lines to print: what was compared, what was not, the number of mismatches."""

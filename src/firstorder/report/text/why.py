@@ -15,6 +15,7 @@ import pandas as pd
 
 from firstorder.records import freshness
 from firstorder.records.cells import CellRecord, read_records
+from firstorder.records.headers import pack_digest
 from firstorder.report.claims import claims, verdicts
 from firstorder.report.read import accuracies, published, runs
 from firstorder.report.read.statistics import Estimate, estimate
@@ -143,7 +144,7 @@ def _seed(
 def _fresh(root: Path, project: Project, record: CellRecord) -> str:
     """Say what a fresh record was compared with."""
     data = freshness.cell(project, record.evaluation, record.mode, record.seed).pack
-    found = freshness.pack_digest(root / data) if data else None
+    found = pack_digest(root / data) if data else None
     compared = f"and the data, {data}, is the same" if found else f"the data, {data}, is not here to compare"
     return f"fresh: made with these settings; {compared}"
 
