@@ -8,6 +8,7 @@ import re
 
 _BREAK = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x1f\x7f-\x9f\ud800-\udfff]")
+_LONGEST = 3000  # characters of a message
 _ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
 # Of torch (on a CPU, CUDA, cuBLAS, cuDNN), C++, threads and the system.
 _NO_MEMORY = (
@@ -24,7 +25,10 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
+        line = one_line(message)
+        if len(line) > _LONGEST:  # the file is named at the beginning, and the next step at the end
+            line = f"{line[: _LONGEST - 1000]} ... {line[-1000:]}"
+        super().__init__(line)
 
 
 def one_line(text: object) -> str:

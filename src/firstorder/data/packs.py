@@ -14,6 +14,7 @@ import random
 import re
 import struct
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Mapping
@@ -155,8 +156,10 @@ def _pack_of(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Pack:
     counts, resize = arrays.get("counts"), arrays.get("resize")
     if images.dtype != np.uint8 or images.ndim != 5 or 0 in images.shape:
         raise ValueError(f"images are {images.dtype} {images.shape}, expected uint8 of five axes")
-    if names.dtype.kind != "U" or names.shape != images.shape[:1]:
-        raise ValueError(f"class names are {names.dtype} {names.shape}, expected a text for each class")
+    if not all(_is_text(array) for array in (names, arrays["digest"], resize) if array is not None):
+        raise ValueError("a text with characters that do not exist")
+    if names.shape != images.shape[:1]:
+        raise ValueError(f"class names are {names.dtype} {names.shape}, expected one for each class")
     if scale.dtype.kind not in "iu" or scale.shape != () or not 1 <= scale <= 255:
         raise ValueError("scale is none of 1 to 255")
     if scale < 255 and images.max() > scale:
@@ -167,6 +170,14 @@ def _pack_of(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Pack:
     return Pack(
         images, tuple(names.tolist()), int(scale), None if counts is None else tuple(counts.tolist()), made_with
     )
+
+
+def _is_text(array: np.ndarray[Any, Any]) -> bool:
+    """Say whether an array holds texts only: NumPy makes texts of any number, and Python cannot write all of them."""
+    if array.dtype.kind != "U":
+        return False
+    codes = np.frombuffer(array.astype(array.dtype.newbyteorder("=")).tobytes(), np.uint32)
+    return not ((codes >= 0x110000) | ((codes >= 0xD800) & (codes < 0xE000))).any()
 
 
 def read_arrays(path: Path, names: Collection[str] = ARRAYS) -> dict[str, np.ndarray[Any, Any]]:
@@ -192,11 +203,15 @@ def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray[Any, Any]:
         headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         if version not in headers:
             raise ValueError(f"{name} is in format {version}")
-        shape, _, dtype = headers[version](member)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # NumPy warns about headers of Python 2
+            shape, _, dtype = headers[version](member)
         if member.tell() + math.prod(shape) * dtype.itemsize != size:
             raise ValueError(f"{name} has {size:,} bytes, not those of {dtype} {shape}")
     with archive.open(info) as member:
-        array: np.ndarray[Any, Any] = np.lib.format.read_array(member, allow_pickle=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            array: np.ndarray[Any, Any] = np.lib.format.read_array(member, allow_pickle=False)
         if member.read(1):  # which also checks the checksum
             raise ValueError(f"{name} goes on after its end")
     return array

@@ -101,7 +101,7 @@ def tracked(top: Path) -> list[Tracked]:
 def cache(repository: Path) -> Path:
     """Return the folder of DVC's cache."""
     named = _config(repository).get("cache", {}).get("dir")
-    return repository / ".dvc" / named if named else repository / ".dvc/cache"
+    return _folder(repository, named) if named else repository / ".dvc/cache"
 
 
 def remote(repository: Path, name: str | None = None) -> Remote:
@@ -114,23 +114,33 @@ def remote(repository: Path, name: str | None = None) -> Remote:
     chosen = name or config.get("core", {}).get("remote")
     if not chosen:
         raise UserError(f"{where}: no default remote; add one: dvc remote add --default NAME URL")
-    known = [section[len('remote "') : -1] for section in config if section.startswith('remote "')]
-    if chosen not in known:
-        names = ", ".join(known) or "none"
+    remotes = {found[1]: config[section] for section in config if (found := re.fullmatch(r'remote "(.+)"', section))}
+    if chosen not in remotes:
+        names = ", ".join(remotes) or "none"
         raise UserError(f"{where}: no remote {chosen!r}, known are: {names}; add it: dvc remote add {chosen} URL")
-    url = config[f'remote "{chosen}"'].get("url", "")
+    url = remotes[chosen].get("url", "")
     if "://" in url:
         return Remote(chosen, url, None)
-    try:
-        folder = Path(os.path.normpath(repository / ".dvc" / Path(url).expanduser()))
-    except RuntimeError:
-        raise UserError(f"{where}: remote {chosen!r} is in the home of a user that is not known here: {url}") from None
+    folder = _folder(repository, url)
     if not folder.is_dir():
         raise UserError(
             f"{folder}: the folder of remote {chosen!r} does not exist; mount or create it, or set another in {where}: "
             f"dvc remote modify {chosen} url URL"
         )
     return Remote(chosen, url, folder)
+
+
+def _folder(repository: Path, named: str) -> Path:
+    """Return a folder that the configuration names; raises UserError if there cannot be such a folder."""
+    try:
+        folder = Path(os.path.normpath(repository / ".dvc" / Path(named).expanduser()))
+        object_path(folder, "0" * 32).exists()  # raises OSError if the name is too long
+        return folder
+    except RuntimeError:
+        why = "is in the home of a user that is not known here"
+    except OSError as error:
+        why = f"cannot be reached ({error.strerror})"
+    raise CONFIG_FILE.refused(repository / ".dvc/config", f"the folder {named:.200} {why}")
 
 
 def _config(repository: Path) -> dict[str, dict[str, str]]:

@@ -41,9 +41,15 @@ def read(path: Path) -> dict[str, Any]:
         raise BENCH_FILE.refused(path, f"expected schema {SCHEMA}, found {result.get('schema')!r:.40}")
     if set(result) != KEYS:
         raise BENCH_FILE.refused(path, f"keys missing or unknown: {', '.join(sorted(set(result) ^ KEYS))[:200]}")
-    for workload in result["workloads"].values():
-        workload["engines"] = _ordered(workload["engines"])
-    result["scaling"]["engines"] = _ordered(result["scaling"]["engines"])
+    try:
+        for workload in result["workloads"].values():
+            workload["engines"] = _ordered(workload["engines"])
+        result["scaling"]["engines"] = _ordered(result["scaling"]["engines"])
+        rates(result)
+        scaling(result)
+        performance_tables.markdown(result, "", path)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise BENCH_FILE.refused(path, f"not as the benchmark writes it ({type(error).__name__}: {error})") from None
     return result
 
 
