@@ -24,6 +24,7 @@ import time
 import traceback
 import warnings
 from pathlib import Path
+from random import Random
 
 ROOT = Path(__file__).parents[1]
 SECONDS_A_RUN = 20  # an input that takes longer is a hang
@@ -52,10 +53,11 @@ def fuzz(name: str, folder: Path, seconds: int) -> None:
     edges.write_text("".join(f'"{line}"\n' for line in lines), encoding="ascii")
     scratch = Path(tempfile.mkdtemp(prefix="firstorder-fuzz-", dir=MEMORY if MEMORY.is_dir() else None))
     known: set[str] = set()
-    figures = {"executions": 0, "crashes": 0, "begun": time.time()}
+    figures, begun = {"executions": 0, "crashes": 0, "seconds": 0.0}, time.time()
 
     def one_input(content: bytes) -> None:
         figures["executions"] += 1
+        figures["seconds"] = time.time() - begun
         if figures["executions"] % 50 == 0:
             (folder / "figures.json").write_text(json.dumps(figures))
         error = fuzzed_readers.crash(fuzzed, scratch, content)
@@ -69,9 +71,13 @@ def fuzz(name: str, folder: Path, seconds: int) -> None:
             (crashes / f"{len(known)}.input").write_bytes(content)
             (crashes / f"{len(known)}.txt").write_text("".join(traceback.format_exception(error)))
 
+    def mutated(content: bytes, largest: int, seed: int) -> bytes:
+        changed = fuzzed_readers.changed_json(content, Random(seed)) if seed % 2 else None
+        return changed if changed and len(changed) <= largest else atheris.Mutate(content, largest)
+
     options = [f"-max_total_time={seconds}", f"-timeout={SECONDS_A_RUN}", f"-rss_limit_mb={MEGABYTES}"]
     options += [f"-max_len={LARGEST_INPUT}", f"-artifact_prefix={crashes}/", f"-dict={edges}", "-verbosity=0"]
-    atheris.Setup([sys.argv[0], *options, str(corpus)], one_input)
+    atheris.Setup([sys.argv[0], *options, str(corpus)], one_input, custom_mutator=mutated)
     atheris.Fuzz()
 
 
@@ -95,12 +101,11 @@ def main() -> int:
     for name in names:
         folder = arguments.folder / name.replace(" ", "-")
         command = [sys.executable, __file__, name, "--folder", str(folder), "--one", str(seconds)]
-        begun = time.time()
         with tempfile.TemporaryFile() as log:
             done = subprocess.run(command, stdout=log, stderr=log, check=False)
         figures = json.loads((folder / "figures.json").read_text()) if (folder / "figures.json").exists() else {}
         crashes = figures.get("crashes", 0) + (done.returncode != 0)
-        kept, minutes = len(list((folder / "corpus").glob("*"))), (time.time() - begun) / 60
+        kept, minutes = len(list((folder / "corpus").glob("*"))), figures.get("seconds", 0) / 60
         found += crashes
         print(f"| {name} | {figures.get('executions', 0):,} | {minutes:.1f} | {kept:,} | {crashes} |", flush=True)
     return 1 if found else 0

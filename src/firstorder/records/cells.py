@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from firstorder.errors import UserError
+from firstorder.errors import UserError, one_line
 from firstorder.files import Kind, MissingFileError, replacing
 from firstorder.records.value_types import REPLACES, wrong_record, wrong_run
 from firstorder.settings import RECORD, Cell, Mode, Project, digest
@@ -201,7 +201,7 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str
             if inner:
                 return inner
         elif json.dumps(ours) != json.dumps(theirs):
-            return f"{prefix}{key}: {json.dumps(ours)} -> {json.dumps(theirs)}"
+            return one_line(f"{prefix}{key}: {json.dumps(ours)} -> {json.dumps(theirs)}")
     return None
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from firstorder.errors import one_line
 from firstorder.records import freshness
 from firstorder.records.cells import CellRecord, read_records
 from firstorder.records.headers import pack_digest
@@ -56,7 +57,7 @@ def explain(root: Path, project: Project, cell: str, seeds: Sequence[int], publi
 
 
 def _line(name: str, text: object) -> str:
-    return f"{name:<{_WIDTH}}{text}"
+    return f"{name:<{_WIDTH}}{one_line(text)}"
 
 
 def _published(cell: str, path: Path) -> list[str]:
