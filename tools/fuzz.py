@@ -39,7 +39,7 @@ def fuzz(name: str, folder: Path, seconds: int) -> None:
 
     sys.path.insert(0, str(ROOT))
     with atheris.instrument_imports(include=["firstorder", "yaml", "PIL", "configparser", "tarfile", "zipfile"]):
-        from tests import fuzzed_readers
+        from tests import fuzzed_readers, fuzzing
     warnings.simplefilter("ignore")
     fuzzed = fuzzed_readers.READERS[name]
     corpus, crashes = folder / "corpus", folder / "crashes"
@@ -49,7 +49,7 @@ def fuzz(name: str, folder: Path, seconds: int) -> None:
         (corpus / f"seed-{number}").write_bytes(seed)
     edges = folder / "edges.txt"
     # As libFuzzer wants them; it takes no longer entries.
-    lines = ["".join(f"\\x{byte:02x}" for byte in edge[:64]) for edge in fuzzed_readers.EDGES]
+    lines = ["".join(f"\\x{byte:02x}" for byte in edge[:64]) for edge in fuzzing.EDGES]
     edges.write_text("".join(f'"{line}"\n' for line in lines), encoding="ascii")
     scratch = Path(tempfile.mkdtemp(prefix="firstorder-fuzz-", dir=MEMORY if MEMORY.is_dir() else None))
     known: set[str] = set()
@@ -60,7 +60,7 @@ def fuzz(name: str, folder: Path, seconds: int) -> None:
         figures["seconds"] = time.time() - begun
         if figures["executions"] % 50 == 0:
             (folder / "figures.json").write_text(json.dumps(figures))
-        error = fuzzed_readers.crash(fuzzed, scratch, content)
+        error = fuzzing.crash(fuzzed, scratch, content)
         if error is None:
             return
         last = traceback.extract_tb(error.__traceback__)[-1:]
@@ -72,7 +72,7 @@ def fuzz(name: str, folder: Path, seconds: int) -> None:
             (crashes / f"{len(known)}.txt").write_text("".join(traceback.format_exception(error)))
 
     def mutated(content: bytes, largest: int, seed: int) -> bytes:
-        changed = fuzzed_readers.changed_json(content, Random(seed)) if seed % 2 else None
+        changed = fuzzing.changed_json(content, Random(seed)) if seed % 2 else None
         return changed if changed and len(changed) <= largest else atheris.Mutate(content, largest)
 
     options = [f"-max_total_time={seconds}", f"-timeout={SECONDS_A_RUN}", f"-rss_limit_mb={MEGABYTES}"]
