@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from firstorder.data import image_files, mini_imagenet_caches
-from firstorder.data.entries import Entry, entries_of, members_of
+from firstorder.data.entries import Entry, entries_of, members_of, open_tar
 from firstorder.data.mini_imagenet_caches import DOWNLOAD_AGAIN
 from firstorder.data.packs import Images
 from firstorder.errors import UserError
@@ -169,7 +169,7 @@ def _counts(entry: Entry, where: str) -> bool:
 
 def _add_tar(listing: Listing, file: IO[bytes], class_id: str, where: str, stack: ExitStack) -> None:
     """Add the images in the tar of a class."""
-    archive = stack.enter_context(tarfile.open(fileobj=file))  # noqa: SIM115 (the stack closes it)
+    archive = stack.enter_context(open_tar(file))
     before = len(listing.images)
     for entry in members_of(archive):
         inside = f"{where}: {entry.path}"

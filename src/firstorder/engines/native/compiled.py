@@ -26,6 +26,7 @@ SOURCE = Path(__file__).with_name("native.c")
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")
 DEFINES = {"float": (), "double": ("-DDOUBLE",)}
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_MOST_BYTES = 64 << 20  # of a library; ours have about a hundred thousand
 _SECONDS = 600  # that a compiler may take
 # One gradient of a network with 32 filters on images of 28 x 28; what it is does not matter, only that it ends.
 _TRY = """
@@ -135,6 +136,8 @@ def _is_whole(path: Path) -> bool:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & _OTHERS_WRITE:
+                return False
+            if status.st_size > _MOST_BYTES:
                 return False
             found = hashlib.file_digest(file, "sha256").hexdigest()
         with open_regular(_noted(path)) as file:
