@@ -7,6 +7,8 @@ tools/fuzz.py tries many more, guided by coverage; docs/reliability.md has its f
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -75,3 +77,12 @@ def test_a_whole_file_is_read(name: str, tmp_path: Path, capsys: pytest.CaptureF
     for content in seeds(name)[-1:]:
         READERS[name].read(tmp_path, content)
     assert capsys.readouterr().err == ""
+
+
+def test_the_fuzzer_says_what_it_needs() -> None:
+    """Atheris is not among the project's own packages, so here only its absence can be tried."""
+    tool = Path(__file__).parents[1] / "tools/fuzz.py"
+    done = subprocess.run([sys.executable, str(tool)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("atheris is not installed here")
+    assert done.stdout == ""

@@ -172,6 +172,14 @@ def test_what_verify_prints_about_a_file_is_one_line(kept: Path, capsys: pytest.
     assert "accuracy from 0 to 1 in row 1, found fiveor\\x1b[2Jsix" in line
 
 
+def _first_entry(values: Any) -> dict[str, Any]:
+    """Return the first measurement; with a list for its rate and many operations, it would have filled the memory."""
+    workload = next(iter(values["workloads"].values()))
+    workload["operations"] = 2**40
+    entry: dict[str, Any] = workload["engines"]["plain"]["one process"]
+    return entry
+
+
 @pytest.mark.parametrize(
     "lie",
     [
@@ -180,6 +188,7 @@ def test_what_verify_prints_about_a_file_is_one_line(kept: Path, capsys: pytest.
         lambda values: values["limits"].update(gflop_per_second="fast"),
         lambda values: values["scaling"].pop("engines"),
         lambda values: next(iter(values["workloads"].values())).update(operations=None),
+        lambda values: _first_entry(values).update(rounds=[[1.0]]),
     ],
 )
 def test_a_result_of_the_benchmark_with_other_values_is_refused(lie: Callable[[Any], object], tmp_path: Path) -> None:

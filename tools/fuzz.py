@@ -16,6 +16,7 @@ the same Python, and give it the project's packages.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import subprocess
 import sys
@@ -91,6 +92,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.one:
         fuzz(arguments.readers[0], arguments.folder, arguments.one)
+    if importlib.util.find_spec("atheris") is None:
+        sys.exit("atheris is not installed here; the beginning of tools/fuzz.py says how to give it an environment")
     sys.path.insert(0, str(ROOT))
     from tests.fuzzed_readers import READERS
 

@@ -62,7 +62,7 @@ def rates(result: Mapping[str, Any]) -> pd.DataFrame:
         for engine, ways in workload["engines"].items()
         for way, entry in ways.items()
         for number, rate in enumerate(entry["rounds"])
-        for share in [100 * rate * workload["operations"] / 1e9 / limit]
+        for share in [100 * float(rate) * float(workload["operations"]) / 1e9 / limit]
     ]
     return pd.DataFrame(rows, columns=list(RATE_COLUMNS))
 
