@@ -188,7 +188,10 @@ def _states(folder: Path, content: bytes) -> None:
         about, tensors = checkpoints.parse(path.read_bytes())
         about["sha256"] = states._digest(tensors, about)
         path.write_bytes(states.save(tensors, {"about": json.dumps(about)}))
-    states.StateFile(path, ("x",)).load(_problem(folder))
+    keeper = states.StateFile(path, ("x",))
+    if (state := keeper.load(_problem(folder))) is not None:
+        keeper.legs(state)
+        cells.rows_text(curves.COLUMNS, state.curve)
 
 
 def _counts(folder: Path, content: bytes) -> None:

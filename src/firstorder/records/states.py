@@ -150,8 +150,13 @@ def unfit(problem: Problem, kept: TrainingState) -> str | None:
             return f"{name} is {count!r:.40}"
     if kept.outer_step > problem.settings.outer_steps:
         return f"outer_step is {kept.outer_step}, beyond the last one"
-    if not isinstance(kept.curve, list) or not isinstance(kept.seconds, float | int):
+    whole_curve = isinstance(kept.curve, list) and all(isinstance(row, list) for row in kept.curve)
+    if not whole_curve or not isinstance(kept.seconds, float | int):
         return "its curve or its seconds are none"
+    for leg in kept.legs if isinstance(kept.legs, list) else [None]:
+        found = (leg.get("outer_steps"), leg.get("seconds")) if isinstance(leg, dict) else (None, None)
+        if type(found[0]) is not int or not isinstance(found[1], float | int):
+            return "its legs are none"
     return None
 
 
