@@ -4,9 +4,39 @@ The command line prints its message as a single line and exits with code 2. Ever
 its traceback.
 """
 
+import re
+
+_BREAK = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x1f\x7f-\x9f\ud800-\udfff]")
+_LONGEST = 3000  # characters of a message
+_ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
+# Of torch (on a CPU, CUDA, cuBLAS, cuDNN), C++, threads and the system.
+_NO_MEMORY = (
+    *("can't allocate memory", "annot allocate memory", "out of memory", "not enough memory", "bad_alloc"),
+    *("ALLOC_FAILED", "can't start new thread"),
+)
+
 
 class UserError(Exception):
     """Something outside the program is wrong, such as a file, a setting, the disk or the network.
 
-    The message is one line that says what was found, what was expected, where, and what to do next.
+    The message is one line that says what was found, what was expected, where, and what to do next. Names and values
+    in it may come from files: line breaks become spaces, other control characters escapes, addresses are left out.
     """
+
+    def __init__(self, message: str) -> None:
+        line = one_line(message)
+        if len(line) > _LONGEST:  # the file is named at the beginning, and the next step at the end
+            line = f"{line[: _LONGEST - 1000]} ... {line[-1000:]}"
+        super().__init__(line)
+
+
+def one_line(text: object) -> str:
+    """Return a text in one line, without control characters and addresses of objects."""
+    line = _ADDRESS.sub("", _BREAK.sub(" ", str(text)))
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), line)
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Say whether Python, NumPy, torch (which raises a RuntimeError) or the system had too little memory."""
+    return isinstance(error, MemoryError) or any(text in str(error) for text in _NO_MEMORY)

@@ -1,28 +1,152 @@
-"""Atomic writing: a file is complete or it does not exist. Everything the package writes goes through `replacing`."""
+"""Atomic writing, and reading that trusts nothing.
+
+Writing: a file is complete or it does not exist. Everything the package writes goes through `replacing`. Reading: only
+regular files are read (links to them too), of a bounded size. Each kind of file has a `Kind`, which reads it and turns
+every failure into one line.
+"""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import glob
 import json
+import math
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+from firstorder.errors import UserError
 
 SCRATCH = ".part"  # in the name of every scratch file, for .gitignore
 SECONDS_TO_LOCK = 60.0  # a scratch file is locked long before it is this old
+LARGEST = 2**63  # of whole numbers in JSON
+_DEEPEST = 100  # levels of brackets in JSON
+_ACCESS = (
+    *(errno.EACCES, errno.EPERM, errno.EISDIR, errno.EIO, errno.ENOMEM, errno.ELOOP, errno.ENAMETOOLONG),
+    *(errno.EMFILE, errno.ENFILE),
+)
+
+
+class MissingFileError(UserError):
+    """There is no such file."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file: what it is, its largest size in bytes, and what to do about a damaged and about a missing one.
+
+    `again` and `missing` may contain `{path}`.
+    """
+
+    what: str
+    most: int
+    again: str
+    missing: str = "no such file; check the path"
+
+    def read(self, path: Path) -> bytes:
+        """Return the content of a regular file.
+
+        Raises MissingFileError, and UserError if it cannot be read, is of another type or has too many bytes.
+        """
+        try:
+            with open_regular(path) as file:
+                size = os.fstat(file.fileno()).st_size
+                if size > self.most:
+                    raise self.refused(path, f"has {size:,} bytes, expected {self.what} of at most {self.most:,}")
+                return file.read(size)
+        except FileNotFoundError:
+            raise MissingFileError(f"{path}: {self.missing.format(path=path)}") from None
+        except OSError as error:
+            raise unreadable(path, error, self.what) from None
+
+    def read_text(self, path: Path) -> str:
+        """Return the content of a text in UTF-8, with or without a byte-order mark; raises UserError as `read`."""
+        try:
+            return self.read(path).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise self.refused(path, f"not in UTF-8 ({error})") from None
+
+    def read_json(self, path: Path) -> dict[str, Any]:
+        """Return a file that holds a mapping in JSON; raises UserError as `read`."""
+        return self.parse_json(path, self.read(path))
+
+    def parse_json(self, path: Path, content: bytes) -> dict[str, Any]:
+        """Return the mapping in JSON that was read from `path`; raises UserError."""
+        try:
+            values = parse_json(content)
+        except ValueError as error:
+            raise self.refused(path, f"not valid JSON ({error})") from None
+        if not isinstance(values, dict):
+            raise self.refused(path, f"expected {self.what}, found {values!r:.40}")
+        return values
+
+    def refused(self, path: Path, why: str) -> UserError:
+        """Return the error for a file whose content is not that of its kind."""
+        return UserError(f"{path}: {why}; {self.again.format(path=path)}")
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file to read; raises OSError for anything else, such as a FIFO, without waiting for a writer."""
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError as error:  # a path with a NUL
+        raise OSError(errno.EINVAL, str(error)) from None
+    try:
+        mode = os.fstat(handle).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(mode):
+            raise OSError(f"is a {kind_of(mode)}, not a file")
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def kind_of(mode: int) -> str:
+    """Name the kind of a file that is not regular."""
+    return "FIFO" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
+
+
+def is_about_access(error: BaseException) -> bool:
+    """Say whether an exception says that a file could not be reached, and so nothing about its content."""
+    return isinstance(error, OSError) and error.errno in _ACCESS
+
+
+def unreadable(path: Path, error: OSError, what: str) -> UserError:
+    """Return the error for a file that cannot be read, with advice; its content is not known to be damaged.
+
+    Raises MemoryError if memory is what lacked.
+    """
+    if error.errno == errno.ENOMEM:
+        raise MemoryError(error.strerror) from None
+    if error.errno is None or isinstance(error, IsADirectoryError):
+        advice = "move it away or name another one"
+    elif isinstance(error, PermissionError):
+        advice = "give yourself the right to read it and to enter its folders"
+    else:
+        advice = "check the path and the disk"
+    return UserError(f"{path}: cannot be read ({error.strerror or error}); expected {what}: {advice}")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a scratch path beside `path`. It replaces `path` if the `with` body succeeds, and is removed if it fails.
 
-    A process that was killed leaves its scratch file, which the next one to write `path` removes.
+    A link is replaced and not what it leads to. A process that was killed leaves its scratch file, which the next one
+    to write `path` removes. Raises OSError for a FIFO, socket or device at `path`.
     """
+    with suppress(FileNotFoundError):
+        mode = path.lstat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):
+            raise OSError(errno.EEXIST, f"is a {kind_of(mode)}, expected a file or nothing", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path)
     try:
@@ -59,7 +183,7 @@ def _remove_abandoned(path: Path) -> None:
     """Remove the scratch files of `path` that no living process writes."""
     for scratch in path.parent.glob(f".{glob.escape(path.name)}.*{SCRATCH}{path.suffix}"):
         with suppress(OSError):
-            handle = os.open(scratch, os.O_RDONLY | os.O_NOFOLLOW)
+            handle = os.open(scratch, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 if time.time() - os.fstat(handle).st_mtime >= SECONDS_TO_LOCK and _lock(handle):
                     scratch.unlink()
@@ -68,10 +192,47 @@ def _remove_abandoned(path: Path) -> None:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse JSON that somebody may have damaged; raises ValueError, in one line, for whatever it is not."""
+    """Parse JSON in UTF-8 that somebody may have damaged.
+
+    Raises ValueError, in one line, for whatever it is not, and for what Python takes though it is a lie or a trap: a
+    key given twice, a number that is not finite or 2^63 and more, a lone surrogate, deep nesting.
+    """
     try:
-        return json.loads(text)
+        value = json.loads(text if isinstance(text, str) else text.decode("utf-8"), object_pairs_hook=_distinct)
     except json.JSONDecodeError as error:
         raise ValueError(str(error)) from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    _check_values(value)
+    return value
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r:.80} is given twice")
+    return found
+
+
+def _check_values(value: Any) -> None:
+    """Raise ValueError for values in JSON that other code cannot be expected to cope with."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner += item
+                inner += item.values()
+            elif isinstance(item, list):
+                inner += item
+            elif isinstance(item, str):
+                item.encode()  # raises UnicodeEncodeError, which is a ValueError, for a lone surrogate
+            elif isinstance(item, float) and not math.isfinite(item):
+                raise ValueError(f"a number that is not finite ({item})")
+            elif isinstance(item, int) and abs(item) >= LARGEST:
+                raise ValueError("a whole number of 2^63 or more")
+        if not inner:
+            return
+        level = inner
+    raise ValueError(f"nested more than {_DEEPEST} deep")

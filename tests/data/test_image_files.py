@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from firstorder.data.image_files import ImageFaultError, decode, is_image, is_passed_over, open_regular
+from firstorder.data.image_files import ImageFaultError, decode, is_image, is_passed_over
+from firstorder.files import open_regular
 
 
 def draw(mode: str = "RGB") -> Image.Image:

@@ -115,7 +115,9 @@ def test_text_in_place_of_a_checkpoint_is_refused(path: Path) -> None:
 
 def test_a_folder_in_place_of_a_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "seed-0.safetensors").mkdir()
-    assert "not a checkpoint of this package" in message_of(tmp_path / "seed-0.safetensors", linear_network())
+    assert "cannot be read (Is a directory); expected a checkpoint" in message_of(
+        tmp_path / "seed-0.safetensors", linear_network()
+    )
 
 
 def test_a_checkpoint_of_another_network_is_refused(path: Path) -> None:

@@ -104,7 +104,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("a count is none of 0 to 3", {"counts": {**COUNTS, "inductive": [1, 4, 0]}}),
     ("a count is none of 0 to 3", {"counts": {**COUNTS, "inductive": [1, -1, 0]}}),
     ("a count is none of 0 to 3", {"counts": {**COUNTS, "inductive": [1, True, 0]}}),
-    ("a count is none of 0 to 3", {"counts": {**COUNTS, "inductive": [1, 10**30, 0]}}),
+    ("a whole number of 2^63 or more", {"counts": {**COUNTS, "inductive": [1, 10**30, 0]}}),
     ("a count is none of 0 to 3", {"counts": {**COUNTS, "inductive": "abc"}}),
     ("not iterable", {"counts": {**COUNTS, "inductive": None}, "legs": 3}),
     ("4 tasks of 7 in steps of 3", {"counts": dict.fromkeys(MODES, [1] * 4), "legs": [{"tasks": 4, "seconds": 1.0}]}),

@@ -93,6 +93,9 @@ WRONG: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("outer_step is 'two'", {}, {"outer_step": "two"}),
     ("optimiser_steps is 1.5", {}, {"optimiser_steps": 1.5}),
     ("its curve or its seconds are none", {}, {"curve": 3}),
+    ("its curve or its seconds are none", {}, {"curve": [3]}),
+    ("its legs are none", {}, {"legs": {"outer_steps": 2}}),
+    ("its legs are none", {}, {"legs": [{"outer_steps": 2}]}),
 ]
 
 

@@ -334,6 +334,13 @@ WRONG: dict[str, tuple[list[tuple[tuple[Any, ...], Any]], list[str]]] = {
             "found untrained with outer_steps: 100000",
         ],
     ),
+    "a curve of more points than memory holds": (
+        [((*TRAINING, "outer_steps"), 2**62), ((*TRAINING, "curve", "every"), 1)],
+        [
+            f"params.yaml: trainings: {FIVE_WAY}: curve: expected at most 100,000 points",
+            "found 4611686018427387904 outer steps, every 1; raise every",
+        ],
+    ),
     "trained without outer steps": (
         [((*TRAINING, "outer_steps"), 0)],
         [

@@ -29,9 +29,10 @@ from firstorder.cli import (
     workflow,
 )
 from firstorder.cli.verbs import GROUPS, VERBS
-from firstorder.errors import UserError
+from firstorder.errors import UserError, lacks_memory, one_line
 
 FILES = (data, compute, studies, benchmark, look, check, move, publish, report, workflow)  # in the order of the help
+_MEMORY = "run less at the same time, or use a machine with more"
 OUTPUT_CLOSED = 141  # exit code when a pipe was closed, as by `| head`; a shell reports SIGPIPE with the same code
 
 
@@ -84,7 +85,12 @@ def _run(arguments: Sequence[str] | None) -> int:
         return code
     except UserError as error:
         output.print_error(str(error))
-    except OSError as error:
+    except (MemoryError, RuntimeError, OSError) as error:
+        if lacks_memory(error):
+            output.print_error(f"not enough memory ({one_line(error)[:200] or 'no more is free'}); {_MEMORY}")
+            return 2
+        if not isinstance(error, OSError):
+            raise
         if error.errno in (errno.EPIPE, errno.EIO) and output.redirect_closed():
             return OUTPUT_CLOSED
         where, why = error.filename or "the system reports", error.strerror or error
@@ -92,22 +98,11 @@ def _run(arguments: Sequence[str] | None) -> int:
     except UnicodeEncodeError as error:
         lacking = ascii(error.object[error.start : error.end][:40])
         output.print_error(f"file names are in {error.encoding} here, which lacks {lacking}; set LC_ALL=C.UTF-8")
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        why = (str(error).splitlines() or ["no more is free"])[0]
-        output.print_error(f"not enough memory ({why}); run less at the same time, or use a machine with more")
     except KeyboardInterrupt as error:
         by = error if isinstance(error, signals.Interrupted) else signals.Interrupted()
         output.print_error(f"{by.name}: ended at once; the same command goes on from what is saved")
         return by.code
     return 2
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Say whether Python, NumPy or torch (which raises a RuntimeError) had too little memory."""
-    texts = ("can't allocate memory", "out of memory", "not enough memory")
-    return isinstance(error, MemoryError) or any(text in str(error) for text in texts)
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -9,6 +9,8 @@ import os
 import select
 import sys
 
+from firstorder.errors import one_line
+
 _PLAINLY = {"±": "+/-", "—": "-", "\N{MINUS SIGN}": "-", "≤": "<=", "≥": ">=", "…": "...", "→": "->"}
 
 
@@ -34,7 +36,7 @@ def _plainly(error: UnicodeError) -> tuple[str, int]:
 
 def print_error(message: str) -> None:
     """Print a message on standard error, in one line even if a file's name has several."""
-    print(f"firstorder: {' '.join(message.splitlines())}", file=sys.stderr)
+    print(f"firstorder: {one_line(message)}", file=sys.stderr)
 
 
 def flush() -> None:

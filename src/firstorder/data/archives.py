@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from firstorder.data import image_files
 from firstorder.errors import UserError
+from firstorder.files import is_about_access, open_regular, unreadable
 
 LARGEST_MEMBER_BYTES = 16 << 20
 LARGEST_TOTAL_BYTES = 512 << 20  # Omniglot's drawings, which are held in memory together, have 9 MB
@@ -41,7 +41,7 @@ def members(path: Path, suffix: str = "", largest: int = LARGEST_MEMBER_BYTES) -
     Raises UserError if the archive is missing, truncated, damaged or encrypted, or has a member whose name would leave
     its folder, that is a link, that occurs twice, or that unpacks to more than `largest` bytes.
     """
-    with _reading_zip(path), image_files.open_regular(path) as file, zipfile.ZipFile(file) as archive:
+    with _reading_zip(path), open_regular(path) as file, zipfile.ZipFile(file) as archive:
         infos = archive.infolist()
         _check_members(path, infos, largest)
         for name in sorted(info.filename for info in infos if not info.is_dir() and info.filename.endswith(suffix)):
@@ -71,6 +71,8 @@ def _reading_zip(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: no such archive; get it with: {command}") from None
     # RuntimeError and its NotImplementedError: an encrypted member, an unknown compression.
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, OSError) and is_about_access(error):
+            raise unreadable(path, error, "a zip archive") from None
         raise UserError(
             f"{path}: expected a whole zip archive, found: {_one_line(error)}; delete it and run: {command}"
         ) from None

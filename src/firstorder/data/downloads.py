@@ -19,10 +19,11 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from firstorder.data import archives, image_files
+from firstorder.data import archives
 from firstorder.data.archives import Archive
 from firstorder.data.transfers import USUAL, Limits, Transfer, UnavailableError, Wanted, size_of
 from firstorder.errors import UserError
+from firstorder.files import kind_of
 from firstorder.progress import Track, silent
 
 # A mirror's archive may be compressed less than the official one, but only up to this factor.
@@ -107,7 +108,7 @@ def _claimed(path: Path, tell: Callable[[str], object]) -> Iterator[BinaryIO]:
     """Open the part of `path` to append to it, for this process alone; an empty one is removed in the end."""
     part = path.with_name(f".{path.name}.part")
     if part.is_symlink() or (part.exists() and not part.is_file()):
-        kind = "link" if part.is_symlink() else "folder" if part.is_dir() else image_files.kind_of(part.stat().st_mode)
+        kind = "link" if part.is_symlink() else "folder" if part.is_dir() else kind_of(part.stat().st_mode)
         raise UserError(f"{part}: expected a regular file, found a {kind}; delete it")
     while True:
         # The flags: should it be a link or a FIFO by now, do not follow it, and do not wait.

@@ -7,14 +7,11 @@ of 16-bit colours, and skips the checksums of a PNG. All of that is refused here
 
 from __future__ import annotations
 
-import errno
 import io
-import os
-import stat
 import struct
 import zlib
-from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, BinaryIO
+from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 from firstorder.data.whole_jpegs import JPEG, jpeg_fault
 
@@ -65,26 +62,6 @@ def is_passed_over(path: PurePath) -> bool:
 def is_image(path: PurePath) -> bool:
     """Say whether a file counts as an image of its set. This is the only rule; every reader of images asks it."""
     return path.suffix.lower() in SUFFIXES and not is_passed_over(path)
-
-
-def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file to read; raises OSError for anything else, such as a FIFO, without waiting for a writer."""
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    try:
-        mode = os.fstat(handle).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if not stat.S_ISREG(mode):
-            raise OSError(f"is a {kind_of(mode)}, not a file")
-        return os.fdopen(handle, "rb")
-    except BaseException:
-        os.close(handle)
-        raise
-
-
-def kind_of(mode: int) -> str:
-    """Name the kind of a file that is not regular."""
-    return "FIFO" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
 
 
 def looks_like(content: bytes) -> str | None:

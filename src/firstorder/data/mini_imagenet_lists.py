@@ -18,10 +18,15 @@ from pathlib import Path
 from firstorder.data import image_files
 from firstorder.data.mini_imagenet_sources import CLASS_ID, Found
 from firstorder.errors import UserError
+from firstorder.files import Kind
 
 HEADING = ["filename", "label"]
-LARGEST_LIST_BYTES = 64 << 20
-EXPECTED = "expected a csv of file names in UTF-8"
+LIST_FILE = Kind(
+    "a csv of file names in UTF-8",
+    64 << 20,
+    "expected a csv of file names in UTF-8: save it again",
+    "no such file; expected a csv of file names in UTF-8: correct the path",
+)
 
 
 def read_names(path: Path) -> dict[str, list[str]]:
@@ -53,14 +58,9 @@ def read_names(path: Path) -> dict[str, list[str]]:
 def _names(file: Path) -> list[str]:
     """Return the first column of a list, without its heading and without a byte-order mark."""
     try:
-        with image_files.open_regular(file) as opened:
-            content = opened.read(LARGEST_LIST_BYTES + 1)
-        if len(content) > LARGEST_LIST_BYTES:
-            raise ValueError(f"more than {LARGEST_LIST_BYTES:,} bytes")
-        rows = [row for row in csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")) if row]
-    except (OSError, ValueError, csv.Error) as error:
-        why = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise UserError(f"{file}: cannot be read ({why}); {EXPECTED}: correct the path or save it again") from None
+        rows = [row for row in csv.reader(io.StringIO(LIST_FILE.read_text(file), newline="")) if row]
+    except csv.Error as error:
+        raise LIST_FILE.refused(file, f"not a valid CSV file ({error})") from None
     names = [[cell.strip() for cell in row] for row in rows]
     return [row[0] for row in (names[1:] if names and names[0] == HEADING else names)]
 

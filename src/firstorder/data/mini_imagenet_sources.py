@@ -22,10 +22,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from firstorder.data import image_files, mini_imagenet_caches
-from firstorder.data.entries import Entry, entries_of, members_of
+from firstorder.data.entries import Entry, entries_of, members_of, open_tar
 from firstorder.data.mini_imagenet_caches import DOWNLOAD_AGAIN
 from firstorder.data.packs import Images
 from firstorder.errors import UserError
+from firstorder.files import is_about_access, unreadable
 
 CLASS_ID = re.compile(r"n\d{8}")
 LARGEST_IMAGE_BYTES = 64 << 20
@@ -53,6 +54,8 @@ class Found:
         try:
             return self.get()
         except DAMAGED as error:
+            if isinstance(error, OSError) and is_about_access(error):
+                raise unreadable(Path(self.where), error, "an image") from None
             raise UserError(f"{self.where}: cannot be read ({_one_line(error)}); {DOWNLOAD_AGAIN}") from None
 
 
@@ -166,7 +169,7 @@ def _counts(entry: Entry, where: str) -> bool:
 
 def _add_tar(listing: Listing, file: IO[bytes], class_id: str, where: str, stack: ExitStack) -> None:
     """Add the images in the tar of a class."""
-    archive = stack.enter_context(tarfile.open(fileobj=file))  # noqa: SIM115 (the stack closes it)
+    archive = stack.enter_context(open_tar(file))
     before = len(listing.images)
     for entry in members_of(archive):
         inside = f"{where}: {entry.path}"
@@ -236,6 +239,8 @@ def _reading(source: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise UserError(f"{error.filename or source}: no such file or folder; expected mini-ImageNet") from None
     except DAMAGED as error:
+        if isinstance(error, OSError) and is_about_access(error):
+            raise unreadable(Path(error.filename or source), error, "a folder, zip or tar of images") from None
         raise UserError(
             f"{source}: expected a folder, a whole zip or a whole tar, found: {_one_line(error)}; {DOWNLOAD_AGAIN}"
         ) from None

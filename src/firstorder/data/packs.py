@@ -8,26 +8,46 @@ the authors' omniglot.py adds them after splitting.
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 import random
+import re
+import struct
 import tokenize
+import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from firstorder.data import image_files
 from firstorder.errors import UserError
-from firstorder.files import replacing
+from firstorder.files import is_about_access, open_regular, replacing, unreadable
 from firstorder.settings import DatasetSettings
 
 # What NumPy and zipfile raise for a damaged npz. TypeError: it is an npy file. SyntaxError and TokenError: NumPy parses
 # the header of an array as Python.
-NUMPY = (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, SyntaxError, tokenize.TokenError)
-DAMAGED = (*NUMPY, zipfile.BadZipFile, zlib.error)
+NUMPY = (
+    OSError,
+    ValueError,
+    OverflowError,
+    KeyError,
+    EOFError,
+    TypeError,
+    RuntimeError,
+    SyntaxError,
+    tokenize.TokenError,
+)
+DAMAGED = (*NUMPY, zipfile.BadZipFile, zlib.error, struct.error)
+
+ARRAYS = ("images", "class_names", "scale", "digest", "counts", "resize")
+LARGEST_ARRAY_BYTES = 4 << 30  # mini-ImageNet has 1.3 GB
+# Above FREE_BYTES, an array may be compressed at most so many times; drawings are about twenty times.
+LARGEST_RATIO, FREE_BYTES = 200, 64 << 20
+_IN_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
 
 Images = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -96,8 +116,10 @@ def write_pack(path: Path, pack: Pack) -> None:
     if pack.resize is not None:
         arrays["resize"] = np.array(pack.resize)
     save: Callable[..., None] = np.savez_compressed if pack.scale == 1 else np.savez
-    # Through a link, such as one to a larger disk, not in its place.
-    with replacing(path.resolve()) as part, part.open("wb") as file:
+    # Through a link, such as one to a larger disk, not in its place; but never into DVC's cache.
+    real = Path(os.path.realpath(path))
+    target = path if _IN_CACHE.search(real.as_posix()) else real
+    with replacing(target) as part, part.open("wb") as file:
         save(file, **arrays)
 
 
@@ -109,16 +131,14 @@ def read_pack(path: Path, resize: str | None = None) -> tuple[Pack, str]:
     """
     again = f"delete it and make it again with: firstorder pack {path.stem}"
     try:
-        with image_files.open_regular(path) as file, np.load(file, allow_pickle=False) as arrays:
-            counts = tuple(arrays["counts"].tolist()) if "counts" in arrays else None
-            made_with = str(arrays["resize"]) if "resize" in arrays else None
-            names = tuple(arrays["class_names"].tolist())
-            pack = Pack(arrays["images"], names, int(arrays["scale"]), counts, made_with)
-            claimed = str(arrays["digest"])
+        arrays = read_arrays(path)
+        pack, claimed = _pack_of(arrays), str(arrays["digest"])
     except FileNotFoundError:
         raise UserError(f"{path}: no such packed data set; make it with: firstorder pack {path.stem}") from None
     except DAMAGED as error:
-        raise UserError(f"{path}: not a whole packed data set ({error}); {again}") from None
+        if isinstance(error, OSError) and is_about_access(error):
+            raise unreadable(path, error, "a packed data set") from None
+        raise UserError(f"{path}: not a whole packed data set ({str(error)[:200]}); {again}") from None
     found = pack.digest()
     if found != claimed:
         raise UserError(f"{path}: content digest is {found[:16]}..., the file claims {claimed[:16]}...; {again}")
@@ -128,6 +148,73 @@ def read_pack(path: Path, resize: str | None = None) -> tuple[Pack, str]:
             f"firstorder data {path.stem} --source PATH"
         )
     return pack, found
+
+
+def _pack_of(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Pack:
+    """Return the pack that arrays describe; raises KeyError or ValueError if they describe none."""
+    images, names, scale = (arrays[name] for name in ("images", "class_names", "scale"))
+    counts, resize = arrays.get("counts"), arrays.get("resize")
+    if images.dtype != np.uint8 or images.ndim != 5 or 0 in images.shape:
+        raise ValueError(f"images are {images.dtype} {images.shape}, expected uint8 of five axes")
+    if not all(_is_text(array) for array in (names, arrays["digest"], resize) if array is not None):
+        raise ValueError("a text with characters that do not exist")
+    if names.shape != images.shape[:1]:
+        raise ValueError(f"class names are {names.dtype} {names.shape}, expected one for each class")
+    if scale.dtype.kind not in "iu" or scale.shape != () or not 1 <= scale <= 255:
+        raise ValueError("scale is none of 1 to 255")
+    if scale < 255 and images.max() > scale:
+        raise ValueError(f"values up to {images.max()}, expected at most the scale, {scale}")
+    if counts is not None and (counts.dtype.kind not in "iu" or counts.ndim != 1):
+        raise ValueError("counts are no whole numbers")
+    made_with = None if resize is None else str(resize)
+    return Pack(
+        images, tuple(names.tolist()), int(scale), None if counts is None else tuple(counts.tolist()), made_with
+    )
+
+
+def _is_text(array: np.ndarray[Any, Any]) -> bool:
+    """Say whether an array holds texts only: NumPy makes texts of any number, and Python cannot write all of them."""
+    if array.dtype.kind != "U":
+        return False
+    codes = np.frombuffer(array.astype(array.dtype.newbyteorder("=")).tobytes(), np.uint32)
+    return not ((codes >= 0x110000) | ((codes >= 0xD800) & (codes < 0xE000))).any()
+
+
+def read_arrays(path: Path, names: Collection[str] = ARRAYS) -> dict[str, np.ndarray[Any, Any]]:
+    """Read those of the arrays `names` that a pack has. An array gets only memory that the file can account for.
+
+    Raises OSError or another of DAMAGED if the file cannot be read or is no whole pack.
+    """
+    with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+        members = {name: f"{name}.npy" for name in names}
+        there = set(archive.namelist())
+        return {name: _array(archive, member) for name, member in members.items() if member in there}
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray[Any, Any]:
+    info = archive.getinfo(name)
+    size = info.file_size
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack without a bound
+        raise ValueError(f"{name} is neither stored nor deflated")
+    if size > LARGEST_ARRAY_BYTES or size > FREE_BYTES + LARGEST_RATIO * info.compress_size:
+        raise ValueError(f"{name} unpacks to {size:,} bytes")
+    with archive.open(info) as member:
+        version = np.lib.format.read_magic(member)
+        headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in headers:
+            raise ValueError(f"{name} is in format {version}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # NumPy warns about headers of Python 2
+            shape, _, dtype = headers[version](member)
+        if member.tell() + math.prod(shape) * dtype.itemsize != size:
+            raise ValueError(f"{name} has {size:,} bytes, not those of {dtype} {shape}")
+    with archive.open(info) as member:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            array: np.ndarray[Any, Any] = np.lib.format.read_array(member, allow_pickle=False)
+        if member.read(1):  # which also checks the checksum
+            raise ValueError(f"{name} goes on after its end")
+    return array
 
 
 def split_classes(classes: int, meta_train_classes: int, seed: int) -> tuple[list[int], list[int]]:

@@ -10,6 +10,7 @@ docs/decisions.md says which risks remain.
 from __future__ import annotations
 
 import math
+import os
 import pickle
 import pickletools
 import re
@@ -20,8 +21,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from firstorder.data import image_files
 from firstorder.errors import UserError
+from firstorder.files import open_regular, unreadable
 
 # The largest expected file has 38,400 images of 84 x 84 x 3 bytes, and old protocols write each byte as two: 1.63 GB.
 LARGEST_BYTES = 2 << 30
@@ -61,13 +62,12 @@ def read(path: Path) -> Any:
     names anything but NumPy's arrays. The message says how far it was read. Nothing named in the file is ever called.
     """
     try:
-        with image_files.open_regular(path) as file:
-            return _read(path, file, path.stat().st_size)
+        with open_regular(path) as file:
+            return _read(path, file, os.fstat(file.fileno()).st_size)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected a pickle of arrays") from None
     except OSError as error:
-        why = error.strerror or error
-        raise UserError(f"{path}: cannot be read ({why}); expected a pickle of arrays: check the disk") from None
+        raise unreadable(path, error, "a pickle of arrays") from None
 
 
 def _read(path: Path, file: BinaryIO, size: int) -> Any:
@@ -83,7 +83,7 @@ def _read(path: Path, file: BinaryIO, size: int) -> Any:
             value = _Unpickler(file, size).load()
         _check_plain(value)
         return value
-    except OSError:
+    except (OSError, MemoryError):  # the file is bounded, and so is all that is made of it
         raise
     except Exception as error:  # The documentation of pickle does not say what a malformed one raises.
         reason = " ".join(str(error)[:LONGEST_REASON].split()) or type(error).__name__

@@ -28,7 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from firstorder.data import image_files
+from firstorder.files import open_regular
 from firstorder.progress import Track
 
 CHUNK_BYTES = 1 << 16
@@ -151,7 +151,7 @@ class Transfer:
             if parts.scheme == "file":
                 if parts.netloc not in ("", "localhost"):
                     raise ValueError("a file on another machine, expected file:///folder")
-                file = image_files.open_regular(Path(urllib.request.url2pathname(parts.path)))
+                file = open_regular(Path(urllib.request.url2pathname(parts.path)))
                 size = Message()
                 size["Content-Length"] = str(size_of(file))
                 return urllib.response.addinfourl(file, size, self.address, 200)

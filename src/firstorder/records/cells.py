@@ -17,12 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from firstorder.errors import UserError
-from firstorder.files import parse_json, replacing
+from firstorder.errors import UserError, one_line
+from firstorder.files import Kind, MissingFileError, replacing
+from firstorder.records.value_types import REPLACES, wrong_record, wrong_run
 from firstorder.settings import RECORD, Cell, Mode, Project, digest
 
 SCHEMA = 1
-REPLACES = "replaces_sha256"  # in a run file, while the result beside it is being replaced
+MOST_BYTES = 64 << 20  # of a record, run file or CSV; ours have a few hundred thousand at most
+RECORD_FILE = Kind(
+    "a record",
+    MOST_BYTES,
+    "restore it (git checkout -- {path}) or delete it and compute the cell again",
+    "no such record; compute it with: make cell CELL=... SEED=...",
+)
+RUN_FILE = Kind("a run file", MOST_BYTES, "restore it (git checkout -- {path}) or delete it")
+CSV_FILE = Kind("a CSV file", MOST_BYTES, "restore it or compute it again")
 
 
 class UnfinishedError(UserError):
@@ -110,25 +119,20 @@ def read_record(path: Path) -> CellRecord:
     histogram does not add up to its tasks or its settings do not match their digest, or if it was changed after it was
     recorded.
     """
-    try:
-        content = path.read_bytes()
-        values = parse_json(content.decode("utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such record; compute it with: make cell CELL=... SEED=...") from None
-    except ValueError as error:
-        raise _broken(path, f"not valid JSON ({error})") from None
-    if not isinstance(values, dict) or values.get("schema") != SCHEMA:
-        found = values.get("schema") if isinstance(values, dict) else values
-        raise _broken(path, f"expected schema {SCHEMA}, found {found!r}")
-    expected = {f.name for f in dataclasses.fields(CellRecord)}
-    if set(values) != expected:
-        raise _broken(path, f"keys missing or unknown: {', '.join(sorted(expected ^ set(values)))}")
+    content = RECORD_FILE.read(path)
+    values = RECORD_FILE.parse_json(path, content)
+    if values.get("schema") != SCHEMA:
+        raise RECORD_FILE.refused(path, f"expected schema {SCHEMA}, found {values.get('schema')!r:.40}")
+    if (wrong := wrong_record(values, dataclasses.fields(CellRecord))) is not None:
+        raise RECORD_FILE.refused(path, wrong)
     record = CellRecord(**{**values, "correct_histogram": tuple(values["correct_histogram"])})
-    queries = record.way * record.settings.get("evaluation", {}).get("query", 1)
+    queries = record.way * record.settings["evaluation"].get("query", 1)
     if len(record.correct_histogram) != queries + 1 or sum(record.correct_histogram) != record.tasks:
-        raise _broken(path, f"correct_histogram must have {queries + 1} counts that add up to {record.tasks} tasks")
-    if digest(record.settings) != record.settings_digest:
-        raise _broken(path, f"settings_digest is {record.settings_digest}, its settings give {digest(record.settings)}")
+        counts = f"{queries + 1} counts that add up to {record.tasks} tasks"
+        raise RECORD_FILE.refused(path, f"correct_histogram must have {counts}")
+    if (found := digest(record.settings)) != record.settings_digest:
+        why = f"settings_digest is {record.settings_digest:.40}, its settings give {found}"
+        raise RECORD_FILE.refused(path, why)
     check_unedited(path, content)
     return record
 
@@ -144,24 +148,24 @@ def check_unedited(path: Path, content: bytes) -> dict[str, Any]:
         if run.get(REPLACES) == found:
             raise UnfinishedError(f"{path}: the process that was to replace it was killed; compute it again")
         beside = path.with_suffix(".run.json").name
-        raise _broken(
-            path, f"changed after it was recorded: its SHA-256 is {found[:16]}..., {beside} has {recorded[:16]}..."
-        )
+        why = f"changed after it was recorded: its SHA-256 is {found[:16]}..., {beside} has {recorded[:16]}..."
+        raise RECORD_FILE.refused(path, why)
     return run
 
 
 def read_run(path: Path) -> dict[str, Any]:
-    """Read the run file of `path` (`<name>.run.json` beside it), which says how it was made; empty if there is none."""
+    """Read the run file of `path` (`<name>.run.json` beside it), which says how it was made; empty if there is none.
+
+    Raises UserError if it is no mapping in JSON, or says something in another type than the package writes.
+    """
     beside = path.with_suffix(".run.json")
     try:
-        run = parse_json(beside.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        run = RUN_FILE.read_json(beside)
+    except MissingFileError:
         return {}
-    except ValueError as error:
-        raise UserError(
-            f"{beside}: not valid JSON ({error}); restore it (git checkout -- {beside}) or delete it"
-        ) from None
-    return run if isinstance(run, dict) else {}
+    if (wrong := wrong_run(run)) is not None:
+        raise RUN_FILE.refused(beside, wrong)
+    return run
 
 
 def lacks_seal(root: Path, path: str) -> bool:
@@ -170,7 +174,7 @@ def lacks_seal(root: Path, path: str) -> bool:
     if beside.exists():
         return False
     others = root.joinpath(*Path(path).parts[:2]).rglob("*.run.json")
-    return any(b'"run_digest"' in other.read_bytes() for other in others)
+    return any(b'"run_digest"' in RUN_FILE.read(other) for other in others)
 
 
 def read_records(root: Path, project: Project) -> list[CellRecord]:
@@ -181,7 +185,8 @@ def read_records(root: Path, project: Project) -> list[CellRecord]:
         if path.exists():
             record = read_record(path)
             if (record.evaluation, record.mode, record.seed) != cell:
-                raise _broken(path, f"it is the record of {record.evaluation}/{record.mode}, seed {record.seed}")
+                its = f"{record.evaluation}/{record.mode}, seed {record.seed}"
+                raise RECORD_FILE.refused(path, f"it is the record of {its}")
             records.append(record)
     return records
 
@@ -196,7 +201,7 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str
             if inner:
                 return inner
         elif json.dumps(ours) != json.dumps(theirs):
-            return f"{prefix}{key}: {json.dumps(ours)} -> {json.dumps(theirs)}"
+            return one_line(f"{prefix}{key}: {json.dumps(ours)} -> {json.dumps(theirs)}")
     return None
 
 
@@ -214,7 +219,7 @@ def write_sealed(path: Path, text: str, run: Mapping[str, Any]) -> None:
     leaves a pair that is known to be unfinished and is made anew, whereas any other mismatch is an edit and is refused.
     """
     content = text.encode("utf-8")
-    replaced = {REPLACES: _sha256(path.read_bytes())} if path.exists() else {}
+    replaced = {REPLACES: _sha256(RECORD_FILE.read(path))} if path.exists() else {}
     write_run(path, sealed({**run, **replaced}, content))
     with replacing(path) as part:
         part.write_bytes(content)
@@ -228,7 +233,7 @@ def write_run(path: Path, run: Mapping[str, Any]) -> None:
     If `run` is not sealed yet, it is sealed with the present content of `path`.
     """
     if "sha256" not in run and path.exists():
-        run = sealed(run, path.read_bytes())
+        run = sealed(run, RECORD_FILE.read(path))
     with replacing(path.with_suffix(".run.json")) as part:
         part.write_text(run_text(run), encoding="utf-8")
 
@@ -268,7 +273,3 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _broken(path: Path, why: str) -> UserError:
-    return UserError(f"{path}: {why}; restore it (git checkout -- {path}) or delete it and compute the cell again")

@@ -13,17 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
-from firstorder.errors import UserError
-from firstorder.files import parse_json, replacing
+from firstorder.errors import UserError, lacks_memory, one_line
+from firstorder.files import Kind, replacing
 from firstorder.method.evaluation import Checkpoint
 from firstorder.method.inner_loop import OptimiserState
 from firstorder.method.networks import Network
+from firstorder.records.headers import about_of
 
 SECOND_MOMENTS = "second_moments."
+CHECKPOINT_FILE = Kind(
+    "a checkpoint",
+    1 << 30,
+    "delete it and train again",
+    "no such checkpoint; train it, or fetch it with: dvc pull",
+)
 MOST_STEPS = 2**53  # of the inner optimiser; far beyond any training
 
 
@@ -45,16 +52,12 @@ def read(path: Path, network: Network) -> tuple[Checkpoint, str]:
 
     Raises UserError if the file is missing, damaged, or of another network.
     """
+    content = CHECKPOINT_FILE.read(path)
     try:
-        sha = hashlib.sha256(path.read_bytes()).hexdigest()
-        with safe_open(path, framework="pt") as file:
-            about = parse_json((file.metadata() or {})["about"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        steps = _steps(about["optimiser_steps"])
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such checkpoint; train it, or fetch it with: dvc pull") from None
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise UserError(f"{path}: not a checkpoint of this package ({error}); delete it and train again") from None
+        about, tensors = parse(content)
+        steps = _steps(about.get("optimiser_steps"))
+    except ValueError as error:
+        raise CHECKPOINT_FILE.refused(path, f"not a checkpoint of this package ({error})") from None
     expected = {prefix + name: shape for prefix in ("", SECOND_MOMENTS) for name, shape in network.shapes.items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if shapes != expected:
@@ -62,7 +65,18 @@ def read(path: Path, network: Network) -> tuple[Checkpoint, str]:
     _check_values(path, tensors)
     moments = {name: tensors[SECOND_MOMENTS + name] for name in network.shapes}
     state = OptimiserState(network.flat(moments)[None], steps)
-    return Checkpoint(network.flat(tensors)[None], state, about), sha
+    return Checkpoint(network.flat(tensors)[None], state, about), hashlib.sha256(content).hexdigest()
+
+
+def parse(content: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the description and the tensors in a checkpoint or state; raises ValueError for anything else."""
+    about = about_of(content)
+    try:
+        return about, {name: tensor.clone() for name, tensor in load(content).items()}
+    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+        if lacks_memory(error):
+            raise
+        raise ValueError(one_line(error)[:200]) from None
 
 
 def _steps(value: Any) -> int:

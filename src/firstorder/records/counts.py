@@ -11,15 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from firstorder.files import replacing
+from firstorder.errors import UserError
+from firstorder.files import Kind, MissingFileError, replacing
 from firstorder.method.evaluation import Counts, Keeper
 from firstorder.progress import Stop, never
-from firstorder.records.kept_files import COUNTS_FORMAT, Whole, counts_digest, read_counts, read_regular, unfit
-from firstorder.records.states import pass_over, set_aside
+from firstorder.records.kept_files import COUNTS_FORMAT, Whole, counts_digest, read_counts, unfit
+from firstorder.records.states import DAMAGED, pass_over, set_aside
 from firstorder.records.unfinished import remove, say
 from firstorder.settings import MODES, Mode
 
 SECONDS_BETWEEN_SAVES = 60.0
+COUNTS_FILE = Kind("counts of an evaluation", 64 << 20, "it is damaged")
 
 
 @dataclass
@@ -46,12 +48,12 @@ class CountsFile(Keeper):
     def load(self) -> dict[Mode, Counts]:
         """Read the counts that are further, here or suspended; those of no task if there are none of this evaluation.
 
-        A damaged file is set aside, a suspended one is left as it is.
+        A damaged file is set aside, a suspended one is left as it is. Raises UserError if the file here cannot be read.
         """
         kept = None
         try:
             kept = self._read(self.path)
-        except (KeyError, TypeError, ValueError, OSError) as error:
+        except DAMAGED as error:
             set_aside(self.path, "counts", str(error) or type(error).__name__, "evaluation")
         if self.suspended is not None and self.suspended.exists():
             kept = self._further(self.suspended, kept)
@@ -66,7 +68,7 @@ class CountsFile(Keeper):
             brought = self._read(suspended)
             if brought is None:
                 raise ValueError("of another checkpoint, other settings or data, or on another device or engine")
-        except (KeyError, TypeError, ValueError, OSError) as error:
+        except (*DAMAGED, UserError) as error:
             pass_over(suspended, error)
             return kept
         done = len(brought["counts"][MODES[0]])
@@ -78,8 +80,8 @@ class CountsFile(Keeper):
     def _read(self, path: Path) -> dict[str, Any] | None:
         """Read a file of counts; None if there are none of this evaluation. Raises an error for what is none."""
         try:
-            kept = read_counts(read_regular(path))
-        except FileNotFoundError:
+            kept = read_counts(COUNTS_FILE.read(path))
+        except MissingFileError:
             return None
         if kept["identity"] != self.identity:
             return None

@@ -10,16 +10,14 @@ Nothing here imports NumPy or torch, because Snakemake asks for every file.
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from firstorder.errors import UserError
-from firstorder.files import parse_json
 from firstorder.records import cells
+from firstorder.records.headers import model_header, pack_digest
 from firstorder.settings import (
     ADAPTATION,
     ALPHABETS,
@@ -42,7 +40,6 @@ UNFINISHED = "a process was killed while it replaced this file"
 UNKNOWN = "nothing beside it says with which settings it was made"
 UNSEALED = "its run file is gone, while others of its kind are sealed by theirs"
 _DATA = "data_digest"
-_LARGEST_HEADER = 10**6  # bytes; ours have a few thousand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +151,7 @@ def difference(root: Path, expected: Expected, record: cells.CellRecord | None =
         if path.suffix == ".json":
             made = vars(record or cells.read_record(path))
         else:
-            made = cells.check_unedited(path, path.read_bytes())
+            made = cells.check_unedited(path, cells.CSV_FILE.read(path))
     except cells.UnfinishedError:
         return UNFINISHED
     if cells.lacks_seal(root, expected.path):
@@ -223,43 +220,6 @@ def _check_own(path: Path, training: str, seed: int) -> None:
             f"{path}: it is {another if made else 'no checkpoint of this package'}, expected {training}, seed {seed}; "
             "move it away, then fetch the right one (dvc pull) or train it"
         )
-
-
-def model_header(path: Path) -> dict[str, Any]:
-    """Read the description in a checkpoint's header, without torch; empty if the file is missing or not one of ours."""
-    try:
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = parse_json(file.read(size)) if size <= _LARGEST_HEADER else {}
-        about = parse_json(header["__metadata__"]["about"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return about if isinstance(about, dict) else {}
-
-
-def pack_digest(path: Path) -> str | None:
-    """Read the content digest stored in a packed data set, without its images; None if there is none to read.
-
-    Whether the content has this digest is checked when it is used (packs.read_pack) and by `firstorder verify`.
-    """
-    try:
-        stamp = path.stat()
-    except OSError:
-        return None
-    return _claimed_digest(path, stamp.st_mtime_ns, stamp.st_size)
-
-
-@lru_cache(maxsize=16)
-def _claimed_digest(path: Path, changed: int, size: int) -> str | None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            array = archive.read("digest.npy")
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
-        return None
-    # Layout of an npy file: ten bytes, of which the last two are the length of the header that follows (its dtype is
-    # `<U64`); then the text in UTF-32.
-    start = 10 + int.from_bytes(array[8:10], "little")
-    return array[start:].decode("utf-32-le", errors="replace").rstrip("\0")
 
 
 def _pack(project: Project, training: str) -> str:

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from firstorder.data.image_files import open_regular
-from firstorder.files import parse_json
+from firstorder.files import open_regular, parse_json
+from firstorder.records.headers import about_of, tensor_header
 from firstorder.settings import MODES
 
 STATE_FORMAT = 2  # states of format 1 have neither a format nor a digest
@@ -44,8 +44,8 @@ def read_sealed(content: bytes) -> tuple[dict[str, Any], dict[str, Part]]:
     """
     size = 8 + int.from_bytes(content[:8], "little")
     try:
-        header = parse_json(content[8:size])
-        about: dict[str, Any] = parse_json(header.pop("__metadata__")["about"])
+        header, about = tensor_header(content), about_of(content)
+        del header["__metadata__"]
         parts: dict[str, Part] = {}
         for name, entry in header.items():
             first, last = entry["data_offsets"]

@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
-from firstorder.files import replacing
+from firstorder.errors import UserError, one_line
+from firstorder.files import Kind, MissingFileError, replacing
 from firstorder.method.inner_loop import OptimiserState
 from firstorder.method.training import Problem, TrainingState, start
-from firstorder.records import kept_files
-from firstorder.records.kept_files import STATE_FORMAT, Part, read_regular, state_digest
+from firstorder.records import checkpoints, kept_files
+from firstorder.records.kept_files import STATE_FORMAT, Part, state_digest
 from firstorder.records.unfinished import remove, say
 
-DAMAGED = (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OSError)
+DAMAGED = (AttributeError, KeyError, TypeError, ValueError)
+STATE_FILE = Kind("a state", 1 << 30, "it is damaged")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class StateFile:
     def load(self, problem: Problem) -> TrainingState | None:
         """Read the state that is further, here or suspended; None if there is none of this training.
 
-        A damaged file is set aside, a suspended one is left as it is.
+        A damaged file is set aside, a suspended one is left as it is. Raises UserError if the file here cannot be read.
         """
         state = None
         try:
@@ -58,7 +59,7 @@ class StateFile:
             brought = self._read(self.suspended, problem)
             if brought is None:
                 raise ValueError("it is of other settings or data")
-        except DAMAGED as error:
+        except (*DAMAGED, UserError) as error:
             pass_over(self.suspended, error)
             return state
         if state is not None and state.outer_step >= brought.outer_step:
@@ -71,7 +72,7 @@ class StateFile:
         """Read a state; None if there is none of this training. Raises ValueError or another error for what is none."""
         try:
             tensors, about = read_sealed(path)
-        except FileNotFoundError:
+        except MissingFileError:
             return None
         on_device = {name: tensor.to(problem.device) for name, tensor in tensors.items()}
         state = TrainingState(
@@ -135,10 +136,10 @@ def write_sealed(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
 
 
 def read_sealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a file of `write_sealed`. Raises one of DAMAGED unless it is whole."""
-    content = read_regular(path)
+    """Read a file of `write_sealed`. Raises UserError if it cannot be read, and one of DAMAGED unless it is whole."""
+    content = STATE_FILE.read(path)
     about, _ = kept_files.read_sealed(content)
-    return load(content), about
+    return checkpoints.parse(content)[1], about
 
 
 def set_aside(path: Path, what: str, why: str, work: str) -> None:
@@ -146,7 +147,7 @@ def set_aside(path: Path, what: str, why: str, work: str) -> None:
     aside = path.with_suffix(f".damaged{path.suffix}")
     path.replace(aside)
     say(
-        f"{path}: not {what} to go on from ({why.splitlines()[0]}); it is now {aside.name}, and the {work} starts from "
+        f"{path}: not {what} to go on from ({one_line(why)[:200]}); it is now {aside.name}, and the {work} starts from "
         "the beginning"
     )
 
@@ -176,6 +177,11 @@ def unfit(problem: Problem, kept: TrainingState) -> str | None:
             return f"{name} is {count!r:.40}"
     if kept.outer_step > problem.settings.outer_steps:
         return f"outer_step is {kept.outer_step}, beyond the last one"
-    if not isinstance(kept.curve, list) or not isinstance(kept.seconds, float | int):
+    whole_curve = isinstance(kept.curve, list) and all(isinstance(row, list) for row in kept.curve)
+    if not whole_curve or not isinstance(kept.seconds, float | int):
         return "its curve or its seconds are none"
+    for leg in kept.legs if isinstance(kept.legs, list) else [None]:
+        found = (leg.get("outer_steps"), leg.get("seconds")) if isinstance(leg, dict) else (None, None)
+        if type(found[0]) is not int or not isinstance(found[1], float | int):
+            return "its legs are none"
     return None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from firstorder.files import MissingFileError
 from firstorder.progress import Kept, Stop, Stopped, never
 from firstorder.records.states import DAMAGED, read_sealed, set_aside, write_sealed
 
@@ -33,14 +34,17 @@ class StudyFile(Kept):
     _seconds_before: float = 0.0
 
     def load(self) -> Arrays:
-        """Read the arrays; none if there are none of this study. A damaged file is set aside."""
+        """Read the arrays; none if there are none of this study. A damaged file is set aside.
+
+        Raises UserError if the file cannot be read.
+        """
         try:
             tensors, about = read_sealed(self.path)
             if about["identity"] != self.identity:
                 return {}
             self._seconds_before = float(about["seconds"])
             return {name: tensor.numpy() for name, tensor in tensors.items()}
-        except FileNotFoundError:
+        except MissingFileError:
             return {}
         except DAMAGED as error:
             set_aside(self.path, "a part of a study", str(error) or type(error).__name__, "study")

@@ -17,7 +17,7 @@ from typing import Any
 
 from firstorder.errors import UserError
 from firstorder.files import replacing
-from firstorder.records import cells, freshness
+from firstorder.records import cells, freshness, headers
 from firstorder.records.freshness import Expected
 from firstorder.records.kept_files import Whole, read_counts, read_regular, read_state, unfit
 from firstorder.settings import CURVE, MODEL, MODES, Project, digest, paths
@@ -76,7 +76,7 @@ class Work:
     def _older(self, root: Path) -> dict[str, Any]:
         """Return what a state that does not say so must have been made with."""
         pack = self.results[0].pack or ""
-        data = freshness.pack_digest(root / pack)
+        data = headers.pack_digest(root / pack)
         if not self.is_training or data is None:
             raise ValueError(f"it does not say what it was made from, and {pack} is not here to compare")
         return made_with(self.name, self.seed, self.results[0].wanted, data)

@@ -5,6 +5,8 @@ Nothing here imports torch or opens a data set, so a clone can write all of it a
 every frame and CSV file; percent appears only in print.
 """
 
+from firstorder.files import Kind
+
 # What the report writes, relative to the folder that holds params.yaml.
 ACCURACIES = "results/accuracies.csv"
 METRICS = "results/metrics.json"
@@ -12,3 +14,8 @@ TABLE = "results/tables/{name}.{suffix}"
 CLAIMS = "results/claims.{suffix}"
 FIGURE = "results/figures/{name}.{suffix}"
 PAGE = "results/report.html"
+
+# What it reads beside records: text by hand, and results of the benchmark.
+TEXT_FILE = Kind("a text in UTF-8", 16 << 20, "restore it (git checkout -- {path}) or save it as UTF-8")
+FIGURE_FILE = Kind("a figure", 64 << 20, "draw it again: make report", "no such figure; write it first: make report")
+BENCH_FILE = Kind("a result of the benchmark", 16 << 20, "restore it (git checkout) or measure again: make bench")

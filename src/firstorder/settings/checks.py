@@ -19,6 +19,8 @@ from firstorder.settings.study_checks import check_beside_evaluations, check_the
 from firstorder.settings.trainings import DatasetSettings, SweepSettings, TrainingSettings
 from firstorder.settings.yaml_files import read_yaml
 
+MOST_POINTS = 100_000  # of a learning curve; the paper's have a few hundred
+
 
 def load(path: Path | str = "params.yaml") -> Project:
     """Read and check a params.yaml.
@@ -144,6 +146,9 @@ def _check_trainings(project: Project, where: str) -> None:
                 f"found {training.algorithm} with outer_steps: {training.outer_steps}"
             )
         _check_algorithm(training, place)
+        if training.outer_steps // training.curve.every > MOST_POINTS:
+            found = f"{training.outer_steps} outer steps, every {training.curve.every}"
+            raise UserError(f"{place}: curve: expected at most {MOST_POINTS:,} points, found {found}; raise every")
         images = training.way * training.train_shot
         if training.sampling == "replacement" and training.inner_batch_size > images:
             raise UserError(f"{place}: inner_batch_size {training.inner_batch_size} exceeds the task's {images} images")

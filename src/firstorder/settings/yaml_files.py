@@ -6,18 +6,24 @@ billions of values: what they stand for is counted before anything is made of it
 
 from __future__ import annotations
 
-import stat
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from firstorder.errors import UserError
+from firstorder.files import Kind
 
 MOST_BYTES = 10**6  # of a file; ours have a few ten thousand
 MOST_VALUES = 10**5  # in a file, with each anchor counted wherever it is used
 LARGEST = 2**63  # of whole numbers
 _DEEPEST = 100  # levels of brackets and indents
+SETTINGS = Kind(
+    "a file like params.yaml",
+    MOST_BYTES,
+    "name another file",
+    "no such file; run from the folder of params.yaml or give --params",
+)
 
 
 class _Loader(yaml.SafeLoader):
@@ -100,21 +106,11 @@ def parse_yaml(text: str) -> Any:
         raise ValueError("not valid YAML: nested too deeply") from None
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path, kind: Kind = SETTINGS) -> Any:
     """Read a YAML file; raises UserError if it is missing, no file, too large, not YAML, or gives a key twice."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            what = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
-            raise UserError(f"{path}: cannot be read (it is {what}); expected a file like params.yaml")
-        if status.st_size > MOST_BYTES:
-            raise UserError(f"{path}: {status.st_size:,} bytes, expected at most {MOST_BYTES:,}; name another file")
-        return parse_yaml(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run from the folder of params.yaml or give --params") from None
+        return parse_yaml(kind.read(path).decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not valid YAML: {error}; save it as UTF-8") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); expected a file like params.yaml") from None
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None

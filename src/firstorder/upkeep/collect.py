@@ -23,6 +23,7 @@ from firstorder.records import cells, freshness, unfinished
 from firstorder.records.freshness import Expected
 from firstorder.records.kept_files import parameters_shape, read_regular
 from firstorder.records.unfinished import Work
+from firstorder.records.value_types import REPLACES
 from firstorder.settings import CURVE, MODEL, Project, checks, digest, paths
 from firstorder.upkeep import suspend, verify_records
 from firstorder.upkeep.mismatches import Findings
@@ -240,7 +241,7 @@ class Collection:
 
     def _write_sealed(self, path: str) -> None:
         """Write a result and its run file from their copies in the stage."""
-        run = {key: value for key, value in cells.read_run(self.stage / path).items() if key != cells.REPLACES}
+        run = {key: value for key, value in cells.read_run(self.stage / path).items() if key != REPLACES}
         cells.write_sealed(self.root / path, (self.stage / path).read_bytes().decode(), run)
         self._took(path)
 

@@ -9,17 +9,21 @@ from __future__ import annotations
 import configparser
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from firstorder.errors import UserError
-from firstorder.settings.yaml_files import parse_yaml
+from firstorder.errors import UserError, one_line
+from firstorder.files import Kind, MissingFileError, open_regular, unreadable
+from firstorder.settings.yaml_files import MOST_BYTES, parse_yaml
 
 CHUNK_BYTES = 1 << 20
 # Layout of a cache or remote since DVC 3: files/md5/ab/cdef... holds the object with the MD5 abcdef...
 OBJECTS = Path("files/md5")
+DVC_FILE = Kind("a .dvc file", MOST_BYTES, "restore it: git checkout -- {path}")
+CONFIG_FILE = Kind("a configuration of DVC", MOST_BYTES, "correct or restore it")
 # Large folders without .dvc files, not searched for any.
 SKIPPED_FOLDERS = {"__pycache__", "logs", "node_modules"}
 
@@ -62,27 +66,31 @@ def dvc_files(top: Path) -> list[Path]:
 
 def read_dvc_file(path: Path) -> list[Tracked]:
     """List the files that a .dvc file tracks. Raises UserError if it is not a valid .dvc file."""
+    text = DVC_FILE.read_text(path)
     try:
-        return [
-            Tracked(
-                dvc_file=path,
-                path=path.parent / output["path"],
-                md5=_md5(output),
-                size=int(output["size"]),
-                pushed=bool(output.get("push", True)),
-            )
-            for output in parse_yaml(path.read_text(encoding="utf-8"))["outs"]
-        ]
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: not a valid .dvc file ({reason}); restore it: git checkout -- {path}") from None
+        content = parse_yaml(text)
+        outputs = content.get("outs") if isinstance(content, dict) else None
+        if not isinstance(outputs, list) or not outputs:
+            raise ValueError("it lists no outs")
+        return [_tracked(path, output) for output in outputs]
+    except ValueError as error:
+        raise DVC_FILE.refused(path, f"not a valid .dvc file ({error})") from None
 
 
-def _md5(output: dict[str, Any]) -> str:
-    md5 = output["md5"]
-    if len(bytes.fromhex(md5.removesuffix(".dir"))) != 16:
-        raise ValueError(f"md5 is {md5!r}")
-    return str(md5)
+def _tracked(path: Path, output: Any) -> Tracked:
+    """Return one of the outs of a .dvc file; raises ValueError for what DVC does not write."""
+    if not isinstance(output, dict):
+        raise ValueError("one of its outs is no mapping")
+    name, md5, size, push = (output.get(key) for key in ("path", "md5", "size", "push"))
+    if not isinstance(name, str) or "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ValueError(f"path is {name!r:.80}, expected that of a file beside it")
+    if not isinstance(md5, str) or not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", md5):
+        raise ValueError(f"md5 is {md5!r:.80}")
+    if type(size) is not int or size < 0:
+        raise ValueError(f"size is {size!r:.80}, expected a number of bytes")
+    if not isinstance(push, bool | None):
+        raise ValueError(f"push is {push!r:.80}, expected true or false")
+    return Tracked(dvc_file=path, path=path.parent / name, md5=md5, size=size, pushed=push is not False)
 
 
 def tracked(top: Path) -> list[Tracked]:
@@ -93,7 +101,7 @@ def tracked(top: Path) -> list[Tracked]:
 def cache(repository: Path) -> Path:
     """Return the folder of DVC's cache."""
     named = _config(repository).get("cache", {}).get("dir")
-    return repository / ".dvc" / named if named else repository / ".dvc/cache"
+    return _folder(repository, named) if named else repository / ".dvc/cache"
 
 
 def remote(repository: Path, name: str | None = None) -> Remote:
@@ -106,17 +114,14 @@ def remote(repository: Path, name: str | None = None) -> Remote:
     chosen = name or config.get("core", {}).get("remote")
     if not chosen:
         raise UserError(f"{where}: no default remote; add one: dvc remote add --default NAME URL")
-    known = [section[len('remote "') : -1] for section in config if section.startswith('remote "')]
-    if chosen not in known:
-        names = ", ".join(known) or "none"
+    remotes = {found[1]: config[section] for section in config if (found := re.fullmatch(r'remote "(.+)"', section))}
+    if chosen not in remotes:
+        names = ", ".join(remotes) or "none"
         raise UserError(f"{where}: no remote {chosen!r}, known are: {names}; add it: dvc remote add {chosen} URL")
-    url = config[f'remote "{chosen}"'].get("url", "")
+    url = remotes[chosen].get("url", "")
     if "://" in url:
         return Remote(chosen, url, None)
-    try:
-        folder = Path(os.path.normpath(repository / ".dvc" / Path(url).expanduser()))
-    except RuntimeError:
-        raise UserError(f"{where}: remote {chosen!r} is in the home of a user that is not known here: {url}") from None
+    folder = _folder(repository, url)
     if not folder.is_dir():
         raise UserError(
             f"{folder}: the folder of remote {chosen!r} does not exist; mount or create it, or set another in {where}: "
@@ -125,14 +130,29 @@ def remote(repository: Path, name: str | None = None) -> Remote:
     return Remote(chosen, url, folder)
 
 
+def _folder(repository: Path, named: str) -> Path:
+    """Return a folder that the configuration names; raises UserError if there cannot be such a folder."""
+    try:
+        folder = Path(os.path.normpath(repository / ".dvc" / Path(named).expanduser()))
+        object_path(folder, "0" * 32).exists()  # raises OSError if the name is too long
+        return folder
+    except RuntimeError:
+        why = "is in the home of a user that is not known here"
+    except OSError as error:
+        why = f"cannot be reached ({error.strerror})"
+    raise CONFIG_FILE.refused(repository / ".dvc/config", f"the folder {named:.200} {why}")
+
+
 def _config(repository: Path) -> dict[str, dict[str, str]]:
     """Map section to key to value, from .dvc/config and .dvc/config.local; the latter takes precedence."""
     read = configparser.ConfigParser(interpolation=None)
-    try:
-        read.read([repository / ".dvc/config", repository / ".dvc/config.local"], encoding="utf-8")
-    except (configparser.Error, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{repository / '.dvc'}: its config cannot be read ({reason}); correct or restore it") from None
+    for path in (repository / ".dvc/config", repository / ".dvc/config.local"):
+        try:
+            read.read_string(CONFIG_FILE.read_text(path))
+        except MissingFileError:
+            continue
+        except configparser.Error as error:
+            raise CONFIG_FILE.refused(path, f"cannot be understood ({one_line(error)[:200]})") from None
     return {section.strip("'"): dict(read[section]) for section in read.sections()}
 
 
@@ -149,9 +169,12 @@ def object_path(store: Path, md5: str) -> Path:
 
 
 def hash_of(path: Path, algorithm: str) -> str:
-    """Return the digest of a file (`md5` or `sha256`) in hex digits."""
+    """Return the digest of a file (`md5` or `sha256`) in hex digits; raises UserError if it cannot be read."""
     hashed = hashlib.new(algorithm, usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            hashed.update(chunk)
+    try:
+        with open_regular(path) as file:
+            while chunk := file.read(CHUNK_BYTES):
+                hashed.update(chunk)
+    except OSError as error:
+        raise unreadable(path, error, "a file to hash") from None
     return hashed.hexdigest()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from firstorder.bench import flops
-from firstorder.files import parse_json
+from firstorder.report import BENCH_FILE
 from firstorder.settings import EvaluationSettings, TrainingSettings
 
 # Network -> the benchmarked workload of the same network and, where it matters, the same order of derivatives.
@@ -32,8 +32,10 @@ def read(folder: Path, device: str, machine: str) -> dict[str, Any] | None:
     `device` and `machine` are spelled as in a run file (`.run.json`): "cpu" and the machine, or a GPU's name.
     """
     for path in sorted((folder / "results/bench").glob("*.json")):
-        found: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
+        found = BENCH_FILE.read_json(path)
         run = found.get("run", {})
+        if not isinstance(run, dict):
+            raise BENCH_FILE.refused(path, "expected a mapping under run")
         same_cpu = device == "cpu" and found.get("device") == "cpu" and run.get("machine") == machine
         if same_cpu or (device != "cpu" and device in (found.get("machine"), run.get("device"))):
             return found
@@ -66,12 +68,12 @@ def of_evaluation(bench: Mapping[str, Any], settings: TrainingSettings, evaluati
 
 def _rate(bench: Mapping[str, Any], workload: str) -> float | None:
     """Return the operations a second of a benchmarked workload; None if it was not benchmarked."""
-    engines = bench.get("workloads", {}).get(workload, {}).get("engines", {})
-    for name in ENGINES:
-        measured = engines.get(name, {}).get("one process")
-        if measured:
-            return float(measured["gflop_per_second"]) * 1e9
-    return None
+    try:
+        engines = bench.get("workloads", {}).get(workload, {}).get("engines", {})
+        measured = next(filter(None, (engines.get(name, {}).get("one process") for name in ENGINES)), None)
+        return float(measured["gflop_per_second"]) * 1e9 or None if measured else None
+    except (AttributeError, KeyError, TypeError, ValueError):  # not as the benchmark writes it
+        return None
 
 
 def _order(settings: TrainingSettings) -> str:

@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from firstorder.errors import UserError
-from firstorder.files import parse_json
+from firstorder.files import open_regular, parse_json
 
 LOCKS_FOLDER = ".work/locks"
 FOLDER, REPORT = "folder", "report"
 HELD = "FIRSTORDER_HELD"  # environment variable: tells a command that its parent has taken the locks already
+_MOST_BYTES = 1 << 16  # of what a holder says about itself
 _BUSY = (errno.EACCES, errno.EAGAIN)
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL)
 
@@ -101,9 +102,9 @@ def holders(root: Path) -> list[str]:
 
 def _holder(path: Path) -> str | None:
     """Describe the process that holds a lock exclusively; None if there is none."""
-    with path.open("rb") as file, suppress(OSError, ValueError, KeyError):
+    with suppress(OSError, ValueError, KeyError, TypeError), open_regular(path) as file:
         if not _try(file.fileno(), fcntl.LOCK_SH):
-            about: dict[str, Any] = parse_json(file.read())
+            about: dict[str, Any] = parse_json(file.read(_MOST_BYTES))
             return f"process {about['pid']} ({about['told']}) since {about['since']}"
     return None
 

@@ -7,7 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from firstorder.errors import UserError
+from firstorder.errors import UserError, one_line
+from firstorder.upkeep.dvc import hash_of
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,20 @@ class Findings:
     def differs(self, path: Path, expected: object, found: object, fix: str, *, in_git: bool = False) -> None:
         """Add a mismatch of `path`; `fix` is a command. With `in_git`, prefer restoring Git's version if it differs."""
         fix = restoring(path, fix) if in_git else fix
-        self.mismatches.append(Mismatch(path, f"{path}: expected {expected}, found {found}; fix: {fix}"))
+        text = one_line(f"{path}: expected {expected}, found {found}; fix: {fix}")
+        self.mismatches.append(Mismatch(path, text))
 
     def broken(self, path: Path, error: UserError, fix: str) -> None:
         """Add a mismatch of a file that cannot be read."""
         self.mismatches.append(Mismatch(path, f"{error}; fix: {fix}"))
+
+    def hash_of(self, path: Path, algorithm: str) -> str | None:
+        """Return the digest of a file; None, and a mismatch, if it cannot be read."""
+        try:
+            return hash_of(path, algorithm)
+        except UserError as error:
+            self.mismatches.append(Mismatch(path, str(error)))
+            return None
 
     def summary(self) -> list[str]:
         """Return the lines to print: what was compared, what was not, the number of mismatches."""

@@ -97,7 +97,7 @@ def trainings(folder: Folder, device: Device, measured: Sequence[Folder]) -> lis
             outer_steps = max(other.project.trainings[name].outer_steps, 1)
             for seed in other.project.seeds:
                 run = runs.read(other.root / CURVE.format(training=name, seed=seed))
-                if run.get("settings_digest") == digest(settings) and device.made(run):
+                if run.get("settings_digest") == digest(settings) and device.made(run) and "seconds" in run:
                     timings.append(Timing.of(run, outer_steps))
         states = tuple(_state_of_training(folder, name, seed) for seed in folder.project.seeds)
         entries.append(Entry(name, states, _scaled(timings, max(training.outer_steps, 1))))

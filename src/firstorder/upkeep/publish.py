@@ -13,9 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from firstorder.data.packs import DAMAGED
+from firstorder.data.packs import DAMAGED, read_arrays
 from firstorder.errors import UserError
 from firstorder.records import freshness
 from firstorder.records.cells import read_records
@@ -137,8 +135,8 @@ def _refuse_images(repository: Path, tracked: Sequence[Tracked], remote: Remote)
 def _is_of_imagenet(path: Path) -> bool:
     """Say whether a file is a pack whose class names contain WordNet ids (n01532829), as ImageNet's do."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return any(re.search(r"\bn\d{8}\b", str(name)) for name in arrays["class_names"])
+        names = read_arrays(path, ["class_names"])["class_names"]
+        return any(re.search(r"\bn\d{8}\b", str(name)) for name in names.flat)
     except DAMAGED:
         return False
 

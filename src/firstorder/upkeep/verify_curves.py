@@ -13,6 +13,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from firstorder.errors import UserError
+from firstorder.records.cells import CSV_FILE
 from firstorder.report.read.curves import COLUMNS
 from firstorder.settings import MODES, digest
 
@@ -24,8 +26,8 @@ Wrong = tuple[str, str]  # what was expected and what was found
 def wrong_content(path: Path, run: Mapping[str, Any]) -> Wrong | None:
     """Return what the first impossible value of a CSV should be and what it is; None if there is none."""
     try:
-        header, *rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines(), strict=True))
-    except (ValueError, csv.Error) as error:
+        header, *rows = list(csv.reader(CSV_FILE.read_text(path).splitlines(), strict=True))
+    except (ValueError, UserError, csv.Error) as error:
         return "a heading and rows", f"{error}"
     if len(set(header)) != len(header):
         return "columns that differ", ", ".join(header)

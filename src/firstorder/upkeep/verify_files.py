@@ -11,21 +11,17 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from firstorder.data import archives, omniglot, packs
 from firstorder.errors import UserError
-from firstorder.files import parse_json
+from firstorder.files import open_regular
 from firstorder.progress import Track
 from firstorder.records.cells import CellRecord
-from firstorder.records.freshness import model_header
+from firstorder.records.headers import LARGEST_HEADER, model_header, tensor_header
 from firstorder.records.kept_files import read_counts, read_regular, read_state
 from firstorder.settings import CURVE, MODEL
-from firstorder.upkeep.dvc import hash_of
 from firstorder.upkeep.suspend import PATTERNS
 from firstorder.upkeep.verify_records import Target, how_made
-
-LARGEST_HEADER = 1 << 20  # bytes of a checkpoint's header
 
 
 def check_archives(target: Target, track: Track) -> None:
@@ -41,7 +37,7 @@ def check_archives(target: Target, track: Track) -> None:
         target.findings.checked["archives"] += 1
         if path.stat().st_size != archive.bytes:
             mirrored.append(path)
-        elif (found := hash_of(path, "md5")) != archive.md5:
+        elif (found := target.findings.hash_of(path, "md5")) not in (None, archive.md5):
             target.findings.differs(path, f"MD5 {archive.md5}", found, f"rm {path} && {_download(folder)}")
     if mirrored:
         _check_mirrored(target, mirrored, folder, whole=len(here) == len(omniglot.ARCHIVES), track=track)
@@ -100,14 +96,18 @@ def check_checkpoints(target: Target, valid: Sequence[CellRecord]) -> None:
     stated = _stated(valid)
     models = target.root / "models"
     for path in sorted(models.rglob("seed-*.safetensors")):
-        training, seed = path.parent.relative_to(models).as_posix(), int(path.stem.removeprefix("seed-"))
+        if not (number := path.stem.removeprefix("seed-")).isdecimal():
+            target.findings.skipped["checkpoints of no seed"] += 1
+            continue
+        training, seed = path.parent.relative_to(models).as_posix(), int(number)
         target.findings.checked["checkpoints"] += 1
         about = model_header(path)
         expected = stated.get((training, seed), {})
         run = how_made(target.root / CURVE.format(training=training, seed=seed))
         if "checkpoint_digest" in run:
             expected = {**expected, run["checkpoint_digest"]: "its curve"}
-        found = hash_of(path, "sha256")
+        if (found := target.findings.hash_of(path, "sha256")) is None:
+            continue
         is_of = f"training {about.get('training')} seed {about.get('seed')}" if about else "no whole checkpoint"
         fix = _train_again(target, training, seed)
         for digest, by in expected.items():
@@ -150,17 +150,12 @@ def _stated(valid: Sequence[CellRecord]) -> Mapping[tuple[str, int], dict[str, s
 def is_checkpoint(path: Path) -> bool:
     """Say whether a file's header is that of a checkpoint of this package, with floating-point tensors only."""
     try:
-        types = {entry["dtype"] for name, entry in _header(path).items() if name != "__metadata__"}
-    except (ValueError, KeyError, TypeError, AttributeError):
+        with open_regular(path) as file:
+            header = tensor_header(file.read(8 + LARGEST_HEADER))
+        types = {entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
     return "optimiser_steps" in model_header(path) and types <= {"F64", "F32", "F16", "BF16"}
-
-
-def _header(path: Path) -> Any:
-    """Read the header of a safetensors file: JSON, preceded by its length as eight little-endian bytes."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        return parse_json(file.read(length)) if length <= LARGEST_HEADER else {}
 
 
 def _train_again(target: Target, training: str, seed: int) -> str:

@@ -13,11 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from firstorder.errors import UserError
-from firstorder.records.cells import CellRecord, lacks_seal, precision_of, read_record, read_run, run_text
+from firstorder.records.cells import (
+    CSV_FILE,
+    RECORD_FILE,
+    RUN_FILE,
+    CellRecord,
+    lacks_seal,
+    precision_of,
+    read_record,
+    read_run,
+    run_text,
+)
 from firstorder.report import ACCURACIES, METRICS
 from firstorder.report.read import accuracies, csv_frames
 from firstorder.settings import CURVE, RECORD, Project, digest
-from firstorder.upkeep.dvc import hash_of
 from firstorder.upkeep.mismatches import Findings
 from firstorder.upkeep.verify_curves import wrong_content
 
@@ -47,7 +56,7 @@ def check_records(target: Target) -> list[CellRecord]:
 
 def check_record(target: Target, path: Path) -> CellRecord | None:
     """Check one record and its run file; return it if it is valid."""
-    evaluation, seed = path.parent.parent.relative_to(target.root / "results/cells").as_posix(), _seed(path)
+    evaluation, seed = "/".join(path.relative_to(target.root / "results/cells").parts[:-2]), _seed(path)
     again = f"firstorder evaluate {evaluation} --seed {seed}{target.params}"
     target.findings.checked["records"] += 1
     return _read_consistent(target, path, again) if _agrees_with_run_file(target, path, again) else None
@@ -89,10 +98,10 @@ def check_derived(target: Target, valid: Sequence[CellRecord]) -> None:
     target.findings.checked["tables of accuracies"] += 1
     frame = accuracies.frame([made[cell] for cell in listed if cell in made])
     again = "make report" + (f" DIR={target.root}" if target.root != Path() else "")
-    if difference := _difference(csv_frames.text(frame), path.read_bytes()):
+    if difference := _difference(csv_frames.text(frame), CSV_FILE.read(path)):
         target.findings.differs(path, *difference, again)
     path = target.root / METRICS
-    if not path.exists() or path.read_bytes() != accuracies.metrics(frame).encode():
+    if not path.exists() or RECORD_FILE.read(path) != accuracies.metrics(frame).encode():
         target.findings.differs(path, "the means of the records", "another text", again)
 
 
@@ -133,7 +142,11 @@ def _agrees_with_run_file(target: Target, path: Path, again: str) -> bool:
             return False
         findings.skipped["records and curves without a .run.json"] += 1
         return True
-    text, run = run_file.read_bytes(), how_made(path)
+    try:
+        text, run = RUN_FILE.read(run_file), how_made(path)
+    except UserError as error:
+        findings.broken(run_file, error, again)
+        return False
     if run_text(run).encode() != text:
         findings.differs(run_file, "JSON as the package writes it", "other text", again, in_git=True)
         return False
@@ -145,7 +158,9 @@ def _agrees_with_run_file(target: Target, path: Path, again: str) -> bool:
         findings.differs(run_file, f"run_digest {claimed} over its other values", "other values", again, in_git=True)
         return False
     claimed = str(run.get("sha256"))
-    if (found := hash_of(path, "sha256")) != claimed:
+    if (found := findings.hash_of(path, "sha256")) is None:
+        return False
+    if found != claimed:
         findings.differs(path, f"SHA-256 {claimed[:16]}...", f"{found[:16]}...", again, in_git=True)
         return False
     training, seed = run.get("training"), run.get("seed")
@@ -163,14 +178,14 @@ def _read_consistent(target: Target, path: Path, again: str) -> CellRecord | Non
     except UserError as error:
         target.findings.differs(path, "a whole record", str(error).removeprefix(f"{path}: "), again, in_git=True)
         return None
-    # A flipped byte may leave valid JSON with missing keys or values of other types.
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        target.findings.differs(path, "a whole record", f"{type(error).__name__}: {error}", again, in_git=True)
+    try:
+        differing = next((each for each in _redundant_fields(target, path, record) if each[1] != each[2]), None)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # settings that are not whole
+        differing = ("settings", "those of an evaluation", f"{type(error).__name__}: {error}")
+    if differing is not None:
+        name, expected, found = differing
+        target.findings.differs(path, f"{name} {expected}", found, again, in_git=True)
         return None
-    for name, expected, found in _redundant_fields(target, path, record):
-        if expected != found:
-            target.findings.differs(path, f"{name} {expected}", found, again, in_git=True)
-            return None
     return record
 
 
@@ -192,7 +207,7 @@ def _redundant_fields(target: Target, path: Path, record: CellRecord) -> Iterato
         yield "its training's data_digest", run.get("data_digest", record.data_digest), record.data_digest
         made = run.get("checkpoint_digest", record.checkpoint_digest)
         yield "its training's checkpoint_digest", made, record.checkpoint_digest
-    yield "text as the package writes it", record.to_json().encode() == path.read_bytes(), True
+    yield "text as the package writes it", record.to_json().encode() == RECORD_FILE.read(path), True
 
 
 def _command_for(target: Target, path: Path) -> str:

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from firstorder.errors import UserError
-from firstorder.files import parse_json, replacing
+from firstorder.files import MissingFileError, replacing
+from firstorder.report import BENCH_FILE, TEXT_FILE
 from firstorder.report.benchmark import performance_tables
 from firstorder.report.benchmark.performance_charts import draw_rates, draw_scaling
 from firstorder.report.figures import style
@@ -35,19 +36,20 @@ SLOPE_POINTS = 3  # the largest counts: with smaller ones a device is not full, 
 
 def read(path: Path) -> dict[str, Any]:
     """Read the result of one machine; raise UserError, naming the file, if it does not follow the schema."""
-    remedy = "restore it (git checkout) or measure again: make bench"
-    try:
-        result = parse_json(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}); {remedy}") from None
-    if not isinstance(result, dict) or result.get("schema") != SCHEMA:
-        found = result.get("schema") if isinstance(result, dict) else result
-        raise UserError(f"{path}: expected schema {SCHEMA}, found {found!r}; {remedy}")
+    result = BENCH_FILE.read_json(path)
+    if result.get("schema") != SCHEMA:
+        raise BENCH_FILE.refused(path, f"expected schema {SCHEMA}, found {result.get('schema')!r:.40}")
     if set(result) != KEYS:
-        raise UserError(f"{path}: keys missing or unknown: {', '.join(sorted(set(result) ^ KEYS))}; {remedy}")
-    for workload in result["workloads"].values():
-        workload["engines"] = _ordered(workload["engines"])
-    result["scaling"]["engines"] = _ordered(result["scaling"]["engines"])
+        raise BENCH_FILE.refused(path, f"keys missing or unknown: {', '.join(sorted(set(result) ^ KEYS))[:200]}")
+    try:
+        for workload in result["workloads"].values():
+            workload["engines"] = _ordered(workload["engines"])
+        result["scaling"]["engines"] = _ordered(result["scaling"]["engines"])
+        rates(result)
+        scaling(result)
+        performance_tables.markdown(result, "", path)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise BENCH_FILE.refused(path, f"not as the benchmark writes it ({type(error).__name__}: {error})") from None
     return result
 
 
@@ -60,7 +62,7 @@ def rates(result: Mapping[str, Any]) -> pd.DataFrame:
         for engine, ways in workload["engines"].items()
         for way, entry in ways.items()
         for number, rate in enumerate(entry["rounds"])
-        for share in [100 * rate * workload["operations"] / 1e9 / limit]
+        for share in [100 * float(rate) * float(workload["operations"]) / 1e9 / limit]
     ]
     return pd.DataFrame(rows, columns=list(RATE_COLUMNS))
 
@@ -106,9 +108,11 @@ def update(page: Path, folder: Path) -> list[Path]:
         machines = [performance_tables.markdown(result, str(path.with_suffix("")), page) for path, result in measured]
         parts += [f"### {title}", *(machines or [NOTHING])]
     try:
-        text = replace_section(page.read_text(encoding="utf-8"), SECTION, "\n\n".join(parts))
-    except FileNotFoundError:
+        before = TEXT_FILE.read_text(page)
+    except MissingFileError:
         raise UserError(f"{page}: no such file; run from the folder of the README") from None
+    try:
+        text = replace_section(before, SECTION, "\n\n".join(parts))
     except UserError as error:
         raise UserError(f"{page}: {error}") from None
     with replacing(page) as part:

@@ -26,14 +26,17 @@ from typing import Any, Literal
 import pandas as pd
 
 from firstorder.errors import UserError
+from firstorder.files import Kind
 from firstorder.report.claims import curve_claims
 from firstorder.report.claims.curve_claims import CurveClaim
 from firstorder.report.claims.simulation_claims import SimulationClaim
 from firstorder.report.read import published
 from firstorder.settings import MODES, lookup
 from firstorder.settings.schema import build, nearest, setting
-from firstorder.settings.yaml_files import read_yaml
+from firstorder.settings.yaml_files import MOST_BYTES, read_yaml
 
+_FROM_GIT = "it comes with the repository (git checkout -- paper/claims.yaml)"
+CLAIMS_FILE = Kind("claims in YAML", MOST_BYTES, _FROM_GIT, f"no such file; {_FROM_GIT}")
 _CELL = re.compile(rf"(?P<algorithm>[^/]+)/(?P<column>(?P<dataset>.+)-\d+way/\d+shot)/(?P<mode>{'|'.join(MODES)})")
 
 
@@ -130,9 +133,7 @@ def read(path: Path, numbers: pd.DataFrame) -> Claims:
     published.csv lacks (the nearest is named), a second value claim about a cell, or an order that contradicts the
     paper's numbers.
     """
-    if not path.exists():
-        raise UserError(f"{path}: no such file; it comes with the repository (git checkout -- paper/claims.yaml)")
-    claims = build(Claims, read_yaml(path), str(path))
+    claims = build(Claims, read_yaml(path, CLAIMS_FILE), str(path))
     for name, contrast in (claims.curves or {}).items():
         curve_claims.check(contrast, f"{path}: curves: {name}")
     accuracies = by_line(numbers, "accuracy")

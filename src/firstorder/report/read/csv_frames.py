@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from firstorder.errors import UserError
 from firstorder.files import replacing
+from firstorder.records.cells import CSV_FILE
 
 # More digits than any accuracy carries: one prediction in 200,000 is 0.000005.
 FLOAT_FORMAT = "%.8g"
@@ -33,14 +34,13 @@ def read(path: Path, columns: Sequence[str], types: Mapping[str, str] | None = N
     `types` fixes the types of some columns. Raises UserError, naming the file, if it is not CSV, lacks a column or
     holds a value of another type.
     """
+    content = CSV_FILE.read(path)
     try:
-        frame = pd.read_csv(path, dtype=dict(types or {}))
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: not a valid CSV file ({reason}); restore it or compute it again") from None
+        frame = pd.read_csv(io.BytesIO(content), dtype=dict(types or {}), encoding="utf-8-sig")
+    except (ValueError, OverflowError) as error:  # pandas' own errors are ValueErrors
+        raise CSV_FILE.refused(path, f"not a valid CSV file ({error})") from None
     missing = [column for column in columns if column not in frame]
     if missing:
-        raise UserError(
-            f"{path}: column {', '.join(missing)} missing, found {', '.join(frame)}; restore it or compute it again"
-        )
+        found = ", ".join(map(str, frame))[:200]
+        raise CSV_FILE.refused(path, f"column {', '.join(missing)} missing, found {found}")
     return frame[[*columns, *([STALE] if STALE in frame else [])]]

@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from firstorder.records.cells import CSV_FILE
 from firstorder.records.freshness import Expected
 from firstorder.report.read import csv_frames, staleness
+
+# Columns that hold texts; all others hold numbers.
+_TEXTS = {"algorithm", "alphabet", "answered", "mini_batches", "mode", "pool", "problem", "toward", "what"}
 
 
 def read(root: Path, expected: Expected, columns: Sequence[str]) -> pd.DataFrame | None:
@@ -20,4 +24,8 @@ def read(root: Path, expected: Expected, columns: Sequence[str]) -> pd.DataFrame
     if not path.exists():
         return None
     staleness.check(root, [expected])
-    return csv_frames.read(path, columns)
+    frame = csv_frames.read(path, columns)
+    for column in columns:
+        if len(frame) and column not in _TEXTS and not pd.api.types.is_numeric_dtype(frame[column]):
+            raise CSV_FILE.refused(path, f"expected numbers under {column}")
+    return frame

@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 from firstorder.errors import UserError
 from firstorder.files import replacing
 from firstorder.records.cells import CellRecord
-from firstorder.report import FIGURE, PAGE
+from firstorder.report import FIGURE, FIGURE_FILE, PAGE, TEXT_FILE
 from firstorder.report.claims import claim_tables
 from firstorder.report.read import runs, staleness
 from firstorder.report.read.accuracies import fresh_records
@@ -95,7 +95,7 @@ def _caption(captions: Path, name: str) -> Markup:
     path = captions / f"{name}.rst"
     if not path.exists():
         raise UserError(f"{path}: no such caption; every table and figure of params.yaml needs one, write it there")
-    return paragraphs(path.read_text(encoding="utf-8"))
+    return paragraphs(TEXT_FILE.read_text(path))
 
 
 def _table_section(root: Path, project: Project, name: str, captions: Path) -> Section:
@@ -105,9 +105,7 @@ def _table_section(root: Path, project: Project, name: str, captions: Path) -> S
 
 def _figure_section(root: Path, project: Project, name: str, captions: Path) -> Section:
     path = root / FIGURE.format(name=name, suffix="png")
-    if not path.exists():
-        raise UserError(f"{path}: no such figure; write it first: make report")
-    png = base64.b64encode(path.read_bytes()).decode()
+    png = base64.b64encode(FIGURE_FILE.read(path)).decode()
     return Section(
         key=f"figure-{name}",
         title=project.figures[name].title,

@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from firstorder.errors import UserError
-from firstorder.files import replacing
+from firstorder.files import MissingFileError, replacing
+from firstorder.report import TEXT_FILE
 from firstorder.report.claims import outcomes
 from firstorder.report.read.csv_frames import STALE
 from firstorder.report.text import tables
@@ -62,9 +63,11 @@ def update(readme: Path, roots: list[Path], published_path: Path) -> None:
     projects = [(root, checks.load(root / "params.yaml")) for root in roots]
     section = render(projects, published_path)
     try:
-        text = replace_section(readme.read_text(encoding="utf-8"), TABLE, section)
-    except FileNotFoundError:
+        before = TEXT_FILE.read_text(readme)
+    except MissingFileError:
         raise UserError(f"{readme}: no such file; run from the folder of the README") from None
+    try:
+        text = replace_section(before, TABLE, section)
     except UserError as error:
         raise UserError(f"{readme}: {error}") from None
     with replacing(readme) as part:

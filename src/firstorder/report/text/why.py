@@ -13,8 +13,10 @@ from typing import Any
 
 import pandas as pd
 
+from firstorder.errors import one_line
 from firstorder.records import freshness
 from firstorder.records.cells import CellRecord, read_records
+from firstorder.records.headers import pack_digest
 from firstorder.report.claims import claims, verdicts
 from firstorder.report.read import accuracies, published, runs
 from firstorder.report.read.statistics import Estimate, estimate
@@ -55,7 +57,7 @@ def explain(root: Path, project: Project, cell: str, seeds: Sequence[int], publi
 
 
 def _line(name: str, text: object) -> str:
-    return f"{name:<{_WIDTH}}{text}"
+    return f"{name:<{_WIDTH}}{one_line(text)}"
 
 
 def _published(cell: str, path: Path) -> list[str]:
@@ -143,7 +145,7 @@ def _seed(
 def _fresh(root: Path, project: Project, record: CellRecord) -> str:
     """Say what a fresh record was compared with."""
     data = freshness.cell(project, record.evaluation, record.mode, record.seed).pack
-    found = freshness.pack_digest(root / data) if data else None
+    found = pack_digest(root / data) if data else None
     compared = f"and the data, {data}, is the same" if found else f"the data, {data}, is not here to compare"
     return f"fresh: made with these settings; {compared}"
 
