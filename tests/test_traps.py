@@ -22,6 +22,7 @@ from firstorder.errors import UserError
 from firstorder.records import cells, checkpoints, headers
 from firstorder.records.counts import CountsFile, Whole
 from firstorder.records.states import StateFile
+from firstorder.records.study_files import StudyFile
 from firstorder.report.benchmark import performance
 from firstorder.report.claims import claims
 from firstorder.report.read import csv_frames, published
@@ -51,6 +52,7 @@ NEEDED: dict[str, tuple[str, Callable[[Path], object]]] = {
     "checkpoint": ("seed-0.safetensors", lambda path: checkpoints.read(path, linear_network())),
     "state": ("seed-0.safetensors", lambda path: StateFile(path, ("x",)).load(None)),  # type: ignore[arg-type]
     "counts": ("counts.json", lambda path: CountsFile(path, "x", Whole(tasks=1, queries=1, lanes=1)).load()),
+    "part of a study": ("study.safetensors", lambda path: StudyFile(path, "x").load()),
     "pack": ("omniglot.npz", packs.read_pack),
     "archive": ("images.zip", lambda path: list(archives.members(path))),
     "source": ("images.tar", _opened),

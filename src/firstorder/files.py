@@ -143,10 +143,9 @@ def replacing(path: Path) -> Iterator[Path]:
     A link is replaced and not what it leads to. A process that was killed leaves its scratch file, which the next one
     to write `path` removes. Raises OSError for a FIFO, socket or device at `path`.
     """
-    with suppress(FileNotFoundError):
-        mode = path.lstat().st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):
-            raise OSError(errno.EEXIST, f"is a {kind_of(mode)}, expected a file or nothing", str(path))
+    mode = path.lstat().st_mode if os.path.lexists(path) else stat.S_IFREG
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EEXIST, f"is a {kind_of(mode)}, expected a file or nothing", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path)
     try:

@@ -6,12 +6,14 @@ import copy
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import pandas as pd
 import pytest
 
+from firstorder import files
 from firstorder.errors import UserError
+from firstorder.files import open_regular
 from firstorder.report.read import accuracies
 from tests.synthetic_records import ONE_SHOT, PARAMS, TRAINING, changed_params, make_project, store_record
 
@@ -35,15 +37,11 @@ def test_each_record_and_run_file_is_read_once(tmp_path: Path, monkeypatch: pyte
     store_record(tmp_path, project, ONE_SHOT, "inductive", {0: HALF, 1: HALF})
     reads: Counter[str] = Counter()
 
-    def counting(read: Any) -> Any:
-        def counted(path: Path, *arguments: Any, **options: Any) -> Any:
-            reads[path.name] += 1
-            return read(path, *arguments, **options)
+    def counted(path: Path) -> BinaryIO:
+        reads[path.name] += 1
+        return open_regular(path)
 
-        return counted
-
-    monkeypatch.setattr(Path, "read_bytes", counting(Path.read_bytes))
-    monkeypatch.setattr(Path, "read_text", counting(Path.read_text))
+    monkeypatch.setattr(files, "open_regular", counted)
     assert len(accuracies.fresh_records(tmp_path, project)) == 2
     assert reads == dict.fromkeys(("seed-0.json", "seed-0.run.json", "seed-1.json", "seed-1.run.json"), 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -129,3 +130,12 @@ def test_an_unknown_command_is_reported(checkout: Checkout, capfd: pytest.Captur
     command = [sys.executable, "-m", "firstorder", "hold", "--params", params, "--", "nosuch"]
     assert subprocess.run(command, env=checkout.variables(), check=False).returncode == 2
     assert "nosuch: no such command" in capfd.readouterr().err
+
+
+def test_a_full_disk_is_reported_with_the_path_of_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", write)
+    with pytest.raises(OSError, match=r"No space left.*folder\.lock"):
+        locks.take(tmp_path, [locks.Lock(locks.FOLDER)], "a test", print)

@@ -88,8 +88,12 @@ def take(
             warn(f"{path}: this file system does not support locks; run one command at a time in this folder")
         if not lock.shared:
             about = {"pid": os.getpid(), "told": purpose, "since": datetime.now().astimezone().strftime("%F %T")}
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, json.dumps(about).encode(), 0)
+            try:
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, json.dumps(about).encode(), 0)
+            except OSError as error:
+                error.filename = str(path)  # a full disk, which the system reports without a path
+                raise
         handles.append(handle)
     return handles
 
