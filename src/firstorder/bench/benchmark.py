@@ -29,10 +29,8 @@ from firstorder.files import replacing
 from firstorder.method.networks import make_network
 from firstorder.progress import Bar, Track, silent
 from firstorder.records import provenance
-from firstorder.settings.engines import CONTENDERS, JAX, PLAIN
+from firstorder.settings.engines import CONTENDERS, JAX, ONE, PLAIN, SCHEMA, SIDE_BY_SIDE
 
-SCHEMA = 1
-ONE, SIDE_BY_SIDE = "one process", "side by side"
 STARTS = 3  # repetitions of each start-up time
 SCALED = "W1"
 SCALING_COUNTS: dict[str, dict[str, tuple[int, ...]]] = {
@@ -90,7 +88,7 @@ def run(bench: Bench, track: Track = silent) -> dict[str, Any]:
         "device": bench.device,
         "machine": _machine(device),
         "run": provenance.run_information(time.monotonic() - begun, device),
-        "settings": {"rounds": bench.rounds, "seconds_per_turn": bench.seconds, "cores": bench.cores},
+        "settings": {"rounds": bench.rounds, "seconds_per_measurement": bench.seconds, "cores": bench.cores},
         "limits": limit,
         "workloads": measured,
         "scaling": {"workload": SCALED, "engines": scaling},

@@ -1,4 +1,4 @@
-"""The names of the engines, for whoever offers, times or shows one. Their code is in engines/."""
+"""The names of the engines and of what the benchmark writes about them, for whoever offers, times or shows them."""
 
 from __future__ import annotations
 
@@ -10,3 +10,6 @@ ENGINES = (PLAIN, NATIVE, LANES, GRAPH)  # what --engine takes beside AUTO; see 
 # GRAPH these are whole outer steps, captured as a CUDA graph on a GPU.
 CONTENDERS = {PLAIN: 1, NATIVE: 1, LANES: 1, GRAPH: 1, f"{GRAPH}, 3 seeds": 3, JAX: 1}
 TIMED = {"cpu": (PLAIN, NATIVE, JAX), "cuda": (PLAIN, LANES, GRAPH, f"{GRAPH}, 3 seeds")}  # by default
+
+SCHEMA = 2  # of the benchmark's JSON files
+ONE, SIDE_BY_SIDE = "one process", "side by side"  # layouts: one process on all cores; one on each, all at once

@@ -14,7 +14,7 @@ from typing import Any
 from firstorder.bench import flops
 from firstorder.files import parse_json
 from firstorder.settings import EvaluationSettings, TrainingSettings
-from firstorder.settings.engines import GRAPH, NATIVE, PLAIN
+from firstorder.settings.engines import GRAPH, NATIVE, ONE, PLAIN
 
 # Network -> the benchmarked workload of the same network and, where it matters, the same order of derivatives.
 SIMILAR: Mapping[str, Callable[[TrainingSettings], str]] = {
@@ -69,7 +69,7 @@ def _rate(bench: Mapping[str, Any], workload: str) -> float | None:
     """Return the operations a second of a benchmarked workload; None if it was not benchmarked."""
     engines = bench.get("workloads", {}).get(workload, {}).get("engines", {})
     for name in DEFAULTS:
-        measured = engines.get(name, {}).get("one process")
+        measured = engines.get(name, {}).get(ONE)
         if measured:
             return float(measured["gflop_per_second"]) * 1e9
     return None

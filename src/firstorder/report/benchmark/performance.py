@@ -21,14 +21,13 @@ from firstorder.report.figures import style
 from firstorder.report.read import csv_frames
 from firstorder.report.read.statistics import log_slope
 from firstorder.report.text.readme import update_section
-from firstorder.settings.engines import CONTENDERS
+from firstorder.settings.engines import CONTENDERS, SCHEMA
 
-SCHEMA = 1
 SECTION = "bench"  # of the page
 NOTHING = "Nothing is measured yet: `make bench`."
 KEYS = {"schema", "device", "machine", "run", "settings", "limits", "workloads", "scaling", "startup_seconds"}
 DEVICES = {"cpu": "CPU", "cuda": "GPU"}
-RATE_COLUMNS = ("workload", "unit", "engine", "way", "processes", "threads", "round", "rate", "percent_of_limit")
+RATE_COLUMNS = ("workload", "unit", "engine", "layout", "processes", "threads", "round", "rate", "percent_of_limit")
 SCALING_COLUMNS = ("axis", "engine", "count", "seconds", "slope")
 SLOPE_POINTS = 3  # the largest counts: with smaller ones a device is not full, and more work costs no more time
 
@@ -52,13 +51,13 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def rates(result: Mapping[str, Any]) -> pd.DataFrame:
-    """Return a row for each workload, engine, way and round (RATE_COLUMNS); a rate is in units a second."""
+    """Return a row for each workload, engine, layout and round (RATE_COLUMNS); a rate is in units a second."""
     limit = result["limits"]["gflop_per_second"]
     rows = [
-        (name, workload["unit"], engine, way, entry["processes"], entry["threads"], number, rate, share)
+        (name, workload["unit"], engine, layout, entry["processes"], entry["threads"], number, rate, share)
         for name, workload in result["workloads"].items()
-        for engine, ways in workload["engines"].items()
-        for way, entry in ways.items()
+        for engine, layouts in workload["engines"].items()
+        for layout, entry in layouts.items()
         for number, rate in enumerate(entry["rounds"])
         for share in [100 * rate * workload["operations"] / 1e9 / limit]
     ]

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from firstorder.report.text.formatting import MISSING
-
-ONE, SIDE_BY_SIDE = "one process", "side by side"
+from firstorder.settings.engines import ONE, SIDE_BY_SIDE
 
 
 def markdown(result: Mapping[str, Any], name: str, page: Path) -> str:
@@ -39,7 +38,8 @@ def markdown(result: Mapping[str, Any], name: str, page: Path) -> str:
         [
             f"#### {result['machine']}",
             f"{run['ended'][:10]}, commit {run['commit']}, Python {run['python']}, {versions}. {settings['rounds']} "
-            f"rounds, turns of at least {settings['seconds_per_turn']:g} s, {run['seconds'] / 60:.1f} min in all.",
+            f"rounds, measurements of at least {settings['seconds_per_measurement']:g} s, "
+            f"{run['seconds'] / 60:.1f} min in all.",
             "\n".join(f"| {' | '.join(line)} |" for line in _table(result)),
             f"{limit}. Starting: {', '.join([*starts, *_first_steps(result['workloads'])])}.",
             _inputs(result["workloads"]),
@@ -76,26 +76,26 @@ def _table(result: Mapping[str, Any]) -> list[list[str]]:
     lines = [["Workload, units a second", "engine", *numbers], ["---", "---", *["---:"] * len(numbers)]]
     for name, workload in result["workloads"].items():
         title = f"**{name}** {workload['title']} ({workload['unit']}, {workload['operations'] / 1e9:.3g} GFLOP)"
-        for number, (engine, ways) in enumerate(workload["engines"].items()):
-            lines.append([title if number == 0 else "", engine, *row(workload, ways)])
+        for number, (engine, layouts) in enumerate(workload["engines"].items()):
+            lines.append([title if number == 0 else "", engine, *row(workload, layouts)])
     return lines
 
 
-def _cpu_row(workload: Mapping[str, Any], ways: Mapping[str, Any]) -> list[str]:
-    """Return the columns _CPU of one engine, whose measurements by layout are `ways`."""
+def _cpu_row(workload: Mapping[str, Any], layouts: Mapping[str, Any]) -> list[str]:
+    """Return the columns _CPU of one engine, whose measurements are `layouts`."""
     plain = max((entry["median"] for entry in workload["engines"].get("plain", {}).values()), default=float("nan"))
-    best = max(ways.values(), key=lambda entry: entry["median"])
+    best = max(layouts.values(), key=lambda entry: entry["median"])
     return [
-        *(_rate(ways.get(way)) for way in (ONE, SIDE_BY_SIDE)),
+        *(_rate(layouts.get(layout)) for layout in (ONE, SIDE_BY_SIDE)),
         MISSING if np.isnan(plain) else f"{best['median'] / plain:.2f}",
         f"{100 * best['fraction_of_limit']:.1f}",
-        f"{max(entry['peak_memory_mib'] for entry in ways.values()):,.0f}",
+        f"{max(entry['peak_memory_mib'] for entry in layouts.values()):,.0f}",
     ]
 
 
-def _gpu_row(workload: Mapping[str, Any], ways: Mapping[str, Any]) -> list[str]:
+def _gpu_row(workload: Mapping[str, Any], layouts: Mapping[str, Any]) -> list[str]:
     """Return the columns _GPU of one engine."""
-    entry = ways[ONE]
+    entry = layouts[ONE]
     floors = [entry.get(f"{kind}_floor_seconds") for kind in ("launch", "bandwidth")]
     return [
         _rate(entry),
@@ -119,8 +119,8 @@ def _first_steps(workloads: Mapping[str, Any]) -> list[str]:
         return []
     name, workload = next(iter(workloads.items()))
     return [
-        f"first step of {name} with {engine} {min(entry['first_step_seconds'] for entry in ways.values()):.1f} s"
-        for engine, ways in workload["engines"].items()
+        f"first step of {name} with {engine} {min(entry['first_step_seconds'] for entry in layouts.values()):.1f} s"
+        for engine, layouts in workload["engines"].items()
     ]
 
 
