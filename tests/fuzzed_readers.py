@@ -186,8 +186,7 @@ def _states(folder: Path, content: bytes) -> None:
     path = _tensor_file(folder, content, 8 * _problem(folder).network.parameters + 8)
     with contextlib.suppress(ValueError):
         about, tensors = checkpoints.parse(path.read_bytes())
-        about["sha256"] = states._digest(tensors, about)
-        path.write_bytes(states.save(tensors, {"about": json.dumps(about)}))
+        states.write_sealed(path, tensors, {key: value for key, value in about.items() if key != "sha256"})
     keeper = states.StateFile(path, ("x",))
     if (state := keeper.load(_problem(folder))) is not None:
         keeper.legs(state)
@@ -197,7 +196,9 @@ def _states(folder: Path, content: bytes) -> None:
 def _counts(folder: Path, content: bytes) -> None:
     with contextlib.suppress(ValueError, AttributeError):
         kept = parse_json(content)
-        content = json.dumps({**kept, "sha256": counts._digest(kept)}).encode() if isinstance(kept, dict) else content
+        content = (
+            json.dumps({**kept, "sha256": counts.counts_digest(kept)}).encode() if isinstance(kept, dict) else content
+        )
     CountsFile(_written(folder / "counts.json", content), "x", Whole(tasks=6, queries=5, lanes=3)).load()
 
 

@@ -21,11 +21,10 @@ TRANSDUCTION = f"transduction/{ONE_SHOT}"
 
 
 def test_every_published_number_has_one_claim_of_value() -> None:
-    numbers = published.read(PUBLISHED)
-    found = claims.read(CLAIMS, numbers)
+    found = claims.read(CLAIMS, published.read(PUBLISHED))
     values = [claim.cells[0] for claim in found.claims.values() if claim.kind == "value"]
     assert len(values) == 24
-    assert {claims.line_of(about) for about in values} == set(claims.by_line(numbers, "accuracy"))
+    assert {about.line for about in values} == set(claims.Paper(PUBLISHED).lines.index)
 
 
 def test_a_row_of_the_paper_is_one_algorithm_and_mode_in_every_claim() -> None:

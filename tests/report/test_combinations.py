@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
+from firstorder.report.claims.claims import Paper
 from firstorder.report.figures import combinations, style, sweeps
 from firstorder.settings import Project
 from tests.report.test_figures import drawn, gathered
@@ -110,7 +111,7 @@ def test_figure_4_draws_a_line_a_variant_and_a_gap_where_a_training_is_not_run(
 def test_figure_4_takes_the_last_measurement_of_meta_test_tasks(tmp_path: Path, project: Project) -> None:
     name = swept(project, "inner-steps", "shared")[2]
     store_curve(tmp_path, 0, {50: 0.1, 100: 0.9}, name, project)
-    data = sweeps.gather(tmp_path, project, project.figures["figure-4"], Path())
+    data = sweeps.gather(tmp_path, project, project.figures["figure-4"], Paper(Path()))
     line = data[data["training"] == name].iloc[0]
     assert (line["accuracy"], line["value"], line["label"]) == (pytest.approx(0.9), 2, "shared tail")
 

@@ -101,16 +101,15 @@ def test_the_final_accuracy_is_the_mean_of_the_last_fifth(tmp_path: Path) -> Non
     accuracies = dict.fromkeys(range(100, 800, 100), 0.1) | {800: 0.7, 900: 0.8, 1000: 0.9}
     store_curve(tmp_path, 2, accuracies, project=project)
     final = curves.final_accuracies(tmp_path, project, TRAINING)
-    assert final is not None
-    assert (final.seeds, final.tasks) == ((2,), 150)
-    assert final.accuracies == pytest.approx((0.8,))
-    assert final.standard_errors == pytest.approx((0.01 / math.sqrt(3),))
+    assert final["tasks"].to_dict() == {2: 150}
+    assert final["accuracy"].to_dict() == pytest.approx({2: 0.8})
+    assert final["standard_error"].to_dict() == pytest.approx({2: 0.01 / math.sqrt(3)})
 
 
 def test_a_training_cut_short_has_no_final_accuracy(tmp_path: Path) -> None:
     project = long_project(tmp_path)
     store_curve(tmp_path, 0, dict.fromkeys(range(100, 901, 100), 0.5), project=project)
-    assert curves.final_accuracies(tmp_path, project, TRAINING) is None
+    assert curves.final_accuracies(tmp_path, project, TRAINING).empty
 
 
 def test_the_command_line_asks_for_a_whole_figure_by_an_option(

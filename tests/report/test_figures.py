@@ -16,6 +16,7 @@ from PIL import Image
 
 from firstorder.errors import UserError
 from firstorder.records.cells import write_run
+from firstorder.report.claims.claims import Paper
 from firstorder.report.figures import adaptation, alphabets, figures, learning_curves, style
 from firstorder.report.text.formatting import training_label
 from firstorder.settings import FigureSettings, Project, digest
@@ -50,7 +51,7 @@ def root(tmp_path: Path) -> Path:
 
 def gathered(root: Path, project: Project, name: str) -> pd.DataFrame:
     settings = project.figures[name]
-    return figures.KINDS[settings.kind].gather(root, project, settings, PUBLISHED)
+    return figures.KINDS[settings.kind].gather(root, project, settings, Paper(PUBLISHED))
 
 
 def drawn(root: Path, project: Project, name: str) -> Figure:

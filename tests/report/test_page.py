@@ -171,9 +171,8 @@ def test_whatever_comes_from_settings_or_records_is_escaped() -> None:
     table = PrintedTable(
         title=HOSTILE, heading=(HOSTILE,) * 2, rows=((HOSTILE,) * 2,), label_columns=1, footnotes=(HOSTILE,)
     )
-    figure = page.Figure(png="AAAA", numbers=HOSTILE)
-    text = page.paragraphs(HOSTILE)
-    whole = page.Section(key="key", title=HOSTILE, text=text, figure=figure, table=table, claims=[table])
+    texts = {"title": HOSTILE, "text": page.paragraphs(HOSTILE), "png": "AAAA", "numbers": HOSTILE}
+    whole = page.Section(key="key", table=table, claims=[table], **texts)
     plain = page.Section(key="key", title="Plain")
     content = parse(page.render(HOSTILE, [whole]))
     assert content.seen.count("script") == 0

@@ -50,7 +50,9 @@ def on_a_gpu(result: dict[str, Any]) -> dict[str, Any]:
 def test_rates_have_a_row_for_every_round(result: dict[str, Any]) -> None:
     frame = performance.rates(result)
     assert len(frame) == 3 * 2 * 3  # rounds, ways, (W1: plain, native; W3: plain)
-    row = frame[(frame["workload"] == "W1") & (frame["engine"] == "native") & (frame["way"] == "side by side")].iloc[1]
+    row = frame[(frame["workload"] == "W1") & (frame["engine"] == "native") & (frame["layout"] == "side by side")].iloc[
+        1
+    ]
     assert row["rate"] == 41
     assert row["percent_of_limit"] == pytest.approx(100 * 41 * 3.93024 / 320)
 
@@ -132,7 +134,7 @@ def test_without_results_the_page_says_so(measured: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [("{", "not valid JSON"), ('{"schema": 0}', "expected schema 1, found 0"), ('{"schema": 1}', "keys missing")],
+    [("{", "not valid JSON"), ('{"schema": 0}', "expected schema 2, found 0"), ('{"schema": 2}', "keys missing")],
 )
 def test_a_file_that_is_no_result_is_refused(tmp_path: Path, content: str, words: str) -> None:
     path = tmp_path / "bad.json"

@@ -10,6 +10,7 @@ import pytest
 
 from firstorder.errors import UserError
 from firstorder.records.cells import write_run
+from firstorder.report.claims.claims import Paper
 from firstorder.report.text import tables
 from firstorder.report.text.formatting import column_label, percent, points, training_label
 from firstorder.settings import digest
@@ -29,7 +30,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_ours_stands_beside_the_papers_number(root: Path) -> None:
-    data = tables.comparison(root, make_project(root), "table-2", PUBLISHED).set_index(["row", "column"])
+    data = tables.comparison(root, make_project(root), "table-2", Paper(PUBLISHED)).set_index(["row", "column"])
     line = data.loc[("Reptile", "omniglot-5way/1shot")]
     assert line["paper_accuracy_fraction"] == pytest.approx(0.9539)
     assert line["accuracy_fraction"] == pytest.approx(0.85)
@@ -41,14 +42,14 @@ def test_ours_stands_beside_the_papers_number(root: Path) -> None:
 
 
 def test_a_row_that_the_paper_lacks_has_no_number_of_the_paper(root: Path) -> None:
-    data = tables.comparison(root, make_project(root), "table-2", PUBLISHED)
+    data = tables.comparison(root, make_project(root), "table-2", Paper(PUBLISHED))
     baseline = data[data["row"] == "Random initialisation"]
     assert len(baseline) == 2
     assert baseline["paper_accuracy_fraction"].isna().all()
 
 
 def test_lines_keep_the_order_of_params(root: Path) -> None:
-    data = tables.comparison(root, make_project(root), "table-2", PUBLISHED)
+    data = tables.comparison(root, make_project(root), "table-2", Paper(PUBLISHED))
     table = PARAMS["tables"]["table-2"]
     expected = [(row["label"], column) for row in table["rows"] for column in table["columns"]]
     assert list(data[["row", "column"]].itertuples(index=False, name=None)) == expected
@@ -74,7 +75,7 @@ def test_a_verdict_stands_in_each_line_that_the_paper_has(tmp_path: Path) -> Non
     project = make_project(tmp_path, changed_params(length="full"))
     store_record(tmp_path, project, ONE_SHOT, "inductive", {0: NINETY, 1: NINETY})
     store_record(tmp_path, project, FIVE_SHOT, "transductive", {0: NINETY})
-    data = tables.comparison(tmp_path, project, "table-2", PUBLISHED).set_index(["row", "column"])["verdict"]
+    data = tables.comparison(tmp_path, project, "table-2", Paper(PUBLISHED)).set_index(["row", "column"])["verdict"]
     assert data["Reptile", "omniglot-5way/1shot"] == "worse"
     assert data["Reptile", "omniglot-5way/5shot"] == "not run"
     assert data["Reptile + Transduction", "omniglot-5way/5shot"] == "inconclusive: one seed"
@@ -84,13 +85,13 @@ def test_a_verdict_stands_in_each_line_that_the_paper_has(tmp_path: Path) -> Non
 def test_a_column_that_no_evaluation_of_the_project_measures_is_not_run(root: Path) -> None:
     section = copy.deepcopy(PARAMS["tables"])
     section["table-2"]["columns"].append("omniglot-20way/5shot")
-    data = tables.comparison(root, make_project(root, changed_params(tables=section)), "table-2", PUBLISHED)
+    data = tables.comparison(root, make_project(root, changed_params(tables=section)), "table-2", Paper(PUBLISHED))
     line = data.set_index(["row", "column"]).loc[("Reptile", "omniglot-20way/5shot")]
     assert (line["paper_printed"], line["verdict"]) == ("96.65 ± 0.33", "not run")
 
 
 def test_the_difference_has_both_errors(root: Path) -> None:
-    data = tables.comparison(root, make_project(root), "table-2", PUBLISHED).set_index(["row", "column"])
+    data = tables.comparison(root, make_project(root), "table-2", Paper(PUBLISHED)).set_index(["row", "column"])
     line = data.loc[("Reptile", "omniglot-5way/1shot")]
     expected = (line["half_width_fraction"] ** 2 + 0.0009**2) ** 0.5
     assert line["difference_half_width_fraction"] == pytest.approx(expected)

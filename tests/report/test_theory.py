@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from firstorder.errors import UserError
 from firstorder.records.cells import write_run
 from firstorder.report.claims import theory_claims
+from firstorder.report.claims.claims import Paper
 from firstorder.report.figures import figures, style, theory_figure
-from firstorder.report.read import theory
+from firstorder.report.read import statistics, theory
 from firstorder.report.text import tables
 from firstorder.settings import EXPANSION, INNER_PRODUCTS, Project
 from tests.report.test_published import PUBLISHED
@@ -28,7 +29,7 @@ def project(tmp_path: Path) -> Project:
 
 
 def gathered(root: Path, project: Project) -> pd.DataFrame:
-    return figures.KINDS["theory"].gather(root, project, project.figures["section-5"], PUBLISHED)
+    return figures.KINDS["theory"].gather(root, project, project.figures["section-5"], Paper(PUBLISHED))
 
 
 def drawn(root: Path, project: Project) -> Figure:
@@ -46,12 +47,12 @@ def test_a_limit_is_exact_for_a_cubic() -> None:
 
 def test_a_slope_is_the_power() -> None:
     alphas = np.array(ALPHAS)
-    assert theory.slope(alphas, 5 * alphas**2) == pytest.approx(2)
-    assert theory.slope(alphas, 0.1 * alphas) == pytest.approx(1)
+    assert statistics.log_slope(alphas, 5 * alphas**2) == pytest.approx(2)
+    assert statistics.log_slope(alphas, 0.1 * alphas) == pytest.approx(1)
 
 
 def test_a_remainder_of_nothing_has_no_slope() -> None:
-    assert math.isnan(theory.slope(np.array(ALPHAS), np.array([0.0, 1.0, 2.0, 3.0])))
+    assert math.isnan(statistics.log_slope(np.array(ALPHAS), np.array([0.0, 1.0, 2.0, 3.0])))
 
 
 def test_coefficients_are_those_at_alpha_zero(tmp_path: Path, project: Project) -> None:
@@ -193,4 +194,4 @@ def test_the_table_has_stated_and_measured_coefficients(tmp_path: Path, project:
 def test_without_the_section_there_is_no_theory_table_and_no_claim(tmp_path: Path) -> None:
     project = project_of(tmp_path, theory=None, figures={})
     assert tables.names(project) == []
-    assert theory_claims.judge(tmp_path, project, PUBLISHED) == []
+    assert theory_claims.judge(tmp_path, project, Paper(PUBLISHED).claims) == []

@@ -12,6 +12,7 @@ import yaml
 
 from firstorder.errors import UserError
 from firstorder.report.claims import claim_tables, claims, theory_claims
+from firstorder.report.claims.claims import Paper
 from firstorder.report.figures import figures
 from firstorder.report.read import published
 from firstorder.report.read.statistics import Estimate
@@ -31,7 +32,7 @@ def project(tmp_path: Path) -> Project:
 
 
 def judged(root: Path, project: Project) -> pd.DataFrame:
-    return pd.DataFrame(theory_claims.judge(root, project, PUBLISHED)).set_index("id")
+    return pd.DataFrame(theory_claims.judge(root, project, Paper(PUBLISHED).claims)).set_index("id")
 
 
 def test_a_record_that_agrees_holds_everywhere(tmp_path: Path, project: Project) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from firstorder import settings
 from firstorder.report.claims import claim_tables, verdicts
+from firstorder.report.claims.claims import Paper
 from firstorder.report.claims.verdicts import Interval, verdict_of_order, verdict_of_value
 from firstorder.settings import Project, checks
 from tests.report.test_published import PUBLISHED
@@ -33,7 +34,7 @@ def judged(project: Project, records: dict[tuple[str, settings.Mode], dict[int, 
         for (evaluation, mode), seeds in records.items()
         for seed, histogram in seeds.items()
     ]
-    return verdicts.judge(made, project, PUBLISHED).set_index("id")
+    return verdicts.judge(made, project, Paper(PUBLISHED)).set_index("id")
 
 
 # --- The rules ---

@@ -15,6 +15,7 @@ from firstorder.__main__ import main
 from firstorder.data import packs
 from firstorder.errors import UserError
 from firstorder.records.cells import read_record
+from firstorder.report.claims.claims import Paper
 from firstorder.report.figures import adaptation, alphabets, figures, style
 from firstorder.settings import ADAPTATION, ALPHABETS, RECORD, Project, checks
 from tests.conftest import EVALUATION, TINY_PARAMS, tiny_pack
@@ -96,7 +97,7 @@ def test_an_evaluation_not_listed_in_the_section_is_refused(
 
 def test_the_figure_draws_both_modes_in_percent_and_marks_the_evaluations_own_steps(project: Project) -> None:
     assert main(["adaptation", EVALUATION, "--seed", "0", "--device", "cpu"]) == 0
-    data = adaptation.gather(Path(), project, project.figures["adaptation"], PUBLISHED)
+    data = adaptation.gather(Path(), project, project.figures["adaptation"], Paper(PUBLISHED))
     with style.applied():
         (axis,) = adaptation.draw(data).axes
     lines = {line.get_label(): line for line in axis.lines}
@@ -133,6 +134,6 @@ def test_without_records_the_figure_says_so(project: Project, name: str) -> None
     settings = project.figures[name]
     with style.applied():
         figure = figures.KINDS[settings.kind].draw(
-            figures.KINDS[settings.kind].gather(Path(), project, settings, PUBLISHED)
+            figures.KINDS[settings.kind].gather(Path(), project, settings, Paper(PUBLISHED))
         )
     assert "recorded yet" in figure.axes[0].texts[0].get_text()

@@ -1,6 +1,6 @@
 """The benchmark: every workload with every engine in alternating rounds, compared with the machine's limit.
 
-The result is one JSON file. Note that "one process" may use all cores, while "side by side" is the total rate of as
+The result is one JSON file. "One process" may use all cores, while "side by side" is the total rate of as
 many single-threaded processes as there are cores, all at once. On a GPU there is one process. Both are compared with
 the same limit: the machine's best float32 arithmetic with all cores, measured before and after everything else.
 """
@@ -23,16 +23,14 @@ from typing import Any
 import torch
 
 from firstorder.bench import flops, timing
-from firstorder.bench.contenders import CAPTURED, ENGINES, PLAIN
 from firstorder.bench.processes import Job, Worker, crew, total_rate
 from firstorder.bench.workloads import Workload
 from firstorder.files import replacing
 from firstorder.method.networks import make_network
 from firstorder.progress import Bar, Track, silent
 from firstorder.records import provenance
+from firstorder.settings.engines import CONTENDERS, JAX, ONE, PLAIN, SCHEMA, SIDE_BY_SIDE
 
-SCHEMA = 1
-ONE, SIDE_BY_SIDE = "one process", "side by side"
 STARTS = 3  # repetitions of each start-up time
 SCALED = "W1"
 SCALING_COUNTS: dict[str, dict[str, tuple[int, ...]]] = {
@@ -55,7 +53,7 @@ class Bench:
 
     device: str  # "cpu" or "cuda"
     workloads: Mapping[str, Workload]
-    engines: Sequence[str]  # of contenders.CONTENDERS
+    engines: Sequence[str]  # of settings.engines.CONTENDERS
     rounds: int = 5
     seconds: float = 0.5  # minimum length of a measurement
     cores: int = 1
@@ -90,7 +88,7 @@ def run(bench: Bench, track: Track = silent) -> dict[str, Any]:
         "device": bench.device,
         "machine": _machine(device),
         "run": provenance.run_information(time.monotonic() - begun, device),
-        "settings": {"rounds": bench.rounds, "seconds_per_turn": bench.seconds, "cores": bench.cores},
+        "settings": {"rounds": bench.rounds, "seconds_per_measurement": bench.seconds, "cores": bench.cores},
         "limits": limit,
         "workloads": measured,
         "scaling": {"workload": SCALED, "engines": scaling},
@@ -129,49 +127,31 @@ def _machine(device: str) -> str:
 
 def _workload(bench: Bench, workload: Workload, bar: Bar) -> dict[str, Any]:
     """Measure one workload with all engines in alternating rounds, one layout after the other."""
-    result: dict[str, Any] = {
-        "title": workload.title,
-        "unit": workload.unit,
-        "operations": workload.operations,
-        "engines": {},
-        "left_out": {},
-    }
+    about = {"title": workload.title, "unit": workload.unit, "operations": workload.operations}
+    result: dict[str, Any] = {**about, "engines": {}, "left_out": {}}
     for name, layout in bench.layouts().items():
         with ExitStack() as stack:
             crews = {}
             for engine in bench.engines:
-                if engine in result["left_out"]:
-                    bar.advance(bench.rounds)
-                    continue
-                job = bench.job(workload, engine, layout.threads)
-                workers = stack.enter_context(crew([job] * layout.processes))
-                if workers[0].absent is None:
-                    crews[engine] = workers
-                else:
+                if engine not in result["left_out"]:
+                    job = bench.job(workload, engine, layout.threads)
+                    workers = stack.enter_context(crew([job] * layout.processes))
+                    if workers[0].absent is None:
+                        crews[engine] = workers
+                        continue
                     result["left_out"][engine] = workers[0].absent
-                    bar.advance(bench.rounds)
+                bar.advance(bench.rounds)
             measurements = {engine: partial(total_rate, workers, bench.seconds) for engine, workers in crews.items()}
             rates = timing.interleaved(
                 measurements, bench.rounds, lambda engine: bar.advance(1, f"{workload.title}, {engine}")
             )
             for engine, workers in crews.items():
-                entry = {**asdict(layout), **timing.summary(rates[engine]), **_process_facts(workers[0], bench.device)}
+                entry = {**asdict(layout), **timing.summary(rates[engine]), **_ask(workers[0], "facts")}
+                entry["first_step_seconds"] = round(workers[0].first_step_seconds, 2)
                 result["engines"].setdefault(engine, {})[name] = entry
             if PLAIN in crews and name == ONE:
                 result |= _ask(crews[PLAIN][0], "inputs")
     return result
-
-
-def _process_facts(worker: Worker, device: str) -> dict[str, Any]:
-    """Ask a worker for its memory, seconds to its first step and units per step, and on a GPU its kernels per step."""
-    facts = {
-        "units": _ask(worker, "units"),
-        "first_step_seconds": round(worker.first_step_seconds, 2),
-        **_ask(worker, "memory"),
-    }
-    if device == "cuda":
-        facts["kernels"] = _ask(worker, "kernels")
-    return facts
 
 
 def _compare_with_limit(workload: Workload, result: dict[str, Any], limit: Mapping[str, Any]) -> None:
@@ -197,13 +177,12 @@ def _compare_with_limit(workload: Workload, result: dict[str, Any], limit: Mappi
 def _limits(bench: Bench) -> dict[str, Any]:
     """Measure the machine: arithmetic with one thread and with all; on a GPU its arithmetic, copies and launches."""
     first = next(iter(bench.workloads.values()))
-    by_threads = {}
+    by_threads: dict[str, Any] = {}
     found: dict[str, Any] = {}
     for threads in sorted({1, bench.cores}) if bench.device == "cpu" else (1,):
         with crew([bench.job(first, PLAIN, threads)]) as (worker,):
-            by_threads[str(threads)] = _ask(worker, "limit")
-            if bench.device == "cuda":
-                found = _ask(worker, "gpu")
+            found = _ask(worker, "limit")
+            by_threads[str(threads)] = found.pop("arithmetic")
     best = {threads: max(sizes.values()) for threads, sizes in by_threads.items()}
     return {
         **found,
@@ -231,7 +210,7 @@ def _scaling(bench: Bench) -> dict[str, list[dict[str, Any]]]:
     counts = SCALING_COUNTS[bench.device] if bench.scaling is None else bench.scaling
     found = {}
     for engine in bench.engines:
-        if engine in ENGINES or CAPTURED.get(engine) == 1:
+        if engine != JAX and CONTENDERS[engine] == 1:
             with crew([bench.job(workload, engine, 1)]) as (worker,):
                 if worker.absent is None:
                     found[engine] = _ask(worker, "scaling", counts)

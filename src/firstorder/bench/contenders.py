@@ -15,25 +15,21 @@ import torch
 
 from firstorder.bench import jax_reference
 from firstorder.bench.workloads import PoolSize, Workload
+from firstorder.engines.choice import MAKERS, UnsuitedError, Wish
+from firstorder.engines.graph import outer_step, schedule
+from firstorder.engines.lanes.engine import LanesEngine
 from firstorder.method import evaluation, training
 from firstorder.method.architectures import ARCHITECTURES
 from firstorder.method.images import ImagePool, mini_batches, query_images, task_images
-from firstorder.method.inner_loop import Engine, Plain, adapt
+from firstorder.method.inner_loop import adapt
 from firstorder.method.tasks import Draws, TaskShape, draw_tasks
 from firstorder.method.training import Problem
 from firstorder.settings import EvaluationSettings
+from firstorder.settings.engines import CONTENDERS, GRAPH, JAX, NATIVE
 
 # By image size: as meta-train of Omniglot with rotations, and of mini-ImageNet with a tenth of its images.
 POOLS = {28: PoolSize(4800, 20), 84: PoolSize(64, 60)}
-PLAIN, JAX = "plain", "jax"
-CPU_ONLY = ("native", JAX)
 EVALUATED = 512  # tasks per step on a GPU
-
-EngineFactory = Callable[[str, int], Engine]
-
-
-class UnsuitedError(Exception):
-    """An engine that does not support a workload; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -44,37 +40,6 @@ class Case:
     draw: Callable[[], object]
     gather: Callable[[], object]
     units: int = 1
-
-
-def _plain(network: str, way: int) -> Engine:
-    """Differentiate by autograd: the reference that every other engine is tested against."""
-    return Plain()
-
-
-def _native(network: str, way: int) -> Engine:
-    from firstorder.engines.native import engine as native
-
-    reason = native.reason(network)
-    if reason:
-        raise UnsuitedError(reason)
-    return native.NativeEngine(network, way)
-
-
-def _lanes(network: str, way: int) -> Engine:
-    from firstorder.engines.lanes.engine import LanesEngine
-
-    return LanesEngine(network, way)
-
-
-ENGINES: dict[str, EngineFactory] = {
-    PLAIN: _plain,
-    "native": _native,
-    "lanes": _lanes,
-}
-# Engine `lanes` with whole outer steps, captured as a CUDA graph on a GPU: number of seeds side by side.
-CAPTURED = {"graph": 1, "graph, 3 seeds": 3}
-CONTENDERS = (*ENGINES, *CAPTURED, JAX)
-DEFAULTS = {"cpu": (PLAIN, "native", JAX), "cuda": (PLAIN, "lanes", *CAPTURED)}
 
 
 def noise(workload: Workload, device: torch.device) -> ImagePool:
@@ -88,17 +53,17 @@ def noise(workload: Workload, device: torch.device) -> ImagePool:
 
 
 def make_case(workload: Workload, engine_name: str, device: torch.device) -> Case:
-    """Prepare a workload for one of CONTENDERS.
+    """Prepare a workload for one of settings.engines.CONTENDERS.
 
     Raises ImportError or UnsuitedError, with the reason, where the engine is not available or does not support it.
     """
-    if device.type != "cpu" and engine_name in CPU_ONLY:
+    if device.type != "cpu" and engine_name in (NATIVE, JAX):
         raise UnsuitedError("runs on a CPU only")
     if engine_name == JAX:
         return _in_jax(workload, device)
-    if engine_name in CAPTURED:
-        return _captured_steps(workload, CAPTURED[engine_name], device)
-    engine = ENGINES[engine_name](workload.settings.network, workload.settings.way)
+    if engine_name.startswith(GRAPH):
+        return _captured_steps(workload, CONTENDERS[engine_name], device)
+    engine = MAKERS[engine_name](Wish(name=engine_name, device=device), workload.settings).engine
     pool = noise(workload, device)
     problem = Problem("benchmark", workload.settings, 0, {"meta-train": pool, "meta-test": pool}, engine)
     if workload.evaluation is None:
@@ -114,9 +79,6 @@ def _outer_step(problem: Problem, pool: ImagePool) -> Case:
 
 def _captured_steps(workload: Workload, seeds: int, device: torch.device) -> Case:
     """Take captured outer steps of several seeds at once. Drawing their schedules is included in the time."""
-    from firstorder.engines.graph import outer_step, schedule
-    from firstorder.engines.lanes.engine import LanesEngine
-
     if workload.evaluation is not None:
         raise UnsuitedError("captures outer steps, not evaluations")
     pool = noise(workload, device)

@@ -38,13 +38,8 @@ def arithmetic(device: torch.device, threads: int) -> dict[str, float]:
     rates = {}
     for size in SIZES[device.type]:
         left, right = (torch.rand(size, size, device=device) for _ in range(2))
-        product = torch.empty_like(left)
-        best = 0.0
-        for _ in range(TRIES):
-            multiply = partial(torch.mm, left, right, out=product)
-            found = timed(multiply, SECONDS[device.type], lambda: synchronise(device))
-            best = max(best, 2 * size**3 * found.steps / found.seconds / 1e9)
-        rates[str(size)] = round(best, 1)
+        multiply = partial(torch.mm, left, right, out=torch.empty_like(left))
+        rates[str(size)] = round(2 * size**3 / _fastest(multiply, device) / 1e9, 1)
     return rates | (registers(threads) if device.type == "cpu" else {})
 
 
@@ -69,11 +64,7 @@ def copy_bandwidth(device: torch.device) -> float:
     """Measure copies on a GPU, in GB/s, counting bytes read and bytes written; the best of TRIES."""
     source = torch.empty(COPIED_BYTES, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    tries = [
-        timed(lambda: target.copy_(source), SECONDS["cuda"], lambda: synchronise(device), steps_per_wait=10)
-        for _ in range(TRIES)
-    ]
-    return round(max(2 * COPIED_BYTES * found.steps / found.seconds for found in tries) / 1e9, 1)
+    return round(2 * COPIED_BYTES / _fastest(lambda: target.copy_(source), device, steps_per_wait=10) / 1e9, 1)
 
 
 def launch_gap(device: torch.device) -> float:
@@ -90,8 +81,14 @@ def launch_gap(device: torch.device) -> float:
     with torch.cuda.graph(graph):
         for _ in range(TINY_KERNELS):
             number.add_(1)
-    tries = [timed(graph.replay, SECONDS["cuda"], lambda: synchronise(device)) for _ in range(TRIES)]
-    return min(found.seconds / found.steps for found in tries) / TINY_KERNELS
+    return _fastest(graph.replay, device) / TINY_KERNELS
+
+
+def _fastest(step: Callable[[], object], device: torch.device, steps_per_wait: int = 1) -> float:
+    """Return the seconds of a step, the best of TRIES."""
+    wait = partial(synchronise, device)
+    tries = [timed(step, SECONDS[device.type], wait, steps_per_wait) for _ in range(TRIES)]
+    return min(found.seconds / found.steps for found in tries)
 
 
 def kernels_of(step: Callable[[], object], device: torch.device) -> float:

@@ -1,6 +1,6 @@
 """The processes that are timed: each takes the first step of one workload with one engine, then answers requests.
 
-Note that they are spawned, not forked. Each imports only what it needs, so its peak memory and the time to its first
+They are spawned, not forked. Each imports only what it needs, so its peak memory and the time to its first
 step are those of a training.
 """
 
@@ -21,9 +21,11 @@ from typing import Any, Literal
 import torch
 
 from firstorder.bench import allocator, machine, timing
-from firstorder.bench.contenders import JAX, Case, UnsuitedError, make_case
+from firstorder.bench.contenders import Case, make_case
 from firstorder.bench.workloads import Workload
+from firstorder.engines.choice import UnsuitedError
 from firstorder.errors import UserError
+from firstorder.settings.engines import JAX
 
 INPUT_SECONDS = 0.2
 WAIT_SECONDS = 0.05  # on a GPU, between two synchronisations
@@ -112,23 +114,18 @@ class Server:
         timed = {name: timing.timed(part, INPUT_SECONDS, self.wait) for name, part in parts.items()}
         return {name: float(f"{found.seconds / found.steps:.3g}") for name, found in timed.items()}
 
-    def memory(self) -> dict[str, float]:
-        """Return the peak memory of this process, in MiB; on a GPU also the peak of torch's tensors there."""
+    def facts(self) -> dict[str, float]:
+        """Return the outer steps or tasks of a call of `step`, and this process's peak memory in MiB.
+
+        On a GPU add the peak of torch's tensors there and the kernels of a call, in which several seeds count once.
+        """
         unit = 1 if sys.platform == "darwin" else 2**10  # bytes per unit of ru_maxrss
-        found: dict[str, float] = {
-            "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)
-        }
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        found: dict[str, float] = {"units": self.case.units, "peak_memory_mib": round(peak / 2**20)}
         if self.job.device == "cuda":
             found["peak_device_memory_mib"] = round(torch.cuda.max_memory_allocated(self.device) / 2**20)
+            found["kernels"] = machine.kernels_of(self.case.step, self.device)
         return found
-
-    def kernels(self) -> float:
-        """Count the kernels of a step on a GPU; a step of several seeds counts once."""
-        return machine.kernels_of(self.case.step, self.device)
-
-    def units(self) -> int:
-        """Return how many outer steps or tasks one call of `step` does."""
-        return self.case.units
 
     def scaling(self, counts: Mapping[str, Sequence[int]]) -> list[dict[str, Any]]:
         """Time this workload with more outer steps, tasks in sequence, and lanes; keep the minimum of SCALING_TRIES."""
@@ -142,16 +139,16 @@ class Server:
                 points.append({"axis": axis, "count": number, "seconds": float(f"{min(tries[1:]):.4g}")})
         return points
 
-    def limit(self) -> dict[str, float]:
-        """Measure this device's float32 matrix products with this process's threads, GFLOP/s by size."""
-        return machine.arithmetic(self.device, self.job.threads)
+    def limit(self) -> dict[str, Any]:
+        """Measure this device's float32 matrix products with this process's threads, GFLOP/s by size.
 
-    def gpu(self) -> dict[str, float]:
-        """Measure this GPU's copy bandwidth, GB/s, and the seconds that an empty kernel takes in a CUDA graph."""
-        return {
-            "copy_gigabytes_per_second": machine.copy_bandwidth(self.device),
-            "launch_seconds": machine.launch_gap(self.device),
-        }
+        On a GPU add its copy bandwidth, GB/s, and the seconds that an empty kernel takes in a CUDA graph.
+        """
+        found: dict[str, Any] = {"arithmetic": machine.arithmetic(self.device, self.job.threads)}
+        if self.job.device == "cuda":
+            found["copy_gigabytes_per_second"] = machine.copy_bandwidth(self.device)
+            found["launch_seconds"] = machine.launch_gap(self.device)
+        return found
 
 
 def serve(connection: Connection, job: Job, begun: float) -> None:

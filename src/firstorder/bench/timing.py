@@ -10,17 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
-
-
-class Summary(TypedDict):
-    """Rates of one contender, in units per second; `rounds` in the order they were measured."""
-
-    median: float
-    minimum: float
-    maximum: float
-    spread: float
-    rounds: list[float]
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -72,8 +62,11 @@ def interleaved(
     return results
 
 
-def summary(rates: Sequence[float]) -> Summary:
-    """Summarise rates, units per second. The spread is maximum minus minimum, as a fraction of the median."""
+def summary(rates: Sequence[float]) -> dict[str, Any]:
+    """Summarise rates, units per second; `rounds` in the order they were measured.
+
+    The spread is maximum minus minimum, as a fraction of the median.
+    """
     median = statistics.median(rates)
     return {
         "median": _digits(median),

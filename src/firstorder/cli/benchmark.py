@@ -8,6 +8,7 @@ from pathlib import Path
 from firstorder import progress, settings
 from firstorder.cli.session import Session
 from firstorder.cli.verbs import DEVICE, Arguments, argument, verb, whole_number
+from firstorder.settings.engines import CONTENDERS, TIMED
 
 
 @verb(
@@ -22,13 +23,13 @@ from firstorder.cli.verbs import DEVICE, Arguments, argument, verb, whole_number
 def bench(arguments: Arguments) -> None:
     """Time the benchmark's workloads on this machine with every available engine and write one JSON file."""
     from firstorder.bench import benchmark as module
-    from firstorder.bench import contenders, workloads
+    from firstorder.bench import workloads
 
     session = Session.of(arguments)
     device = session.device.type
-    engines = arguments.engines or contenders.DEFAULTS[device]
+    engines = arguments.engines or TIMED[device]
     for name in engines:
-        settings.lookup(dict.fromkeys(contenders.CONTENDERS), name, "engine")
+        settings.lookup(CONTENDERS, name, "engine")
     plan = module.Bench(
         device=device,
         workloads=workloads.chosen(session.project, arguments.workloads, device),

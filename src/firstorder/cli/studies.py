@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from firstorder import progress, settings
@@ -14,12 +14,7 @@ from firstorder.cli.session import Session
 from firstorder.cli.verbs import DEVICE, SEED, Arguments, argument, verb
 
 if TYPE_CHECKING:
-    from firstorder.method.images import ImagePool
-    from firstorder.method.tasks import Draws
     from firstorder.records.study_files import StudyFile
-    from firstorder.studies.probes import Model
-
-Rows = list[list[Any]]
 
 
 def _resumable(session: Session, title: str, depends: dict[str, Any], compute: Callable[[StudyFile], None]) -> int:
@@ -40,73 +35,53 @@ def _resumable(session: Session, title: str, depends: dict[str, Any], compute: C
 @verb("compute", argument("evaluation"), SEED, DEVICE)
 def adaptation(arguments: Arguments) -> int:
     """Measure accuracy along the inner steps of an evaluation, by params.yaml's section `adaptations`."""
+    from firstorder.records import unfinished
     from firstorder.studies import probes
 
     session, name = Session.of(arguments), arguments.evaluation
     resolved = session.project.settings_of_adaptation(name)
-    entry = (session.project.adaptations or {})[name]
-
-    def measure(model: Model, pool: ImagePool, draws: Draws, kept: progress.Kept) -> Rows:
-        return probes.along(model, pool, draws, entry.inner_steps, progress.shown, kept)
-
-    lengths = {"tasks": entry.tasks, "inner_steps": max(*entry.inner_steps, 1)}
+    entry = session.project.section("adaptations")[name]
+    longest = replace(session.project.evaluations[name], tasks=entry.tasks, inner_steps=max(*entry.inner_steps, 1))
+    trained = session.trained(name, longest, arguments.seed)
     path = settings.ADAPTATION.format(evaluation=name, seed=arguments.seed)
-    return _measure(session, Probe(name, arguments.seed, lengths, measure, path, probes.ADAPTATION_COLUMNS, resolved))
+
+    def compute(kept: StudyFile) -> None:
+        tasks = trained.problem, trained.checkpoint, trained.draws
+        rows = probes.along(*tasks, entry.inner_steps, progress.shown, kept)
+        run = session.run_information(kept.seconds) | trained.digests
+        session.write(path, probes.ADAPTATION_COLUMNS, rows, run, resolved)
+        unfinished.drop_checkpoint(session.root, session.project, longest.training, arguments.seed)
+
+    depends = {"settings": resolved, **trained.digests, "engine": trained.problem.engine.name}
+    return _resumable(session, path, depends, compute)
 
 
 @verb("compute", argument("evaluation"), SEED, DEVICE)
 def alphabets(arguments: Arguments) -> int:
     """Count confusions between alphabets in an evaluation, by params.yaml's section `alphabets`."""
     from firstorder.data import packs
+    from firstorder.records import unfinished
     from firstorder.studies import probes
 
     session, name = Session.of(arguments), arguments.evaluation
     project = session.project
     resolved = project.settings_of_alphabets(name)
-    entry = (project.alphabets or {})[name]
-    dataset = project.trainings[project.evaluations[name].training].dataset
+    chosen = replace(project.evaluations[name], tasks=project.section("alphabets")[name].tasks)
+    dataset = project.trainings[chosen.training].dataset
     names = packs.meta_test_names(session.load_pack(dataset).pack, project.datasets[dataset], arguments.seed)
-
-    def measure(model: Model, pool: ImagePool, draws: Draws, kept: progress.Kept) -> Rows:
-        of_classes = [known.rpartition("/")[0] for known in names]
-        return probes.by_alphabet(model, pool, draws, of_classes, progress.shown, kept)
-
+    of_classes = [known.rpartition("/")[0] for known in names]
+    trained = session.trained(name, chosen, arguments.seed)
     path = settings.ALPHABETS.format(evaluation=name, seed=arguments.seed)
-    lengths = {"tasks": entry.tasks}
-    return _measure(session, Probe(name, arguments.seed, lengths, measure, path, probes.ALPHABET_COLUMNS, resolved))
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A measurement in an evaluation on the first of its tasks; `lengths` replace settings of the evaluation."""
-
-    evaluation: str
-    seed: int
-    lengths: dict[str, Any]
-    measure: Callable[[Model, ImagePool, Draws, progress.Kept], Rows]
-    path: str
-    columns: Sequence[str]
-    resolved: dict[str, Any]
-
-
-def _measure(session: Session, probe: Probe) -> int:
-    """Carry out a probe and write its rows and their run file."""
-    from firstorder.records import unfinished
-    from firstorder.studies import probes
-
-    chosen = replace(session.project.evaluations[probe.evaluation], **probe.lengths)
-    trained = session.trained(probe.evaluation, chosen, probe.seed)
-    model = probes.Model(trained.problem.inner, trained.checkpoint)
 
     def compute(kept: StudyFile) -> None:
-        rows = probe.measure(model, trained.problem.pools["meta-test"], trained.draws, kept)
-        session.write(
-            probe.path, probe.columns, rows, session.run_information(kept.seconds) | trained.digests, probe.resolved
-        )
-        unfinished.drop_checkpoint(session.root, session.project, chosen.training, probe.seed)
+        tasks = trained.problem, trained.checkpoint, trained.draws
+        rows = probes.by_alphabet(*tasks, of_classes, progress.shown, kept)
+        run = session.run_information(kept.seconds) | trained.digests
+        session.write(path, probes.ALPHABET_COLUMNS, rows, run, resolved)
+        unfinished.drop_checkpoint(session.root, project, chosen.training, arguments.seed)
 
-    depends = {"settings": probe.resolved, **trained.digests, "engine": trained.problem.engine.name}
-    return _resumable(session, probe.path, depends, compute)
+    depends = {"settings": resolved, **trained.digests, "engine": trained.problem.engine.name}
+    return _resumable(session, path, depends, compute)
 
 
 @verb("compute")
@@ -115,11 +90,9 @@ def manifolds(arguments: Arguments) -> None:
     from firstorder.records import provenance
     from firstorder.studies import manifolds as module
 
-    start = time.monotonic()
-    session = Session.of(arguments)
+    start, session = time.monotonic(), Session.of(arguments)
     resolved = session.project.settings_of_manifolds()
-    assert session.project.manifolds is not None  # settings_of_... has refused a params.yaml without it
-    rows = module.simulate(session.project.manifolds)
+    rows = module.simulate(session.project.section("manifolds"))
     run = provenance.run_information(time.monotonic() - start, "cpu, 1 thread")  # no torch
     session.write(settings.MANIFOLD_POINTS, module.COLUMNS, rows, run, resolved)
 
@@ -131,11 +104,9 @@ def sine(arguments: Arguments) -> int:
 
     session = Session.of(arguments)
     resolved = session.project.settings_of_sine()
-    chosen = session.project.sine
-    assert chosen is not None  # settings_of_... has refused a params.yaml without it
 
     def compute(kept: StudyFile) -> None:
-        losses, fits = module.simulate(chosen, progress.shown, kept)
+        losses, fits = module.simulate(session.project.section("sine"), progress.shown, kept)
         run = session.run_information(kept.seconds) | {"numerics_version": resolved["numerics_version"]}
         session.write(settings.SINE_LOSSES, module.LOSS_COLUMNS, losses, run, resolved)
         session.write(settings.SINE_FITS, module.FIT_COLUMNS, fits, run, resolved)
@@ -148,12 +119,10 @@ def theory(arguments: Arguments) -> None:
     """Compute section 5: E[g] of MAML, FOMAML and Reptile over all mini-batch orders, and its expansion."""
     from firstorder.studies import theory as module
 
-    start = time.monotonic()
-    session = Session.of(arguments)
+    start, session = time.monotonic(), Session.of(arguments)
     resolved = session.project.settings_of_theory()
-    assert session.project.theory is not None  # settings_of_... has refused a params.yaml without it
     assert session.device.type == "cpu"  # opens the device, which configures torch
-    rows = module.expand(session.project.theory.expansion, progress.shown)
+    rows = module.expand(session.project.section("theory").expansion, progress.shown)
     run = session.run_information(time.monotonic() - start) | {"numerics_version": resolved["numerics_version"]}
     session.write(settings.EXPANSION, module.COLUMNS, rows, run, resolved)
 
@@ -165,8 +134,7 @@ def inner_products(arguments: Arguments) -> int:
 
     session, name = Session.of(arguments), arguments.training
     resolved = session.project.settings_of_theory(name)
-    section = session.project.theory
-    assert section is not None  # settings_of_... has refused a params.yaml without it
+    chosen = session.project.section("theory").inner_products
     (problem,) = session.problems(name, [arguments.seed])
     engine = session.choice(name).name
     made_of = {
@@ -176,7 +144,7 @@ def inner_products(arguments: Arguments) -> int:
     path = settings.INNER_PRODUCTS.format(training=name, seed=arguments.seed)
 
     def compute(kept: StudyFile) -> None:
-        rows = module.compare(problem, section.inner_products, progress.shown, kept)
+        rows = module.compare(problem, chosen, progress.shown, kept)
         session.write(path, module.COLUMNS, rows, session.run_information(kept.seconds, engine) | made_of, resolved)
 
     return _resumable(session, path, {"settings": resolved, **made_of, "engine": engine}, compute)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from firstorder.settings.engines import AUTO, ENGINES
+
 Arguments = argparse.Namespace
 Function = Callable[[Arguments], int | None]
 Group = Literal["compute", "look", "check", "move", "publish", "internal"]
@@ -82,8 +84,8 @@ DEVICE = argument(
 )
 ENGINE = argument(
     "--engine",
-    choices=("auto", "plain", "native", "lanes", "graph"),
-    default="auto",
+    choices=(AUTO, *ENGINES),
+    default=AUTO,
     help="plain: autograd; native: C, for a CPU; lanes: many tasks at once; graph: as lanes, with whole outer steps "
     "of all seeds together, on a GPU as CUDA graphs; auto: graph on a GPU, else native or plain",
 )

@@ -24,19 +24,22 @@ from firstorder.errors import UserError
 from firstorder.method import training
 from firstorder.method.inner_loop import Engine, Plain
 from firstorder.method.training import Resumable, TrainingState
-from firstorder.progress import Stop, Track, never, silent
+from firstorder.progress import Stop, Track
 from firstorder.settings import TrainingSettings
+from firstorder.settings.engines import AUTO, GRAPH, LANES, NATIVE, PLAIN
 
 # Trains several seeds of a training: (trainings, track, stop) -> their states, None for one that did not start.
 Train = Callable[[Sequence[Resumable], Track, Stop], Iterable[TrainingState | None]]
 
 
-def train_each(
-    trainings: Sequence[Resumable], track: Track = silent, stop: Stop = never
-) -> Iterator[TrainingState | None]:
+def train_each(trainings: Sequence[Resumable], track: Track, stop: Stop) -> Iterator[TrainingState | None]:
     """Train one after another. Yield the state in which each one stops; None if `stop` came before it started."""
     for number, one in enumerate(trainings):
         yield training.train(one, track, stop) if number == 0 or not stop() else None
+
+
+class UnsuitedError(Exception):
+    """An engine that does not support what is asked of it; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +47,9 @@ class Choice:
     """An engine, the function that trains several seeds with it, and its name in the records of a training."""
 
     engine: Engine
+    name: str
     train: Train = train_each
-    trained_by: str = ""
     side_by_side: bool = False  # `train` computes all seeds at once
-
-    @property
-    def name(self) -> str:
-        """Name in the records of a training."""
-        return self.trained_by or self.engine.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,19 +66,29 @@ def choose(wish: Wish, settings: TrainingSettings) -> Choice:
 
     Raises UserError if the engine is unavailable here or does not support the training's precision.
     """
-    return MAKERS[_automatic(wish, settings) if wish.name == "auto" else wish.name](wish, settings)
+    name = _automatic(wish, settings) if wish.name == AUTO else wish.name
+    if name not in (LANES, GRAPH) and settings.precision is not None:
+        raise UserError(
+            f"--engine {name} computes in float32 only, precision is {settings.precision}; use --engine lanes or graph"
+        )
+    if name not in (LANES, GRAPH) and wish.compiled:
+        raise UserError(f"--compile is for engines lanes and graph, not for {name}; leave it out")
+    try:
+        return MAKERS[name](wish, settings)
+    except UnsuitedError as error:
+        raise UserError(f"--engine {name}: {error}; use --engine auto") from None
 
 
 def _automatic(wish: Wish, settings: TrainingSettings) -> str:
     """Return the name of the fastest engine available on the device."""
     if wish.device.type == "cuda":
-        return "graph"
+        return GRAPH
     if settings.precision is not None:
-        return "lanes"
+        return LANES
     if reason := native.reason(settings.network):
         _say_once(f"engine plain, about half as fast as native, because: {reason}")
-        return "plain"
-    return "native"
+        return PLAIN
+    return NATIVE
 
 
 @cache
@@ -90,34 +98,14 @@ def _say_once(line: str) -> None:
 
 
 def _plain(wish: Wish, settings: TrainingSettings) -> Choice:
-    _refuse_options("plain", wish, settings)
-    return Choice(Plain())
+    return Choice(Plain(), PLAIN)
 
 
 def _native(wish: Wish, settings: TrainingSettings) -> Choice:
-    _refuse_options("native", wish, settings)
     reason = native.reason(settings.network) if wish.device.type == "cpu" else "it runs on a CPU only"
     if reason is not None:
-        raise UserError(f"--engine native: {reason}; use --engine auto")
-    return Choice(native.NativeEngine(settings.network, settings.way))
-
-
-def _lanes(wish: Wish, settings: TrainingSettings) -> Choice:
-    return Choice(_lanes_engine(wish, settings))
-
-
-def _graph(wish: Wish, settings: TrainingSettings) -> Choice:
-    engine = _lanes_engine(wish, settings)
-    called = "graph, compiled" if wish.compiled else "graph"
-    return Choice(engine, partial(train_together, engine=engine), called, side_by_side=True)
-
-
-MAKERS: dict[str, Callable[[Wish, TrainingSettings], Choice]] = {
-    "plain": _plain,
-    "native": _native,
-    "lanes": _lanes,
-    "graph": _graph,
-}
+        raise UnsuitedError(reason)
+    return Choice(native.NativeEngine(settings.network, settings.way), NATIVE)
 
 
 def _lanes_engine(wish: Wish, settings: TrainingSettings) -> LanesEngine:
@@ -125,11 +113,20 @@ def _lanes_engine(wish: Wish, settings: TrainingSettings) -> LanesEngine:
     return LanesEngine(settings.network, settings.way, precision=precision, compiled=wish.compiled)
 
 
-def _refuse_options(name: str, wish: Wish, settings: TrainingSettings) -> None:
-    """Raise UserError if an option is set that only `lanes` and `graph` support."""
-    if settings.precision is not None:
-        raise UserError(
-            f"--engine {name} computes in float32 only, precision is {settings.precision}; use --engine lanes or graph"
-        )
-    if wish.compiled:
-        raise UserError(f"--compile is for engines lanes and graph, not for {name}; leave it out")
+def _lanes(wish: Wish, settings: TrainingSettings) -> Choice:
+    engine = _lanes_engine(wish, settings)
+    return Choice(engine, engine.name)
+
+
+def _graph(wish: Wish, settings: TrainingSettings) -> Choice:
+    engine = _lanes_engine(wish, settings)
+    name = f"{GRAPH}, compiled" if wish.compiled else GRAPH
+    return Choice(engine, name, partial(train_together, engine=engine), side_by_side=True)
+
+
+MAKERS: dict[str, Callable[[Wish, TrainingSettings], Choice]] = {
+    PLAIN: _plain,
+    NATIVE: _native,
+    LANES: _lanes,
+    GRAPH: _graph,
+}

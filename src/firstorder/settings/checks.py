@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from firstorder.errors import UserError
 from firstorder.settings.project import Project
-from firstorder.settings.report import FigureSettings
-from firstorder.settings.schema import build, unknown_reference
+from firstorder.settings.schema import build, check_reference
 from firstorder.settings.study_checks import check_beside_evaluations, check_theory
 from firstorder.settings.trainings import DatasetSettings, SweepSettings, TrainingSettings
 from firstorder.settings.yaml_files import read_yaml
@@ -68,8 +67,7 @@ def _check_sweep(project: Project, sweep: SweepSettings, place: str) -> None:
         raise UserError(f"{place}: values: expected them ascending and none twice, found {list(sweep.values)}")
     if sweep.varied != "outer_step_size" and any(value != int(value) for value in sweep.values):
         raise UserError(f"{place}: values: {sweep.varied} takes whole numbers, found {list(sweep.values)}")
-    if sweep.base.dataset not in project.datasets:
-        raise unknown_reference(f"{place}: base", "dataset", sweep.base.dataset, "datasets", project.datasets)
+    check_reference(f"{place}: base", "dataset", sweep.base.dataset, "datasets", project.datasets)
 
 
 def _check_names(project: Project, where: str) -> None:
@@ -100,8 +98,8 @@ def _check_names(project: Project, where: str) -> None:
 def _check_datasets(project: Project, where: str) -> None:
     for name, dataset in project.datasets.items():
         place = f"{where}: datasets: {name}"
-        if dataset.pack is not None and dataset.pack not in project.datasets:
-            raise unknown_reference(place, "pack", dataset.pack, "datasets", project.datasets)
+        if dataset.pack is not None:
+            check_reference(place, "pack", dataset.pack, "datasets", project.datasets)
         _check_source(project, dataset, place)
         rotations = dataset.rotations
         if rotations is None:
@@ -135,8 +133,7 @@ def _check_source(project: Project, dataset: DatasetSettings, place: str) -> Non
 def _check_trainings(project: Project, where: str) -> None:
     for name, training in project.trainings.items():
         place = f"{where}: trainings: {name}"
-        if training.dataset not in project.datasets:
-            raise unknown_reference(place, "dataset", training.dataset, "datasets", project.datasets)
+        check_reference(place, "dataset", training.dataset, "datasets", project.datasets)
         start = f"{training.algorithm}/{project.dataset_name(training.dataset)}-{training.way}way"
         if not re.fullmatch(re.escape(start) + "(-.+)?", name):
             raise UserError(f"{place}: the name must be {start!r} (from its settings), or that and a suffix '-...'")
@@ -175,8 +172,7 @@ def _check_algorithm(training: TrainingSettings, place: str) -> None:
 def _check_evaluations(project: Project, where: str) -> None:
     for name, evaluation in project.evaluations.items():
         place = f"{where}: evaluations: {name}"
-        if evaluation.training not in project.trainings:
-            raise unknown_reference(place, "training", evaluation.training, "trainings", project.trainings)
+        check_reference(place, "training", evaluation.training, "trainings", project.trainings)
         training = project.trainings[evaluation.training]
         dataset = project.dataset_name(training.dataset)
         expected = f"{training.algorithm}/{dataset}-{training.way}way/{evaluation.shot}shot"
@@ -197,28 +193,22 @@ _NAMES = {
 
 def _check_figures(project: Project, where: str) -> None:
     """Check that every figure names what its kind draws, nothing else, and only entries that exist."""
+    sections: dict[str, Collection[str]] = {
+        "trainings": project.trainings,
+        "tables": project.tables,
+        "sweeps": project.sweeps or {},
+    }
     for name, figure in project.figures.items():
         place = f"{where}: figures: {name}"
-        for what, section, known in (
-            ("training", "trainings", project.trainings),
-            ("table", "tables", project.tables),
-            ("sweep", "sweeps", project.sweeps or {}),
-        ):
+        for section, known in sections.items():
             for wanted in getattr(figure, section) or ():
-                if wanted not in known:
-                    raise unknown_reference(place, what, wanted, section, known)
-        _check_drawn(project, figure, place)
-
-
-def _check_drawn(project: Project, figure: FigureSettings, place: str) -> None:
-    for key in ("trainings", "tables", "sweeps", "evaluations"):
-        if getattr(figure, key) and _NAMES.get(figure.kind) != key:
-            raise UserError(f"{place}: a figure of kind {figure.kind} draws no {key}; remove them")
-    needed = _NAMES.get(figure.kind)
-    if needed and not getattr(figure, needed) and figure.kind != "curves":
-        raise UserError(f"{place}: a figure of kind {figure.kind} needs {needed}, the names of what it draws")
-    section = (project.adaptations if figure.kind == "adaptation" else project.alphabets) or {}
-    for wanted in figure.evaluations or ():
-        if wanted not in section:
-            name = "adaptations" if figure.kind == "adaptation" else "alphabets"
-            raise unknown_reference(place, "evaluation", wanted, name, section)
+                check_reference(place, section.removesuffix("s"), wanted, section, known)
+        needed = _NAMES.get(figure.kind)
+        for key in (*sections, "evaluations"):
+            if getattr(figure, key) and key != needed:
+                raise UserError(f"{place}: a figure of kind {figure.kind} draws no {key}; remove them")
+        if needed and not getattr(figure, needed) and figure.kind != "curves":
+            raise UserError(f"{place}: a figure of kind {figure.kind} needs {needed}, the names of what it draws")
+        measured = "adaptations" if figure.kind == "adaptation" else "alphabets"
+        for wanted in figure.evaluations or ():
+            check_reference(place, "evaluation", wanted, measured, getattr(project, measured) or {})

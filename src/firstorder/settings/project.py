@@ -101,6 +101,12 @@ class Project:
         swept = [member.training for sweep in figure.sweeps or () for member in self.members_of_sweep(sweep)]
         return list(dict.fromkeys([*figure.trainings, *swept]))
 
+    def section(self, name: str) -> Any:
+        """Return an optional section; raises UserError if params.yaml has none."""
+        if (found := getattr(self, name)) is None:
+            raise UserError(f"params.yaml has no section `{name}`; add one (the main params.yaml has an example)")
+        return found
+
     # --- Resolved settings: all that decides an outcome, as plain values, except the seed of a training ---
 
     def settings_of_training(self, name: str) -> dict[str, Any]:
@@ -129,15 +135,15 @@ class Project:
 
     def settings_of_manifolds(self) -> dict[str, Any]:
         """Resolve all that decides Figure 2's numbers."""
-        return _numbered(manifolds=resolved(_present(self.manifolds, "manifolds")))
+        return _numbered(manifolds=resolved(self.section("manifolds")))
 
     def settings_of_sine(self) -> dict[str, Any]:
         """Resolve all that decides Figure 1's numbers."""
-        return _numbered(sine=resolved(_present(self.sine, "sine")))
+        return _numbered(sine=resolved(self.section("sine")))
 
     def settings_of_theory(self, training: str | None = None) -> dict[str, Any]:
         """Resolve all that decides the expansion's numbers or, given a training, its inner products except the seed."""
-        theory = _present(self.theory, "theory")
+        theory = self.section("theory")
         if training is None:
             return _numbered(expansion=resolved(theory.expansion))
         products = resolved(theory.inner_products)
@@ -151,13 +157,6 @@ class Project:
 def _numbered(**settings: dict[str, Any]) -> dict[str, Any]:
     """Put the numerics version before resolved settings: raising it makes every result stale."""
     return {"numerics_version": firstorder.NUMERICS_VERSION, **settings}
-
-
-def _present(section: Any, name: str) -> Any:
-    """Return an optional section of params.yaml; raises UserError if it is absent."""
-    if section is None:
-        raise UserError(f"params.yaml has no section `{name}`; add one (the main params.yaml has an example)")
-    return section
 
 
 def lookup(known: Mapping[str, Any], name: str, what: str) -> Any:

@@ -11,7 +11,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from firstorder.errors import UserError
@@ -51,10 +51,12 @@ def nearest(name: object, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def unknown_reference(place: str, what: str, name: str, section: str, known: Iterable[str]) -> UserError:
-    """Return the error for an entry that refers to a `name` which `section` does not have."""
-    listed = ", ".join(known) or "none"
-    return UserError(f"{place}: {what} {name!r} is not under `{section}`{nearest(name, known)}; known are: {listed}")
+def check_reference(place: str, what: str, name: str, section: str, known: Collection[str]) -> None:
+    """Raise UserError if an entry refers to a `name` that `section` does not have."""
+    if name not in known:
+        listed = ", ".join(known) or "none"
+        where = f"{place}: {what} {name!r} is not under `{section}`"
+        raise UserError(f"{where}{nearest(name, known)}; known are: {listed}")
 
 
 def build(cls: type[Built], values: Any, where: str) -> Built:

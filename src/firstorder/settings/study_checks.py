@@ -8,7 +8,7 @@ from typing import Any
 
 from firstorder.errors import UserError
 from firstorder.settings.project import Project
-from firstorder.settings.schema import unknown_reference
+from firstorder.settings.schema import check_reference
 from firstorder.settings.studies import ExpansionSettings
 from firstorder.settings.trainings import TrainingSettings
 
@@ -20,8 +20,7 @@ def check_beside_evaluations(project: Project, where: str) -> None:
     """Check the sections whose entries are named after evaluations, and `manifolds`."""
     for section, names in (("adaptations", project.adaptations), ("alphabets", project.alphabets)):
         for name in names or {}:
-            if name not in project.evaluations:
-                raise unknown_reference(f"{where}: {section}", "evaluation", name, "evaluations", project.evaluations)
+            check_reference(f"{where}: {section}", "evaluation", name, "evaluations", project.evaluations)
     for name, adaptation in (project.adaptations or {}).items():
         place = f"{where}: adaptations: {name}"
         steps = adaptation.inner_steps
@@ -43,8 +42,7 @@ def check_theory(project: Project, where: str) -> None:
             "change one of outer_steps and measurements"
         )
     for name in products.trainings:
-        if name not in project.trainings:
-            raise unknown_reference(place, "training", name, "trainings", project.trainings)
+        check_reference(place, "training", name, "trainings", project.trainings)
         _check_measured(project.trainings[name], f"{place}: training {name}")
 
 

@@ -30,7 +30,7 @@ from firstorder.errors import UserError
 from firstorder.method import training
 from firstorder.method.images import mini_batches
 from firstorder.method.inner_loop import InnerLoop, OptimiserState, gradient
-from firstorder.method.tasks import Indices, Tasks, TaskShape, draw_tasks
+from firstorder.method.tasks import Indices, Tasks, draw_tasks
 from firstorder.progress import UNKEPT, Bar, Kept, Track, silent
 from firstorder.settings import InnerProductSettings, TrainingSettings
 
@@ -38,21 +38,9 @@ if TYPE_CHECKING:
     from firstorder.progress import Arrays
 
 COLUMNS = (
-    "algorithm",
-    "mini_batches",
-    "outer_step",
-    "inner_steps",
-    "tasks",
-    "cosine",
-    "cosine_standard_error",
-    "cosine_change",
-    "cosine_change_standard_error",
-    "cosine_other_tasks",
-    "product",
-    "product_standard_error",
-    "product_change",
-    "product_change_standard_error",
-    "product_other_tasks",
+    *("algorithm", "mini_batches", "outer_step", "inner_steps", "tasks"),
+    *("cosine", "cosine_standard_error", "cosine_change", "cosine_change_standard_error", "cosine_other_tasks"),
+    *("product", "product_standard_error", "product_change", "product_change_standard_error", "product_other_tasks"),
     "gradient_norm",
 )
 MINI_BATCHES = ("trained", "balanced")
@@ -90,18 +78,9 @@ def balanced_order(way: int, shot: int, batch_size: int) -> Indices:
 
 def drawn_task(problem: training.Problem, task: int, kind: str) -> Tasks:
     """Draw one task of meta-training classes and split its images into as many disjoint mini-batches as possible."""
-    settings, pool = problem.settings, problem.pools["meta-train"]
-    shape = TaskShape(
-        pool_classes=pool.classes,
-        class_images=pool.class_images,
-        way=settings.way,
-        support=settings.train_shot,
-        query=0,
-        inner_steps=settings.way * settings.train_shot // settings.inner_batch_size,
-        inner_batch_size=settings.inner_batch_size,
-        sampling="cycle",
-        turns=pool.turns,
-    )
+    settings = problem.settings
+    disjoint = settings.way * settings.train_shot // settings.inner_batch_size
+    shape = replace(training.training_shape(problem), query=0, inner_steps=disjoint, sampling="cycle")
     drawn = draw_tasks(shape, problem.seed, "theory, inner products", 0, range(task, task + 1))
     if kind == "balanced":
         return replace(drawn, order=balanced_order(settings.way, settings.train_shot, settings.inner_batch_size))
@@ -114,11 +93,7 @@ def measure(problem: training.Problem, parameters: Tensor, tasks: int, kind: str
     `kind` is one of MINI_BATCHES. Raises UserError where a gradient is zero or not finite, so has no direction.
     """
     inner, phi = InnerLoop(problem.inner.loss, "sgd", 1.0), parameters.double()  # the learning rate is not used
-    cosines: list[float] = []
-    products: list[float] = []
-    norms: list[float] = []
-    mean_directions: list[Tensor] = []
-    mean_gradients: list[Tensor] = []
+    found = []
     for task in range(tasks):
         batches = mini_batches(problem.pools["meta-train"], drawn_task(problem, task, kind))
         gradients = torch.cat([gradient(inner, phi, (images.double(), labels)) for images, labels in batches])
@@ -128,19 +103,14 @@ def measure(problem: training.Problem, parameters: Tensor, tasks: int, kind: str
                 f"{problem.name}, seed {problem.seed}: a gradient is zero or not finite, so it has no direction; "
                 f"lower inner_learning_rate (now {problem.settings.inner_learning_rate:g})"
             )
-        cosine, direction = over_pairs(gradients / norm)
-        product, mean = over_pairs(gradients)
-        cosines.append(cosine)
-        mean_directions.append(direction)
-        products.append(product)
-        mean_gradients.append(mean)
-        norms.append(norm.mean().item())
+        found.append((*over_pairs(gradients / norm), *over_pairs(gradients), norm.mean().item()))
+    cosines, directions, products, means, norms = zip(*found, strict=True)
     # The inner product of two tasks' means is the mean over all pairs with one mini-batch of each task.
     return Products(
         cosine=np.array(cosines),
         product=np.array(products),
-        cosine_other_tasks=over_pairs(torch.stack(mean_directions))[0],
-        product_other_tasks=over_pairs(torch.stack(mean_gradients))[0],
+        cosine_other_tasks=over_pairs(torch.stack(directions))[0],
+        product_other_tasks=over_pairs(torch.stack(means))[0],
         gradient_norm=float(np.mean(norms)),
     )
 

@@ -1,6 +1,6 @@
 """The network of Figure 1 and its loss: 1-hidden-hidden-1 as a function of one flat parameter vector per lane.
 
-Note that the loss is the *mean* squared error of a mini-batch; classification uses the sum. The paper (section 4) has
+The loss is the *mean* squared error of a mini-batch; classification uses the sum. The paper (section 4) has
 64 hidden units and ReLU. The initial parameters are PyTorch's default, as in the first author's demonstration.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -33,30 +34,23 @@ class SineNetwork:
     activation: str
 
     @property
-    def shapes(self) -> dict[str, tuple[int, int]]:
-        """Shapes of the parameters, in order."""
-        hidden = self.hidden
-        return {
-            "layer1.weight": (1, hidden),
-            "layer1.bias": (1, hidden),
-            "layer2.weight": (hidden, hidden),
-            "layer2.bias": (1, hidden),
-            "layer3.weight": (hidden, 1),
-            "layer3.bias": (1, 1),
-        }
+    def shapes(self) -> list[tuple[int, int]]:
+        """Shapes of weight and bias, layer by layer."""
+        sizes = (1, self.hidden, self.hidden, 1)
+        return [shape for inputs, units in pairwise(sizes) for shape in ((inputs, units), (1, units))]
 
     def initial(self, seed: int) -> Tensor:
         """Draw initial parameters, float32 [1, parameters]: all from U(-1, 1) / sqrt(inputs of the layer)."""
         parts = []
-        for index, (name, shape) in enumerate(self.shapes.items()):
-            inputs = self.shapes[name.replace("bias", "weight")][0]
+        for index, shape in enumerate(self.shapes):
+            inputs = self.shapes[index - index % 2][0]  # those of the layer's weight
             draw = uniforms(math.prod(shape), seed, "sine initial parameters", index)
             parts.append((2 * draw - 1) / math.sqrt(inputs))
         return torch.from_numpy(np.concatenate(parts).astype(np.float32))[None]
 
     def predictor(self) -> Callable[[Tensor, Tensor], Tensor]:
         """Return y [lanes, points, 1] as a function of parameters [lanes, parameters] and x [lanes, points, 1]."""
-        shapes = list(self.shapes.values())
+        shapes = self.shapes
         sizes = [math.prod(shape) for shape in shapes]
         activate = ACTIVATIONS[self.activation]
 

@@ -54,16 +54,6 @@ def maml_gradient(inner: InnerLoop, initial: Tensor, points: Points, training: S
     return torch.autograd.grad(inner.loss(adapted, query).mean(), initial)[0]
 
 
-def reptile_shuffles(training: SineTrainingSettings, grid: int) -> int:
-    """Return how many shuffled grids have enough points for all inner steps."""
-    return math.ceil(training.inner_steps * training.inner_batch_size / grid)
-
-
-def maml_shuffles(training: SineTrainingSettings, grid: int) -> int:
-    """Return 1: every point of the grid is used once, either to adapt or as query."""
-    return 1
-
-
 @dataclass(frozen=True)
 class SineAlgorithm:
     """A meta-gradient, the number of shuffled grids it needs per task, and the optimiser that follows it."""
@@ -73,12 +63,18 @@ class SineAlgorithm:
     outer_optimiser: Callable[..., torch.optim.Optimizer]
 
 
+# As many shuffled grids as have enough points for all inner steps. SGD with learning rate epsilon is the paper's phi -
+# epsilon * meta-gradient.
+_REPTILE = SineAlgorithm(
+    reptile_gradient,
+    lambda training, grid: math.ceil(training.inner_steps * training.inner_batch_size / grid),
+    torch.optim.SGD,
+)
 ALGORITHMS = {
-    # SGD with learning rate epsilon is the paper's phi - epsilon * meta-gradient.
-    "reptile": SineAlgorithm(reptile_gradient, reptile_shuffles, torch.optim.SGD),
-    "maml": SineAlgorithm(maml_gradient, maml_shuffles, torch.optim.Adam),
-    # Reptile with one inner step is joint training (equations 6 and 7).
-    "joint": SineAlgorithm(reptile_gradient, reptile_shuffles, torch.optim.SGD),
+    "reptile": _REPTILE,
+    # Every point of the grid is used once, either to adapt or as query.
+    "maml": SineAlgorithm(maml_gradient, lambda training, grid: 1, torch.optim.Adam),
+    "joint": _REPTILE,  # with one inner step, Reptile is joint training (equations 6 and 7)
 }
 
 

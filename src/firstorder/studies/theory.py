@@ -1,6 +1,6 @@
 """Section 5: the exact E[g] of MAML, FOMAML and Reptile, compared with its leading-order expansion.
 
-Note that E is over tasks *and* mini-batches. The only property of the mini-batches that the expansion uses is that
+E is over tasks *and* mini-batches. The only property of the mini-batches that the expansion uses is that
 they are exchangeable. E can therefore be computed without sampling error: take a few tasks with n mini-batches each,
 and average over all ordered choices of k distinct mini-batches. AvgGradInner is then over pairs of *different*
 mini-batches. The inner loop and the meta-gradients are those of real trainings (inner_loop.py, algorithms.py), in
@@ -33,16 +33,8 @@ from firstorder.studies.sine_network import SineNetwork
 from firstorder.studies.waves import draw_orders, draw_waves, grid_of
 
 COLUMNS = (
-    "problem",
-    "algorithm",
-    "inner_steps",
-    "tasks",
-    "mini_batches",
-    "orders",
-    "learning_rate",
-    "average_coefficient",
-    "inner_coefficient",
-    "remainder",
+    *("problem", "algorithm", "inner_steps", "tasks", "mini_batches", "orders", "learning_rate"),
+    *("average_coefficient", "inner_coefficient", "remainder"),
 )
 # Significant digits. Repetitions can differ from the 12th on, as memory alignment affects the order of summation.
 DIGITS = 8

@@ -14,6 +14,7 @@ from typing import Any
 from firstorder.bench import flops
 from firstorder.report import BENCH_FILE
 from firstorder.settings import EvaluationSettings, TrainingSettings
+from firstorder.settings.engines import GRAPH, NATIVE, ONE, PLAIN
 
 # Network -> the benchmarked workload of the same network and, where it matters, the same order of derivatives.
 SIMILAR: Mapping[str, Callable[[TrainingSettings], str]] = {
@@ -22,7 +23,7 @@ SIMILAR: Mapping[str, Callable[[TrainingSettings], str]] = {
     "omniglot_finn": lambda settings: f"W4 {_order(settings)}",
     "mini_imagenet_finn": lambda settings: "W3",
 }
-ENGINES = ("graph", "native", "plain")  # those that a training may choose by default; the first benchmarked one counts
+DEFAULTS = (GRAPH, NATIVE, PLAIN)  # those that a training may choose by default; the first benchmarked one counts
 EVALUATION_WORKLOADS = {"omniglot": "W5 omniglot", "mini_imagenet": "W5 mini-imagenet"}
 
 
@@ -70,7 +71,7 @@ def _rate(bench: Mapping[str, Any], workload: str) -> float | None:
     """Return the operations a second of a benchmarked workload; None if it was not benchmarked."""
     try:
         engines = bench.get("workloads", {}).get(workload, {}).get("engines", {})
-        measured = next(filter(None, (engines.get(name, {}).get("one process") for name in ENGINES)), None)
+        measured = next(filter(None, (engines.get(name, {}).get(ONE) for name in DEFAULTS)), None)
         return float(measured["gflop_per_second"]) * 1e9 or None if measured else None
     except (AttributeError, KeyError, TypeError, ValueError):  # not as the benchmark writes it
         return None

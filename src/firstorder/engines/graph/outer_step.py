@@ -3,7 +3,7 @@
 The trainings are seeds of one training, or differ in the outer step size. Each has its own images, draws, parameters
 and second moments; they share kernels only.
 
-Note that a CUDA graph replays fixed addresses, so everything that varies per step is read from device buffers. Image
+A CUDA graph replays fixed addresses, so everything that varies per step is read from device buffers. Image
 positions, epsilon and Adam's rates come from a schedule drawn ahead, indexed by a counter on the device. Whether a
 meta-gradient was not finite is kept on the device too, and read back at the end of the schedule.
 """
@@ -94,8 +94,8 @@ class OuterStep:
         A captured step always reads from the same buffers, so the first call allocates them for `room` outer steps.
         """
         if self.schedule is None:
-            self.schedule = Schedule(*(part.new_zeros(room, *part.shape[1:]) for part in schedule.tensors()))
-        for buffer, new in zip(self.schedule.tensors(), schedule.tensors(), strict=True):
+            self.schedule = Schedule(*(part.new_zeros(room, *part.shape[1:]) for part in schedule))
+        for buffer, new in zip(self.schedule, schedule, strict=True):
             buffer[: len(new)].copy_(new)
         self.counter.zero_()
         self.failed.fill_(NEVER)
@@ -104,19 +104,18 @@ class OuterStep:
     def take(self) -> None:
         """Take one outer step of all trainings, see training.outer_step, without waiting for the device."""
         assert self.schedule is not None
-        images, labels, query, query_labels, step_sizes, rates = (
-            part.index_select(0, self.counter)[0] for part in self.schedule.tensors()
-        )
-        support = self._gathered(images, labels)
-        held_out = self._gathered(query.unsqueeze(2), query_labels.unsqueeze(2)) if self.settings.query_shot else None
-        inner = replace(self.inner, engine=replace(self.engine, rates=rates))
+        now = Schedule(*(part.index_select(0, self.counter)[0] for part in self.schedule))
+        support = self._gathered(now.images, now.labels)
+        query = now.query.unsqueeze(2), now.query_labels.unsqueeze(2)
+        held_out = self._gathered(*query) if self.settings.query_shot else None
+        inner = replace(self.inner, engine=replace(self.engine, rates=now.rates))
         # A captured graph cannot count: its step count restarts in each outer step, and indexes this step's `rates`.
         begun = OptimiserState(self.moments, 0)
         meta_gradient, state = self.algorithm(inner, self.parameters, begun, self._groups(support, held_out))
         finite = torch.isfinite(meta_gradient.sum(dim=1))
         self.failed.copy_(torch.minimum(self.failed, torch.where(finite, self.never, self.counter)))
         parameters, outer_moments = outer_update(
-            self.settings, self.parameters, self.outer_moments, meta_gradient, step_sizes
+            self.settings, self.parameters, self.outer_moments, meta_gradient, now.step_sizes
         )
         self.parameters.copy_(parameters)
         if outer_moments is not self.outer_moments:

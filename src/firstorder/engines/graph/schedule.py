@@ -7,7 +7,7 @@ training may stop after any schedule and go on with schedules of other lengths.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,8 +22,7 @@ NUMBERS_AT_ONCE = 2**24
 LONGEST = 250  # outer steps of a schedule, so that one ends every few seconds
 
 
-@dataclass(frozen=True)
-class Schedule:
+class Schedule(NamedTuple):
     """What the outer steps of all trainings read. The first axis of every tensor is the outer step.
 
     `images` [steps, trainings, tasks, inner steps, batch] are positions in the common pool and `labels` their labels;
@@ -38,10 +37,6 @@ class Schedule:
     query_labels: Tensor
     step_sizes: Tensor
     rates: Tensor
-
-    def tensors(self) -> tuple[Tensor, ...]:
-        """Return all tensors in the order of the fields."""
-        return self.images, self.labels, self.query, self.query_labels, self.step_sizes, self.rates
 
 
 def longest(problems: Sequence[Problem]) -> int:

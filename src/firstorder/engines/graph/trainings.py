@@ -16,7 +16,7 @@ from firstorder.engines.lanes.engine import LanesEngine
 from firstorder.errors import UserError
 from firstorder.method import training
 from firstorder.method.inner_loop import OptimiserState
-from firstorder.method.training import Problem, Resumable, TrainingState
+from firstorder.method.training import Keeper, Problem, Resumable, TrainingState
 from firstorder.progress import Stop, Track, never, silent
 
 
@@ -24,13 +24,9 @@ from firstorder.progress import Stop, Track, never, silent
 class Begun:
     """A training and its state, which is updated as the training goes on."""
 
-    training: Resumable
+    problem: Problem
+    keeper: Keeper
     state: TrainingState
-
-    @property
-    def problem(self) -> Problem:
-        """What is trained."""
-        return self.training.problem
 
 
 def train(
@@ -46,7 +42,7 @@ def train(
         # The learning curve is measured at other sizes; compiling them would not pay for so few steps.
         uncompiled = replace(engine, compiled=False, _kept={})
         trainings = [replace(one, problem=replace(one.problem, engine=uncompiled)) for one in trainings]
-    begun = [Begun(one, one.begin()) for one in trainings]
+    begun = [Begun(one.problem, one.keeper, one.begin()) for one in trainings]
     for number, outer_step in enumerate(sorted({one.state.outer_step for one in begun})):
         if number == 0 or not stop():
             _train_together([one for one in begun if one.state.outer_step == outer_step], engine, track, stop)
@@ -95,14 +91,14 @@ def _train_together(begun: Sequence[Begun], engine: LanesEngine, track: Track, s
                 latest = training.latest_accuracy(begun[0].state)
             if (stopped := stop()) or time.monotonic() - saved > training.SECONDS_BETWEEN_SAVES:
                 for one in begun:
-                    one.training.keeper.save(one.state)
+                    one.keeper.save(one.state)
                 saved = time.monotonic()
             bar.advance(count, latest)  # after saving: a closed terminal or pipe may end it here
             if stopped:
                 break
         else:
             for one in begun:
-                one.training.keeper.save(one.state)  # nothing is lost if writing the results fails
+                one.keeper.save(one.state)  # nothing is lost if writing the results fails
 
 
 def check_finite(step: OuterStep, problems: Sequence[Problem], first: int) -> None:
@@ -114,7 +110,7 @@ def check_finite(step: OuterStep, problems: Sequence[Problem], first: int) -> No
 
 def _update(begun: Sequence[Begun], step: OuterStep, outer_steps: int, seconds: float) -> None:
     """Copy the device's state into each training's state, after `outer_steps` more in `seconds` for all together."""
-    parameters, moments, outer_moments = (part.clone() for part in step.state()[:3])
+    parameters, moments, outer_moments = step.parameters.clone(), step.moments.clone(), step.outer_moments.clone()
     taken, lanes = schedule.inner_steps_taken(step.problem) * outer_steps, len(moments) // len(begun)
     for row, one in enumerate(begun):
         state = one.state

@@ -2,7 +2,7 @@
 
 torch has next to no unsigned 64-bit arithmetic, so int64 tensors hold the bit patterns. Products wrap around as needed,
 the upper half of a product is assembled from 32-bit parts, and unsigned order is signed order with the top bit flipped.
-Note that NumPy's Philox increments its counter before the first output. If two keys of a task are equal (one task in
+NumPy's Philox increments its counter before the first output. If two keys of a task are equal (one task in
 10^12), their order may differ from that of tasks.py.
 """
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -116,8 +116,8 @@ class LanesEngine(ByHand):
             along = along if mask is None else along * mask
         point.requires_grad_()
         with self._products():
-            weights = self._weights(point, lanes)
-            logits = self._passes.differentiable(weights, ready.patches, self._space(ready.patches))
+            passes = self._keep("differentiable", lambda: replace(self._passes, joinable=True))
+            logits, _ = passes.forward(self._weights(point, lanes), ready.patches, self._space(ready.patches), None)
             loss = -(logits.to(point.dtype).log_softmax(dim=-1) * ready.targets).sum()
             (slope,) = torch.autograd.grad(loss, point, create_graph=True)
             (product,) = torch.autograd.grad((slope * along).sum(), point)

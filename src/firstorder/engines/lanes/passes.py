@@ -48,7 +48,10 @@ class Workspace:
 
 @dataclass(frozen=True)
 class Passes:
-    """Forward and backward pass of one of ARCHITECTURES; if `joinable`, in operations that torch.compile can fuse."""
+    """Forward and backward pass of one of ARCHITECTURES.
+
+    If `joinable`, in operations that torch.compile can fuse, and whose logits autograd can differentiate twice.
+    """
 
     network: str
     way: int
@@ -137,27 +140,6 @@ class Passes:
         torch.cat([part.to(like.dtype) for part in normalisations], out=gradient[lanes * begin :])
         return gradient
 
-    def differentiable(self, weights: dict[str, Tensor], first: Tensor, space: Workspace) -> Tensor:
-        """Return logits [lanes, batch, way] that autograd can differentiate twice."""
-        lanes, filters = len(first), self.architecture.filters
-        taken = rows = first
-        for block in range(1, BLOCKS + 1):
-            if block > 1:
-                rows = F.relu(rows).view(-1, filters)
-                taken = patches.Gather.apply(rows, space.tables[block], lanes)  # type: ignore[no-untyped-call]
-            products = torch.bmm(taken, weights[f"convolution{block}.kernel"].transpose(1, 2))
-            convolved = products.transpose(0, 1).reshape(-1, lanes * filters)
-            scale, shift = self._scale(weights, block), weights[f"normalisation{block}.shift"].view(-1)
-            rows = torch.native_batch_norm(convolved, scale, shift, None, None, True, 0.0, BATCH_NORMALISATION_EPSILON)[
-                0
-            ]
-            rows, _ = self._pool(rows, block)
-        side = self.architecture.map_sizes()[-1]
-        maps = F.relu(rows).view(-1, side * side, lanes, filters)
-        features = (maps.mean(dim=1) if self.architecture.mean else maps.permute(0, 2, 3, 1)).transpose(0, 1)
-        features = features.reshape(lanes, len(maps), -1)
-        return torch.baddbmm(weights["dense.bias"].unsqueeze(1), features, weights["dense.kernel"].transpose(1, 2))
-
     def _scale(self, weights: dict[str, Tensor], block: int) -> Tensor:
         """Return the scale of a block's normalisation [lanes * filters]; ones if the network has none."""
         if self.architecture.scale:
@@ -167,6 +149,10 @@ class Passes:
     def _taken(self, rows: Tensor, block: int, lanes: int, space: Workspace) -> Tensor:
         """Apply ReLU to the maps and return their patches."""
         channels = self.architecture.filters
+        if torch.is_grad_enabled():
+            return patches.GatherOrFold.apply(  # type: ignore[no-any-return, no-untyped-call]
+                F.relu(rows).view(-1, channels), space.tables[block], lanes, False
+            )
         if self.joinable:
             return patches.gather_plainly(F.relu(rows).view(-1, channels), space.tables[block], lanes)
         padded = space.rows[block]
@@ -215,7 +201,7 @@ class Passes:
         places, filters = self.architecture.map_sizes()[-1] ** 2, self.architecture.filters
         maps = rows.view(-1, places, lanes, filters)
         if self.architecture.mean:
-            return maps.clamp_min(0).mean(dim=1).transpose(0, 1)
+            return F.relu(maps).mean(dim=1).transpose(0, 1)
         if self.joinable:
             return F.relu(maps).permute(2, 0, 3, 1).reshape(lanes, len(maps), -1)
         features = maps.new_empty(lanes, len(maps), filters, places)

@@ -116,36 +116,21 @@ def fold_plainly(entries: Tensor, tables: Tables) -> Tensor:
     return padded.index_select(0, tables.backward.view(-1)).view(*tables.backward.shape, -1).sum(dim=1)
 
 
-class Gather(torch.autograd.Function):
-    """`gather` as an autograd function of any order: its derivative is `fold`, whose derivative is `gather`."""
+class GatherOrFold(torch.autograd.Function):
+    """`gather` or, if it folds, `fold`, as an autograd function of any order: each is the derivative of the other."""
 
     @staticmethod
-    def forward(context: Any, rows: Tensor, tables: Tables, lanes: int) -> Tensor:
-        """Return patches [lanes, batch * places, 9 * channels] of rows [batch * pixels * lanes, channels]."""
-        context.tables, context.lanes, context.channels = tables, lanes, rows.shape[1]
-        return gather_plainly(rows, tables, lanes)
+    def forward(context: Any, rows: Tensor, tables: Tables, lanes: int, folds: bool) -> Tensor:
+        """Return the result of `gather_plainly`, or of `fold` for entries without the ignored one."""
+        context.tables, context.lanes, context.folds, context.shape = tables, lanes, folds, rows.shape
+        return fold(F.pad(rows, (0, 0, 0, 1)), tables) if folds else gather_plainly(rows, tables, lanes)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> Any:
         """Return the gradient of the rows."""
-        entries = gradients[0].reshape(-1, context.channels)
-        return Fold.apply(entries, context.tables, context.lanes), None, None  # type: ignore[no-untyped-call]
-
-
-class Fold(torch.autograd.Function):
-    """`fold` as an autograd function of any order."""
-
-    @staticmethod
-    def forward(context: Any, entries: Tensor, tables: Tables, lanes: int) -> Tensor:
-        """Return rows [batch * pixels * lanes, channels] of entries [lanes * batch * places * 9, channels]."""
-        context.tables, context.lanes, context.shape = tables, lanes, entries.shape
-        return fold(F.pad(entries, (0, 0, 0, 1)), tables)
-
-    @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> Any:
-        """Return the gradient of the entries."""
-        patches = Gather.apply(gradients[0], context.tables, context.lanes)  # type: ignore[no-untyped-call]
-        return patches.reshape(context.shape), None, None
+        rows = gradients[0].reshape(-1, context.shape[1])
+        gradient = GatherOrFold.apply(rows, context.tables, context.lanes, not context.folds)  # type: ignore[no-untyped-call]
+        return gradient.reshape(context.shape), None, None, None
 
 
 def image_table(convolution: Convolution, channels: int, device: torch.device) -> Tensor:

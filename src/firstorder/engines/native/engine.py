@@ -17,8 +17,16 @@ from torch import Tensor
 
 from firstorder.engines.native import compiled
 from firstorder.method.architectures import ARCHITECTURES, Architecture
-from firstorder.method.inner_loop import ByHand, InnerLoop, OptimiserState, Plain, adam_rate
-from firstorder.method.networks import make_network
+from firstorder.method.inner_loop import (
+    ADAM_BETA2,
+    ADAM_EPSILON,
+    ByHand,
+    InnerLoop,
+    OptimiserState,
+    Plain,
+    adam_rate,
+)
+from firstorder.method.networks import BATCH_NORMALISATION_EPSILON, make_network
 from firstorder.method.training import classification_loss
 
 NARROWEST = 32  # bytes per vector: AVX or wider (measured in docs/performance.md)
@@ -108,6 +116,7 @@ class Workspace:
         sizes = (architecture.size, architecture.channels, architecture.filters, pool)
         shape = (ctypes.c_int * 7)(*sizes, architecture.scale, architecture.mean, way)
         self.net = ctypes.c_void_p(loaded.net_new(shape, images))
+        loaded.net_set(self.net, *map(ctypes.c_double, (BATCH_NORMALISATION_EPSILON, ADAM_BETA2, ADAM_EPSILON)))
         self.parameters: int = loaded.net_parameters(self.net)
 
     def __del__(self) -> None:
@@ -158,19 +167,10 @@ class NativeEngine(ByHand):
         mask = None if inner.adapted is None else inner.adapted.to(adapted.dtype).contiguous()
         self._check(images, labels, (lanes, steps, batch))
         _check_vectors(room.parameters, adapted.dtype, adapted, gradient, moments, mask)
-        for lane in range(lanes):
-            room.code.net_adapt(
-                room.net,
-                _at(adapted[lane]),
-                None if moments is None else _at(moments[lane]),
-                None if mask is None else _at(mask),
-                _at(images[lane]),
-                _at(labels[lane]),
-                ctypes.c_int(steps),
-                ctypes.c_int(batch),
-                (room.number * steps)(*rates),
-                _at(gradient),
-            )
+        call = (ctypes.c_int(steps), ctypes.c_int(batch), (room.number * steps)(*rates), _at(gradient))
+        _each_lane(
+            room, "net_adapt", lanes, adapted, moments, None if mask is None else _at(mask), images, labels, *call
+        )
         return adapted, state
 
     def _check(self, images: Tensor, labels: Tensor | None, outer: tuple[int, ...]) -> None:
@@ -193,35 +193,24 @@ class NativeEngine(ByHand):
 
     def gradient(self, inner: InnerLoop, parameters: Tensor, batch: Any) -> Tensor:
         """Take the forward and the backward pass."""
-        return self._each_lane("net_gradient", parameters, batch)
+        return self._derivative("net_gradient", parameters, batch)
 
     def hessian_product(self, inner: InnerLoop, parameters: Tensor, batch: Any, vector: Tensor) -> Tensor:
         """Take both passes and their derivatives along `vector`."""
         masked = vector if inner.adapted is None else vector * inner.adapted.to(vector.dtype)
-        return self._each_lane("net_hessian_product", parameters, batch, masked)
+        return self._derivative("net_hessian_product", parameters, batch, masked)
 
-    def _each_lane(self, function: str, parameters: Tensor, batch: Any, *vectors: Tensor) -> Tensor:
+    def _derivative(self, function: str, parameters: Tensor, batch: Any, *vectors: Tensor) -> Tensor:
         images, labels = batch
         lanes, count = labels.shape
         parameters = parameters.detach().expand(lanes, -1).contiguous()
         images, labels = images.to(parameters.dtype).contiguous(), labels.contiguous()
         result = torch.empty_like(parameters)
         room = self.workspace(parameters, count)
-        call: Callable[..., None] = getattr(room.code, function)
         vectors = tuple(vector.expand(lanes, -1).contiguous() for vector in vectors)
         self._check(images, labels, (lanes, count))
         _check_vectors(room.parameters, parameters.dtype, parameters, result, *vectors)
-        for lane in range(lanes):
-            more = [_at(vector[lane]) for vector in vectors]
-            call(
-                room.net,
-                _at(parameters[lane]),
-                _at(images[lane]),
-                _at(labels[lane]),
-                ctypes.c_int(count),
-                *more,
-                _at(result[lane]),
-            )
+        _each_lane(room, function, lanes, parameters, images, labels, ctypes.c_int(count), *vectors, result)
         return result
 
     def logits(self, inner: InnerLoop, parameters: Tensor, images: Tensor) -> Tensor:
@@ -233,11 +222,15 @@ class NativeEngine(ByHand):
         room = self.workspace(parameters, count)
         self._check(images, None, (lanes, count))
         _check_vectors(room.parameters, parameters.dtype, parameters)
-        for lane in range(lanes):
-            room.code.net_logits(
-                room.net, _at(parameters[lane]), _at(images[lane]), ctypes.c_int(count), _at(result[lane])
-            )
+        _each_lane(room, "net_logits", lanes, parameters, images, ctypes.c_int(count), result)
         return result
+
+
+def _each_lane(room: Workspace, function: str, lanes: int, *arguments: Any) -> None:
+    """Call a function of native.c for each lane, with its part of every tensor and with all other arguments."""
+    call: Callable[..., None] = getattr(room.code, function)
+    for lane in range(lanes):
+        call(room.net, *(_at(one[lane]) if isinstance(one, Tensor) else one for one in arguments))
 
 
 def _check_vectors(parameters: int, dtype: torch.dtype, *vectors: Tensor | None) -> None:

@@ -2,7 +2,7 @@
    products. It computes what method/inner_loop.py defines, and is tested against it.
 
    - Layout. A map is [image][row][column][channel] and already contains the padding of the next convolution (`padded`).
-     The window of an output is therefore three runs of 3 * channels contiguous numbers, and no patches are copied. A
+     The window of an output is therefore three spans of 3 * channels contiguous numbers, and no patches are copied. A
      kernel [filter][row][column][channel], as stored in the flat parameter vector, is used in place. Only the first
      block, with 1 or 3 channels, copies its windows into patches.
    - All three products of a convolution use two loops: `multiply` (rows times a matrix) and `accumulate` (a sum of
@@ -39,7 +39,6 @@
 #define MOST_SUMS 12
 #endif
 #define WIDE ((int)(BYTES / sizeof(REAL))) /* numbers per vector */
-#define EPSILON ((REAL)1e-3)               /* of batch normalisation */
 #define BLOCKS 4
 #define CHUNK 48 /* outputs of an image processed at a time, such that their maps stay in the first-level cache */
 
@@ -53,8 +52,8 @@ typedef struct {
     int channels, filters;
     int side, padded, outputs; /* side of the input map, without and with padding; of the convolution's output */
     int gives;                 /* side of the block's output map, halved */
-    int run;                   /* contiguous numbers of a window: 3 runs per window, or 1 of a patch */
-    int row;                   /* distance from one run to the next */
+    int span;                  /* contiguous numbers of a window: 3 spans per window, or 1 of a patch */
+    int row;                   /* distance from one span to the next */
     long kernel, scale, shift; /* offsets in the flat parameter vector; scale is -1 if there is none */
     int *from;                 /* [outputs^2] offset in an image of an output's window */
     int *line;                 /* [outputs^2] offset of an output in an image of y */
@@ -64,13 +63,14 @@ typedef struct {
     long image, image_next;    /* numbers per image in x, and in the next block's x */
     REAL *x, *x_t, *dx, *dx_t; /* input map and its gradient, with their tangents */
     REAL *y, *y_t;             /* the convolution's map [image][output][filter] */
-    REAL *transposed, *transposed_t; /* kernel [run][channel][filter] */
+    REAL *transposed, *transposed_t; /* kernel [span][channel][filter] */
     REAL *mean, *squares, *inverse; /* of the batch: mean, sum of squared deviations, 1 / standard deviation */
     REAL *mean_t, *slope;           /* means of y_t, and of y_t times normalised y */
 } block;
 
 typedef struct net {
-    int shape[7], most_images, tangents;
+    int shape[7], most_images;
+    double epsilon, beta2, adam_epsilon; /* of batch normalisation; of Adam */
     long parameters, head, bias;
     int features;
     block blocks[BLOCKS];
@@ -78,6 +78,9 @@ typedef struct net {
     REAL *flat, *flat_t, *dflat, *dflat_t;                          /* input of the dense layer, [image][feature] */
     REAL *logits, *logits_t;
     REAL *dy, *dy_t, *sums;
+    long last, largest; /* numbers of the last map of all images, and of the largest map of one */
+    void **owned;       /* what net_free frees */
+    int count;
 } net;
 
 /* ---- the two loops ---------------------------------------------------------------------------------------------- */
@@ -157,41 +160,38 @@ static int widest(int vectors) {
 }
 static int most_rows(int wide) { return least(8, MOST_SUMS / wide); }
 
+/* Cut n rows and `width` numbers into pieces that fit the registers: CALL(rows, vectors) computes those from i and
+   column on. */
+#define IN_PIECES(CALL)                                                                                               \
+    const int wide = widest(width / WIDE), most = most_rows(wide);                                                    \
+    for (int column = 0; column < width; column += wide * WIDE) {                                                     \
+        for (int i = 0, blocks = (n + most - 1) / most, count; blocks > 0; blocks--, i += count) {                    \
+            count = (n - i + blocks - 1) / blocks;                                                                    \
+            FOR_SIZES(CALL)                                                                                           \
+        }                                                                                                             \
+    }
+
 /* out[i][:] = (or +=) rows[i] times matrix [terms][width], for n rows, read at at[i] and written to out_at[i]. */
 static void multiply(int n, const REAL *rows, const int *at, const REAL *matrix, long stride, int terms, int width,
                      REAL *out, const int *out_at, int add) {
-    const int wide = widest(width / WIDE), most = most_rows(wide);
-    for (int column = 0; column < width; column += wide * WIDE) {
-        for (int i = 0, blocks = (n + most - 1) / most; blocks > 0; blocks--) {
-            const int count = (n - i + blocks - 1) / blocks;
 #define CALL(r, w) multiply_some(r, w, rows, at + i, matrix + column, stride, terms, out + column, out_at + i, add)
-            FOR_SIZES(CALL)
+    IN_PIECES(CALL)
 #undef CALL
-            i += count;
-        }
-    }
 }
 
 /* out[r][:] += sum over p of factors[p][r] * lines[at[p]][:], out [n][width]. */
 static void accumulate(int n, const REAL *factors, long factors_stride, const REAL *lines, const int *at, int terms,
                        int width, REAL *out, long out_stride) {
-    const int wide = widest(width / WIDE), most = most_rows(wide);
-    for (int column = 0; column < width; column += wide * WIDE) {
-        for (int i = 0, blocks = (n + most - 1) / most; blocks > 0; blocks--) {
-            const int count = (n - i + blocks - 1) / blocks;
 #define CALL(r, w)                                                                                                    \
     accumulate_some(r, w, factors + i, factors_stride, lines + column, at, terms, out + i * out_stride + column,      \
                     out_stride)
-            FOR_SIZES(CALL)
+    IN_PIECES(CALL)
 #undef CALL
-            i += count;
-        }
-    }
 }
 
 /* ---- convolution ------------------------------------------------------------------------------------------------ */
 
-static int runs(const block *b) { return b->run == b->row ? 1 : 3; }
+static int spans(const block *b) { return b->span == b->row ? 1 : 3; }
 static int window_size(const block *b) { return 9 * b->channels; }
 
 static void transpose(const block *b, const REAL *kernel, REAL *to) {
@@ -205,7 +205,7 @@ static void transpose(const block *b, const REAL *kernel, REAL *to) {
 
 /* y = (or +=) the convolution of one image; `kernel` is transposed. */
 static void convolve(const block *b, const REAL *x, const REAL *kernel, REAL *y, int add) {
-    const int pixels = b->outputs * b->outputs, parts = runs(b), terms = parts == 1 ? window_size(b) : b->run;
+    const int pixels = b->outputs * b->outputs, parts = spans(b), terms = parts == 1 ? window_size(b) : b->span;
     for (int p = 0; p < pixels; p += CHUNK) {
         for (int part = 0; part < parts; part++) {
             multiply(least(CHUNK, pixels - p), x + (long)part * b->row, b->from + p,
@@ -218,17 +218,17 @@ static void convolve(const block *b, const REAL *x, const REAL *kernel, REAL *y,
 /* dkernel += the kernel's gradient from one image, [filter][window]. */
 static void convolve_kernel(const block *b, const REAL *x, const REAL *dy, REAL *dkernel) {
     const int pixels = b->outputs * b->outputs, size = window_size(b), filters = b->filters;
-    if (runs(b) == 1) { /* patches are padded to whole vectors, so sum into a tile of that width */
-        REAL tile[filters * b->run];
+    if (spans(b) == 1) { /* patches are padded to whole vectors, so sum into a tile of that width */
+        REAL tile[filters * b->span];
         memset(tile, 0, sizeof tile);
-        accumulate(filters, dy, filters, x, b->from, pixels, b->run, tile, b->run);
+        accumulate(filters, dy, filters, x, b->from, pixels, b->span, tile, b->span);
         for (int f = 0; f < filters; f++) {
-            for (int k = 0; k < size; k++) dkernel[(long)f * size + k] += tile[f * b->run + k];
+            for (int k = 0; k < size; k++) dkernel[(long)f * size + k] += tile[f * b->span + k];
         }
         return;
     }
-    /* One run at a time or, if its sums do not fit into the first-level cache, a third of it. */
-    const int parts = filters * b->run * sizeof(REAL) > 16384 ? 9 : 3, width = size / parts;
+    /* One span at a time or, if its sums do not fit into the first-level cache, a third of it. */
+    const int parts = filters * b->span * sizeof(REAL) > 16384 ? 9 : 3, width = size / parts;
     for (int p = 0; p < pixels; p += CHUNK) {
         for (int part = 0; part < parts; part++) {
             const int column = part % (parts / 3) * width;
@@ -343,7 +343,7 @@ INLINE vector choose(const int windows, int filters, const channel *c, const REA
 }
 
 /* Write the block's output to `out` and, if there is a direction, its tangent to `out_t`. */
-INLINE void activate_some(const int windows, const int tangents, const block *b, const REAL *parameters,
+INLINE void activate(const int windows, const int tangents, const block *b, const REAL *parameters,
                           const REAL *direction, int images, REAL *out, REAL *out_t) {
     const int pixels = b->outputs * b->outputs, results = b->gives * b->gives, filters = b->filters;
     for (int i = 0; i < images; i++) {
@@ -371,7 +371,7 @@ INLINE void activate_some(const int windows, const int tangents, const block *b,
 
 /* Sums over the batch that the gradient through normalisation needs, [4][filters]: of dz and of dz times the normalised
    map, and their tangents. They are the gradients of shift and scale, too. */
-INLINE void normalisation_sums_some(const int windows, const int tangents, const net *n, const block *b,
+INLINE void normalisation_sums(const int windows, const int tangents, const net *n, const block *b,
                                     const REAL *parameters, const REAL *direction, int images, const REAL *dout,
                                     const REAL *dout_t) {
     const int pixels = b->outputs * b->outputs, results = b->gives * b->gives, filters = b->filters;
@@ -407,7 +407,7 @@ INLINE void normalisation_sums_some(const int windows, const int tangents, const
 }
 
 /* Compute dy (and dy_t if there is a direction) of one image from the gradient of the block's output. */
-INLINE void normalisation_input_some(const int windows, const int tangents, const net *n, const block *b,
+INLINE void normalisation_input(const int windows, const int tangents, const net *n, const block *b,
                                      const REAL *parameters, const REAL *direction, int images, int i,
                                      const REAL *dout, const REAL *dout_t) {
     const int pixels = b->outputs * b->outputs, results = b->gives * b->gives, filters = b->filters;
@@ -443,27 +443,12 @@ INLINE void normalisation_input_some(const int windows, const int tangents, cons
     }
 }
 
-/* The three functions above, compiled for windows of one or four outputs, without and with tangents. */
+/* Call one of the three functions above, compiled for windows of one or four outputs, without and with tangents. */
 #define FOR_WINDOWS(FUNCTION, ...)                                                                                    \
     if (b->windows == 1 && !direction) FUNCTION(1, 0, __VA_ARGS__);                                                   \
     else if (b->windows == 1) FUNCTION(1, 1, __VA_ARGS__);                                                            \
     else if (!direction) FUNCTION(4, 0, __VA_ARGS__);                                                                 \
     else FUNCTION(4, 1, __VA_ARGS__);
-
-static void activate(const block *b, const REAL *parameters, const REAL *direction, int images, REAL *out,
-                     REAL *out_t) {
-    FOR_WINDOWS(activate_some, b, parameters, direction, images, out, out_t)
-}
-
-static void normalisation_sums(const net *n, const block *b, const REAL *parameters, const REAL *direction, int images,
-                               const REAL *dout, const REAL *dout_t) {
-    FOR_WINDOWS(normalisation_sums_some, n, b, parameters, direction, images, dout, dout_t)
-}
-
-static void normalisation_input(const net *n, const block *b, const REAL *parameters, const REAL *direction, int images,
-                                int i, const REAL *dout, const REAL *dout_t) {
-    FOR_WINDOWS(normalisation_input_some, n, b, parameters, direction, images, i, dout, dout_t)
-}
 
 /* ---- the network ------------------------------------------------------------------------------------------------- */
 
@@ -473,14 +458,14 @@ static void take_images(const net *n, const REAL *images, int count) {
     const int side = b->side, stride = n->shape[SHAPE_POOL] == POOL_STRIDE ? 2 : 1, outputs = b->outputs;
     const int before = b->padded - 1 - side;
     for (int line = 0; line < count * outputs; line++) { /* [image][row] */
-        REAL *patches = b->x + line / outputs * b->image + (long)(line % outputs) * outputs * b->run;
+        REAL *patches = b->x + line / outputs * b->image + (long)(line % outputs) * outputs * b->span;
         for (int part = 0; part < 9 * b->channels; part++) { /* [row][column][channel] of a window */
             const int k = part / b->channels, row = line % outputs * stride + k / 3 - before;
             if (row < 0 || row >= side) continue;
             const long plane = (long)(line / outputs) * b->channels + part % b->channels;
             const REAL *from = images + (plane * side + row) * side + k % 3 - before;
             const int first = k % 3 < before, last = least(outputs, (side - 1 + before - k % 3) / stride + 1);
-            for (int column = first; column < last; column++) patches[column * b->run + part] = from[column * stride];
+            for (int column = first; column < last; column++) patches[column * b->span + part] = from[column * stride];
         }
     }
 }
@@ -546,10 +531,11 @@ static void forward(net *n, const REAL *parameters, const REAL *direction, const
             if (index > 0) convolve(b, b->x_t + i * b->image, b->transposed, b->y_t + i * map, 1);
         }
         const REAL share = 1 / ((REAL)count * b->outputs * b->outputs);
-        for (int f = 0; f < b->filters; f++) b->inverse[f] = 1 / ROOT(b->squares[f] * share + EPSILON);
+        for (int f = 0; f < b->filters; f++) b->inverse[f] = 1 / ROOT(b->squares[f] * share + (REAL)n->epsilon);
         if (direction) moments_t(b, count);
-        activate(b, parameters, direction, count, index < BLOCKS - 1 ? b[1].x : n->features_x,
-                 index < BLOCKS - 1 ? b[1].x_t : n->features_x_t);
+        REAL *out = index < BLOCKS - 1 ? b[1].x : n->features_x;
+        REAL *out_t = index < BLOCKS - 1 ? b[1].x_t : n->features_x_t;
+        FOR_WINDOWS(activate, b, parameters, direction, count, out, out_t)
     }
     flatten(n, n->features_x, n->flat, count);
     if (direction) flatten(n, n->features_x_t, n->flat_t, count);
@@ -613,14 +599,14 @@ static void backward(net *n, const REAL *parameters, const REAL *direction, int 
         const int which = direction ? 2 : 0;
         const REAL *dout = index < BLOCKS - 1 ? b[1].dx : n->features_dx;
         const REAL *dout_t = index < BLOCKS - 1 ? b[1].dx_t : n->features_dx_t;
-        normalisation_sums(n, b, parameters, direction, count, dout, dout_t);
+        FOR_WINDOWS(normalisation_sums, n, b, parameters, direction, count, dout, dout_t)
         for (int f = 0; f < b->filters; f++) {
             gradient[b->shift + f] += n->sums[which * b->filters + f];
             if (b->scale >= 0) gradient[b->scale + f] += n->sums[(which + 1) * b->filters + f];
         }
         for (int i = 0; i < count; i++) {
             const long image = i * b->image;
-            normalisation_input(n, b, parameters, direction, count, i, dout, dout_t);
+            FOR_WINDOWS(normalisation_input, n, b, parameters, direction, count, i, dout, dout_t)
             convolve_kernel(b, b->x + image, direction ? n->dy_t : n->dy, gradient + b->kernel);
             if (direction && index > 0) convolve_kernel(b, b->x_t + image, n->dy, gradient + b->kernel);
             if (index == 0) continue;
@@ -636,7 +622,14 @@ static void backward(net *n, const REAL *parameters, const REAL *direction, int 
 
 /* ---- what Python calls ------------------------------------------------------------------------------------------- */
 
-static REAL *numbers(long count) { return calloc(count + WIDE, sizeof(REAL)); } /* a vector may read beyond the end */
+/* Allocate zeros that net_free frees. */
+static void *own(net *n, long count, size_t size) {
+    n->owned = realloc(n->owned, sizeof(void *) * (n->count + 1));
+    return n->owned[n->count++] = calloc(count, size);
+}
+static int *integers(net *n, long count) { return own(n, count, sizeof(int)); }
+/* A vector may read beyond the end. */
+static REAL *numbers(net *n, long count) { return own(n, count + WIDE, sizeof(REAL)); }
 
 static void lay_out(net *n, block *b, int index, int side) {
     const int stride = n->shape[SHAPE_POOL] == POOL_STRIDE ? 2 : 1;
@@ -649,18 +642,18 @@ static void lay_out(net *n, block *b, int index, int side) {
     b->gives = stride == 2 ? b->outputs : n->shape[SHAPE_POOL] == POOL_SAME ? (side + 1) / 2 : side / 2;
     b->windows = stride == 2 ? 1 : 4;
     const int patch = (9 * b->channels + WIDE - 1) / WIDE * WIDE, pixels = b->outputs * b->outputs;
-    b->run = index == 0 ? patch : 3 * b->channels;
+    b->span = index == 0 ? patch : 3 * b->channels;
     b->row = index == 0 ? patch : b->padded * b->channels;
     b->image = index == 0 ? (long)pixels * patch : (long)b->padded * b->padded * b->channels;
-    b->from = malloc(sizeof(int) * pixels);
-    b->line = malloc(sizeof(int) * pixels);
+    b->from = integers(n, pixels);
+    b->line = integers(n, pixels);
     for (int p = 0; p < pixels; p++) {
         b->line[p] = p * b->filters;
         const int row = p / b->outputs * stride, column = p % b->outputs * stride;
         b->from[p] = index == 0 ? p * patch : (row * b->padded + column) * b->channels;
     }
     const int results = b->gives * b->gives;
-    b->window = malloc(sizeof(int) * results * b->windows);
+    b->window = integers(n, results * b->windows);
     for (int p = 0; p < results * b->windows; p++) {
         if (b->windows == 1) {
             b->window[p] = p;
@@ -669,7 +662,7 @@ static void lay_out(net *n, block *b, int index, int side) {
         const int row = p / 4 / b->gives * 2 + p % 4 / 2, column = p / 4 % b->gives * 2 + p % 2;
         b->window[p] = row < b->outputs && column < b->outputs ? row * b->outputs + column : -1;
     }
-    b->left = malloc(sizeof(int) * pixels);
+    b->left = integers(n, pixels);
     for (int p = 0; p < pixels; p++) {
         const int out = p / b->outputs >= 2 * b->gives || p % b->outputs >= 2 * b->gives;
         if (b->windows == 4 && out) b->left[b->lefts++] = p;
@@ -678,7 +671,7 @@ static void lay_out(net *n, block *b, int index, int side) {
     const int next_before = stride == 2 && b->gives % 2 == 0 ? 0 : 1;
     const int next_padded = index == BLOCKS - 1 ? b->gives : b->gives + 1 + next_before;
     b->image_next = (long)next_padded * next_padded * b->filters;
-    b->to = malloc(sizeof(int) * results);
+    b->to = integers(n, results);
     for (int p = 0; p < results; p++) {
         const int shift = index == BLOCKS - 1 ? 0 : next_before;
         b->to[p] = ((p / b->gives + shift) * next_padded + p % b->gives + shift) * b->filters;
@@ -691,7 +684,7 @@ net *net_new(const int *shape, int images) {
     net *n = calloc(1, sizeof *n);
     memcpy(n->shape, shape, sizeof n->shape);
     n->most_images = images;
-    int side = shape[SHAPE_SIZE], largest = 0;
+    int side = shape[SHAPE_SIZE];
     const int filters = shape[SHAPE_FILTERS];
     for (int index = 0; index < BLOCKS; index++) {
         block *b = &n->blocks[index];
@@ -702,60 +695,46 @@ net *net_new(const int *shape, int images) {
         if (shape[SHAPE_SCALE]) b->scale = n->parameters, n->parameters += filters;
         b->shift = n->parameters, n->parameters += filters;
         const long map = (long)b->outputs * b->outputs * filters;
-        b->x = numbers(images * b->image);
-        b->dx = index ? numbers(images * b->image) : NULL;
-        b->y = numbers(images * map);
-        b->transposed = numbers((long)filters * window_size(b));
-        b->mean = numbers(filters), b->squares = numbers(filters), b->inverse = numbers(filters);
-        b->mean_t = numbers(filters), b->slope = numbers(filters);
-        largest = map > largest ? (int)map : largest;
+        b->x = numbers(n, images * b->image);
+        b->dx = index ? numbers(n, images * b->image) : NULL;
+        b->y = numbers(n, images * map);
+        b->transposed = numbers(n, (long)filters * window_size(b));
+        b->mean = numbers(n, filters), b->squares = numbers(n, filters), b->inverse = numbers(n, filters);
+        b->mean_t = numbers(n, filters), b->slope = numbers(n, filters);
+        n->largest = map > n->largest ? map : n->largest;
         side = b->gives;
     }
     n->features = shape[SHAPE_MEAN] ? filters : side * side * filters;
     n->head = n->parameters, n->parameters += (long)shape[SHAPE_WAY] * n->features;
     n->bias = n->parameters, n->parameters += shape[SHAPE_WAY];
-    const long last = (long)images * side * side * filters;
-    n->features_x = numbers(last), n->features_dx = numbers(last);
-    n->flat = numbers(last), n->dflat = numbers(last);
-    n->logits = numbers((long)images * shape[SHAPE_WAY]);
-    n->dy = numbers(largest), n->sums = numbers(4 * filters);
+    n->last = (long)images * side * side * filters;
+    n->features_x = numbers(n, n->last), n->features_dx = numbers(n, n->last);
+    n->flat = numbers(n, n->last), n->dflat = numbers(n, n->last);
+    n->logits = numbers(n, (long)images * shape[SHAPE_WAY]);
+    n->dy = numbers(n, n->largest), n->sums = numbers(n, 4 * filters);
     return n;
 }
 
 /* Allocate tangents when first needed: they double the memory, and only second order uses them. */
 static void make_tangents(net *n) {
-    if (n->tangents) return;
+    if (n->logits_t) return;
     const int images = n->most_images;
-    long largest = 0;
     for (int index = 0; index < BLOCKS; index++) {
         block *b = &n->blocks[index];
-        const long map = (long)b->outputs * b->outputs * b->filters;
-        b->x_t = index ? numbers(images * b->image) : NULL;
-        b->dx_t = index ? numbers(images * b->image) : NULL;
-        b->y_t = numbers(images * map);
-        b->transposed_t = numbers((long)b->filters * window_size(b));
-        largest = map > largest ? map : largest;
+        b->x_t = index ? numbers(n, images * b->image) : NULL;
+        b->dx_t = index ? numbers(n, images * b->image) : NULL;
+        b->y_t = numbers(n, images * (long)b->outputs * b->outputs * b->filters);
+        b->transposed_t = numbers(n, (long)b->filters * window_size(b));
     }
-    const block *b = &n->blocks[BLOCKS - 1];
-    const long last = (long)images * b->gives * b->gives * b->filters;
-    n->features_x_t = numbers(last), n->features_dx_t = numbers(last);
-    n->flat_t = numbers(last), n->dflat_t = numbers(last);
-    n->logits_t = numbers((long)images * n->shape[SHAPE_WAY]);
-    n->dy_t = numbers(largest);
-    n->tangents = 1;
+    n->features_x_t = numbers(n, n->last), n->features_dx_t = numbers(n, n->last);
+    n->flat_t = numbers(n, n->last), n->dflat_t = numbers(n, n->last);
+    n->logits_t = numbers(n, (long)images * n->shape[SHAPE_WAY]);
+    n->dy_t = numbers(n, n->largest);
 }
 
 void net_free(net *n) {
-    for (int index = 0; index < BLOCKS; index++) {
-        block *b = &n->blocks[index];
-        void *owned[] = {b->from, b->line, b->to, b->window, b->x, b->x_t, b->dx, b->dx_t, b->y, b->y_t,
-                         b->transposed, b->transposed_t, b->mean, b->squares, b->inverse, b->mean_t, b->slope,
-                         b->left};
-        for (size_t k = 0; k < sizeof owned / sizeof *owned; k++) free(owned[k]);
-    }
-    void *owned[] = {n->features_x, n->features_dx, n->features_x_t, n->features_dx_t, n->flat, n->flat_t, n->dflat,
-                     n->dflat_t, n->logits, n->logits_t, n->dy, n->dy_t, n->sums};
-    for (size_t k = 0; k < sizeof owned / sizeof *owned; k++) free(owned[k]);
+    for (int k = 0; k < n->count; k++) free(n->owned[k]);
+    free(n->owned);
     free(n);
 }
 
@@ -772,6 +751,11 @@ double peak(long rounds, REAL *out) {
     UNROLL for (int v = 0; v < 12; v++) total += sums[v];
     *out = total[0];
     return 2.0 * 12 * WIDE * rounds;
+}
+
+/* Set what method/ defines: batch normalisation's epsilon, and Adam's beta2 and epsilon. */
+void net_set(net *n, double epsilon, double beta2, double adam_epsilon) {
+    n->epsilon = epsilon, n->beta2 = beta2, n->adam_epsilon = adam_epsilon;
 }
 
 long net_parameters(const net *n) { return n->parameters; }
@@ -807,7 +791,7 @@ void net_hessian_product(net *n, const REAL *parameters, const REAL *images, con
 void net_adapt(net *n, REAL *parameters, REAL *second_moments, const REAL *adapted, const REAL *images,
                const int64_t *labels, int steps, int count, const REAL *rates, REAL *gradient) {
     const long image = (long)n->shape[SHAPE_CHANNELS] * n->shape[SHAPE_SIZE] * n->shape[SHAPE_SIZE];
-    const REAL beta2 = (REAL)0.999, rest = (REAL)(1 - 0.999), epsilon = (REAL)1e-8;
+    const REAL beta2 = (REAL)n->beta2, rest = (REAL)(1 - n->beta2), epsilon = (REAL)n->adam_epsilon;
     for (int step = 0; step < steps; step++) {
         net_gradient(n, parameters, images + step * count * image, labels + (long)step * count, count, gradient);
         const REAL rate = rates[step];

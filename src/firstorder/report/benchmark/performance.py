@@ -11,25 +11,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from firstorder.errors import UserError
-from firstorder.files import MissingFileError, replacing
-from firstorder.report import BENCH_FILE, TEXT_FILE
+from firstorder.report import BENCH_FILE
 from firstorder.report.benchmark import performance_tables
 from firstorder.report.benchmark.performance_charts import draw_rates, draw_scaling
 from firstorder.report.figures import style
 from firstorder.report.read import csv_frames
-from firstorder.report.text.readme import replace_section
+from firstorder.report.read.statistics import log_slope
+from firstorder.report.text.readme import update_section
+from firstorder.settings.engines import CONTENDERS, SCHEMA
 
-SCHEMA = 1
 SECTION = "bench"  # of the page
 NOTHING = "Nothing is measured yet: `make bench`."
 KEYS = {"schema", "device", "machine", "run", "settings", "limits", "workloads", "scaling", "startup_seconds"}
-ENGINES = ("plain", "native", "lanes", "graph", "graph, 3 seeds", "jax")  # in the order of tables and charts
 DEVICES = {"cpu": "CPU", "cuda": "GPU"}
-RATE_COLUMNS = ("workload", "unit", "engine", "way", "processes", "threads", "round", "rate", "percent_of_limit")
+RATE_COLUMNS = ("workload", "unit", "engine", "layout", "processes", "threads", "round", "rate", "percent_of_limit")
 SCALING_COLUMNS = ("axis", "engine", "count", "seconds", "slope")
 SLOPE_POINTS = 3  # the largest counts: with smaller ones a device is not full, and more work costs no more time
 
@@ -54,13 +51,13 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def rates(result: Mapping[str, Any]) -> pd.DataFrame:
-    """Return a row for each workload, engine, way and round (RATE_COLUMNS); a rate is in units a second."""
+    """Return a row for each workload, engine, layout and round (RATE_COLUMNS); a rate is in units a second."""
     limit = result["limits"]["gflop_per_second"]
     rows = [
-        (name, workload["unit"], engine, way, entry["processes"], entry["threads"], number, rate, share)
+        (name, workload["unit"], engine, layout, entry["processes"], entry["threads"], number, rate, share)
         for name, workload in result["workloads"].items()
-        for engine, ways in workload["engines"].items()
-        for way, entry in ways.items()
+        for engine, layouts in workload["engines"].items()
+        for layout, entry in layouts.items()
         for number, rate in enumerate(entry["rounds"])
         for share in [100 * float(rate) * float(workload["operations"]) / 1e9 / limit]
     ]
@@ -107,28 +104,15 @@ def update(page: Path, folder: Path) -> list[Path]:
         measured = [(path, result) for path, result in found if result["device"] == device]
         machines = [performance_tables.markdown(result, str(path.with_suffix("")), page) for path, result in measured]
         parts += [f"### {title}", *(machines or [NOTHING])]
-    try:
-        before = TEXT_FILE.read_text(page)
-    except MissingFileError:
-        raise UserError(f"{page}: no such file; run from the folder of the README") from None
-    try:
-        text = replace_section(before, SECTION, "\n\n".join(parts))
-    except UserError as error:
-        raise UserError(f"{page}: {error}") from None
-    with replacing(page) as part:
-        part.write_text(text, encoding="utf-8")
+    update_section(page, SECTION, "\n\n".join(parts))
     return [page, *(path for path, _ in found)]
 
 
 def _ordered(engines: Mapping[str, Any]) -> dict[str, Any]:
-    """Return engines in the order of ENGINES, others last."""
-    known = [name for name in ENGINES if name in engines]
-    return {name: engines[name] for name in [*known, *(name for name in engines if name not in ENGINES)]}
+    """Return engines in the order of CONTENDERS, others last."""
+    return {name: engines[name] for name in dict.fromkeys([*CONTENDERS, *engines]) if name in engines}
 
 
 def _slope(line: pd.DataFrame) -> float:
-    last = line.tail(SLOPE_POINTS)
-    if len(last) < 2:
-        return float("nan")
-    slope, _ = np.polyfit(np.log(last["count"].astype(float)), np.log(last["seconds"].astype(float)), 1)
-    return float(slope)
+    last = line.tail(SLOPE_POINTS).astype({"count": "float64", "seconds": "float64"})
+    return log_slope(last["count"].to_numpy(), last["seconds"].to_numpy())

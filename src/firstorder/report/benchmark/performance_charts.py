@@ -9,20 +9,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from firstorder.report.figures import style
+from firstorder.settings.engines import ONE, SIDE_BY_SIDE
 
 MARKERS = {"plain": "o", "native": "s", "lanes": "^", "graph": "v"}
-HATCHES = {"one process": "///", "side by side": ""}
+HATCHES = {ONE: "///", SIDE_BY_SIDE: ""}
 
 
 def draw_rates(frame: pd.DataFrame) -> Figure:
     """Draw the percent of the limit that each engine reaches: median, slowest and fastest round."""
     workloads = list(frame["workload"].unique())
-    kinds = frame[["engine", "way"]].drop_duplicates().itertuples(index=False, name=None)
-    contenders = {f"{engine}, {way}": (engine, way) for engine, way in kinds}
+    kinds = frame[["engine", "layout"]].drop_duplicates().itertuples(index=False, name=None)
+    contenders = {f"{engine}, {layout}": (engine, layout) for engine, layout in kinds}
     figure = style.new_figure(0.9 + 0.11 * len(workloads) * (len(contenders) + 1))
     axis = figure.subplots()
     sns.barplot(
-        frame.assign(contender=frame["engine"] + ", " + frame["way"]),
+        frame.assign(contender=frame["engine"] + ", " + frame["layout"]),
         x="percent_of_limit",
         y="workload",
         hue="contender",
@@ -35,14 +36,14 @@ def draw_rates(frame: pd.DataFrame) -> Figure:
         err_kws={"linewidth": style.THIN, "color": "black"},
         ax=axis,
     )
-    for bars, (_, way) in zip(axis.containers, contenders.values(), strict=False):
+    for bars, (_, layout) in zip(axis.containers, contenders.values(), strict=False):
         for bar in bars:
-            bar.set(hatch=HATCHES[way], edgecolor="white", linewidth=0)
+            bar.set(hatch=HATCHES[layout], edgecolor="white", linewidth=0)
     axis.set_xlabel("percent of the machine's limit in float32 arithmetic")
     axis.set_ylabel("")
     handles, labels = axis.get_legend_handles_labels()
-    for handle, (_, way) in zip(handles, contenders.values(), strict=True):
-        handle.set(hatch=HATCHES[way], edgecolor="white", linewidth=0)
+    for handle, (_, layout) in zip(handles, contenders.values(), strict=True):
+        handle.set(hatch=HATCHES[layout], edgecolor="white", linewidth=0)
     axis.legend().remove()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure

@@ -10,16 +10,13 @@ from typing import Any
 import numpy as np
 
 from firstorder.report.text.formatting import MISSING
-
-ONE, SIDE_BY_SIDE = "one process", "side by side"
+from firstorder.settings.engines import ONE, SIDE_BY_SIDE
 
 
 def markdown(result: Mapping[str, Any], name: str, page: Path) -> str:
     """Return one machine's part of the page: machine, table, remarks, charts (`name` without suffix)."""
     run, settings, limits = result["run"], result["settings"], result["limits"]
     versions = ", ".join(f"{package} {version}" for package, version in run["versions"].items() if version != "absent")
-    heading, rows = (_gpu_table if result["device"] == "cuda" else _cpu_table)(result["workloads"])
-    lines = [heading, ["---", "---", *["---:"] * (len(heading) - 2)], *rows]
     limit = f"Limit: {limits['gflop_per_second']:,.0f} GFLOP/s in float32 {_hardest(limits)}"
     if result["device"] == "cuda":
         limit += (
@@ -41,8 +38,9 @@ def markdown(result: Mapping[str, Any], name: str, page: Path) -> str:
         [
             f"#### {result['machine']}",
             f"{run['ended'][:10]}, commit {run['commit']}, Python {run['python']}, {versions}. {settings['rounds']} "
-            f"rounds, turns of at least {settings['seconds_per_turn']:g} s, {run['seconds'] / 60:.1f} min in all.",
-            "\n".join(f"| {' | '.join(line)} |" for line in lines),
+            f"rounds, measurements of at least {settings['seconds_per_measurement']:g} s, "
+            f"{run['seconds'] / 60:.1f} min in all.",
+            "\n".join(f"| {' | '.join(line)} |" for line in _table(result)),
             f"{limit}. Starting: {', '.join([*starts, *_first_steps(result['workloads'])])}.",
             _inputs(result["workloads"]),
             *_left_out(result["workloads"]),
@@ -65,51 +63,48 @@ def _hardest(limits: Mapping[str, Any]) -> str:
     return f"multiply-adds in registers (PyTorch's matrix products: {products:,.0f})"
 
 
-def _cpu_table(workloads: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    heading = ["Workload, units a second", "engine", ONE, SIDE_BY_SIDE, "against plain", "of the limit, %", "peak, MiB"]
-    rows = []
-    for name, workload in workloads.items():
-        plain = max((entry["median"] for entry in workload["engines"].get("plain", {}).values()), default=float("nan"))
-        for number, (engine, ways) in enumerate(workload["engines"].items()):
-            best = max(ways.values(), key=lambda entry: entry["median"])
-            rows.append(
-                [
-                    _title(name, workload) if number == 0 else "",
-                    engine,
-                    *(_rate(ways.get(way)) for way in (ONE, SIDE_BY_SIDE)),
-                    MISSING if np.isnan(plain) else f"{best['median'] / plain:.2f}",
-                    f"{100 * best['fraction_of_limit']:.1f}",
-                    f"{max(entry['peak_memory_mib'] for entry in ways.values()):,.0f}",
-                ]
-            )
-    return heading, rows
+_CPU = (ONE, SIDE_BY_SIDE, "against plain", "of the limit, %", "peak, MiB")
+_GPU = (
+    *("rate", "ms a step", "kernels a step", "launch floor, ms", "bandwidth floor, ms"),
+    *("of the limit, %", "peak on the GPU, MiB"),
+)
 
 
-def _gpu_table(workloads: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    heading = ["Workload, units a second", "engine", "rate", "ms a step", "kernels a step", "launch floor, ms"]
-    heading += ["bandwidth floor, ms", "of the limit, %", "peak on the GPU, MiB"]
-    rows = []
-    for name, workload in workloads.items():
-        for number, (engine, ways) in enumerate(workload["engines"].items()):
-            entry = ways[ONE]
-            floors = [entry.get(f"{kind}_floor_seconds") for kind in ("launch", "bandwidth")]
-            rows.append(
-                [
-                    _title(name, workload) if number == 0 else "",
-                    engine,
-                    _rate(entry),
-                    f"{1e3 * entry['units'] / entry['median']:.3g}",
-                    f"{entry['kernels']:,.0f}",
-                    *(MISSING if floor is None else f"{1e3 * floor:.3g}" for floor in floors),
-                    f"{100 * entry['fraction_of_limit']:.1f}",
-                    f"{entry['peak_device_memory_mib']:,.0f}",
-                ]
-            )
-    return heading, rows
+def _table(result: Mapping[str, Any]) -> list[list[str]]:
+    """Return the lines of a machine's table: heading, rule, and one for each workload and engine."""
+    numbers, row = (_GPU, _gpu_row) if result["device"] == "cuda" else (_CPU, _cpu_row)
+    lines = [["Workload, units a second", "engine", *numbers], ["---", "---", *["---:"] * len(numbers)]]
+    for name, workload in result["workloads"].items():
+        title = f"**{name}** {workload['title']} ({workload['unit']}, {workload['operations'] / 1e9:.3g} GFLOP)"
+        for number, (engine, layouts) in enumerate(workload["engines"].items()):
+            lines.append([title if number == 0 else "", engine, *row(workload, layouts)])
+    return lines
 
 
-def _title(name: str, workload: Mapping[str, Any]) -> str:
-    return f"**{name}** {workload['title']} ({workload['unit']}, {workload['operations'] / 1e9:.3g} GFLOP)"
+def _cpu_row(workload: Mapping[str, Any], layouts: Mapping[str, Any]) -> list[str]:
+    """Return the columns _CPU of one engine, whose measurements are `layouts`."""
+    plain = max((entry["median"] for entry in workload["engines"].get("plain", {}).values()), default=float("nan"))
+    best = max(layouts.values(), key=lambda entry: entry["median"])
+    return [
+        *(_rate(layouts.get(layout)) for layout in (ONE, SIDE_BY_SIDE)),
+        MISSING if np.isnan(plain) else f"{best['median'] / plain:.2f}",
+        f"{100 * best['fraction_of_limit']:.1f}",
+        f"{max(entry['peak_memory_mib'] for entry in layouts.values()):,.0f}",
+    ]
+
+
+def _gpu_row(workload: Mapping[str, Any], layouts: Mapping[str, Any]) -> list[str]:
+    """Return the columns _GPU of one engine."""
+    entry = layouts[ONE]
+    floors = [entry.get(f"{kind}_floor_seconds") for kind in ("launch", "bandwidth")]
+    return [
+        _rate(entry),
+        f"{1e3 * entry['units'] / entry['median']:.3g}",
+        f"{entry['kernels']:,.0f}",
+        *(MISSING if floor is None else f"{1e3 * floor:.3g}" for floor in floors),
+        f"{100 * entry['fraction_of_limit']:.1f}",
+        f"{entry['peak_device_memory_mib']:,.0f}",
+    ]
 
 
 def _rate(entry: Mapping[str, Any] | None) -> str:
@@ -124,8 +119,8 @@ def _first_steps(workloads: Mapping[str, Any]) -> list[str]:
         return []
     name, workload = next(iter(workloads.items()))
     return [
-        f"first step of {name} with {engine} {min(entry['first_step_seconds'] for entry in ways.values()):.1f} s"
-        for engine, ways in workload["engines"].items()
+        f"first step of {name} with {engine} {min(entry['first_step_seconds'] for entry in layouts.values()):.1f} s"
+        for engine, layouts in workload["engines"].items()
     ]
 
 

@@ -1,7 +1,7 @@
 """The paper's claims: paper/claims.yaml, checked against the published numbers.
 
-Note that a claim contains no number of the paper. Each of its cells names a table and a row of published.csv, in the
-same folder, and the accuracy is read there, so no number is written twice. verdicts.py judges the claims about cells.
+A claim contains no number of the paper. Each of its cells names a table and a row of published.csv, in the same folder,
+and the accuracy is read there, so no number is written twice. verdicts.py judges the claims about cells.
 
 An order claim has one of two relations. `above`: the first cell is more accurate than the second; only the sign is
 claimed. `equivalent`: the two differ by less than delta. The relation must agree with the paper's own numbers:
@@ -20,8 +20,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 
@@ -31,13 +32,14 @@ from firstorder.report.claims import curve_claims
 from firstorder.report.claims.curve_claims import CurveClaim
 from firstorder.report.claims.simulation_claims import SimulationClaim
 from firstorder.report.read import published
-from firstorder.settings import MODES, lookup
+from firstorder.report.read.published import Line
+from firstorder.settings import MODES
 from firstorder.settings.schema import build, nearest, setting
 from firstorder.settings.yaml_files import MOST_BYTES, read_yaml
 
 _FROM_GIT = "it comes with the repository (git checkout -- paper/claims.yaml)"
 CLAIMS_FILE = Kind("claims in YAML", MOST_BYTES, _FROM_GIT, f"no such file; {_FROM_GIT}")
-_CELL = re.compile(rf"(?P<algorithm>[^/]+)/(?P<column>(?P<dataset>.+)-\d+way/\d+shot)/(?P<mode>{'|'.join(MODES)})")
+_CELL = re.compile(rf"[^/]+/.+-\d+way/\d+shot/({'|'.join(MODES)})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,28 +52,28 @@ class ClaimedCell:
 
     @property
     def algorithm(self) -> str:
-        """Return the first part of the cell's name."""
-        return self._parts()["algorithm"]
-
-    @property
-    def column(self) -> str:
-        """Return the column of the table: dataset-Nway/Kshot."""
-        return self._parts()["column"]
-
-    @property
-    def dataset(self) -> str:
-        """Return the data set of the column."""
-        return self._parts()["dataset"]
+        """The first part of the cell's name."""
+        return self.cell.partition("/")[0]
 
     @property
     def evaluation(self) -> str:
-        """Return the name of the evaluation that measures the cell: its name without the mode."""
+        """The evaluation that measures the cell: its name without the mode."""
         return self.cell.rpartition("/")[0]
 
-    def _parts(self) -> re.Match[str]:
-        match = _CELL.fullmatch(self.cell)
-        assert match is not None, self.cell  # `read` refuses any other name
-        return match
+    @property
+    def column(self) -> str:
+        """The column of the table: dataset-Nway/Kshot."""
+        return self.evaluation.partition("/")[2]
+
+    @property
+    def dataset(self) -> str:
+        """The data set of the column."""
+        return self.column.rpartition("/")[0].rpartition("-")[0]
+
+    @property
+    def line(self) -> Line:
+        """The line of published.csv that the cell names."""
+        return Line(self.table, self.row, self.column)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +128,28 @@ class Claims:
         return self.delta_points[claim.cells[0].dataset] / 100
 
 
+@dataclass(frozen=True)
+class Paper:
+    """What the paper says: the numbers of a published.csv and the claims beside it, each file read once."""
+
+    published: Path
+
+    @cached_property
+    def numbers(self) -> pd.DataFrame:
+        """The published numbers, see published.read."""
+        return published.read(self.published)
+
+    @cached_property
+    def lines(self) -> pd.DataFrame:
+        """The published numbers by Line."""
+        return self.numbers.set_index(list(Line._fields))
+
+    @cached_property
+    def claims(self) -> Claims:
+        """The claims, checked against the numbers."""
+        return read(self.published.with_name("claims.yaml"), self.numbers)
+
+
 def read(path: Path, numbers: pd.DataFrame) -> Claims:
     """Read claims.yaml; `numbers` is the frame of published.py.
 
@@ -136,7 +160,7 @@ def read(path: Path, numbers: pd.DataFrame) -> Claims:
     claims = build(Claims, read_yaml(path, CLAIMS_FILE), str(path))
     for name, contrast in (claims.curves or {}).items():
         curve_claims.check(contrast, f"{path}: curves: {name}")
-    accuracies = by_line(numbers, "accuracy")
+    accuracies = numbers.set_index(list(Line._fields))["accuracy"].to_dict()
     valued: set[str] = set()
     for name, claim in claims.claims.items():
         place = f"{path}: claims: {name}"
@@ -157,18 +181,7 @@ def read(path: Path, numbers: pd.DataFrame) -> Claims:
     return claims
 
 
-def by_line(numbers: pd.DataFrame, value: str) -> dict[tuple[str, str, str], Any]:
-    """Map (table, row, column) to one of the published columns."""
-    lines = numbers[list(published.KEYS)].itertuples(index=False, name=None)
-    return dict(zip(lines, numbers[value], strict=True))
-
-
-def line_of(about: ClaimedCell) -> tuple[str, str, str]:
-    """Return the key of the published line that a claimed cell names."""
-    return about.table, about.row, about.column
-
-
-def _check_cells(claim: Claim, accuracies: Mapping[tuple[str, str, str], float], place: str) -> None:
+def _check_cells(claim: Claim, accuracies: Mapping[Line, float], place: str) -> None:
     if claim.theory is not None:
         raise UserError(f"{place}: key `theory` is only allowed with kind theory; remove one of them")
     expected = {"value": 1, "order": 2}[claim.kind]
@@ -176,18 +189,16 @@ def _check_cells(claim: Claim, accuracies: Mapping[tuple[str, str, str], float],
         raise UserError(f"{place}: cells: expected {expected} for kind {claim.kind}, found {len(claim.cells)}")
     if (claim.kind == "order") != (claim.relation is not None):
         raise UserError(f"{place}: kind order needs a relation, above or equivalent; no other kind may have one")
-    lines = {" / ".join(line): None for line in accuracies}
+    lines = [" / ".join(line) for line in accuracies]
     for about in claim.cells:
         if not _CELL.fullmatch(about.cell):
             raise UserError(
                 f"{place}: expected a cell like reptile/omniglot-5way/1shot/inductive, found {about.cell!r}"
             )
-        try:
-            lookup(lines, " / ".join(line_of(about)), "published line")
-        except UserError as error:
+        if (name := " / ".join(about.line)) not in lines:
             raise UserError(
-                f"{place}: {str(error).split('; known are')[0]}; lines are those of published.csv"
-            ) from None
+                f"{place}: unknown published line {name!r}{nearest(name, lines)}; lines are those of published.csv"
+            )
 
 
 def _check_theory(claim: Claim, margins: TheoryMargins | None, place: str) -> None:
@@ -209,12 +220,12 @@ def _check_theory(claim: Claim, margins: TheoryMargins | None, place: str) -> No
         )
 
 
-def _check_order(claim: Claim, delta: float, accuracies: Mapping[tuple[str, str, str], float], place: str) -> None:
+def _check_order(claim: Claim, delta: float, accuracies: Mapping[Line, float], place: str) -> None:
     """Refuse an order that contradicts the paper's own numbers."""
     first, second = claim.cells
     if first.cell == second.cell or first.dataset != second.dataset:
         raise UserError(f"{place}: expected two cells of one data set, found {first.cell} and {second.cell}")
-    difference = accuracies[line_of(first)] - accuracies[line_of(second)]
+    difference = accuracies[first.line] - accuracies[second.line]
     close = abs(difference) < delta
     expected = "equivalent" if close and first.algorithm != second.algorithm else "above" if difference > 0 else None
     if claim.relation == expected or (claim.relation == "equivalent" and close):

@@ -50,14 +50,6 @@ class CurveClaim:
     after: tuple[float, ...] | None = setting("values of `varied` after it", default=None)
 
 
-@dataclass(frozen=True)
-class Contrast:
-    """The weighted sum of final accuracies (fraction), and the number of tasks behind it for each seed."""
-
-    estimate: Estimate
-    tasks: int
-
-
 def check(claim: CurveClaim, place: str) -> None:
     """Raise UserError if a claim lacks a key that its kind needs, or has one of the other kind."""
     needed = {"curves": ("higher", "lower"), "shape": ("sweep", "variant", "before", "after")}
@@ -85,8 +77,9 @@ def judge(root: Path, project: Project, claims: Mapping[str, CurveClaim]) -> lis
         row: dict[str, Any] = {"id": name, "kind": claim.kind, "relation": claim.relation}
         row |= {"sentence": claim.sentence, "cells": " against ".join(_sides(weights or {})), "length": project.length}
         row |= {"delta_fraction": claim.margin_points / 100, "verdict": NOT_RUN}
-        found = contrast(root, project, weights) if is_listed and weights else None
-        rows.append(row | (_numbers(found, claim, project) if found else {}))
+        if is_listed and weights:
+            row |= _judged(root, project, weights, claim)
+        rows.append(row)
     return rows
 
 
@@ -109,46 +102,37 @@ def weights_of(claim: CurveClaim, project: Project) -> dict[str, float] | None:
     return weights
 
 
-def contrast(root: Path, project: Project, weights: Mapping[str, float]) -> Contrast | None:
-    """Estimate the weighted sum of final accuracies over the seeds that all trainings have; None if there is none."""
-    finals = []
-    for training, weight in weights.items():
-        final = curves.final_accuracies(root, project, training)
-        if final is None:
-            return None
-        finals.append((weight, final))
-    values, errors = [], []
-    for seed in project.seeds:
-        if all(seed in final.seeds for _, final in finals):
-            parts = [(weight, final, final.seeds.index(seed)) for weight, final in finals]
-            values.append(float(sum(weight * final.accuracies[place] for weight, final, place in parts)))
-            scaled = [weight * final.standard_errors[place] for weight, final, place in parts]
-            errors.append(float(np.hypot.reduce(scaled)))
-    if not values:
-        return None
-    return Contrast(estimate(values, errors), min(final.tasks for _, final in finals))
-
-
 def verdict(found: Estimate, claim: CurveClaim) -> str:
     """Judge the estimate of a contrast by the rule of this module."""
-    low, high, margin = found.value - found.half_width, found.value + found.half_width, claim.margin_points / 100
-    is_more, is_less = low > margin, high < margin
+    margin = claim.margin_points / 100
+    is_more, is_less = found.low > margin, found.high < margin
     holds, fails = (is_less, is_more) if claim.relation == "stays" else (is_more, is_less)
     words = decide(holds=holds, fails=fails)
     return f"{words} (one seed)" if found.seeds == 1 else words
 
 
-def _numbers(contrast: Contrast, claim: CurveClaim, project: Project) -> dict[str, Any]:
-    found = contrast.estimate
+def _judged(root: Path, project: Project, weights: Mapping[str, float], claim: CurveClaim) -> dict[str, Any]:
+    """Return the contrast over the seeds that all trainings have, and the verdict; nothing if there is no such seed."""
+    finals = []
+    for training, weight in weights.items():
+        final = curves.final_accuracies(root, project, training)
+        if final.empty:
+            return {}
+        finals.append((weight, final))
+    values = sum(weight * final["accuracy"] for weight, final in finals).dropna()
+    if values.empty:
+        return {}
+    errors = np.hypot.reduce([weight * final.loc[values.index, "standard_error"] for weight, final in finals])
+    found = estimate(values.tolist(), errors.tolist())
     return {
         "ours_fraction": found.value,
         "judged_fraction": found.value,
         "half_width_tasks_fraction": found.half_width_tasks,
         "half_width_seeds_fraction": found.half_width_seeds,
-        "low_fraction": found.value - found.half_width,
-        "high_fraction": found.value + found.half_width,
+        "low_fraction": found.low,
+        "high_fraction": found.high,
         "seeds": found.seeds,
-        "tasks_per_seed": contrast.tasks,
+        "tasks_per_seed": min(final["tasks"].min() for _, final in finals),
         "verdict": verdict(found, claim) if project.length == "full" else REDUCED,
     }
 

@@ -15,9 +15,9 @@ from typing import Any, Literal
 import pandas as pd
 
 from firstorder.report.claims.outcomes import NOT_RUN, decide
-from firstorder.report.read import simulated
+from firstorder.report.read import measurements
 from firstorder.report.read.statistics import half_width_over_tasks
-from firstorder.settings import Project
+from firstorder.settings import MANIFOLD_POINTS, SINE_FITS, SINE_LOSSES, Project
 from firstorder.settings.schema import setting
 
 # The mean square of a sin(x + b) over all waves: E[a^2] / 2 with a from U[0.1, 5]. It is the loss of predicting 0.
@@ -47,7 +47,7 @@ class SimulationClaim:
 
 def joint_prediction(root: Path, project: Project) -> Measured | None:
     """Return the mean square of joint training's predictions before it adapts, divided by that of the waves."""
-    fits = simulated.fits(root, project)
+    fits = measurements.simulation(root, project, SINE_FITS)
     drawn = fits[(fits["algorithm"] == "joint") & (fits["inner_steps"] == 0)]
     return None if drawn.empty else Measured(float((drawn["y"] ** 2).mean()) / MEAN_SQUARE)
 
@@ -56,7 +56,7 @@ def loss_of(algorithm: str) -> Callable[[Path, Project], Measured | None]:
     """Return a measure: the mean squared error on new waves after all inner steps, divided by that of predicting 0."""
 
     def loss(root: Path, project: Project) -> Measured | None:
-        losses = simulated.losses(root, project)
+        losses = measurements.simulation(root, project, SINE_LOSSES)
         line = losses[losses["algorithm"] == algorithm].sort_values("inner_steps")
         if line.empty:
             return None
@@ -69,7 +69,7 @@ def loss_of(algorithm: str) -> Callable[[Path, Project], Measured | None]:
 
 def manifold_distance(root: Path, project: Project) -> Measured | None:
     """Return the last iterate's distance from the point of least mean squared distance, divided by the first one's."""
-    points = simulated.manifold_points(root, project)
+    points = measurements.simulation(root, project, MANIFOLD_POINTS)
     if points.empty:
         return None
     iterates, best = points[points["what"] == "iterate"], points[points["what"] == "minimiser"].iloc[0]

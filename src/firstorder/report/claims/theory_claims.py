@@ -19,30 +19,24 @@ from typing import Any
 
 import pandas as pd
 
-from firstorder.report.claims.claims import TheoryClaim, TheoryMargins, read
+from firstorder.report.claims.claims import Claims, TheoryClaim, TheoryMargins
 from firstorder.report.claims.outcomes import NOT_RUN, ONE_SEED, decide
-from firstorder.report.read import published, theory
+from firstorder.report.read import theory
 from firstorder.report.read.statistics import Estimate, estimate
 from firstorder.settings import Project
 
 SLOPE = 2.0
 _COLUMN = {"average_coefficient": "average_relative_error", "inner_coefficient": "inner_relative_error"}
-TYPES = {
-    "theory_quantity": "str",
-    "theory_training": "str",
-    "theory_measured": "float64",
-    "theory_low": "float64",
-    "theory_high": "float64",
-    "theory_margin": "float64",
-}
+TYPES = dict.fromkeys(("theory_quantity", "theory_training"), "str") | dict.fromkeys(
+    ("theory_measured", "theory_low", "theory_high", "theory_margin"), "float64"
+)
 
 
-def judge(root: Path, project: Project, published_path: Path) -> list[dict[str, Any]]:
+def judge(root: Path, project: Project, claims: Claims) -> list[dict[str, Any]]:
     """Judge the claims of kind theory by the records below `root`: one row each, or one a training for inner products.
 
     No rows if params.yaml has no section `theory`. Raises UserError for a stale record.
     """
-    claims = read(published_path.with_name("claims.yaml"), published.read(published_path))
     if project.theory is None or claims.theory_margins is None:
         return []
     found, products = theory.coefficients(root, project), theory.inner_products(root, project)
@@ -50,13 +44,8 @@ def judge(root: Path, project: Project, published_path: Path) -> list[dict[str, 
     for name, claim in claims.claims.items():
         if claim.theory is None:
             continue
-        row: dict[str, Any] = {
-            "id": name,
-            "kind": claim.kind,
-            "relation": claim.theory.relation,
-            "sentence": claim.sentence,
-        }
-        row |= {"length": project.length, "theory_quantity": claim.theory.quantity}
+        about: dict[str, Any] = {"id": name, "kind": claim.kind, "relation": claim.theory.relation}
+        row = about | {"sentence": claim.sentence, "length": project.length, "theory_quantity": claim.theory.quantity}
         if claim.theory.relation is None:
             rows.append(row | _expansion_numbers(found, claim.theory, claims.theory_margins))
         else:
@@ -71,8 +60,7 @@ def verdict_of_change(change: Estimate, relation: str, margin: float) -> str:
     """Judge the interval of a change over seeds."""
     if change.seeds < 2:
         return ONE_SEED
-    low, high = change.value - change.half_width, change.value + change.half_width
-    rose, did_not_rise = low > margin, high < margin
+    rose, did_not_rise = change.low > margin, change.high < margin
     if relation == "rises":
         return decide(holds=rose, fails=did_not_rise)
     return decide(holds=did_not_rise, fails=rose)
@@ -107,8 +95,8 @@ def _change_numbers(lines: pd.DataFrame, claim: TheoryClaim, margins: TheoryMarg
     assert claim.relation is not None  # `judge` calls this for no other claim
     return {
         "theory_measured": change.value,
-        "theory_low": change.value - change.half_width,
-        "theory_high": change.value + change.half_width,
+        "theory_low": change.low,
+        "theory_high": change.high,
         "theory_margin": margin,
         "seeds": change.seeds,
         "tasks_per_seed": int(last["tasks"].min()),

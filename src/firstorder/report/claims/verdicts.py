@@ -27,13 +27,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
 from firstorder.records.cells import CellRecord
-from firstorder.report.claims.claims import Claim, ClaimedCell, Claims, by_line, line_of, read
+from firstorder.report.claims.claims import Claim, Paper
 from firstorder.report.claims.outcomes import (
     BETTER,
     EQUIVALENT,
@@ -44,31 +43,18 @@ from firstorder.report.claims.outcomes import (
     WORSE,
     decide,
 )
-from firstorder.report.read import accuracies, published
+from firstorder.report.read import accuracies
 from firstorder.report.read.statistics import Estimate, estimate, paired_difference
 from firstorder.settings import Project
 
-TYPES = {
-    "id": "str",
-    "kind": "str",
-    "relation": "str",
-    "sentence": "str",
-    "cells": "str",
-    "length": "str",
-    "delta_fraction": "float64",
-    "paper_fraction": "float64",
-    "paper_half_width_fraction": "float64",
-    "paper_printed": "str",
-    "ours_fraction": "float64",
-    "half_width_tasks_fraction": "float64",
-    "half_width_seeds_fraction": "float64",
-    "judged_fraction": "float64",
-    "low_fraction": "float64",
-    "high_fraction": "float64",
-    "seeds": "Int64",
-    "tasks_per_seed": "Int64",
-    "verdict": "str",
-}
+TYPES = (
+    dict.fromkeys(("id", "kind", "relation", "sentence", "cells", "length"), "str")
+    | dict.fromkeys(("delta_fraction", "paper_fraction", "paper_half_width_fraction"), "float64")
+    | {"paper_printed": "str"}
+    | dict.fromkeys(("ours_fraction", "half_width_tasks_fraction", "half_width_seeds_fraction"), "float64")
+    | dict.fromkeys(("judged_fraction", "low_fraction", "high_fraction"), "float64")
+    | {"seeds": "Int64", "tasks_per_seed": "Int64", "verdict": "str"}
+)
 
 
 @dataclass(frozen=True)
@@ -101,26 +87,23 @@ def verdict_of_order(interval: Interval, relation: Literal["above", "equivalent"
     return decide(holds=is_inside, fails=interval.low > delta or interval.high < -delta)
 
 
-def judge(records: Iterable[CellRecord], project: Project, published_path: Path) -> pd.DataFrame:
-    """Judge every claim about cells in claims.yaml (beside `published_path`): one row a claim, in the file's order.
+def judge(records: Iterable[CellRecord], project: Project, paper: Paper) -> pd.DataFrame:
+    """Judge every claim about cells: one row a claim, in the order of claims.yaml.
 
     `records` are the fresh records of `project`. Columns and units: TYPES. For a value, `ours` is the accuracy and
     `judged` is ours minus the paper's; for an order, `ours`, `paper` and `judged` are first minus second. Claims about
     cells that params.yaml does not list are left out at reduced length and `not run` at full length.
     """
-    numbers = published.read(published_path)
-    claims = read(published_path.with_name("claims.yaml"), numbers)
     ours = accuracies.frame(records)
-    ours.index = pd.Index(ours["algorithm"] + "/" + ours["column"] + "/" + ours["mode"])
-    paper = {name: by_line(numbers, name) for name in ("accuracy", "half_width", "printed")}
+    cells = dict(list(ours.groupby(ours["algorithm"] + "/" + ours["column"] + "/" + ours["mode"])))
     rows = []
-    for name, claim in claims.claims.items():
+    for name, claim in paper.claims.claims.items():
         if claim.kind == "theory":  # judged in theory_claims.py
             continue
         if project.length == "full" or all(about.evaluation in project.evaluations for about in claim.cells):
             row = {"id": name, "kind": claim.kind, "relation": claim.relation, "sentence": claim.sentence}
             row |= {"cells": " against ".join(about.cell for about in claim.cells), "length": project.length}
-            row |= _numbers(claim, claims, ours, paper)
+            row |= _numbers(claim, paper, [cells.get(about.cell, ours.iloc[:0]) for about in claim.cells])
             rows.append({**row, "verdict": _verdict(row, claim, project)})
     return pd.DataFrame(rows, columns=list(TYPES)).astype(TYPES)
 
@@ -133,25 +116,21 @@ def by_cell(judged: pd.DataFrame) -> pd.DataFrame:
     return parts.assign(difference_half_width_fraction=half_width, verdict=values["verdict"])
 
 
-def _numbers(
-    claim: Claim, claims: Claims, ours: pd.DataFrame, paper: dict[str, dict[tuple[str, str, str], Any]]
-) -> dict[str, Any]:
-    """Return the numbers of one row of `judge`; ours are missing if a cell was not run."""
-    lines = [line_of(about) for about in claim.cells]
-    cells = [_cell(ours, about) for about in claim.cells]
-    stated = [paper["accuracy"][line] for line in lines]
-    half_width = math.hypot(*(paper["half_width"][line] for line in lines))
+def _numbers(claim: Claim, paper: Paper, cells: list[pd.DataFrame]) -> dict[str, Any]:
+    """Return the numbers of one row of `judge`; ours are missing if one of the claim's `cells` was not run."""
+    stated = paper.lines.loc[[about.line for about in claim.cells]]
+    half_width, is_value = math.hypot(*stated["half_width"]), claim.kind == "value"
+    first = stated["accuracy"].iloc[0]
     row: dict[str, Any] = {
-        "delta_fraction": claims.delta(claim),
-        "paper_fraction": stated[0] - stated[1] if claim.kind == "order" else stated[0],
+        "delta_fraction": paper.claims.delta(claim),
+        "paper_fraction": first if is_value else first - stated["accuracy"].iloc[1],
         "paper_half_width_fraction": half_width,
-        "paper_printed": paper["printed"][lines[0]] if claim.kind == "value" else None,
+        "paper_printed": stated["printed"].iloc[0] if is_value else None,
     }
-    found = paired_difference(*cells) if claim.kind == "order" else _mean(cells[0])
+    found = _mean(cells[0]) if is_value else paired_difference(*cells)
     if found is None:
         return row
-    is_value = claim.kind == "value"
-    judged = found.value - stated[0] if is_value else found.value
+    judged = found.value - first if is_value else found.value
     # The paper's error counts only if we compare with its number.
     width = math.hypot(found.half_width, half_width) if is_value else found.half_width
     return row | {
@@ -164,10 +143,6 @@ def _numbers(
         "seeds": found.seeds,
         "tasks_per_seed": min(int(cell["tasks"].min()) for cell in cells),
     }
-
-
-def _cell(ours: pd.DataFrame, about: ClaimedCell) -> pd.DataFrame:
-    return ours[ours.index == about.cell]
 
 
 def _mean(cell: pd.DataFrame) -> Estimate | None:

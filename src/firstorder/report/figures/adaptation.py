@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator
 
 from firstorder.records import freshness
-from firstorder.report.figures import missing, style
+from firstorder.report.claims.claims import Paper
+from firstorder.report.figures import style
 from firstorder.report.read import measurements
 from firstorder.report.read.statistics import estimate
 from firstorder.report.text.formatting import training_label
@@ -25,7 +25,7 @@ LINES = {"inductive": "-", "transductive": "--"}
 MARKERS = {"inductive": "o", "transductive": "^"}
 
 
-def gather(root: Path, project: Project, figure: FigureSettings, published_path: Path) -> pd.DataFrame:
+def gather(root: Path, project: Project, figure: FigureSettings, paper: Paper) -> pd.DataFrame:
     """Return a row for each evaluation, mode and number of inner steps: columns FRAME, accuracies as fractions.
 
     `low` and `high` are the ends of the 95 % interval, over seeds (Student) or, with one seed, over tasks; `own_steps`
@@ -35,46 +35,30 @@ def gather(root: Path, project: Project, figure: FigureSettings, published_path:
     rows: list[dict[str, Any]] = []
     for name in figure.evaluations or ():
         about = {"evaluation": name, "own_steps": project.evaluations[name].inner_steps, "seeds": 0}
-        parts = [measurements.read(root, freshness.adaptation(project, name, seed), COLUMNS) for seed in project.seeds]
-        found = [part for part in parts if part is not None]
-        if not found:
+        found = measurements.of_seeds(root, project, freshness.adaptation, name, COLUMNS)
+        if found.empty:
             rows.append(about)
-            continue
-        for (mode, steps), lines in pd.concat(found).groupby(["mode", "inner_steps"]):
-            mean = estimate(lines["accuracy"].tolist(), lines["standard_error"].tolist())
-            ends = {"low": mean.value - mean.half_width, "high": mean.value + mean.half_width}
-            point = {
-                "accuracy": mean.value,
-                **ends,
-                "seeds": mean.seeds,
-                "band": "tasks" if mean.seeds == 1 else "seeds",
-            }
+        for (mode, steps), lines in found.groupby(["mode", "inner_steps"]):
+            point = estimate(lines["accuracy"].tolist(), lines["standard_error"].tolist()).as_point()
             rows.append({**about, "mode": mode, "inner_steps": steps, "tasks": lines["tasks"].min(), **point})
     return pd.DataFrame(rows, columns=list(FRAME))
 
 
 def draw(frame: pd.DataFrame) -> Figure:
     """Draw a panel for each evaluation, two in a row; name what is not run below them."""
-    evaluations, rest = missing.recorded_and_missing(frame, "evaluation")
+    evaluations, rest = style.recorded_and_missing(frame, "evaluation")
     if not evaluations:
-        return missing.nothing()
-    columns = min(2, len(evaluations))
-    rows = math.ceil(len(evaluations) / columns)
-    figure = style.new_figure(0.6 + 2.4 * rows)
-    part = style.write_below(figure, missing.not_run(rest))
-    axes = list(part.subplots(rows, columns, squeeze=False).flat)
-    for place, (axis, name) in enumerate(zip(axes, evaluations, strict=False)):
+        return style.nothing()
+    width = min(2, len(evaluations))
+    figure = style.new_figure(0.6 + 2.4 * math.ceil(len(evaluations) / width))
+    part = style.write_below(figure, style.not_run(rest))
+    for place, (axis, name) in enumerate(zip(style.panels(part, len(evaluations), width), evaluations, strict=True)):
         draw_evaluation(frame[frame["evaluation"] == name], axis)
         axis.set_title(training_label(name))
-        axis.set_ylabel("accuracy, %" if place % columns == 0 else "")
-    for axis in axes[len(evaluations) :]:
-        axis.set_axis_off()
-    handles = [
-        Line2D([], [], color=style.colour(mode), linestyle=LINES[mode], marker=MARKERS[mode], label=mode)
-        for mode in MODES
-    ]
-    own = Line2D([], [], color="black", linestyle=":", linewidth=style.THIN, label="steps of the evaluation itself")
-    part.legend(handles=[*handles, own], loc="outside lower center", ncols=3, handlelength=3)
+        axis.set_ylabel("accuracy, %" if place % width == 0 else "")
+    entries = [style.legend_entry(mode, mode, linestyle=LINES[mode], marker=MARKERS[mode]) for mode in MODES]
+    own = style.legend_entry("", "steps of the evaluation itself", linestyle=":", linewidth=style.THIN)
+    style.add_legend(part, [*entries, own], 3, handlelength=3)
     return figure
 
 
@@ -82,23 +66,12 @@ def draw_evaluation(frame: pd.DataFrame, axis: Axes) -> Axes:
     """Draw both modes with their intervals; the scale of the inner steps is stretched near 0."""
     for mode, line in frame.groupby("mode", sort=False):
         colour, steps = style.colour(mode), line["inner_steps"]
-        axis.plot(
-            steps,
-            100 * line["accuracy"],
-            LINES[mode],
-            marker=MARKERS[mode],
-            markersize=style.SMALL_MARKER,
-            color=colour,
-            label=mode,
-        )
-        axis.fill_between(
-            steps, 100 * line["low"], 100 * line["high"], color=colour, alpha=style.BAND_OPACITY, linewidth=0
-        )
+        look: dict[str, Any] = {"marker": MARKERS[mode], "markersize": style.SMALL_MARKER, "color": colour}
+        axis.plot(steps, 100 * line["accuracy"], LINES[mode], label=mode, **look)
+        style.draw_band(axis, steps, 100 * line["low"], 100 * line["high"], colour)
     axis.axvline(frame["own_steps"].iloc[0], color="black", linestyle=":", linewidth=style.THIN)
     axis.set_xscale("symlog", linthresh=2)
     axis.set_xlim(0, frame["inner_steps"].max() * 1.05)
-    axis.xaxis.set_major_locator(FixedLocator([0, 1, 2, 5, 10, 20, 50, 100]))
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda steps, _: f"{steps:g}"))
+    style.set_ticks(axis.xaxis, FixedLocator([0, 1, 2, 5, 10, 20, 50, 100]))
     axis.set_xlabel("inner steps")
     return axis

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from firstorder.records import freshness
-from firstorder.report.figures import missing, style
+from firstorder.report.claims.claims import Paper
+from firstorder.report.figures import style
 from firstorder.report.read import measurements
 from firstorder.report.read.curves import JUDGED_MODE
 from firstorder.report.text.formatting import training_label
@@ -22,23 +23,23 @@ TAKEN = "taken for a character of"
 FEWEST = 20  # a field of the map stays white if its alphabet was offered less often: too few to give a rate
 
 
-def gather(root: Path, project: Project, figure: FigureSettings, published_path: Path) -> pd.DataFrame:
+def gather(root: Path, project: Project, figure: FigureSettings, paper: Paper) -> pd.DataFrame:
     """Return the counts of the figure's evaluations, inductive, summed over seeds: columns FRAME.
 
     Each seed has its own meta-test characters, of nearly the same alphabets. What is not run has no row.
     """
     parts = []
     for name in figure.evaluations or ():
-        seeds = (measurements.read(root, freshness.alphabets(project, name, seed), COLUMNS) for seed in project.seeds)
-        found = [part for part in seeds if part is not None]
-        if not found:
+        counts = measurements.of_seeds(root, project, freshness.alphabets, name, COLUMNS)
+        if counts.empty:
             continue
-        counts = pd.concat([part[part["mode"] == JUDGED_MODE].assign(seed=seed) for seed, part in enumerate(found)])
+        seeds = counts["seed"].nunique()
+        counts = counts[counts["mode"] == JUDGED_MODE]
         summed = counts.groupby(["alphabet", "answered"], as_index=False)[["offered", "errors"]].sum()
         # For each seed, every row of an alphabet repeats the number of its query images.
         queries = counts.groupby(["alphabet", "seed"])["queries"].first().groupby(level="alphabet").sum()
         summed["queries"] = summed["alphabet"].map(queries)
-        parts.append(summed.assign(evaluation=name, seeds=len(found)))
+        parts.append(summed.assign(evaluation=name, seeds=seeds))
     return pd.concat(parts, ignore_index=True)[list(FRAME)] if parts else pd.DataFrame(columns=list(FRAME))
 
 
@@ -46,7 +47,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     """Draw a row for each evaluation: error rates by alphabet and, beside them, the map of confusions."""
     evaluations = list(frame["evaluation"].unique())
     if not evaluations:
-        return missing.nothing()
+        return style.nothing()
     heights = [1.2 + 0.145 * frame[frame["evaluation"] == name]["alphabet"].nunique() for name in evaluations]
     figure = style.new_figure(sum(heights))
     parts = figure.subfigures(len(evaluations), 1, squeeze=False, height_ratios=heights)[:, 0]

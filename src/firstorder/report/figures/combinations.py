@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from firstorder.report.figures import learning_curves, missing, style
+from firstorder.report.claims.claims import Paper
+from firstorder.report.figures import learning_curves, style
 from firstorder.report.read import curves
 from firstorder.report.read.statistics import estimate
 from firstorder.report.text.formatting import NOT_RUN
@@ -46,7 +46,7 @@ def follows(project: Project, training: str, largest: float) -> str:
     return SUM if settings.outer_step_size == largest else MEAN
 
 
-def gather(root: Path, project: Project, figure: FigureSettings, published_path: Path) -> pd.DataFrame:
+def gather(root: Path, project: Project, figure: FigureSettings, paper: Paper) -> pd.DataFrame:
     """Return the curves (panel `curve`) and the final accuracies (panel `end`): columns FRAME.
 
     Meta-test tasks, inductive; accuracies are fractions. In panel `end`, low and high are the ends of the 95 %
@@ -75,18 +75,16 @@ def gather(root: Path, project: Project, figure: FigureSettings, published_path:
 def final_point(root: Path, project: Project, training: str) -> dict[str, Any]:
     """Return a training's final accuracy as part of a row: accuracy, low, high, band, seeds, tasks (a seed)."""
     found = curves.final_accuracies(root, project, training)
-    if found is None:
+    if found.empty:
         return {}
-    mean = estimate(found.accuracies, found.standard_errors)
-    band = "tasks" if mean.seeds == 1 else "seeds"
-    ends = {"low": mean.value - mean.half_width, "high": mean.value + mean.half_width}
-    return {"accuracy": mean.value, **ends, "band": band, "seeds": mean.seeds, "tasks": found.tasks}
+    point = estimate(found["accuracy"].tolist(), found["standard_error"].tolist()).as_point()
+    return {**point, "tasks": found["tasks"].min()}
 
 
 def draw(frame: pd.DataFrame) -> Figure:
     """Draw a panel of curves for each k and, below them, the final accuracies; name what is not run at the bottom."""
     if frame["accuracy"].isna().all():
-        return missing.nothing()
+        return style.nothing()
     drawn, final = (frame[frame["panel"] == panel] for panel in ("curve", "end"))
     numbers = [k for k in sorted(set(frame["k"]) - {1}) if drawn[drawn["k"].isin([1, k])]["accuracy"].notna().any()]
     figure = style.new_figure(5.6)
@@ -103,17 +101,14 @@ def draw(frame: pd.DataFrame) -> Figure:
         axis.tick_params(labelleft=column == 0)
     draw_final(final, part.add_subplot(grid[1, :]))
     present = [name for name in LABELS if name in set(frame["follows"])]
-    handles = [
-        Line2D([], [], color=style.colour(name), linestyle=LINES[name], marker=MARKERS[name], label=LABELS[name])
-        for name in present
-    ]
-    part.legend(handles=handles, loc="outside lower center", ncols=2, handlelength=3.5)
+    entries = [style.legend_entry(name, LABELS[name], **_look(name)) for name in present]
+    style.add_legend(part, entries, 2, handlelength=3.5)
     return figure
 
 
 def not_run(frame: pd.DataFrame) -> str:
     """Name the trainings without a curve, like `Not run yet: k = 2 (sum, mean); k = 3 (last).`; empty without any."""
-    _, trainings = missing.recorded_and_missing(frame, "training")
+    _, trainings = style.recorded_and_missing(frame, "training")
     rest = frame[frame["training"].isin(trainings)].groupby("k")["follows"]
     groups = [f"k = {k} ({', '.join(found)})" for k, found in rest]
     return f"Not run yet: {'; '.join(groups)}." if groups else ""
@@ -133,19 +128,14 @@ def draw_final(frame: pd.DataFrame, axis: Axes) -> Axes:
         return axis
     shift = {FIRST: 0.0, SUM: -0.04, MEAN: 0.0, LAST: 0.04}
     for name, line in frame.groupby("follows", sort=False):
-        errors = [100 * (line["accuracy"] - line["low"]), 100 * (line["high"] - line["accuracy"])]
-        axis.errorbar(
-            line["k"] + shift[name],
-            100 * line["accuracy"],
-            yerr=errors,
-            fmt=MARKERS[name] + LINES[name],
-            color=style.colour(name),
-            capsize=style.CAP,
-            label=name,
-        )
+        style.draw_intervals(axis, line["k"] + shift[name], line, label=name, **_look(name))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("mini-batches (inner steps) k")
     style.stretch(axis, 100 * frame["low"].min() - 15)
     axis.set_ylabel("accuracy, % (stretched)")
     axis.set_title("at the end: mean over the measurements of the last fifth of the outer steps")
     return axis
+
+
+def _look(name: str) -> dict[str, Any]:
+    return {"color": style.colour(name), "linestyle": LINES[name], "marker": MARKERS[name]}

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from firstorder.report.figures import missing, style
+from firstorder.report.claims.claims import Paper
+from firstorder.report.figures import style
 from firstorder.report.text import tables
 from firstorder.report.text.formatting import NOT_RUN, column_label, points
 from firstorder.settings import FigureSettings, Project
@@ -25,7 +26,7 @@ LABELS = {
 }
 
 
-def gather(root: Path, project: Project, figure: FigureSettings, published_path: Path) -> pd.DataFrame:
+def gather(root: Path, project: Project, figure: FigureSettings, paper: Paper) -> pd.DataFrame:
     """Return the rows of all the figure's tables, with the name of the table as the first column.
 
     In a table with published numbers, rows without one (baselines) are left out: they are so far away that the axis
@@ -33,7 +34,7 @@ def gather(root: Path, project: Project, figure: FigureSettings, published_path:
     """
     parts = []
     for name in figure.tables:
-        part = tables.comparison(root, project, name, published_path)
+        part = tables.comparison(root, project, name, paper)
         stated = part["paper_accuracy_fraction"].notna()
         part.insert(0, "table", name)
         parts.append(part[stated] if stated.any() else part)
@@ -45,24 +46,28 @@ def draw(frame: pd.DataFrame) -> Figure:
     """Draw the paper's value and ours: an axis for each column of the tables, a line for each row."""
     columns = list(frame[["table", "column"]].drop_duplicates().itertuples(index=False, name=None))
     if not columns:
-        return missing.nothing()
+        return style.nothing()
     width = min(2, len(columns))
-    rows = math.ceil(len(columns) / width)
-    lines = frame.groupby(["table", "column"]).size().max()
-    figure = style.new_figure(0.6 + rows * (0.8 + 0.4 * lines))
-    axes = list(figure.subplots(rows, width, squeeze=False).flat)
-    for i, (axis, (table, column)) in enumerate(zip(axes, columns, strict=False)):
+    highest = frame.groupby(["table", "column"]).size().max()
+    figure = style.new_figure(0.6 + math.ceil(len(columns) / width) * (0.8 + 0.4 * highest))
+    axes = style.panels(figure, len(columns), width)
+    for i, (axis, (table, column)) in enumerate(zip(axes, columns, strict=True)):
         draw_column(frame[(frame["table"] == table) & (frame["column"] == column)], axis)
         axis.set_title(column_label(column))
         if i % width:
             axis.tick_params(labelleft=False)
         if i + width >= len(columns):
             axis.set_xlabel("accuracy, %")
-    for axis in axes[len(columns) :]:
-        axis.set_axis_off()
-    handles = _legend(frame)
-    if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    present = {
+        PAPER: frame["paper_accuracy_fraction"].notna(),
+        OURS: frame["half_width_over"] == "seeds",
+        OURS_ONE_SEED: frame["half_width_over"] == "tasks",
+    }
+    entries = [
+        style.legend_entry(source, LABELS[source], **_look(source)) for source in present if present[source].any()
+    ]
+    if entries:
+        style.add_legend(figure, entries, len(entries))
     return figure
 
 
@@ -91,36 +96,16 @@ def _draw_point(axis: Axes, source: str, place: float, accuracy: float, half_wid
     """Draw one accuracy (fraction) at the height `place`, with its interval unless `half_width` is NaN."""
     if math.isnan(accuracy):
         return
-    axis.errorbar(
-        100 * accuracy,
-        place,
-        xerr=None if math.isnan(half_width) else 100 * half_width,
-        fmt=MARKERS[source],
-        color=style.colour(source),
-        markerfacecolor=style.fill(source),
-        capsize=style.CAP,
-        label=source,
-    )
+    width = None if math.isnan(half_width) else 100 * half_width
+    axis.errorbar(100 * accuracy, place, xerr=width, capsize=style.CAP, label=source, **_look(source))
 
 
-def _legend(frame: pd.DataFrame) -> list[Line2D]:
-    """Return the legend's entries for the kinds of points that are drawn."""
-    over = frame["half_width_over"]
-    present = {
-        PAPER: frame["paper_accuracy_fraction"].notna().any(),
-        OURS: (over == "seeds").any(),
-        OURS_ONE_SEED: (over == "tasks").any(),
+def _look(source: str) -> dict[str, Any]:
+    """Return the look of a point; a single seed has an open marker."""
+    colour = style.colour(source)
+    return {
+        "color": colour,
+        "marker": MARKERS[source],
+        "markerfacecolor": "white" if source == OURS_ONE_SEED else colour,
+        "linestyle": "",
     }
-    return [
-        Line2D(
-            [],
-            [],
-            color=style.colour(source),
-            markerfacecolor=style.fill(source),
-            marker=MARKERS[source],
-            linestyle="",
-            label=LABELS[source],
-        )
-        for source, is_drawn in present.items()
-        if is_drawn
-    ]

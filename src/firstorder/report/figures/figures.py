@@ -1,4 +1,4 @@
-"""The kinds of figures: for each, a function that gathers a tidy frame and one that draws it.
+"""The kinds of figures: for each a module, whose `gather` returns a tidy frame and whose `draw` draws it.
 
 The frame that is drawn is written as CSV beside the picture, so that every mark can be looked up as a number. If
 nothing is recorded yet, the picture says so in words. Accuracies are fractions in the frames and percent on the axes.
@@ -6,14 +6,11 @@ nothing is recorded yet, the picture says so in words. Accuracies are fractions 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
-from matplotlib.figure import Figure
+from types import ModuleType
 
 from firstorder.report import FIGURE
+from firstorder.report.claims.claims import Paper
 from firstorder.report.figures import (
     adaptation,
     alphabets,
@@ -30,25 +27,16 @@ from firstorder.report.read import csv_frames, curves, staleness
 from firstorder.report.text.formatting import STALE_FOOTNOTE
 from firstorder.settings import FigureSettings, Project, lookup
 
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of figure: how its data is gathered, and how it is drawn."""
-
-    gather: Callable[[Path, Project, FigureSettings, Path], pd.DataFrame]
-    draw: Callable[[pd.DataFrame], Figure]
-
-
-KINDS: dict[str, Kind] = {
-    "sine": Kind(sine_waves.gather, sine_waves.draw),
-    "theory": Kind(theory_figure.gather, theory_figure.draw),
-    "curves": Kind(learning_curves.gather, learning_curves.draw),
-    "accuracies": Kind(comparisons.gather, comparisons.draw),
-    "combinations": Kind(combinations.gather, combinations.draw),
-    "sweeps": Kind(sweeps.gather, sweeps.draw),
-    "manifolds": Kind(manifolds.gather, manifolds.draw),
-    "adaptation": Kind(adaptation.gather, adaptation.draw),
-    "alphabets": Kind(alphabets.gather, alphabets.draw),
+KINDS: dict[str, ModuleType] = {
+    "sine": sine_waves,
+    "theory": theory_figure,
+    "curves": learning_curves,
+    "accuracies": comparisons,
+    "combinations": combinations,
+    "sweeps": sweeps,
+    "manifolds": manifolds,
+    "adaptation": adaptation,
+    "alphabets": alphabets,
 }
 
 
@@ -63,7 +51,7 @@ def write(root: Path, project: Project, name: str, published_path: Path, *, whol
     if whole:
         curves.check_whole(root, project, project.trainings_of_figure(name))
     kind = KINDS[figure.kind]
-    data = staleness.marked(kind.gather(root, project, figure, published_path))
+    data = staleness.marked(kind.gather(root, project, figure, Paper(published_path)))
     paths = [root / FIGURE.format(name=name, suffix=suffix) for suffix in ("png", "pdf", "csv")]
     with style.applied():
         drawn = kind.draw(data)

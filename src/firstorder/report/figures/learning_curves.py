@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
-from firstorder.report.figures import missing, style
+from firstorder.report.claims.claims import Paper
+from firstorder.report.figures import style
 from firstorder.report.read import curves
 from firstorder.report.text.formatting import NOT_RUN, count_range, training_label
 from firstorder.settings import MODES, FigureSettings, Project
@@ -23,7 +23,7 @@ MODE_LINES = {"inductive": "-", "transductive": "--"}
 MOST_ROWS = 3  # with more trainings, each has one axis for both modes, three in a row
 
 
-def gather(root: Path, project: Project, figure: FigureSettings, published_path: Path) -> pd.DataFrame:
+def gather(root: Path, project: Project, figure: FigureSettings, paper: Paper) -> pd.DataFrame:
     """Return the learning curves of the figure's trainings: the mean over seeds at each outer step.
 
     Columns: FRAME; see curves.joined. A training that is not run has one row, without accuracy.
@@ -40,46 +40,38 @@ def draw(frame: pd.DataFrame) -> Figure:
 
     A training without a curve has no axis; it is named below the others.
     """
-    trainings, rest = missing.recorded_and_missing(frame, "training")
+    trainings, rest = style.recorded_and_missing(frame, "training")
     if not trainings:
-        return missing.nothing()
+        return style.nothing()
     if len(trainings) > MOST_ROWS:
-        return _draw_many(frame, trainings, missing.not_run(rest))
+        return _draw_many(frame, trainings, style.not_run(rest))
     figure = style.new_figure(0.5 + 2.5 * len(trainings))
-    part = style.write_below(figure, missing.not_run(rest))
+    part = style.write_below(figure, style.not_run(rest))
     axes = part.subplots(len(trainings), len(MODES), squeeze=False, sharey="row")
     for row, training in zip(axes, trainings, strict=True):
         for axis, mode in zip(row, MODES, strict=True):
             draw_curve(frame[(frame["training"] == training) & (frame["mode"] == mode)], axis)
             axis.set_title(f"{training_label(training)}, {mode}")
         row[1].set_ylabel("")
-    handles = [
-        Line2D([], [], color=style.colour(pool), linestyle=line, label=f"{pool} classes")
-        for pool, line in POOL_LINES.items()
-    ]
-    part.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    entries = [style.legend_entry(pool, f"{pool} classes", linestyle=line) for pool, line in POOL_LINES.items()]
+    style.add_legend(part, entries, len(entries))
     return figure
 
 
 def _draw_many(frame: pd.DataFrame, trainings: list[str], words: str) -> Figure:
     """Draw one axis for each training, three in a row: both modes, on meta-test classes only."""
-    rows = math.ceil(len(trainings) / 3)
-    figure = style.new_figure(0.6 + 1.9 * rows)
+    figure = style.new_figure(0.6 + 1.9 * math.ceil(len(trainings) / 3))
     part = style.write_below(figure, words)
-    axes = list(part.subplots(rows, 3, squeeze=False).flat)
-    for place, (axis, training) in enumerate(zip(axes, trainings, strict=False)):
+    for place, (axis, training) in enumerate(zip(style.panels(part, len(trainings), 3), trainings, strict=True)):
         lines = frame[(frame["training"] == training) & (frame["pool"] != "meta-train")]
         draw_curve(lines.dropna(subset="mode"), axis, by="mode", lines=MODE_LINES)
         axis.set_title(training_label(training).replace(", ", "\n", 1))
         axis.set_ylabel("accuracy, %" if place % 3 == 0 else "")
         axis.xaxis.set_major_locator(MaxNLocator(2, integer=True))
-    for axis in axes[len(trainings) :]:
-        axis.set_axis_off()
-    handles = [
-        Line2D([], [], color=style.colour(mode), linestyle=line, label=f"meta-test classes, {mode}")
-        for mode, line in MODE_LINES.items()
+    entries = [
+        style.legend_entry(mode, f"meta-test classes, {mode}", linestyle=line) for mode, line in MODE_LINES.items()
     ]
-    part.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    style.add_legend(part, entries, len(entries))
     return figure
 
 
@@ -104,7 +96,7 @@ def draw_lines(frame: pd.DataFrame, axis: Axes, by: str, lines: dict[str, str]) 
         colour, steps = style.colour(name), line["outer_step"]
         axis.plot(steps, 100 * line["accuracy"], lines[name], color=colour, label=name)
         low, high = 100 * line["low"], (100 * line["high"]).clip(upper=100)
-        axis.fill_between(steps, low, high, color=colour, alpha=style.BAND_OPACITY, linewidth=0)
+        style.draw_band(axis, steps, low, high, colour)
     axis.set_xlim(0, max(frame["outer_step"].max(), 1))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+    axis.xaxis.set_major_formatter("{x:,.0f}")
     axis.set_xlabel("outer step")

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from firstorder.report.figures import missing, style
-from firstorder.report.read import simulated
-from firstorder.settings import FigureSettings, Project
+from firstorder.report.claims.claims import Paper
+from firstorder.report.figures import style
+from firstorder.report.read import measurements
+from firstorder.settings import MANIFOLD_POINTS, FigureSettings, Project
 
 
-def gather(root: Path, project: Project, figure: FigureSettings, published_path: Path) -> pd.DataFrame:
-    """Return the recorded points unchanged: columns simulated.POINTS."""
-    return simulated.manifold_points(root, project)
+def gather(root: Path, project: Project, figure: FigureSettings, paper: Paper) -> pd.DataFrame:
+    """Return the recorded points unchanged: columns as in measurements.SIMULATIONS."""
+    return measurements.simulation(root, project, MANIFOLD_POINTS)
 
 
 def draw(frame: pd.DataFrame) -> Figure:
     """Draw the whole path, and its end enlarged."""
     if frame.empty:
-        return missing.nothing()
+        return style.nothing()
     span = frame[frame["what"].isin(["iterate", "inner", "closest"])]
     left, right = span["x"].min() - 0.4, span["x"].max() + 0.6
     bottom, top = span["y"].min() - 0.4, span["y"].max() + 0.4
@@ -48,34 +50,19 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 def draw_path(frame: pd.DataFrame, axis: Axes) -> Axes:
     """Draw both curves, the inner loops, the iterates, and the point of least mean squared distance."""
-    for name, line in frame[frame["what"] == "curve"].groupby("toward", sort=False):
+    parts = dict(list(frame.groupby("what")))
+    for name, line in parts["curve"].groupby("toward", sort=False):
         axis.plot(line["x"], line["y"], color=style.colour(str(name)), label=f"solutions {name}")
-    inner = frame[frame["what"] == "inner"]
-    for place, ((_, name), line) in enumerate(inner.groupby(["outer_step", "toward"], sort=False)):
-        label = "inner loop of an outer step" if place == 0 else None
-        axis.plot(
-            line["x"], line["y"], ":", color=style.colour(str(name)), linewidth=style.THIN, label=label, zorder=1.5
-        )
-    iterates = frame[frame["what"] == "iterate"]
-    axis.plot(
-        iterates["x"],
-        iterates["y"],
-        "o-",
-        color="black",
-        linewidth=style.THIN,
-        markersize=style.SMALL_MARKER - 1,
-        label="after each outer step",
-    )
-    closest = frame[frame["what"] == "closest"]
-    axis.plot(closest["x"], closest["y"], "--", color="black", linewidth=style.THIN, label="shortest way between them")
-    best = frame[frame["what"] == "minimiser"]
-    axis.plot(
-        best["x"],
-        best["y"],
-        "*",
-        color=style.colour("paper"),
-        markersize=2 * style.MARKER,
-        label="least mean squared distance",
-        zorder=3,
-    )
+    label: str | None = "inner loop of an outer step"
+    for (_, name), line in parts["inner"].groupby(["outer_step", "toward"], sort=False):
+        look: dict[str, Any] = {"color": style.colour(str(name)), "linewidth": style.THIN, "zorder": 1.5}
+        axis.plot(line["x"], line["y"], ":", label=label, **look)
+        label = None  # one entry in the legend for all
+    for what, line, look in (
+        ("iterate", "o-", {"markersize": style.SMALL_MARKER - 1, "label": "after each outer step"}),
+        ("closest", "--", {"label": "shortest way between them"}),
+    ):
+        axis.plot(parts[what]["x"], parts[what]["y"], line, color="black", linewidth=style.THIN, **look)
+    star: dict[str, Any] = {"color": style.colour("paper"), "markersize": 2 * style.MARKER, "zorder": 3}
+    axis.plot(parts["minimiser"]["x"], parts["minimiser"]["y"], "*", label="least mean squared distance", **star)
     return axis

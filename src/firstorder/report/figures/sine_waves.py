@@ -8,13 +8,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import LogLocator
 
-from firstorder.report.figures import missing, style
-from firstorder.report.read import simulated
+from firstorder.report.claims.claims import Paper
+from firstorder.report.figures import style
+from firstorder.report.read import measurements
 from firstorder.report.text import tables
 from firstorder.report.text.formatting import NOT_RUN, algorithm_label, count_range
-from firstorder.settings import FigureSettings, Project
+from firstorder.settings import SINE_FITS, FigureSettings, Project
 
 FRAME = ("panel", "task", "algorithm", "inner_steps", "x", "y", "half_width", "tasks")
 PANELS = {
@@ -26,30 +27,23 @@ PANELS = {
 MARKERS = {"random initialisation": "s", "maml": "^", "reptile": "o", "joint": "v"}
 
 
-def gather(root: Path, project: Project, figure: FigureSettings, published_path: Path) -> pd.DataFrame:
+def gather(root: Path, project: Project, figure: FigureSettings, paper: Paper) -> pd.DataFrame:
     """Return the points of Figure 1: waves and fits (panel `fit`), and losses by inner step (panel `loss`).
 
     Columns: FRAME. In panel `loss` x is the number of inner steps, y the mean squared error over `tasks` waves, and
     half_width that of its 95 % interval over the waves.
     """
-    parts = []
-    fits = simulated.fits(root, project)
-    if len(fits):
-        parts.append(fits.astype({"task": "Int64"}).assign(panel="fit"))
-    losses = tables.sine_losses(root) if len(simulated.losses(root, project)) else pd.DataFrame()
-    if len(losses):
-        parts.append(
-            losses.assign(panel="loss", x=losses["inner_steps"]).rename(columns={"mean_squared_error": "y"}),
-        )
-    if not parts:
-        return pd.DataFrame(columns=list(FRAME))
-    return pd.concat(parts, ignore_index=True).reindex(columns=list(FRAME))
+    fits = measurements.simulation(root, project, SINE_FITS).astype({"task": "Int64"}).assign(panel="fit")
+    losses = tables.sine_losses(root, project).rename(columns={"mean_squared_error": "y"})
+    losses = losses.assign(panel="loss", x=losses["inner_steps"])
+    parts = [part for part in (fits, losses) if len(part)]
+    return pd.concat(parts or [fits], ignore_index=True).reindex(columns=list(FRAME))
 
 
 def draw(frame: pd.DataFrame) -> Figure:
     """Draw a row for each wave and a column for each algorithm; below them, the loss against inner steps."""
     if frame.empty:
-        return missing.nothing()
+        return style.nothing()
     fits, losses = (frame[frame["panel"] == panel] for panel in ("fit", "loss"))
     tasks = list(fits["task"].unique())
     panels = {name: title for name, title in PANELS.items() if name in set(fits["algorithm"])}
@@ -90,11 +84,9 @@ def draw_losses(frame: pd.DataFrame, axis: Axes) -> Axes:
         colour = style.colour(algorithm)
         axis.plot(line["x"], line["y"], color=colour, marker=MARKERS.get(algorithm), label=algorithm_label(algorithm))
         low, high = line["y"] - line["half_width"], line["y"] + line["half_width"]
-        axis.fill_between(line["x"], low, high, color=colour, alpha=style.BAND_OPACITY, linewidth=0)
+        style.draw_band(axis, line["x"], low, high, colour)
     axis.set_yscale("log")
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.yaxis.set_minor_locator(NullLocator())
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    style.set_ticks(axis.yaxis, LogLocator(subs=(1, 2, 5)))
     axis.set_xlabel("inner steps on the new wave")
     axis.set_ylabel("mean squared error")
     axis.set_title(f"mean over {count_range(frame['tasks'])} new waves")
@@ -110,12 +102,12 @@ def _fit_line(inner_steps: int) -> str:
 def _fit_legend(fits: pd.DataFrame) -> list[Line2D]:
     """Return the legend's entries: line styles in grey, because colours stand for the algorithms."""
     steps = sorted(fits.loc[fits["algorithm"].isin(PANELS), "inner_steps"].unique())
-    grey = style.colour("random initialisation")
+    points = {"marker": "o", "linestyle": "", "markersize": style.SMALL_MARKER}
     return [
-        Line2D([], [], color="black", linewidth=style.THIN, label="the wave"),
-        Line2D([], [], color="black", marker="o", linestyle="", markersize=style.SMALL_MARKER, label="support points"),
+        style.legend_entry("", "the wave", linewidth=style.THIN),
+        style.legend_entry("", "support points", **points),
         *(
-            Line2D([], [], color=grey, linestyle=_fit_line(step), label=f"fit after {step} inner steps")
+            style.legend_entry("random initialisation", f"fit after {step} inner steps", linestyle=_fit_line(step))
             for step in steps
         ),
     ]

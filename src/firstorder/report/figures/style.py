@@ -5,21 +5,26 @@ Colours are seaborn's colour-blind-safe palette; whatever differs in colour also
 
 from __future__ import annotations
 
+import math
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure, FigureBase
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, Locator, NullLocator
 from numpy.typing import NDArray
 
 from firstorder.files import replacing
+from firstorder.report.text.formatting import training_label
 
 WIDTH = 7.2  # inches
 DOTS_PER_INCH = 160
@@ -83,6 +88,8 @@ _PALETTE = {
 SEQUENTIAL = "mako_r"  # seaborn's: even steps of lightness, dark is high
 _CYCLE = (1, 4, 2, 3, 5, 8)  # for roles that params.yaml names: easy to tell apart
 
+NOTHING = "Nothing is recorded yet for this figure."
+
 Colour = tuple[float, float, float]
 
 
@@ -95,26 +102,59 @@ def applied() -> Iterator[None]:
 
 def colour(role: str) -> Colour:
     """Return the colour of a role: an algorithm, a pool of classes, `paper` or `ours`; black for others."""
-    if role not in _PALETTE:
-        return (0.0, 0.0, 0.0)
-    red, green, blue = sns.color_palette("colorblind")[_PALETTE[role]]
-    return (red, green, blue)
+    return _palette_colour(_PALETTE[role]) if role in _PALETTE else (0.0, 0.0, 0.0)
 
 
 def cycled_colour(place: int) -> Colour:
     """Return the colour of the `place`-th of several roles that have no colour of their own."""
-    red, green, blue = sns.color_palette("colorblind")[_CYCLE[place % len(_CYCLE)]]
+    return _palette_colour(_CYCLE[place % len(_CYCLE)])
+
+
+def _palette_colour(place: int) -> Colour:
+    red, green, blue = sns.color_palette("colorblind")[place]
     return (red, green, blue)
-
-
-def fill(role: str) -> Colour:
-    """Return the colour inside a marker: white for a single seed, else the role's own."""
-    return (1.0, 1.0, 1.0) if role == "ours, one seed" else colour(role)
 
 
 def new_figure(height: float) -> Figure:
     """Return an empty figure of WIDTH and `height` (inches), with automatic layout."""
     return Figure(figsize=(WIDTH, height), layout="constrained")
+
+
+def panels(part: FigureBase, count: int, width: int) -> list[Axes]:
+    """Return the axes of `count` panels, `width` in a row; those that the last row has too many are left empty."""
+    axes = list(part.subplots(math.ceil(count / width), width, squeeze=False).flat)
+    for axis in axes[count:]:
+        axis.set_axis_off()
+    return axes[:count]
+
+
+def legend_entry(role: str, label: str, **look: Any) -> Line2D:
+    """Return a legend's entry: a line, in the colour of `role` unless `look` names another."""
+    return Line2D([], [], label=label, **{"color": colour(role), **look})
+
+
+def add_legend(part: FigureBase, entries: list[Line2D], columns: int, **options: Any) -> None:
+    """Write a legend below everything that is drawn in `part`."""
+    part.legend(handles=entries, loc="outside lower center", ncols=columns, **options)
+
+
+def draw_band(axis: Axes, x: pd.Series, low: pd.Series, high: pd.Series, colour: Colour) -> None:
+    """Draw the band of a line: what lies from `low` to `high`."""
+    axis.fill_between(x, low, high, color=colour, alpha=BAND_OPACITY, linewidth=0)
+
+
+def draw_intervals(axis: Axes, x: pd.Series, frame: pd.DataFrame, **look: Any) -> None:
+    """Draw accuracies (fractions) in percent at `x`, each with its interval from `low` to `high`."""
+    accuracy = frame["accuracy"]
+    errors = [100 * (accuracy - frame["low"]), 100 * (frame["high"] - accuracy)]
+    axis.errorbar(x, 100 * accuracy, yerr=errors, capsize=CAP, **look)
+
+
+def set_ticks(side: Axis, locator: Locator, text: str = "{x:g}") -> None:
+    """Put ticks where `locator` says, with no smaller ones between them, and print them like `text`."""
+    side.set_major_locator(locator)
+    side.set_minor_locator(NullLocator())
+    side.set_major_formatter(text)
 
 
 def write_above(figure: Figure, words: str) -> None:
@@ -137,6 +177,29 @@ def say(axis: Axes, words: str) -> None:
     """Write `words` on an axis for which there is nothing to draw yet."""
     axis.set_axis_off()
     axis.text(0.5, 0.5, words, ha="center", va="center", wrap=True, transform=axis.transAxes)
+
+
+def recorded_and_missing(frame: pd.DataFrame, by: str) -> tuple[list[str], list[str]]:
+    """Split the names in column `by` into those with an accuracy and those without, each in the frame's order."""
+    known = frame["accuracy"].notna().groupby(frame[by], sort=False).any()
+    return list(known.index[known]), list(known.index[~known])
+
+
+def not_run(names: Iterable[str]) -> str:
+    """Name trainings or evaluations by algorithm, like `Not run yet: MAML (Omniglot 5-way).`; empty without any."""
+    columns: dict[str, list[str]] = {}
+    for name in names:
+        algorithm, _, column = training_label(name).partition(", ")
+        columns.setdefault(algorithm, []).append(column)
+    groups = [f"{algorithm} ({', '.join(found)})" for algorithm, found in columns.items()]
+    return f"Not run yet: {'; '.join(groups)}." if groups else ""
+
+
+def nothing() -> Figure:
+    """Return a figure that says only that nothing is recorded yet."""
+    figure = new_figure(2.0)
+    say(figure.subplots(), NOTHING)
+    return figure
 
 
 def stretch(axis: Axes, lowest: float) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator
 
-from firstorder.report.figures import combinations, missing, style
+from firstorder.report.claims.claims import Paper
+from firstorder.report.figures import combinations, style
 from firstorder.settings import FigureSettings, Project
 
 FRAME = (
@@ -28,16 +27,7 @@ AXES = {
 MARKERS, LINES = ("o", "v", "^", "s", "D", "P"), ("-", "--", "-.", ":", "-", "--")
 
 
-@dataclass(frozen=True)
-class Look:
-    """How the line of one variant looks."""
-
-    colour: style.Colour
-    line: str
-    marker: str
-
-
-def gather(root: Path, project: Project, figure: FigureSettings, published_path: Path) -> pd.DataFrame:
+def gather(root: Path, project: Project, figure: FigureSettings, paper: Paper) -> pd.DataFrame:
     """Return a row for each training of the figure's sweeps: columns FRAME, accuracies as fractions.
 
     Final accuracies: meta-test tasks, inductive. `low` and `high` are the ends of the 95 % interval, over seeds
@@ -55,19 +45,19 @@ def gather(root: Path, project: Project, figure: FigureSettings, published_path:
 
 def draw(frame: pd.DataFrame) -> Figure:
     """Draw a panel for each sweep, all with one scale of accuracies; name sweeps that are not run below them."""
-    sweeps, rest = missing.recorded_and_missing(frame, "sweep")
+    sweeps, rest = style.recorded_and_missing(frame, "sweep")
     if not sweeps:
-        return missing.nothing()
+        return style.nothing()
     # A panel keeps its letter whichever others are drawn, because the caption refers to it.
     letters = {sweep: f"({'abcdefgh'[place % 8]})" for place, sweep in enumerate(frame["sweep"].unique())}
     labels = list(frame["label"].unique())
     of_reptile = set(frame.loc[frame["training"].str.startswith("reptile/"), "label"])
     looks = {
-        label: Look(
-            colour=style.colour("reptile") if label in of_reptile else style.cycled_colour(place),
-            line=LINES[place % len(LINES)],
-            marker=MARKERS[place % len(MARKERS)],
-        )
+        label: {
+            "color": style.colour("reptile") if label in of_reptile else style.cycled_colour(place),
+            "linestyle": LINES[place % len(LINES)],
+            "marker": MARKERS[place % len(MARKERS)],
+        }
         for place, label in enumerate(labels)
     }
     figure = style.new_figure(3.4)
@@ -77,15 +67,12 @@ def draw(frame: pd.DataFrame) -> Figure:
         draw_sweep(frame[frame["sweep"] == sweep], looks, axis)
         axis.set_title(letters[sweep])
         axis.set_ylabel("accuracy, %" if place == 0 else "")
-    handles = [
-        Line2D([], [], color=look.colour, linestyle=look.line, marker=look.marker, label=label)
-        for label, look in looks.items()
-    ]
-    part.legend(handles=handles, loc="outside lower center", ncols=2, handlelength=3.5)
+    entries = [style.legend_entry("", label, **look) for label, look in looks.items()]
+    style.add_legend(part, entries, 2, handlelength=3.5)
     return figure
 
 
-def draw_sweep(frame: pd.DataFrame, looks: dict[str, Look], axis: Axes) -> Axes:
+def draw_sweep(frame: pd.DataFrame, looks: dict[str, dict[str, Any]], axis: Axes) -> Axes:
     """Draw one sweep with 95 % intervals; a training that is not run is a gap."""
     varied, values = frame["varied"].iloc[0], sorted(frame["value"].unique())
     is_log = varied == "outer_step_size"
@@ -93,20 +80,10 @@ def draw_sweep(frame: pd.DataFrame, looks: dict[str, Look], axis: Axes) -> Axes:
     apart = 0.04 if is_log else 0.012 * (values[-1] - values[0])
     for label, line in frame.groupby("label", sort=False):
         shift = apart * (list(looks).index(label) - (len(looks) - 1) / 2)
-        errors = [100 * (line["accuracy"] - line["low"]), 100 * (line["high"] - line["accuracy"])]
-        axis.errorbar(
-            line["value"] * 2**shift if is_log else line["value"] + shift,
-            100 * line["accuracy"],
-            yerr=errors,
-            fmt=looks[label].marker + looks[label].line,
-            color=looks[label].colour,
-            capsize=style.CAP,
-            label=label,
-        )
+        x = line["value"] * 2**shift if is_log else line["value"] + shift
+        style.draw_intervals(axis, x, line, label=label, **looks[label])
     if is_log:
         axis.set_xscale("log", base=2)
-    axis.xaxis.set_major_locator(FixedLocator(values))
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    style.set_ticks(axis.xaxis, FixedLocator(values))
     axis.set_xlabel(AXES[varied])
     return axis

@@ -6,19 +6,22 @@ Every problem, k and seed is drawn as a mark or line of its own.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
+from firstorder.report.claims.claims import Paper
 from firstorder.report.figures import style
+from firstorder.report.read import measurements
 from firstorder.report.read.statistics import half_width_over_tasks
-from firstorder.report.read.theory import coefficients, expansion, inner_products
+from firstorder.report.read.theory import coefficients, inner_products
 from firstorder.report.text.formatting import NOT_RUN, algorithm_label, training_label
-from firstorder.settings import FigureSettings, Project
+from firstorder.settings import EXPANSION, FigureSettings, Project
 
 FRAME = (
     *("panel", "problem", "training", "seed", "algorithm", "mini_batches", "pairs", "k"),
@@ -42,7 +45,7 @@ PRODUCT_TITLES = {
 }
 
 
-def gather(root: Path, project: Project, figure: FigureSettings, published_path: Path) -> pd.DataFrame:
+def gather(root: Path, project: Project, figure: FigureSettings, paper: Paper) -> pd.DataFrame:
     """Return the points of the figure: columns FRAME.
 
     Panels `average` and `inner`: measured (y) and `stated` coefficients against k. Panel `remainder`: the remainder
@@ -53,11 +56,10 @@ def gather(root: Path, project: Project, figure: FigureSettings, published_path:
     parts = []
     found = coefficients(root, project).rename(columns={"inner_steps": "k"})
     for name in ("average", "inner"):
-        parts.append(
-            found.assign(panel=name, x=found["k"], y=found[f"{name}_measured"], stated=found[f"{name}_stated"])
-        )
-    ladders = expansion(root, project).rename(columns={"inner_steps": "k", "learning_rate": "x", "remainder": "y"})
-    parts.append(ladders.assign(panel="remainder"))
+        numbers = {"x": found["k"], "y": found[f"{name}_measured"], "stated": found[f"{name}_stated"]}
+        parts.append(found.assign(panel=name, **numbers))
+    ladders = measurements.simulation(root, project, EXPANSION).assign(panel="remainder")
+    parts.append(ladders.rename(columns={"inner_steps": "k", "learning_rate": "x", "remainder": "y"}))
     products = inner_products(root, project).rename(columns={"inner_steps": "x"})
     for name, kind in PRODUCT_PANELS:
         lines = products[products["mini_batches"] == kind]
@@ -83,7 +85,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         axis.set_title(TITLES[panel])
     draw_remainder(frame[frame["panel"] == "remainder"], axes[2])
     if frame["problem"].notna().any():
-        above.legend(handles=_expansion_legend(frame), loc="outside lower center", ncols=3)
+        style.add_legend(above, _expansion_legend(frame), 3)
     grid = below.subplots(rows, len(PRODUCT_PANELS), squeeze=False)
     for row, training in zip(grid, trainings or [None], strict=True):
         for axis, (panel, kind) in zip(row, PRODUCT_PANELS, strict=True):
@@ -92,7 +94,7 @@ def draw(frame: pd.DataFrame) -> Figure:
             axis.set_title(PRODUCT_TITLES[panel, kind])
         row[0].set_ylabel(training_label(training) if training else "")
     if trainings:
-        below.legend(handles=_product_legend(), loc="outside lower center", ncols=4)
+        style.add_legend(below, _product_legend(), 4)
     return figure
 
 
@@ -105,18 +107,10 @@ def draw_coefficients(frame: pd.DataFrame, axis: Axes) -> Axes:
         stated = lines.drop_duplicates("x").sort_values("x")
         axis.plot(stated["x"], stated["stated"], ALGORITHM_LINES[algorithm], color=colour, label=f"stated, {algorithm}")
         for problem, marks in lines.groupby("problem", sort=False):
-            label = f"{problem}, {algorithm}"
             # Open marks of two sizes, so that both problems stay visible where their marks coincide.
             size = style.SMALL_MARKER if problem == "regression" else 2 * style.SMALL_MARKER
-            axis.plot(
-                marks["x"],
-                marks["y"],
-                MARKERS[problem],
-                color=colour,
-                markerfacecolor="none",
-                markersize=size,
-                label=label,
-            )
+            look: dict[str, Any] = {"color": colour, "markerfacecolor": "none", "markersize": size}
+            axis.plot(marks["x"], marks["y"], MARKERS[problem], label=f"{problem}, {algorithm}", **look)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("k, mini-batches")
     return axis
@@ -127,17 +121,10 @@ def draw_remainder(frame: pd.DataFrame, axis: Axes) -> Axes:
     if frame.empty:
         return _say_nothing(axis)
     for (problem, algorithm, k), line in frame.groupby(["problem", "algorithm", "k"], sort=False):
-        axis.plot(
-            line["x"],
-            line["y"],
-            ALGORITHM_LINES[algorithm],
-            marker=MARKERS[problem],
-            markerfacecolor="none",
-            markersize=style.SMALL_MARKER,
-            color=style.colour(algorithm),
-            linewidth=style.THIN,
-            label=f"{problem}, {algorithm}, k = {k}",
-        )
+        marks = {"marker": MARKERS[problem], "markerfacecolor": "none", "markersize": style.SMALL_MARKER}
+        look: dict[str, Any] = {"color": style.colour(algorithm), "linewidth": style.THIN, **marks}
+        label = f"{problem}, {algorithm}, k = {k}"
+        axis.plot(line["x"], line["y"], ALGORITHM_LINES[algorithm], label=label, **look)
     x = np.array([frame["x"].min(), frame["x"].max()])
     start = frame["y"].max() * (x[0] / x[1]) ** 2
     axis.plot(x, 3 * start * (x / x[0]) ** 2, color="black", linewidth=style.THIN, label="slope 2")
@@ -159,20 +146,14 @@ def draw_products(frame: pd.DataFrame, axis: Axes) -> Axes:
         return _say_nothing(axis)
     for (algorithm, pairs, _), line in frame.groupby(["algorithm", "pairs", "seed"], sort=False):
         colour = style.colour(algorithm)
-        axis.plot(
-            line["x"],
-            line["y"],
-            PAIR_LINES[pairs],
-            color=colour,
-            linewidth=style.THIN,
-            label=f"{algorithm}, {pairs}",
-        )
+        look: dict[str, Any] = {"color": colour, "linewidth": style.THIN, "label": f"{algorithm}, {pairs}"}
+        axis.plot(line["x"], line["y"], PAIR_LINES[pairs], **look)
         if line["half_width"].notna().all():
             low, high = line["y"] - line["half_width"], line["y"] + line["half_width"]
-            axis.fill_between(line["x"], low, high, color=colour, alpha=style.BAND_OPACITY, linewidth=0)
+            style.draw_band(axis, line["x"], low, high, colour)
     axis.axhline(0, color="black", linewidth=style.THIN, label="zero")
     axis.xaxis.set_major_locator(MaxNLocator(3, integer=True))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+    axis.xaxis.set_major_formatter("{x:,.0f}")
     axis.set_xlabel("inner steps taken")
     return axis
 
@@ -184,27 +165,20 @@ def _say_nothing(axis: Axes) -> Axes:
 
 def _expansion_legend(frame: pd.DataFrame) -> list[Line2D]:
     algorithms = [
-        Line2D(
-            [], [], color=style.colour(name), linestyle=ALGORITHM_LINES[name], label=f"{algorithm_label(name)}, stated"
-        )
+        style.legend_entry(name, f"{algorithm_label(name)}, stated", linestyle=ALGORITHM_LINES[name])
         for name in frame.loc[frame["problem"].notna(), "algorithm"].unique()
     ]
     problems = [
-        Line2D(
-            [], [], color="black", marker=MARKERS[name], linestyle="", markerfacecolor="none", label=f"{name}, measured"
-        )
+        style.legend_entry("", f"{name}, measured", marker=MARKERS[name], linestyle="", markerfacecolor="none")
         for name in frame["problem"].dropna().unique()
     ]
     return algorithms + problems
 
 
 def _product_legend() -> list[Line2D]:
-    algorithms = [
-        Line2D([], [], color=style.colour(name), label=label)
-        for name, label in (("reptile", "Reptile"), ("joint", "joint training"))
-    ]
+    algorithms = [style.legend_entry("reptile", "Reptile"), style.legend_entry("joint", "joint training")]
     pairs = [
-        Line2D([], [], color="black", linestyle=line, linewidth=style.THIN, label=f"two mini-batches of {name}")
+        style.legend_entry("", f"two mini-batches of {name}", linestyle=line, linewidth=style.THIN)
         for name, line in PAIR_LINES.items()
     ]
     return algorithms + pairs

@@ -16,19 +16,11 @@ from firstorder.report.read import csv_frames, staleness
 from firstorder.report.read.statistics import accuracy_over_tasks, half_width_over_tasks
 from firstorder.settings import RECORD, Project
 
-TYPES = {
-    "algorithm": "str",
-    "dataset": "str",
-    "way": "int64",
-    "shot": "int64",
-    "column": "str",
-    "mode": "str",
-    "seed": "int64",
-    "tasks": "int64",
-    "accuracy": "float64",
-    "standard_error_tasks": "float64",
-    "half_width_tasks": "float64",
-}
+TYPES = (
+    {"algorithm": "str", "dataset": "str", "way": "int64", "shot": "int64", "column": "str", "mode": "str"}
+    | {"seed": "int64", "tasks": "int64"}
+    | dict.fromkeys(("accuracy", "standard_error_tasks", "half_width_tasks"), "float64")
+)
 
 
 def fresh_records(root: Path, project: Project, cells: Collection[str] | None = None) -> list[CellRecord]:
@@ -51,15 +43,13 @@ def frame(records: Iterable[CellRecord]) -> pd.DataFrame:
 
     Where a stale record is among them, the column `stale` says which are.
     """
-    rows, stale = [], []
+    rows, paths = [], []
     for record in records:
-        path = RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)
-        stale.append(staleness.rests_on_stale([path]))
+        paths.append([RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)])
         accuracy, error = accuracy_over_tasks(record.correct_histogram)
         names = (record.algorithm, record.dataset, record.way, record.shot, record.column, record.mode, record.seed)
         rows.append((*names, record.tasks, accuracy, error, half_width_over_tasks(error)))
-    made = pd.DataFrame(rows, columns=list(TYPES)).astype(TYPES)
-    return made.assign(**{csv_frames.STALE: stale}) if any(stale) else made
+    return staleness.marked_by(pd.DataFrame(rows, columns=list(TYPES)).astype(TYPES), paths)
 
 
 def write(root: Path, project: Project) -> Path:

@@ -7,7 +7,6 @@ accuracy: the drawn line has a gap there, and nothing is interpolated.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +25,6 @@ COLUMNS = ("outer_step", "pool", "mode", "shot", "tasks", "accuracy", "standard_
 LAST_PART = 0.2
 # The curve that final accuracies and Figures 3 and 4 are about.
 JUDGED_POOL, JUDGED_MODE = "meta-test", "inductive"
-
-
-@dataclass(frozen=True)
-class FinalAccuracies:
-    """The final accuracy of one training, seed by seed (fractions), with standard errors over tasks."""
-
-    seeds: tuple[int, ...]
-    accuracies: tuple[float, ...]
-    standard_errors: tuple[float, ...]
-    tasks: int
 
 
 def expected_steps(training: TrainingSettings) -> list[int]:
@@ -78,53 +67,45 @@ def joined(root: Path, project: Project, training: str) -> list[dict[str, Any]]:
     `high` are the lowest and highest seed (band `seeds`) or, with one seed, the ends of the 95 % interval over tasks
     (band `tasks`). A row has no accuracy unless every recorded seed has the point. Empty if nothing is recorded.
     """
-    found = {seed: read(root, project, training, seed) for seed in project.seeds}
-    curves = {seed: curve for seed, curve in found.items() if curve is not None and len(curve)}
-    if not curves:
-        return []
-    points = pd.concat([curve.assign(seed=seed) for seed, curve in curves.items()], ignore_index=True)
+    points = measurements.of_seeds(root, project, freshness.curve, training, COLUMNS)
+    seeds = points["seed"].nunique()
     steps = sorted({*expected_steps(project.trainings[training]), *points["outer_step"]})
     rows = []
     for (pool, mode, shot, tasks), line in points.groupby(["pool", "mode", "shot", "tasks"]):
+        about = {"pool": pool, "mode": mode, "shot": shot, "tasks": tasks, "seeds": seeds, "band": _band(seeds)}
         at = dict(list(line.groupby("outer_step")))
         for step in steps:
-            row = {"pool": pool, "mode": mode, "outer_step": step, "shot": shot, "tasks": tasks, "seeds": len(curves)}
-            is_whole = step in at and len(at[step]) == len(curves)
-            rows.append(row | (_summary(at[step]) if is_whole else {"band": _band(len(curves))}))
+            is_whole = step in at and len(at[step]) == seeds
+            rows.append({**about, "outer_step": step, **(_summary(at[step]) if is_whole else {})})
     return rows
 
 
-def final_accuracies(root: Path, project: Project, training: str) -> FinalAccuracies | None:
-    """Return the final accuracy of each recorded seed, inductive, on meta-test tasks; None if there is none.
+def final_accuracies(root: Path, project: Project, training: str) -> pd.DataFrame:
+    """Return the final accuracy of each recorded seed, inductive, on meta-test tasks.
 
-    A seed whose curve lacks one of the measurements has no final accuracy.
+    Index: seed. Columns: accuracy (fraction), its standard_error over tasks, and tasks. A seed whose curve lacks one of
+    the measurements has no row.
     """
     settings = project.trainings[training]
     wanted = [step for step in expected_steps(settings) if step >= (1 - LAST_PART) * settings.outer_steps]
-    found: list[tuple[int, float, float, int]] = []
-    for seed in project.seeds:
-        curve = read(root, project, training, seed)
-        if curve is None:
-            continue
-        curve = curve[(curve["pool"] == JUDGED_POOL) & (curve["mode"] == JUDGED_MODE)]
-        last = curve[curve["outer_step"].isin(wanted)]
-        if wanted and len(last) == len(wanted):
-            error = float(np.hypot.reduce(last["standard_error"])) / len(last)
-            found.append((seed, float(last["accuracy"].mean()), error, int(last["tasks"].sum())))
-    if not found:
-        return None
-    seeds, accuracies, errors, tasks = zip(*found, strict=True)
-    return FinalAccuracies(seeds, accuracies, errors, min(tasks))
+    points = measurements.of_seeds(root, project, freshness.curve, training, COLUMNS)
+    judged = points[(points["pool"] == JUDGED_POOL) & (points["mode"] == JUDGED_MODE)]
+    found = {}
+    for seed, last in judged[judged["outer_step"].isin(wanted)].groupby("seed", sort=False):
+        if len(last) == len(wanted):
+            error = np.hypot.reduce(last["standard_error"]) / len(last)
+            found[seed] = (last["accuracy"].mean(), error, last["tasks"].sum())
+    return pd.DataFrame.from_dict(found, orient="index", columns=["accuracy", "standard_error", "tasks"])
 
 
-def _summary(lines: pd.DataFrame) -> dict[str, Any]:
-    """Summarise one point over its seeds."""
+def _summary(lines: pd.DataFrame) -> dict[str, float]:
+    """Return the mean of one point over its seeds, and the ends of its band."""
     accuracy = lines["accuracy"].mean()
     low, high = lines["accuracy"].min(), lines["accuracy"].max()
     if len(lines) == 1:
         half_width = half_width_over_tasks(lines["standard_error"].iloc[0])
         low, high = accuracy - half_width, accuracy + half_width
-    return {"accuracy": accuracy, "low": low, "high": high, "band": _band(len(lines))}
+    return {"accuracy": accuracy, "low": low, "high": high}
 
 
 def _band(seeds: int) -> str:

@@ -26,9 +26,9 @@ _NOTED: ContextVar[Noted | None] = ContextVar("noted", default=None)
 
 
 @contextmanager
-def allowed(allow: bool = True) -> Iterator[None]:
-    """Let stale records through within the `with` statement and remember them; if `allow` is False, refuse them."""
-    token = _NOTED.set({} if allow else None)
+def allowed() -> Iterator[None]:
+    """Let stale records through within the `with` statement and remember them."""
+    token = _NOTED.set({})
     try:
         yield
     finally:
@@ -67,15 +67,19 @@ def marked(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**{STALE: frame[key].isin([item.about for item in noted]) | unnamed})
 
 
+def marked_by(frame: pd.DataFrame, names: Iterable[Iterable[str]]) -> pd.DataFrame:
+    """Add the column `stale`, true where a row rests on a stale record (see `rests_on_stale`), if one does.
+
+    `names` has, for each row, what it rests on.
+    """
+    stale = [rests_on_stale(one) for one in names]
+    return frame.assign(**{STALE: stale}) if any(stale) else frame
+
+
 def rests_on_stale(names: Iterable[str]) -> bool:
     """Say whether a record of one of these cells, trainings or evaluations, or at one of these paths, was stale."""
     noted = _NOTED.get() or {}
     return not {*noted, *(item.about for item in noted.values())}.isdisjoint(names)
-
-
-def any_met() -> bool:
-    """Say whether anything stale was let through."""
-    return bool(_NOTED.get())
 
 
 def _refusal(root: Path, item: Expected, difference: str, others: int) -> UserError:

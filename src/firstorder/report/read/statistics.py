@@ -12,11 +12,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-CONFIDENCE = 0.95
+PROBABILITY = 0.975  # below the upper end of a 95 % interval
 CELL = ("algorithm", "column", "mode")
 
 
@@ -38,6 +40,21 @@ class Estimate:
         """Return the half-width over seeds or, with one seed, over its tasks."""
         return self.half_width_tasks if math.isnan(self.half_width_seeds) else self.half_width_seeds
 
+    @property
+    def low(self) -> float:
+        """Return the lower end of the interval."""
+        return self.value - self.half_width
+
+    @property
+    def high(self) -> float:
+        """Return the upper end of the interval."""
+        return self.value + self.half_width
+
+    def as_point(self) -> dict[str, Any]:
+        """Return what a figure draws; `band` says what the interval is over, `seeds` or the `tasks` of one seed."""
+        band = "tasks" if self.seeds == 1 else "seeds"
+        return {"accuracy": self.value, "low": self.low, "high": self.high, "band": band, "seeds": self.seeds}
+
 
 def accuracy_over_tasks(histogram: Sequence[int]) -> tuple[float, float]:
     """Return the accuracy (fraction) and its standard error over tasks.
@@ -56,18 +73,18 @@ def accuracy_over_tasks(histogram: Sequence[int]) -> tuple[float, float]:
     return mean, math.sqrt(variance / count)
 
 
-def half_width_over_tasks(standard_error: float, confidence: float = CONFIDENCE) -> float:
-    """Return the half-width of the normal interval: 1.96 standard errors for 95 %."""
-    return NormalDist().inv_cdf((1 + confidence) / 2) * standard_error
+def half_width_over_tasks(standard_error: float) -> float:
+    """Return the half-width of the normal 95 % interval: 1.96 standard errors."""
+    return NormalDist().inv_cdf(PROBABILITY) * standard_error
 
 
-def half_width_over_seeds(values: Sequence[float], confidence: float = CONFIDENCE) -> float:
-    """Return the half-width of Student's interval for the mean of independent seeds; NaN for fewer than two."""
+def half_width_over_seeds(values: Sequence[float]) -> float:
+    """Return the half-width of Student's 95 % interval for the mean of independent seeds; NaN for fewer than two."""
     count = len(values)
     if count < 2:
         return math.nan
     deviation = float(np.std(np.asarray(values, dtype=np.float64), ddof=1))
-    return student_quantile((1 + confidence) / 2, count - 1) * deviation / math.sqrt(count)
+    return student_quantile(PROBABILITY, count - 1) * deviation / math.sqrt(count)
 
 
 def student_quantile(probability: float, degrees: int) -> float:
@@ -138,3 +155,10 @@ def _student_within(theta: float, degrees: int) -> float:
         term *= cosine**2 * (power - 1) / power
         total += term
     return 2 / math.pi * (theta + sine * total) if odd else sine * total
+
+
+def log_slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Return the slope of log y against log x by least squares; NaN for less than two points, or if a y is zero."""
+    if len(x) < 2 or not (y > 0).all():
+        return math.nan
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])

@@ -7,7 +7,6 @@ the polynomial through the smallest alphas. The slope of the remainder is that o
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -17,44 +16,27 @@ from numpy.typing import NDArray
 
 from firstorder.records import freshness
 from firstorder.report.read import measurements
+from firstorder.report.read.statistics import log_slope
 from firstorder.settings import EXPANSION, Project
 from firstorder.studies.expansion import STATED
 
 LIMIT_ALPHAS = 4  # smallest alphas that a limit is taken with: the error is of fourth order
 _KEYS = ("problem", "algorithm", "inner_steps", "tasks", "mini_batches", "orders")
-_EXPANSION_COLUMNS = (*_KEYS, "learning_rate", "average_coefficient", "inner_coefficient", "remainder")
-COEFFICIENT_TYPES = {
-    "problem": "str",
-    "algorithm": "str",
-    "inner_steps": "int64",
-    "tasks": "int64",
-    "mini_batches": "int64",
-    "orders": "int64",
-    "average_stated": "float64",
-    "average_measured": "float64",
-    "average_relative_error": "float64",
-    "inner_stated": "float64",
-    "inner_measured": "float64",
-    "inner_relative_error": "float64",
-    "remainder_slope": "float64",
-}
+COEFFICIENT_TYPES = (
+    dict.fromkeys(("problem", "algorithm"), "str")
+    | dict.fromkeys(("inner_steps", "tasks", "mini_batches", "orders"), "int64")
+    | dict.fromkeys(
+        [f"{name}_{what}" for name in ("average", "inner") for what in ("stated", "measured", "relative_error")],
+        "float64",
+    )
+    | {"remainder_slope": "float64"}
+)
 _MEASURED = ("cosine", "product")
 _PRODUCT_COLUMNS = (
     *("algorithm", "mini_batches", "outer_step", "inner_steps", "tasks"),
     *(f"{name}{suffix}" for name in _MEASURED for suffix in ("", "_standard_error", "_other_tasks")),
     *(f"{name}_change{suffix}" for name in _MEASURED for suffix in ("", "_standard_error")),
 )
-
-
-def expansion(root: Path, project: Project) -> pd.DataFrame:
-    """Read the record of studies/expansion.py; no rows if nothing is recorded.
-
-    Raises UserError if it is stale.
-    """
-    found = None
-    if project.theory is not None:
-        found = measurements.read(root, freshness.simulation(project, EXPANSION), _EXPANSION_COLUMNS)
-    return pd.DataFrame(columns=list(_EXPANSION_COLUMNS)) if found is None else found
 
 
 def inner_products(root: Path, project: Project) -> pd.DataFrame:
@@ -64,12 +46,10 @@ def inner_products(root: Path, project: Project) -> pd.DataFrame:
     """
     parts = []
     for training in project.theory.inner_products.trainings if project.theory else ():
-        for seed in project.seeds:
-            part = measurements.read(root, freshness.inner_products(project, training, seed), _PRODUCT_COLUMNS)
-            if part is not None:
-                part.insert(0, "training", training)
-                part.insert(1, "seed", seed)
-                parts.append(part)
+        part = measurements.of_seeds(root, project, freshness.inner_products, training, _PRODUCT_COLUMNS)
+        part.insert(0, "training", training)
+        parts.append(part)
+    parts = [part for part in parts if len(part)]
     columns = ["training", "seed", *_PRODUCT_COLUMNS]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
@@ -83,25 +63,18 @@ def limit(alphas: NDArray[np.float64], values: NDArray[np.float64]) -> float:
     return total
 
 
-def slope(alphas: NDArray[np.float64], remainders: NDArray[np.float64]) -> float:
-    """Return the slope of log remainder against log alpha, fitted by least squares; NaN if a remainder is zero."""
-    if not (remainders > 0).all():
-        return math.nan
-    return float(np.polyfit(np.log(alphas), np.log(remainders), 1)[0])
-
-
 def coefficients(root: Path, project: Project) -> pd.DataFrame:
     """Return the stated and measured coefficients of each problem, algorithm and k: COEFFICIENT_TYPES.
 
     Relative errors are |measured - stated| / |stated|.
     """
     rows = []
-    for key, ladder in expansion(root, project).groupby(list(_KEYS), sort=False):
+    for key, ladder in measurements.simulation(root, project, EXPANSION).groupby(list(_KEYS), sort=False):
         ladder = ladder.sort_values("learning_rate")
         alphas = ladder["learning_rate"].to_numpy()
         about = dict(zip(_KEYS, key, strict=True))
         stated = STATED[about["algorithm"]](about["inner_steps"])
-        row: dict[str, Any] = {**about, "remainder_slope": slope(alphas, ladder["remainder"].to_numpy())}
+        row: dict[str, Any] = {**about, "remainder_slope": log_slope(alphas, ladder["remainder"].to_numpy())}
         for name, expected in (("average", stated.average), ("inner", stated.inner)):
             values = ladder[f"{name}_coefficient"].to_numpy()
             measured = limit(alphas[:LIMIT_ALPHAS], values[:LIMIT_ALPHAS])

@@ -77,18 +77,12 @@ class PrintedTable:
     def to_latex(self) -> str:
         r"""Return a tabular environment (package booktabs), with title and footnotes as comments."""
         columns = "".join("l" if i < self.label_columns else "r" for i in range(len(self.heading)))
-        body = [" & ".join(_latex(entry) for entry in row) + r" \\" for row in self.rows]
-        heading = " & ".join(_latex(entry) for entry in self.heading) + r" \\"
+        heading, *body = (" & ".join(map(_latex, row)) + r" \\" for row in (self.heading, *self.rows))
         lines = [
-            f"% {one_line(self.title)}",
-            *(f"% {one_line(footnote)}" for footnote in self.footnotes),
+            *(f"% {one_line(text)}" for text in (self.title, *self.footnotes)),
             r"% Needs \usepackage{booktabs}.",
             rf"\begin{{tabular}}{{{columns}}}",
-            r"\toprule",
-            heading,
-            r"\midrule",
-            *body,
-            r"\bottomrule",
+            *(r"\toprule", heading, r"\midrule", *body, r"\bottomrule"),
             r"\end{tabular}",
         ]
         return "\n".join(lines) + "\n"
@@ -118,12 +112,12 @@ def algorithm_label(algorithm: str) -> str:
     return _ALGORITHMS.get(algorithm, algorithm)
 
 
-def column_label(column: str, *, dataset: bool = True) -> str:
-    """Return `Omniglot 5-way 1-shot` for `omniglot-5way/1shot`, or `5-way 1-shot` without the data set."""
+def column_label(column: str) -> str:
+    """Return `Omniglot 5-way 1-shot` for `omniglot-5way/1shot`."""
     match = _COLUMN.fullmatch(column)
     if match is None:
         return column
-    name = _DATASETS.get(match["dataset"], match["dataset"]) if dataset else ""
+    name = _DATASETS.get(match["dataset"], match["dataset"])
     shot = f"{match['shot']}-shot" if match["shot"] else ""
     rest = re.sub(r"(\d+)shot", r"\1-shot", match["rest"].strip("-/"))
     parts = (name, f"{match['way']}-way", shot, rest)

@@ -31,21 +31,17 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
-    """A figure inside the page: its PNG in base64, and the name of the CSV behind it."""
-
-    png: str
-    numbers: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Section:
-    """A section of the page. Its table has the section's title; each table of claims has its own."""
+    """A section of the page. Its table has the section's title; each table of claims has its own.
+
+    A figure is its PNG in base64 and the name of the CSV file with its `numbers`.
+    """
 
     key: str
     title: str
     text: Markup = field(default_factory=Markup)
-    figure: Figure | None = None
+    png: str = ""
+    numbers: str = ""
     table: PrintedTable | None = None
     claims: Sequence[PrintedTable] = ()
 
@@ -110,7 +106,8 @@ def _figure_section(root: Path, project: Project, name: str, captions: Path) -> 
         key=f"figure-{name}",
         title=project.figures[name].title,
         text=_caption(captions, name),
-        figure=Figure(png=png, numbers=FIGURE.format(name=name, suffix="csv")),
+        png=png,
+        numbers=FIGURE.format(name=name, suffix="csv"),
         claims=claim_tables.beside(root, name, project.figures[name].kind),
     )
 
@@ -157,13 +154,9 @@ def _cell_table(project: Project, records: Iterable[CellRecord]) -> PrintedTable
     for name, evaluation in project.evaluations.items():
         for mode in MODES:
             recorded = seeds.get((name, mode), [])
-            counts = (
-                f"{len(recorded)} of {len(project.seeds)}",
-                ", ".join(recorded) or NOT_RUN,
-                f"{evaluation.tasks:,}",
-            )
-            steps = (str(evaluation.inner_steps), str(evaluation.inner_batch_size))
-            rows.append((training_label(name), mode, *counts, *steps))
+            counts = (f"{len(recorded)} of {len(project.seeds)}", ", ".join(recorded) or NOT_RUN)
+            sizes = (f"{evaluation.tasks:,}", str(evaluation.inner_steps), str(evaluation.inner_batch_size))
+            rows.append((training_label(name), mode, *counts, *sizes))
     heading = ("Cell", "Mode", "Seeds", "Which", "Tasks a seed", "Inner steps", "Images")
     return PrintedTable(title="Cells", heading=heading, rows=tuple(rows), label_columns=2)
 

@@ -10,6 +10,7 @@ from firstorder.errors import UserError
 from firstorder.files import MissingFileError, replacing
 from firstorder.report import TEXT_FILE
 from firstorder.report.claims import outcomes
+from firstorder.report.claims.claims import Paper
 from firstorder.report.read.csv_frames import STALE
 from firstorder.report.text import tables
 from firstorder.report.text.formatting import (
@@ -35,7 +36,8 @@ def render(projects: list[tuple[Path, Project]], published_path: Path) -> str:
     A row that the paper lacks (a baseline) is printed only if some project has run it. A project's line carries its
     title.
     """
-    comparisons = {project.title: tables.comparison(root, project, TABLE, published_path) for root, project in projects}
+    paper = Paper(published_path)
+    comparisons = {project.title: tables.comparison(root, project, TABLE, paper) for root, project in projects}
     columns = list(projects[0][1].tables[TABLE].columns)
     everything = pd.concat(comparisons.values(), ignore_index=True)
     heading = ["Accuracy, %", "", *(markdown(column_label(column)) for column in columns)]
@@ -58,20 +60,22 @@ def replace_section(text: str, name: str, section: str) -> str:
     return f"{before}{begin}\n{section.strip()}\n{end}{after}"
 
 
+def update_section(page: Path, name: str, section: str) -> None:
+    """Replace a section of a Markdown page; raises UserError if there is no such page or section."""
+    try:
+        text = replace_section(TEXT_FILE.read_text(page), name, section)
+    except MissingFileError:
+        raise UserError(f"{page}: no such file; run from the folder of the README") from None
+    except UserError as error:
+        raise UserError(f"{page}: {error}") from None
+    with replacing(page) as part:
+        part.write_text(text, encoding="utf-8")
+
+
 def update(readme: Path, roots: list[Path], published_path: Path) -> None:
     """Write the table into the section `table-2` of `readme`, from the params.yaml and the records of each root."""
     projects = [(root, checks.load(root / "params.yaml")) for root in roots]
-    section = render(projects, published_path)
-    try:
-        before = TEXT_FILE.read_text(readme)
-    except MissingFileError:
-        raise UserError(f"{readme}: no such file; run from the folder of the README") from None
-    try:
-        text = replace_section(before, TABLE, section)
-    except UserError as error:
-        raise UserError(f"{readme}: {error}") from None
-    with replacing(readme) as part:
-        part.write_text(text, encoding="utf-8")
+    update_section(readme, TABLE, render(projects, published_path))
 
 
 def _lines_of_row(row: str, columns: list[str], comparisons: dict[str, pd.DataFrame]) -> list[list[str]]:
@@ -108,10 +112,7 @@ def _footnotes(comparisons: dict[str, pd.DataFrame]) -> str:
     """Explain each ±, and give the number of seeds and tasks behind each project's numbers."""
     everything = pd.concat(comparisons.values(), ignore_index=True)
     kinds = set(everything["half_width_over"].dropna())
-    footnotes = []
-    for meaning, lines in everything.groupby("paper_half_width_meaning", sort=False):
-        rows = ", ".join(lines["row"].unique())
-        footnotes.append(f"± of the paper ({rows}): {meaning}.")
+    footnotes = tables.paper_footnotes(everything)
     if "seeds" in kinds:
         footnotes.append("± of ours: 95 % interval (Student) for the mean over seeds.")
     if "tasks" in kinds:

@@ -17,44 +17,39 @@ from firstorder.files import replacing
 from firstorder.records.cells import CellRecord
 from firstorder.report import TABLE
 from firstorder.report.claims import outcomes, verdicts
-from firstorder.report.read import accuracies, csv_frames, published, simulated, staleness, theory
+from firstorder.report.claims.claims import Paper
+from firstorder.report.read import accuracies, csv_frames, measurements, staleness, theory
 from firstorder.report.read.statistics import CELL, half_width_over_tasks, over_seeds
-from firstorder.report.text import theory_table
-from firstorder.report.text.formatting import MISSING, PrintedTable, algorithm_label, column_label, percent, points
+from firstorder.report.text.formatting import (
+    MINUS,
+    MISSING,
+    PrintedTable,
+    algorithm_label,
+    column_label,
+    count_range,
+    percent,
+    points,
+)
 from firstorder.settings import SINE_LOSSES, Project, TableSettings, lookup
 
 # Tables without an entry under `tables`: params.yaml asks for each by a section of the same name.
 SINE, THEORY = "sine", "theory"
 
-COMPARISON_TYPES = {
-    "row": "str",
-    "column": "str",
-    "algorithm": "str",
-    "mode": "str",
-    "paper_accuracy_fraction": "float64",
-    "paper_half_width_fraction": "float64",
-    "paper_printed": "str",
-    "paper_half_width_meaning": "str",
-    "accuracy_fraction": "float64",
-    "half_width_fraction": "float64",
-    "half_width_over": "str",
-    "seeds": "Int64",
-    "tasks_per_seed": "Int64",
-    "difference_fraction": "float64",
-    "difference_half_width_fraction": "float64",
-    "verdict": "str",
-}
+COMPARISON_TYPES = (
+    dict.fromkeys(("row", "column", "algorithm", "mode"), "str")
+    | {"paper_accuracy_fraction": "float64", "paper_half_width_fraction": "float64"}
+    | {"paper_printed": "str", "paper_half_width_meaning": "str"}
+    | {"accuracy_fraction": "float64", "half_width_fraction": "float64", "half_width_over": "str"}
+    | {"seeds": "Int64", "tasks_per_seed": "Int64"}
+    | {"difference_fraction": "float64", "difference_half_width_fraction": "float64", "verdict": "str"}
+)
 _VERDICT_FOOTNOTES = {
     outcomes.REDUCED: "Reduced length: the trainings are shorter than the paper's, so there is no verdict.",
     outcomes.ONE_SEED: "Inconclusive, one seed: what other seeds would give is unknown, so nothing is judged by it.",
 }
-SINE_TYPES = {
-    "inner_steps": "int64",
-    "algorithm": "str",
-    "tasks": "int64",
-    "mean_squared_error": "float64",
-    "half_width": "float64",
-}
+SINE_TYPES = {"inner_steps": "int64", "algorithm": "str", "tasks": "int64"} | dict.fromkeys(
+    ("mean_squared_error", "half_width"), "float64"
+)
 
 
 def names(project: Project) -> list[str]:
@@ -62,7 +57,7 @@ def names(project: Project) -> list[str]:
     return [*project.tables, *(name for name in (SINE, THEORY) if getattr(project, name) is not None)]
 
 
-def comparison(root: Path, project: Project, name: str, published_path: Path) -> pd.DataFrame:
+def comparison(root: Path, project: Project, name: str, paper: Paper) -> pd.DataFrame:
     """Compare our accuracies with the paper's: one line for each row and column of the table `name`, in its order.
 
     Columns and units: COMPARISON_TYPES. `difference_fraction` is ours minus the paper's. What the paper does not state
@@ -79,45 +74,29 @@ def comparison(root: Path, project: Project, name: str, published_path: Path) ->
     # Only the cells of this table are read: a stale one elsewhere must not prevent it from being written.
     cells = set(grid["algorithm"] + "/" + grid["column"] + "/" + grid["mode"])
     records = accuracies.fresh_records(root, project, cells)
-    ours = over_seeds(accuracies.frame(records))
-    ours = ours.rename(
-        columns={
-            "accuracy": "accuracy_fraction",
-            "half_width": "half_width_fraction",
-            "spread": "half_width_over",
-            "tasks": "tasks_per_seed",
-        }
+    ours = over_seeds(accuracies.frame(records)).rename(
+        columns={"spread": "half_width_over", "tasks": "tasks_per_seed"}
     )
-    paper = _published(table, published_path).rename(
-        columns={
-            "accuracy": "paper_accuracy_fraction",
-            "half_width": "paper_half_width_fraction",
-            "printed": "paper_printed",
-            "half_width_meaning": "paper_half_width_meaning",
-        }
-    )
-    merged = grid.merge(paper, how="left", on=["row", "column"])
-    merged = merged.merge(ours, how="left", on=["algorithm", "column", "mode"])
-    merged = merged.merge(_verdicts(records, project, table, published_path), how="left", on=list(CELL))
+    fractions = {"accuracy": "accuracy_fraction", "half_width": "half_width_fraction"}
+    stated = _published(table, paper).rename(columns=fractions).set_index(["row", "column"]).add_prefix("paper_")
+    merged = grid.merge(stated, how="left", on=["row", "column"])
+    merged = merged.merge(ours.rename(columns=fractions), how="left", on=list(CELL))
+    merged = merged.merge(_verdicts(records, project, table, paper), how="left", on=list(CELL))
     merged["difference_fraction"] = merged["accuracy_fraction"] - merged["paper_accuracy_fraction"]
     # The column is in the table of params.yaml, but no evaluation measures it.
     unclaimed = merged["verdict"].isna() & merged["paper_accuracy_fraction"].notna()
     merged.loc[unclaimed & merged["accuracy_fraction"].isna(), "verdict"] = outcomes.NOT_RUN
     compared = merged[list(COMPARISON_TYPES)].astype(COMPARISON_TYPES)
     shown = compared["algorithm"] + "/" + compared["column"] + "/" + compared["mode"]
-    stale = [staleness.rests_on_stale([cell]) for cell in shown]
-    return compared.assign(**{csv_frames.STALE: stale}) if any(stale) else compared
+    return staleness.marked_by(compared, ([cell] for cell in shown))
 
 
-def sine_losses(root: Path) -> pd.DataFrame:
+def sine_losses(root: Path, project: Project) -> pd.DataFrame:
     """Return the mean squared error on new waves by inner step and algorithm; no rows if nothing is recorded.
 
     Columns: SINE_TYPES; `half_width` is that of the 95 % interval over waves.
     """
-    path = root / SINE_LOSSES
-    if not path.exists():
-        return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in SINE_TYPES.items()})
-    losses = csv_frames.read(path, ("algorithm", "inner_steps", "tasks", "loss", "standard_error"))
+    losses = measurements.simulation(root, project, SINE_LOSSES)
     losses["half_width"] = losses["standard_error"].map(half_width_over_tasks)
     losses = losses.rename(columns={"loss": "mean_squared_error"})
     return losses[list(SINE_TYPES)].astype(SINE_TYPES).sort_values("inner_steps", kind="stable")
@@ -130,10 +109,10 @@ def printed(root: Path, project: Project, name: str) -> PrintedTable:
         raise UserError(f"{path}: no such table; write it first: make report")
     types = {THEORY: theory.COEFFICIENT_TYPES, SINE: SINE_TYPES}.get(name, COMPARISON_TYPES)
     data = csv_frames.read(path, tuple(types), types)
-    if name == THEORY:
-        table = theory_table.lay_out(data)
+    if name in project.tables:
+        table = _printed_comparison(project.tables[name], data)
     else:
-        table = _printed_sine(data) if name == SINE else _printed_comparison(project.tables[name], data)
+        table = _printed_theory(data) if name == THEORY else _printed_sine(data)
     if csv_frames.STALE not in data:
         return table
     # A row of the sine table comes from several lines of the CSV file, all of one simulation.
@@ -146,10 +125,9 @@ def write(root: Path, project: Project, name: str, published_path: Path) -> list
     if name == THEORY:
         data = staleness.marked(theory.coefficients(root, project))
     elif name == SINE:
-        simulated.losses(root, project)  # raises UserError if they are stale
-        data = staleness.marked(sine_losses(root))
+        data = staleness.marked(sine_losses(root, project))
     else:
-        data = comparison(root, project, name, published_path)
+        data = comparison(root, project, name, Paper(published_path))
     paths = [root / TABLE.format(name=name, suffix=suffix) for suffix in ("csv", "md", "tex")]
     csv_frames.write(paths[0], data)
     table = printed(root, project, name)
@@ -159,12 +137,15 @@ def write(root: Path, project: Project, name: str, published_path: Path) -> list
     return paths
 
 
+def paper_footnotes(data: pd.DataFrame) -> list[str]:
+    """Explain each ± of the paper in a comparison: a sentence for each meaning that occurs, with its rows."""
+    meanings = data.groupby("paper_half_width_meaning", sort=False)["row"]
+    return [f"± of the paper ({', '.join(rows.unique())}): {meaning}." for meaning, rows in meanings]
+
+
 def spread_footnotes(data: pd.DataFrame) -> tuple[str, ...]:
     """Explain each ± of a comparison: a sentence for each meaning of the paper's and each of ours that occurs."""
-    sentences = []
-    for meaning in data["paper_half_width_meaning"].dropna().unique():
-        rows = ", ".join(data.loc[data["paper_half_width_meaning"] == meaning, "row"].unique())
-        sentences.append(f"± of the paper ({rows}): {meaning}.")
+    sentences = paper_footnotes(data)
     kinds = set(data["half_width_over"].dropna())
     if "seeds" in kinds:
         sentences.append("± of ours with two seeds or more: 95 % interval (Student) for the mean over seeds.")
@@ -180,19 +161,19 @@ def spread_footnotes(data: pd.DataFrame) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def _published(table: TableSettings, path: Path) -> pd.DataFrame:
+def _published(table: TableSettings, paper: Paper) -> pd.DataFrame:
     """Return the published lines of the table that `table` is compared with; no rows if there is none."""
-    lines = published.read(path)
+    lines = paper.numbers
     if table.paper != "none":
         lookup(dict.fromkeys(lines["table"].unique()), table.paper, "published table")
     return lines[lines["table"] == table.paper].drop(columns=["table", "confidence_grade", "source"])
 
 
-def _verdicts(records: list[CellRecord], project: Project, table: TableSettings, path: Path) -> pd.DataFrame:
+def _verdicts(records: list[CellRecord], project: Project, table: TableSettings, paper: Paper) -> pd.DataFrame:
     """Return the verdicts of the value claims by cell; no rows if the table is not compared with the paper."""
     if table.paper == "none":
         return pd.DataFrame(columns=[*CELL, "difference_half_width_fraction", "verdict"], dtype="str")
-    return verdicts.by_cell(verdicts.judge(records, project, path))
+    return verdicts.by_cell(verdicts.judge(records, project, paper))
 
 
 def _printed_comparison(table: TableSettings, data: pd.DataFrame) -> PrintedTable:
@@ -232,6 +213,44 @@ def _printed_sine(data: pd.DataFrame) -> PrintedTable:
     )
 
 
+def _printed_theory(data: pd.DataFrame) -> PrintedTable:
+    """Lay out the coefficients (theory.COEFFICIENT_TYPES) for print."""
+    rows = []
+    for line in data.itertuples():
+        pairs = []
+        for name in ("average", "inner"):
+            stated, measured, error = (
+                getattr(line, f"{name}_{what}") for what in ("stated", "measured", "relative_error")
+            )
+            pairs += [_signed(f"{stated:g}"), _signed(f"{measured:.6f}"), _signed(f"{error:.0e}")]
+        slope = MISSING if math.isnan(line.remainder_slope) else f"{line.remainder_slope:.3f}"
+        rows.append((line.problem, algorithm_label(line.algorithm), str(line.inner_steps), *pairs, slope))
+    coefficient = ("stated", "measured", "relative error")
+    heading = (
+        *("Problem", "Algorithm", "k"),
+        *(f"AvgGrad, {what}" for what in coefficient),
+        *(f"alpha AvgGradInner, {what}" for what in coefficient),
+        "Slope of the remainder",
+    )
+    return PrintedTable(
+        title="Section 5: coefficients of the expansion of E[g]",
+        heading=heading,
+        rows=tuple(rows),
+        label_columns=2,
+        footnotes=(_theory_footnote(data),) if rows else ("Not run.",),
+    )
+
+
+def _theory_footnote(data: pd.DataFrame) -> str:
+    tasks, batches, orders = (count_range(data[name]) for name in ("tasks", "mini_batches", "orders"))
+    return (
+        f"E over {tasks} tasks and all orders ({orders}) of k of {batches} mini-batches, without sampling error. "
+        "Measured: least squares on AvgGrad and AvgGradInner, taken to alpha = 0. The slope is that of the remainder "
+        "against alpha, both logarithmic; the expansion says 2. A relative error near 1e-7 is the record's rounding to "
+        "eight digits."
+    )
+
+
 def _difference(line: Any) -> str:
     """Return ours minus the paper's in points; its ± combines both errors."""
     width = line.difference_half_width_fraction
@@ -240,3 +259,7 @@ def _difference(line: Any) -> str:
 
 def _text(value: object) -> str:
     return MISSING if pd.isna(value) else str(value)
+
+
+def _signed(text: str) -> str:
+    return text.replace("-", MINUS)

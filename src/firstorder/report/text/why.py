@@ -17,13 +17,15 @@ from firstorder.errors import one_line
 from firstorder.records import freshness
 from firstorder.records.cells import CellRecord, read_records
 from firstorder.records.headers import pack_digest
-from firstorder.report.claims import claims, verdicts
-from firstorder.report.read import accuracies, published, runs
+from firstorder.report.claims import verdicts
+from firstorder.report.claims.claims import Paper
+from firstorder.report.read import accuracies, runs
 from firstorder.report.read.statistics import Estimate, estimate
 from firstorder.report.text.formatting import NOT_RUN, algorithm_label, column_label, percent, points
 from firstorder.settings import CURVE, RECORD, Project, digest, lookup
 
 _WIDTH = 14
+_UNJUDGED = "not judged while a record is stale"
 
 
 def explain(root: Path, project: Project, cell: str, seeds: Sequence[int], published_path: Path) -> str:
@@ -33,24 +35,33 @@ def explain(root: Path, project: Project, cell: str, seeds: Sequence[int], publi
     """
     lookup({f"{evaluation}/{mode}": None for evaluation, mode, _ in project.cells()}, cell, "cell")
     evaluation, _, mode = cell.rpartition("/")
-    records = {
-        record.seed: record
-        for record in read_records(root, project)
-        if (record.evaluation, record.mode, record.seed in seeds) == (evaluation, mode, True)
-    }
-    differences = {
-        seed: freshness.difference(root, freshness.cell(project, evaluation, record.mode, seed))
-        for seed, record in records.items()
-    }
-    stale = {seed: difference for seed, difference in differences.items() if difference is not None}
-    fresh = [record for seed, record in records.items() if seed not in stale]
-    paths = {seed: root / RECORD.format(evaluation=evaluation, mode=mode, seed=seed) for seed in seeds}
+    fresh: list[CellRecord] = []
+    own: dict[int, CellRecord] = {}
+    stale: dict[int, str] = {}
+    for record in read_records(root, project):
+        expected = freshness.cell(project, record.evaluation, record.mode, record.seed)
+        difference = freshness.difference(root, expected, record)
+        is_asked = (record.evaluation, record.mode, record.seed in seeds) == (evaluation, mode, True)
+        if is_asked:
+            own[record.seed] = record
+        if difference is None:
+            fresh.append(record)
+        elif is_asked:
+            stale[record.seed] = difference
+    paper = Paper(published_path)
     algorithm, _, column = evaluation.partition("/")
     paragraphs = [
         [cell, f"{algorithm_label(algorithm)}, {column_label(column)}, {mode}; {project.title}"],
-        _published(cell, published_path),
-        [_line("ours", _summary(fresh)), *_verdicts(root, project, cell, published_path, bool(stale))],
-        *(_seed(root, project, seed, paths[seed], records.get(seed), stale.get(seed)) for seed in seeds),
+        _published(cell, paper),
+        [
+            _line("ours", _summary([record for record in own.values() if record.seed not in stale])),
+            # Stale records of other cells are left out; a claim that needs one of them is not run.
+            *([_line("claims", _UNJUDGED)] if stale else _verdicts(cell, verdicts.judge(fresh, project, paper))),
+        ],
+        *(
+            _recorded(root, project, own[seed], stale.get(seed)) if seed in own else _not_run(root, cell, seed)
+            for seed in seeds
+        ),
         ["settings, as params.yaml resolves them now", *_settings(project.settings_of_evaluation(evaluation))],
     ]
     return "\n\n".join("\n".join(lines) for lines in paragraphs)
@@ -60,21 +71,17 @@ def _line(name: str, text: object) -> str:
     return f"{name:<{_WIDTH}}{one_line(text)}"
 
 
-def _published(cell: str, path: Path) -> list[str]:
+def _published(cell: str, paper: Paper) -> list[str]:
     """List what the paper states for the cell, what its ± means, and the source of both."""
-    numbers = published.read(path)
-    stated = claims.read(path.with_name("claims.yaml"), numbers).claims.values()
-    named = [claims.line_of(about) for claim in stated for about in claim.cells if about.cell == cell]
+    named = [about.line for claim in paper.claims.claims.values() for about in claim.cells if about.cell == cell]
     if not named:
         return [_line("published", "the paper states no number for this cell")]
-    lines = numbers.set_index(list(published.KEYS))
-    number = lines.loc[named[0]]
-    table, row, column = named[0]
+    number = paper.lines.loc[named[0]]
     return [
         _line("published", f"{number['printed']} %"),
         _line("  ± means", number["half_width_meaning"]),
         _line("  source", f"{number['source']} (confidence {number['confidence_grade']})"),
-        _line("  line", f"{path}: {table}, {row}, {column}"),
+        _line("  line", f"{paper.published}: {', '.join(named[0])}"),
     ]
 
 
@@ -87,16 +94,8 @@ def _summary(records: Sequence[CellRecord]) -> str:
     return f"{percent(found.value, found.half_width)} %, 95 % interval {spread}"
 
 
-def _verdicts(root: Path, project: Project, cell: str, path: Path, any_stale: bool) -> list[str]:
-    """List the claims about the cell with their verdicts, unless one of its records is stale."""
-    if any_stale:
-        return [_line("claims", "not judged while a record is stale")]
-    # Stale records of other cells are left out; a claim that needs one of them is not run.
-    cells = (
-        (item, freshness.cell(project, item.evaluation, item.mode, item.seed)) for item in read_records(root, project)
-    )
-    fresh = [item for item, wanted in cells if freshness.difference(root, wanted) is None]
-    judged = verdicts.judge(fresh, project, path)
+def _verdicts(cell: str, judged: pd.DataFrame) -> list[str]:
+    """List the claims about the cell with their verdicts."""
     lines = []
     for claim in judged.itertuples():
         if cell in str(claim.cells).split(" against "):
@@ -111,25 +110,28 @@ def _interval(claim: Any) -> str:
     return f" {what}: {points(claim.judged_fraction)} points, 95 % interval {low} to {high}."
 
 
-def _seed(
-    root: Path, project: Project, seed: int, path: Path, record: CellRecord | None, difference: str | None
-) -> list[str]:
+def _not_run(root: Path, cell: str, seed: int) -> list[str]:
+    evaluation, _, mode = cell.rpartition("/")
+    path = root / RECORD.format(evaluation=evaluation, mode=mode, seed=seed)
+    return [_line(f"seed {seed}", NOT_RUN), _line("  record", f"{path} does not exist")]
+
+
+def _recorded(root: Path, project: Project, record: CellRecord, difference: str | None) -> list[str]:
     """Describe one seed: its accuracy, the digests of its record, and how evaluation and training were made.
 
-    `path` is the record's; `difference` is what makes it stale, if it is.
+    `difference` is what makes the record stale, if it is.
     """
-    if record is None:
-        return [_line(f"seed {seed}", NOT_RUN), _line("  record", f"{path} does not exist")]
+    path = root / RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)
     line = accuracies.frame([record]).iloc[0]
     counts = " ".join(str(count) for count in record.correct_histogram)
     queries = len(record.correct_histogram) - 1
     training = str(record.settings["evaluation"]["training"])
-    curve = root / CURVE.format(training=training, seed=seed)
+    curve = root / CURVE.format(training=training, seed=record.seed)
     state = f"STALE, {freshness.since(difference)}" if difference else _fresh(root, project, record)
     digests = {name: getattr(record, f"{name}_digest") for name in ("settings", "training", "data", "checkpoint")}
     return [
         _line(
-            f"seed {seed}",
+            f"seed {record.seed}",
             f"{percent(line['accuracy'], line['half_width_tasks'])} %, 95 % interval over its {record.tasks:,} tasks",
         ),
         _line("  tasks", f"with 0 to {queries} of {queries} query images right: {counts}"),
