@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
+from types import MappingProxyType
 from typing import NamedTuple
 
 from firstorder.data.packs import Pack
 
 NOMINAL = 600  # images per class
+# How tools mark the copy that they make of a file whose name is taken.
+COPY = re.compile(r"\s*[(\[].*|\s+-\s+cop(y|ie).*|[ ._-]+(conflict|sync-conflict|copy).*|\s+\d+$|~\d*$")
 CENSUS_COLUMNS = ("what", "split", "class", "images", "note")
 
 
 class CensusRow(NamedTuple):
-    """One line of the census, by CENSUS_COLUMNS; `what` is set, split, class, size or duplicate."""
+    """One line of the census, by CENSUS_COLUMNS; `what` is set, split, class, rank, other, size, duplicate or name."""
 
     what: str
     split: str
@@ -41,7 +46,12 @@ class Seen:
 
 
 def census_of(
-    pack: Pack, counts: Sequence[int], seen: Seen, resize: str, others: Sequence[str] = ()
+    pack: Pack,
+    counts: Sequence[int],
+    seen: Seen,
+    resize: str,
+    others: Sequence[str] = (),
+    by_rank: Mapping[str, int] = MappingProxyType({}),
 ) -> Iterator[CensusRow]:
     """Describe a pack: the whole set, its splits and classes, the sizes of the images, and images of equal pixels."""
     import PIL
@@ -57,6 +67,8 @@ def census_of(
     for name, count in zip(pack.class_names, counts, strict=True):
         split, class_id = name.split("/")
         yield CensusRow("class", split, class_id, count, _against_nominal(count))
+    for class_id, files in sorted(by_rank.items()):
+        yield CensusRow("rank", "", class_id, files, "files ranked, of which the list names some by their rank")
     if others:
         note = f"files of classes passed over, since they are no PNG or JPEG images, the first: {others[0]}"
         yield CensusRow("other", "", "", len(others), note)
@@ -69,6 +81,26 @@ def census_of(
         yield CensusRow(
             "duplicate", "|".join(dict.fromkeys(splits)), "|".join(dict.fromkeys(ids)), len(same), names + crossing
         )
+    yield from _same_names(seen)
+
+
+def _same_names(seen: Seen) -> Iterator[CensusRow]:
+    """Find images of one class with one name, but for its ending, capitals and marks of a copy, and different pixels.
+
+    They tell of a set that lies there twice, once resized or compressed again.
+    """
+    of_class: dict[str, dict[str, list[tuple[str, bytes]]]] = defaultdict(lambda: defaultdict(list))
+    for pixels, slots in seen.by_pixels.items():
+        for slot in slots:
+            of_class[slot.class_name][PurePath(slot.image).stem.casefold()].append((slot.image, pixels))
+    for class_name, named in sorted(of_class.items()):
+        for stem in [stem for stem in named if (first := COPY.sub("", stem)) != stem and first in named]:
+            named[COPY.sub("", stem)] += named.pop(stem)
+        for images in sorted(sorted(images) for images in named.values()):
+            if len({pixels for _, pixels in images}) > 1:
+                names = " = ".join(name for name, _ in images)
+                split, class_id = class_name.split("/")
+                yield CensusRow("name", split, class_id, len(images), names)
 
 
 def notes_of(census: Sequence[CensusRow]) -> list[str]:
@@ -80,6 +112,20 @@ def notes_of(census: Sequence[CensusRow]) -> list[str]:
         notes.append(
             f"{spare:,} images have the same pixels as another one and are packed twice or more, the first: "
             f"{doubles[0].note}; if the set lies in two folders, name one of them with --source"
+        )
+    same = [row for row in census if row.what == "name"]
+    if same:
+        notes.append(
+            f"{sum(row.images - 1 for row in same):,} images have the name of another image of their class but other "
+            f"pixels, and all are packed, the first: {same[0].note} of {same[0].class_id}; if the set lies in two "
+            "folders, such as resized, name one of them with --source"
+        )
+    ranked = [row for row in census if row.what == "rank"]
+    if ranked:
+        files = ", ".join(f"{row.class_id} {row.images:,}" for row in ranked)
+        notes.append(
+            "images were found by their rank in their class, so each class must have as many files as in ILSVRC-2012: "
+            f"one more or fewer gives other images from there on; there are: {files}"
         )
     more = [row for row in census if row.what == "class" and row.images > NOMINAL]
     if more:
