@@ -42,7 +42,7 @@ from firstorder.report.benchmark import performance
 from firstorder.report.claims import claims
 from firstorder.report.read import accuracies, curves, published
 from firstorder.report.text import why
-from firstorder.settings import CURVE, MODES, RECORD, Project, checks, digest
+from firstorder.settings import CURVE, MODES, RECORD, DatasetSettings, Project, checks, digest
 from firstorder.upkeep import dvc, estimates, mismatches, plan, verify
 from tests.conftest import EVALUATION, TINY_PARAMS, TRAINING, tiny_pack, write_params
 from tests.fuzzing import BETWEEN, Fuzzed
@@ -231,7 +231,7 @@ def _packs(folder: Path, content: bytes) -> None:
     parts = zip(packs.ARRAYS, content.split(BETWEEN), strict=False)
     path = _zipped(folder / "x.npz", ((f"{name}.npy", part) for name, part in parts), zipfile.ZIP_STORED)
     headers.pack_digest(path)
-    packs.read_pack(path, "nearest")
+    packs.read_pack(path, DatasetSettings(source="mini_imagenet"))
 
 
 def _archives(folder: Path, content: bytes) -> None:
@@ -339,8 +339,8 @@ def _pickles() -> list[bytes]:
 
 
 def _npys() -> list[bytes]:
-    pack = packs.Pack(np.ones((2, 3, 1, 4, 4), np.uint8), ("a", "b"), 1, (2, 3), "nearest")
-    arrays = (pack.images, pack.class_names, pack.scale, pack.digest(), pack.counts, pack.resize)
+    pack = packs.Pack(np.ones((2, 3, 1, 4, 4), np.uint8), ("a", "b"), 1, (2, 3), "nearest", "mini_imagenet")
+    arrays = (pack.images, pack.class_names, pack.scale, pack.digest(), pack.counts, pack.resize, pack.source)
     files = []
     for array in arrays:
         file = io.BytesIO()

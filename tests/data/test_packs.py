@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -274,20 +275,82 @@ def test_validation_classes_count_towards_the_classes_needed() -> None:
 # --- What a pack was made with ---
 
 
-def test_a_pack_made_with_another_resize_is_refused(tmp_path: Path) -> None:
-    """Its digest is that of its pixels, which do not tell; a pack that says nothing was made with nearest."""
-    pixels = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 1, 2, 2)
-    silent = Pack(pixels, ("a", "b"), 255)
-    box = Pack(pixels, ("a", "b"), 255, resize="box")
-    assert silent.digest() == box.digest()
-    write_pack(tmp_path / "silent.npz", silent)
-    write_pack(tmp_path / "box.npz", box)
-    assert read_pack(tmp_path / "box.npz", "box")[0].resize == "box"
-    assert read_pack(tmp_path / "silent.npz", "nearest")[1] == read_pack(tmp_path / "box.npz")[1]
-    for name, resize, was in (("silent", "box", "nearest"), ("box", "nearest", "box")):
-        message = message_of(lambda name=name, resize=resize: read_pack(tmp_path / f"{name}.npz", resize))
-        assert f"packed with resize {was}, params.yaml says {resize}" in message
-        assert f"firstorder data {name}" in message
+SETTINGS = {
+    "omniglot": dataset(),
+    "glyphs": replace(dataset(), source="glyphs"),
+    "nearest": DatasetSettings(source="mini_imagenet"),
+    "nearest, said": DatasetSettings(source="mini_imagenet", resize="nearest"),
+    "bicubic": DatasetSettings(source="mini_imagenet", resize="bicubic"),
+}
+MADE = {
+    "named omniglot": (("a", "b"), None, "omniglot", ("omniglot",)),
+    "named glyphs": (("a", "b"), None, "glyphs", ("glyphs",)),
+    "named nearest": (("a", "b"), "nearest", "mini_imagenet", ("nearest", "nearest, said")),
+    "named bicubic": (("a", "b"), "bicubic", "mini_imagenet", ("bicubic",)),
+    "old omniglot": (("Greek/character01", "Greek/character02"), None, None, ("omniglot",)),
+    "old glyphs": (("Greek/03B1", "Greek/03B2"), None, None, ("glyphs",)),
+    "old mini-ImageNet": (("test/n01930112", "train/n01532829"), None, None, ("nearest", "nearest, said")),
+    "older bicubic": (("test/n01930112", "train/n01532829"), "bicubic", None, ("bicubic",)),
+}
+
+
+@pytest.mark.parametrize("made", MADE)
+def test_a_pack_is_taken_only_for_the_settings_that_made_it(made: str, tmp_path: Path) -> None:
+    """Its digest is that of its pixels, which do not tell; what an old pack does not name had one value then."""
+    names, resize, source, fitting = MADE[made]
+    pack = Pack(np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 1, 2, 2), names, 255, None, resize, source)
+    assert pack.digest() == replace(pack, resize=None, source=None).digest()
+    path = tmp_path / "set.npz"
+    write_pack(path, pack)
+    assert read_pack(path)[0].packing == pack.packing == SETTINGS[fitting[0]].packing
+    for name, settings in SETTINGS.items():
+        if name in fitting:
+            assert read_pack(path, settings)[1] == pack.digest()
+            continue
+        message = message_of(lambda settings=settings: read_pack(path, settings))
+        assert f"packed with source {pack.packing['source']}" in message
+        assert f"params.yaml says source {settings.source}" in message
+        assert ("firstorder data set --source" if settings.resize else "firstorder ") in message
+
+
+def write_arrays(path: Path, **changed: Any) -> Path:
+    """Write the small pack with other arrays and the digest of them, as another program might."""
+    pack = replace(small_pack(), **changed)
+    names = np.array(pack.class_names)
+    np.savez(path, images=pack.images, class_names=names, scale=np.array(pack.scale), digest=np.array(pack.digest()))
+    return path
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"images": small_pack().images[:, :0]},
+        {"images": small_pack().images.astype(np.int8)},
+        {"images": small_pack().images.astype(np.uint16)},
+        {"images": small_pack().images.astype(np.float64)},
+        {"images": small_pack().images.astype(np.complex128)},
+        {"images": small_pack().images[0]},
+        {"scale": 1},
+        {"scale": 0},
+        {"scale": -1},
+        {"scale": 256},
+        {"scale": 2.5},
+        {"class_names": ("a",) * 5},
+        {"class_names": ("b", "a", "c", "d", "e")},
+        {"class_names": ("a", "b", "c", "d")},
+        {"class_names": ("a", "b", "c", "d", "e", "f")},
+    ],
+    ids=str,
+)
+def test_arrays_that_are_no_images_with_names_are_refused(changed: dict[str, Any], tmp_path: Path) -> None:
+    path = write_arrays(tmp_path / "made.npz", **changed)
+    assert "not a whole packed data set" in message_of(lambda: read_pack(path))
+
+
+def test_images_that_are_not_square_are_refused_only_where_they_are_turned() -> None:
+    pack = replace(small_pack(), images=np.ascontiguousarray(small_pack().images[..., :3]))
+    assert "has images of 4x3" in message_of(lambda: make_pools(pack, dataset(), seed=0))
+    assert make_pools(pack, dataset(rotations=(0, 180)), seed=0).meta_train.shape == (6, 3, 1, 4, 3)
 
 
 def test_a_pack_behind_a_link_is_written_where_the_link_leads(tmp_path: Path) -> None:

@@ -115,8 +115,7 @@ class Session:
 
         path = self.project.pack_path(dataset)
         if path not in self._packs:
-            resize = self.project.datasets[dataset].resize
-            self._packs[path] = LoadedPack(*packs.read_pack(self.root / path, resize))
+            self._packs[path] = LoadedPack(*packs.read_pack(self.root / path, self.project.datasets[dataset]))
         return self._packs[path]
 
     def choice(self, training: str) -> Choice:

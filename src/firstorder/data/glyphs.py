@@ -82,7 +82,7 @@ def make_pack(track: Track = silent) -> Pack:
         for row, (_, i) in enumerate(named):
             images[row, :, 0] = _draw(code_points[i], lines[i])
             bar.advance()
-    return Pack(images, tuple(name for name, _ in named), 1)
+    return Pack(images, tuple(name for name, _ in named), 1, source="glyphs")
 
 
 def draw(code_points: Sequence[int]) -> Images:

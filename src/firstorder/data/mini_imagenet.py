@@ -82,7 +82,7 @@ def make_pack(
                 images[slot.row, slot.column] = pixels.transpose(2, 0, 1)
                 seen.by_pixels[hashlib.sha256(pixels.tobytes()).digest()].append(slot)
                 bar.advance()
-    pack = Pack(images, tuple(classes), 255, counts if min(counts) < max(counts) else None, resize)
+    pack = Pack(images, tuple(classes), 255, counts if min(counts) < max(counts) else None, resize, "mini_imagenet")
     return pack, list(census_of(pack, counts, seen, resize, listing.others))
 
 

@@ -8,45 +8,22 @@ the authors' omniglot.py adds them after splitting.
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import random
 import re
-import struct
-import tokenize
-import warnings
-import zipfile
-import zlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from firstorder.data.arrays import DAMAGED, is_text, read_arrays
 from firstorder.errors import UserError
-from firstorder.files import is_about_access, open_regular, replacing, unreadable
+from firstorder.files import is_about_access, replacing, unreadable
 from firstorder.settings import DatasetSettings
 
-# What NumPy and zipfile raise for a damaged npz. TypeError: it is an npy file. SyntaxError and TokenError: NumPy parses
-# the header of an array as Python.
-NUMPY = (
-    OSError,
-    ValueError,
-    OverflowError,
-    KeyError,
-    EOFError,
-    TypeError,
-    RuntimeError,
-    SyntaxError,
-    tokenize.TokenError,
-)
-DAMAGED = (*NUMPY, zipfile.BadZipFile, zlib.error, struct.error)
-
-ARRAYS = ("images", "class_names", "scale", "digest", "counts", "resize")
-LARGEST_ARRAY_BYTES = 4 << 30  # mini-ImageNet has 1.3 GB
-# Above FREE_BYTES, an array may be compressed at most so many times; drawings are about twenty times.
-LARGEST_RATIO, FREE_BYTES = 200, 64 << 20
+ARRAYS = ("images", "class_names", "scale", "digest", "counts", "resize", "source")
 _IN_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
 
 Images = np.ndarray[Any, np.dtype[np.uint8]]
@@ -64,7 +41,9 @@ class Pack:
     class_names: tuple[str, ...]
     scale: int
     counts: tuple[int, ...] | None = None
-    resize: str | None = None  # how images of other sizes were resized; not part of the content
+    # What made it, as DatasetSettings.packing; not part of the content. None: what packs were before they named it.
+    resize: str | None = None
+    source: str | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError if the counts do not fit the images: equal content must have equal digests."""
@@ -72,6 +51,18 @@ class Pack:
             return
         if len(self.counts) != len(self.images) or not 1 <= min(self.counts) < max(self.counts) == self.images.shape[1]:
             raise ValueError("counts must be one a class, not all the same, and the largest the images' axis")
+
+    @property
+    def packing(self) -> dict[str, str | None]:
+        """What made it. A pack that does not say was resized by `nearest`, then the only way, and its names tell more.
+
+        A split in them is mini-ImageNet's, a code point is a glyph's. Omniglot's pack never names its source, so that
+        it keeps the bytes whose MD5 is in Git.
+        """
+        first = self.class_names[0]
+        told = "mini_imagenet" if first.startswith(("test/", "train/", "val/")) else "omniglot"
+        source = self.source or ("glyphs" if re.search("/[0-9A-F]{4,5}$", first) else told)
+        return {"source": source, "resize": self.resize or ("nearest" if source == "mini_imagenet" else None)}
 
     def digest(self) -> str:
         """Return the SHA-256 of the content: names, shape, scale, counts and pixels in canonical order."""
@@ -113,8 +104,7 @@ def write_pack(path: Path, pack: Pack) -> None:
     }
     if pack.counts is not None:
         arrays["counts"] = np.array(pack.counts)
-    if pack.resize is not None:
-        arrays["resize"] = np.array(pack.resize)
+    arrays |= {name: np.array(text) for name in ("resize", "source") if (text := getattr(pack, name)) is not None}
     save: Callable[..., None] = np.savez_compressed if pack.scale == 1 else np.savez
     # Through a link, such as one to a larger disk, not in its place; but never into DVC's cache.
     real = Path(os.path.realpath(path))
@@ -123,15 +113,15 @@ def write_pack(path: Path, pack: Pack) -> None:
         save(file, **arrays)
 
 
-def read_pack(path: Path, resize: str | None = None) -> tuple[Pack, str]:
+def read_pack(path: Path, settings: DatasetSettings | None = None) -> tuple[Pack, str]:
     """Read a pack and its content digest, which is checked.
 
-    Raises UserError if the file is missing, not a pack, its content does not match its digest, or it was made with
-    another `resize` than this one. Packs that do not name theirs were made with `nearest`, then the only choice.
+    Raises UserError if the file is missing, not a pack, its content does not match its digest, or what made it differs
+    from these settings (Pack.packing).
     """
     again = f"delete it and make it again with: firstorder pack {path.stem}"
     try:
-        arrays = read_arrays(path)
+        arrays = read_arrays(path, ARRAYS)
         pack, claimed = _pack_of(arrays), str(arrays["digest"])
     except FileNotFoundError:
         raise UserError(f"{path}: no such packed data set; make it with: firstorder pack {path.stem}") from None
@@ -142,79 +132,40 @@ def read_pack(path: Path, resize: str | None = None) -> tuple[Pack, str]:
     found = pack.digest()
     if found != claimed:
         raise UserError(f"{path}: content digest is {found[:16]}..., the file claims {claimed[:16]}...; {again}")
-    if resize is not None and resize != (pack.resize or "nearest"):
-        raise UserError(
-            f"{path}: packed with resize {pack.resize or 'nearest'}, params.yaml says {resize}; make it again with: "
-            f"firstorder data {path.stem} --source PATH"
+    if settings is not None and pack.packing != settings.packing:
+        verb = f"data {path.stem} --source PATH" if settings.source == "mini_imagenet" else f"pack {path.stem}"
+        was, wanted = (
+            ", ".join(f"{key} {value}" for key, value in of.items() if value) for of in (pack.packing, settings.packing)
         )
+        raise UserError(f"{path}: packed with {was}, params.yaml says {wanted}; make it again with: firstorder {verb}")
     return pack, found
 
 
 def _pack_of(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Pack:
     """Return the pack that arrays describe; raises KeyError or ValueError if they describe none."""
     images, names, scale = (arrays[name] for name in ("images", "class_names", "scale"))
-    counts, resize = arrays.get("counts"), arrays.get("resize")
+    counts, resize, source = (arrays.get(name) for name in ("counts", "resize", "source"))
     if images.dtype != np.uint8 or images.ndim != 5 or 0 in images.shape:
         raise ValueError(f"images are {images.dtype} {images.shape}, expected uint8 of five axes")
-    if not all(_is_text(array) for array in (names, arrays["digest"], resize) if array is not None):
+    if not all(is_text(array) for array in (names, arrays["digest"], resize, source) if array is not None):
         raise ValueError("a text with characters that do not exist")
     if names.shape != images.shape[:1]:
         raise ValueError(f"class names are {names.dtype} {names.shape}, expected one for each class")
+    if (names[1:] <= names[:-1]).any():
+        raise ValueError("class names are not sorted and distinct")
     if scale.dtype.kind not in "iu" or scale.shape != () or not 1 <= scale <= 255:
         raise ValueError("scale is none of 1 to 255")
     if scale < 255 and images.max() > scale:
         raise ValueError(f"values up to {images.max()}, expected at most the scale, {scale}")
     if counts is not None and (counts.dtype.kind not in "iu" or counts.ndim != 1):
         raise ValueError("counts are no whole numbers")
-    made_with = None if resize is None else str(resize)
     return Pack(
-        images, tuple(names.tolist()), int(scale), None if counts is None else tuple(counts.tolist()), made_with
+        images,
+        tuple(names.tolist()),
+        int(scale),
+        None if counts is None else tuple(counts.tolist()),
+        *(None if text is None else str(text) for text in (resize, source)),
     )
-
-
-def _is_text(array: np.ndarray[Any, Any]) -> bool:
-    """Say whether an array holds texts only: NumPy makes texts of any number, and Python cannot write all of them."""
-    if array.dtype.kind != "U":
-        return False
-    codes = np.frombuffer(array.astype(array.dtype.newbyteorder("=")).tobytes(), np.uint32)
-    return not ((codes >= 0x110000) | ((codes >= 0xD800) & (codes < 0xE000))).any()
-
-
-def read_arrays(path: Path, names: Collection[str] = ARRAYS) -> dict[str, np.ndarray[Any, Any]]:
-    """Read those of the arrays `names` that a pack has. An array gets only memory that the file can account for.
-
-    Raises OSError or another of DAMAGED if the file cannot be read or is no whole pack.
-    """
-    with open_regular(path) as file, zipfile.ZipFile(file) as archive:
-        members = {name: f"{name}.npy" for name in names}
-        there = set(archive.namelist())
-        return {name: _array(archive, member) for name, member in members.items() if member in there}
-
-
-def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray[Any, Any]:
-    info = archive.getinfo(name)
-    size = info.file_size
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack without a bound
-        raise ValueError(f"{name} is neither stored nor deflated")
-    if size > LARGEST_ARRAY_BYTES or size > FREE_BYTES + LARGEST_RATIO * info.compress_size:
-        raise ValueError(f"{name} unpacks to {size:,} bytes")
-    with archive.open(info) as member:
-        version = np.lib.format.read_magic(member)
-        headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        if version not in headers:
-            raise ValueError(f"{name} is in format {version}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # NumPy warns about headers of Python 2
-            shape, _, dtype = headers[version](member)
-        if member.tell() + math.prod(shape) * dtype.itemsize != size:
-            raise ValueError(f"{name} has {size:,} bytes, not those of {dtype} {shape}")
-    with archive.open(info) as member:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            array: np.ndarray[Any, Any] = np.lib.format.read_array(member, allow_pickle=False)
-        if member.read(1):  # which also checks the checksum
-            raise ValueError(f"{name} goes on after its end")
-    return array
 
 
 def split_classes(classes: int, meta_train_classes: int, seed: int) -> tuple[list[int], list[int]]:
@@ -249,6 +200,11 @@ def make_pools(pack: Pack, settings: DatasetSettings, seed: int) -> Pools:
     images = pack.scale - pack.images if settings.ink == 1 else pack.images
 
     rotations = settings.rotations
+    height, width = images.shape[-2:]
+    if height != width and any(degrees % 180 for degrees in rotations):
+        raise UserError(
+            f"the packed data set has images of {height}x{width}, which rotations cannot turn; pack it again"
+        )
 
     def rotated(chosen: list[int]) -> Images:
         return np.concatenate([np.rot90(images[chosen], k=degrees // 90, axes=(-2, -1)) for degrees in rotations])

@@ -126,7 +126,7 @@ def _check_source(project: Project, dataset: DatasetSettings, place: str) -> Non
                 raise UserError(f"{place}: key {key!r} is missing ({what})")
     if dataset.pack is not None:
         packed = project.datasets[dataset.pack]
-        if (packed.source, packed.resize) != (dataset.source, dataset.resize):
+        if packed.packing != dataset.packing:
             raise UserError(f"{place}: pack {dataset.pack!r} has another source or resize; they must be the same")
 
 

@@ -46,6 +46,12 @@ class DatasetSettings:
         "how mini_imagenet's images are resized to 84x84; absent: nearest, as in the authors' Pillow", default=None
     )
 
+    @property
+    def packing(self) -> dict[str, str | None]:
+        """The settings that act only while packing, with their defaults: a pack made with others is not this one."""
+        resize = self.resize or ("nearest" if self.source == "mini_imagenet" else None)
+        return {"source": self.source, "resize": resize}
+
 
 @dataclass(frozen=True, kw_only=True)
 class CurveSettings:

@@ -27,7 +27,7 @@ class Findings:
     skipped: Counter[str] = field(default_factory=Counter)
     mismatches: list[Mismatch] = field(default_factory=list)
     # Path -> digest of each pack read so far: folders may share a pack, and it need be read only once.
-    packs: dict[Path, str] = field(default_factory=dict)
+    packs: dict[tuple[Path, str], str] = field(default_factory=dict)
 
     def differs(self, path: Path, expected: object, found: object, fix: str, *, in_git: bool = False) -> None:
         """Add a mismatch of `path`; `fix` is a command. With `in_git`, prefer restoring Git's version if it differs."""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from firstorder.data.packs import DAMAGED, read_arrays
+from firstorder.data.arrays import DAMAGED, read_arrays
 from firstorder.errors import UserError
 from firstorder.records import freshness
 from firstorder.records.cells import read_records

@@ -67,12 +67,12 @@ def check_packs(target: Target, valid: Sequence[CellRecord]) -> None:
             target.findings.skipped["packs (not here)"] += 1
             continue
         target.findings.checked["packs"] += 1
-        known = target.findings.packs
+        known, settings = target.findings.packs, project.datasets[name]
+        key = path.resolve(), str(settings.packing)
         try:
-            found = known.get(path.resolve()) or known.setdefault(path.resolve(), packs.read_pack(path)[1])
+            found = known.get(key) or known.setdefault(key, packs.read_pack(path, settings)[1])
         except UserError as error:
-            mini_imagenet = project.datasets[name].source == "mini_imagenet"
-            verb = f"data {name} --source PATH" if mini_imagenet else f"pack {name}"
+            verb = f"data {name} --source PATH" if settings.source == "mini_imagenet" else f"pack {name}"
             target.findings.broken(path, error, f"rm {path} && firstorder {verb}{target.params}")
             continue
         # One mismatch for each other digest, naming the first record that states it.
