@@ -37,15 +37,20 @@ def fault_of(content: bytes) -> str:
     return message
 
 
+def png(header: tuple[int, int, int, int, int], *parts: tuple[bytes, bytes]) -> bytes:
+    """Write a PNG by hand; `header` is width, height, depth, type of colour, and 1 for interlaced."""
+    size = struct.pack(">IIBBBBB", *header[:4], 0, 0, header[4])
+    chunks = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in ((b"IHDR", size), *parts, (b"IEND", b""))
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
 def deep_png(colour: int, channels: int) -> bytes:
     """Write a PNG of 4x4 pixels and 16 bits a channel by hand, since Pillow writes no such colours."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     rows = b"".join(b"\0" + bytes(range(8 * channels)) for _ in range(4))
-    header = struct.pack(">IIBBBBB", 4, 4, 16, colour, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return png((4, 4, 16, colour, 0), (b"IDAT", zlib.compress(rows)))
 
 
 @pytest.mark.parametrize("name", ["a.png", "b/a.JPEG", "n01532829/a.Jpg"])
@@ -147,3 +152,55 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
         open_regular(Path("/dev/zero"))
     with pytest.raises(IsADirectoryError):
         open_regular(tmp_path)
+
+
+# --- PNGs whose parts are whole and say too little ---
+
+GREY = np.random.default_rng(6).integers(0, 256, (21, 13), dtype=np.uint8)
+PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+
+
+def grey_rows(*, interlaced: bool, pixels: np.ndarray[Any, Any] = GREY) -> bytes:
+    passes = PASSES if interlaced else ((0, 0, 1, 1),)
+    return b"".join(b"\0" + row.tobytes() for left, top, x, y in passes for row in pixels[top::y, left::x] if row.size)
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("height", [1, 2, 3, 5, 21])
+@pytest.mark.parametrize("width", [1, 2, 4, 5, 13])
+def test_a_png_is_taken_with_all_its_rows_and_with_no_row_less(interlaced: bool, height: int, width: int) -> None:
+    pixels = GREY[:height, :width]
+    rows = grey_rows(interlaced=interlaced, pixels=pixels)
+    header = (width, height, 8, 0, int(interlaced))
+    np.testing.assert_array_equal(np.asarray(decode(png(header, (b"IDAT", zlib.compress(rows))))), pixels)
+    for missing in (1, 1 + width // 2, len(rows)):
+        assert "its rows have" in fault_of(png(header, (b"IDAT", zlib.compress(rows[:-missing]))))
+
+
+def test_rows_without_their_checksum_or_in_two_places_are_refused() -> None:
+    data = zlib.compress(grey_rows(interlaced=False))
+    header = (13, 21, 8, 0, 0)
+    half = len(data) // 2
+    whole = png(header, (b"IDAT", data[:half]), (b"IDAT", data[half:]))
+    np.testing.assert_array_equal(np.asarray(decode(whole)), GREY)
+    assert "no checksum" in fault_of(png(header, (b"IDAT", data[:-4])))
+    assert "its rows" in fault_of(png(header, (b"IDAT", data[:half]), (b"tEXt", b"a\0b"), (b"IDAT", data[half:])))
+    assert "its rows have 0 bytes" in fault_of(png(header))
+    damaged = data[:-1] + bytes([data[-1] ^ 1])
+    assert fault_of(png(header, (b"IDAT", damaged)))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_a_palette_must_have_every_colour_that_a_pixel_names(depth: int) -> None:
+    most = min(2**depth, 200) - 1
+    row = bytes([most]) if depth == 8 else bytes([most << (8 - depth)])
+    data = (b"IDAT", zlib.compress(b"\0" + row))
+    header = (1, 1, depth, 3, 0)
+    palette = bytes(range(250)) * 3
+    found = decode(png(header, (b"PLTE", palette[: 3 * (most + 1)]), data)).convert("RGB")
+    assert found.getpixel((0, 0)) == tuple(palette[3 * most : 3 * most + 3])
+    transparent = (b"tRNS", b"\x80")
+    for parts in (((b"PLTE", palette[: 3 * most]),), ((b"PLTE", palette[: 3 * most]), transparent)):
+        assert "no colour in its palette" in fault_of(png(header, *parts, data))
+    assert "no palette" in fault_of(png(header, data))
+    assert "no palette" in fault_of(png(header, data, (b"PLTE", palette[: 3 * (most + 1)])))

@@ -2,14 +2,16 @@
 
 An image counts by its name (PNG or JPEG, in no folder that a system or a tool keeps for itself) and is decoded by its
 content. Pillow alone is too forgiving: it paints what a JPEG lacks grey, clips 16-bit greys to white, halves the depth
-of 16-bit colours, and skips the checksums of a PNG. All of that is refused here.
+of 16-bit colours, skips the checksums of a PNG, and paints its missing rows and palette black. All of that is refused.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -37,6 +39,8 @@ OTHER_FORMATS = (
     *((b"\xc5\xd0\xd3\xc6", "EPS"), (b"\0\0\0\x0cjP", "JPEG 2000"), (b"\0\0\0\x0cJXL", "JPEG XL"), (b"%PDF", "PDF")),
     *((b"\x93NUMPY", "NumPy"), (b"8BPS", "Photoshop")),
 )
+# First column and row of each pass of an interlaced PNG, and the steps from there.
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 MOST_PIXELS = 100_000_000  # the largest of ILSVRC-2012 has about 61 million
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK")  # of 8 bits or fewer a channel
 # What Pillow raises for a damaged image.
@@ -94,7 +98,10 @@ def decode(content: bytes) -> Image:
             _check_type(image, content)
             if found == "JPEG" and (fault := jpeg_fault(content)):
                 raise ImageFaultError(fault, damaged=True)
+            colours = len(image.palette.palette) // 3 if image.palette else 256
             image.load()
+            if colours < 256 and max(image.tobytes()) >= colours:
+                raise ImageFaultError("a pixel has no colour in its palette", damaged=True)
             # Pillow warns about it in a palette; it does not change the colours.
             image.info.pop("transparency", None)
             return image.copy()
@@ -121,18 +128,45 @@ def _check_type(image: Image, content: bytes) -> None:
 
 
 def png_fault(content: bytes) -> str | None:
-    """Return what is wrong with the chunks of a PNG: one cut short, a wrong checksum, no header or no end."""
-    place, first = len(PNG), True
+    """Return what is wrong with a PNG: a part cut short or with a wrong checksum, no header, no end, too few rows.
+
+    Its rows must fill the picture and be followed by their own checksum; a palette must be there if pixels need one.
+    """
+    place, parts = len(PNG), list[tuple[bytes, bytes]]()
     while place + 12 <= len(content):
         size, kind = struct.unpack_from(">I4s", content, place)
         end = place + 12 + size
         if end > len(content):
             break
-        if first and (kind, size) != (b"IHDR", 13):
+        if not parts and (kind, size) != (b"IHDR", 13):
             return "its first part is no header"
         if zlib.crc32(content[place + 4 : end - 4]) != struct.unpack_from(">I", content, end - 4)[0]:
             return f"a wrong checksum at byte {place:,}"
         if kind == b"IEND":
-            return None
-        place, first = end, False
+            return _rows_fault(parts)
+        parts.append((kind, content[place + 8 : end - 4]))
+        place = end
     return "it ends before its end marker"
+
+
+def _rows_fault(parts: Sequence[tuple[bytes, bytes]]) -> str | None:
+    width, height, depth, colours, _, _, interlaced = struct.unpack(">IIBBBBB", parts[0][1])
+    kinds = [kind for kind, _ in parts]
+    first = kinds.index(b"IDAT") if b"IDAT" in kinds else len(kinds)
+    if colours == 3 and b"PLTE" not in kinds[:first]:
+        return "it has no palette"
+    bits = depth * {2: 3, 4: 2, 6: 4}.get(colours, 1)
+    passes = ADAM7 if interlaced else ((0, 0, 1, 1),)
+    sides = [(-((left - width) // across), -((top - height) // down)) for left, top, across, down in passes]
+    due = sum(high * (1 + (wide * bits + 7) // 8) for wide, high in sides if wide > 0 and high > 0)
+    if width * height > MOST_PIXELS:
+        return None  # refused as too large
+    rows, found = zlib.decompressobj(), 0
+    for data in itertools.takewhile(lambda part: part[0] == b"IDAT", parts[first:]):  # as decoders do
+        rest = data[1]
+        while rest and not rows.eof and found <= due:
+            found += len(rows.decompress(rest, 1 << 20))
+            rest = rows.unconsumed_tail
+    if found < due or (found == due and not rows.eof):
+        return f"its rows have {found:,} bytes, expected {due:,}" if found < due else "its rows have no checksum"
+    return None
