@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from typing import Any
 
 import numpy as np
@@ -86,3 +87,47 @@ def test_eight_missing_restart_intervals_are_refused_though_the_markers_still_co
     first = content.index(b"\xff\xd0")
     again = content.index(b"\xff\xd0", first + 2)
     assert "restart markers, expected" in str(jpeg_fault(content[:first] + content[again:]))
+
+
+# --- Pictures of several scans or with restart markers, whose codes are read ---
+
+MANY = [{"progressive": True}, {"restart_marker_rows": 1}, {"progressive": True, "restart_marker_rows": 1}]
+
+
+@pytest.mark.parametrize("options", MANY, ids=str)
+@pytest.mark.parametrize("size", [512, 1024, 4096])
+def test_a_picture_of_many_parts_with_a_hole_or_other_bytes_is_refused(options: dict[str, Any], size: int) -> None:
+    content = jpeg(photo(8, 300, 400), quality=90, **options)
+    generator = np.random.default_rng(size)
+    text = (b"<html>error 500 " * 300)[:size]
+    for start in generator.integers(content.index(b"\xff\xda") + 20, len(content) - size - 3, 12):
+        assert jpeg_fault(content[:start] + content[start + size :])
+        assert jpeg_fault(content[:start] + text + content[start + size :])
+        assert jpeg_fault(content[:start] + b"\xff\xd9")
+
+
+def scans_of(content: bytes) -> list[int]:
+    """Return where the scans of a progressive picture begin, with the tables before each, and where the last ends."""
+    starts = [place for place in range(len(content)) if content.startswith(b"\xff\xda", place)]
+    tables = [content.rfind(b"\xff\xc4", 0, start) for start in starts]
+    before = [0, *starts]
+    begins = [table if table > last else start for table, start, last in zip(tables, starts, before, strict=False)]
+    return [*begins, len(content) - 2]
+
+
+def test_a_progressive_picture_needs_each_of_its_scans_once_and_in_order() -> None:
+    content = jpeg(photo(9), progressive=True)
+    places = scans_of(content)
+    parts = [content[start:end] for start, end in itertools.pairwise(places)]
+    head, end = content[: places[0]], content[-2:]
+    assert len(parts) > 5
+    assert jpeg_fault(head + b"".join(parts) + end) is None
+    for number, part in enumerate(parts):
+        without = [*parts[:number], *parts[number + 1 :]]
+        assert jpeg_fault(head + b"".join(without) + end)
+        assert jpeg_fault(head + b"".join([*parts[: number + 1], part, *parts[number + 1 :]]) + end)
+
+
+def test_a_picture_of_scans_by_arithmetic_is_refused() -> None:
+    content = jpeg(photo(9), progressive=True).replace(b"\xff\xc2", b"\xff\xca", 1)
+    assert "cannot be checked" in str(jpeg_fault(content))

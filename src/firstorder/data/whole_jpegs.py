@@ -4,22 +4,21 @@ A scan has no length, and a scan with a hole still ends with a marker. The numbe
 bytes of the scan and no more. Pillow's decoder stops where data ends and says whether the picture is finished, so it
 is given the scan up to some bytes before its end (it must not finish) and some bytes beyond it (it must finish).
 Zeros are what a hole in a file often holds; an even area may be coded as zeros, but then it is large.
-Pictures of several scans or with restart markers have many ends. They get other bytes before every marker: a decoder
-that has all its data skips them, any other takes them for data, and the pixels change.
+Pictures of several scans or with restart markers have many ends, and their codes are read one by one (jpeg_scans).
 """
 
 from __future__ import annotations
 
 import io
 import itertools
-import math
 import re
 from typing import NamedTuple
+
+from firstorder.data import jpeg_scans
 
 JPEG = b"\xff\xd8\xff"
 MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
 START_OF_SCAN, END, RESTARTS = 0xDA, 0xD9, range(0xD0, 0xD8)
-RESTART_INTERVAL, FRAMES = 0xDD, (0xC0, 0xC1)  # baseline and extended, each of one scan here
 ALONE = (0x01, *RESTARTS)  # markers without a length
 # A decoder looks eight bytes ahead. Encoders that leave a few bytes unused exist.
 AHEAD = 16
@@ -50,7 +49,7 @@ def jpeg_fault(content: bytes) -> str | None:
     if holes and _flat_blocks(whole) < holes // 4:
         return f"{holes:,} zeros in its data"
     if len(scans) > 1 or restarts:
-        return _fault_of_many(whole, found)
+        return _fault_of_many(whole)
     return _fault_of_one(whole, found)
 
 
@@ -115,48 +114,29 @@ def _flat_blocks(whole: bytes) -> int:
     return sum(one == other for one, other in itertools.pairwise(bright))
 
 
-def _fault_of_many(whole: bytes, found: _Ends) -> str | None:
-    """Check a picture of several scans or with restart markers."""
-    if len(found.markers) > 1 and not any(code not in RESTARTS for _, code in found.markers[:-1]):
-        expected = _restarts(whole)
-        if expected is not None and len(found.markers) - 1 != expected:
-            return f"{len(found.markers) - 1} restart markers, expected {expected}"
-    due = 0
-    parts, place = [], 0
-    for start, code in found.markers:
-        if code in RESTARTS and code != RESTARTS[due % 8]:
-            return "a restart marker is missing"
-        due = due + 1 if code in RESTARTS else 0
-        parts += [whole[place:start], OTHER_BYTES]
-        place = start
-    parts.append(whole[place:])
-    return None if _pixels(whole) == _pixels(b"".join(parts)) else "data is missing in its scans"
-
-
-def _restarts(whole: bytes) -> int | None:
-    """Compute from its header how many restart markers a picture of one scan has."""
-    place, interval, units = 2, 0, None
-    while found := MARKER.match(whole, place):
-        code, place = found[1][0], found.end()
-        length = int.from_bytes(whole[place : place + 2], "big")
-        segment = whole[place + 2 : place + length]
-        if code == RESTART_INTERVAL:
-            interval = int.from_bytes(segment[:2], "big")
-        elif code in FRAMES:
-            height, width = (int.from_bytes(segment[start : start + 2], "big") for start in (1, 3))
-            sampling = [segment[start] for start in range(7, len(segment), 3)]
-            across, down = max(s >> 4 for s in sampling), max(s & 15 for s in sampling)
-            if len(sampling) == 1:  # a scan of one colour is not divided by its sampling
-                across = down = 1
-            units = math.ceil(width / (8 * across)) * math.ceil(height / (8 * down))
-        elif code == START_OF_SCAN:
-            break
-        place += length
-    return math.ceil(units / interval) - 1 if units and interval else None
-
-
-def _pixels(data: bytes) -> bytes:
-    from PIL import JpegImagePlugin
-
-    with JpegImagePlugin.JpegImageFile(io.BytesIO(data)) as image:
-        return image.tobytes()
+def _fault_of_many(whole: bytes) -> str | None:
+    """Check a picture of several scans or with restart markers, by reading all of its codes."""
+    walk, place = jpeg_scans.Walk(), 2
+    try:
+        while (found := MARKER.match(whole, place)) and found[1][0] != END:
+            code, place = found[1][0], found.end()
+            if code in ALONE:
+                continue
+            length = int.from_bytes(whole[place : place + 2], "big")
+            content, place = whole[place + 2 : place + length], place + length
+            if code != START_OF_SCAN:
+                jpeg_scans.segment(walk, code, content)
+                continue
+            parts: list[bytes] = []
+            while found := MARKER.search(whole, place):
+                parts.append(whole[place : found.start()])
+                place = found.start()
+                if found[1][0] not in RESTARTS:
+                    break
+                if found[1][0] != RESTARTS[(len(parts) - 1) % 8]:
+                    return "a restart marker is missing"
+                place = found.end()
+            jpeg_scans.scan(walk, content, parts)
+    except jpeg_scans.ScanFaultError as fault:
+        return str(fault)
+    return None if jpeg_scans.complete(walk) else "a scan is missing"
