@@ -16,6 +16,7 @@ from PIL import Image
 from firstorder.data.mini_imagenet_caches import NAMES as CACHES
 from firstorder.data.mini_imagenet_census import notes_of
 from tests.data.test_mini_imagenet import (
+    CLASSES,
     EXPECTED,
     FORMS,
     PLACE,
@@ -27,6 +28,7 @@ from tests.data.test_mini_imagenet import (
     made_up,
     message_of,
     pack_of,
+    ravis_name,
     rows,
 )
 
@@ -43,6 +45,11 @@ THUMBNAIL = as_file(draw("n01532829", 7, side=20), "JPEG")
         f"__MACOSX/{FOLDER}/._n0153282900000001.png",
         f"{FOLDER}/.ipynb_checkpoints/n0153282900000001-checkpoint.png",
         f"#recycle/{FOLDER}/n0153282900000009.png",
+        f"thumbnails/{FOLDER}/n0153282900000001.png",
+        f"Network Trash Folder/{FOLDER}/n0153282900000001.png",
+        f"Temporary Items/{FOLDER}/n0153282900000001.png",
+        f"_gsdata_/{FOLDER}/n0153282900000001.png",
+        f"{FOLDER}/~$n0153282900000001.png",
         f"{FOLDER}/Thumbs.db",
         f"{FOLDER}/desktop.ini",
         "Annotations/n01440764/n01440764_1.xml",
@@ -71,6 +78,48 @@ def test_a_set_that_lies_twice_in_a_source_is_told(tmp_path: Path) -> None:
     (note,) = notes_of(census)
     assert note.startswith("12 images have the same pixels as another one")
     assert note.endswith("if the set lies in two folders, name one of them with --source")
+
+
+def test_a_set_that_lies_twice_with_other_pixels_is_told(tmp_path: Path) -> None:
+    """As one copy and the same resized: no two images have the same pixels."""
+    small = {
+        f"small/{class_id}/{ravis_name(class_id, number)}": as_file(draw(class_id, number, 30))
+        for class_id in CLASSES
+        for number in (1, 2, 3)
+    }
+    pack, census = pack_of(as_folder({**made_up(), **small}, tmp_path))
+    assert pack.images.shape[1] == 6
+    (note,) = notes_of(census)
+    assert note.startswith("12 images have the name of another image of their class but other pixels")
+    assert "if the set lies in two folders, such as resized, name one of them with --source" in note
+    assert rows(census, "name")[0][1:] == ("test", "n01930112", 2, "n0193011200000001.png = n0193011200000001.png")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("n0153282900000001.PNG", "n0153282900000001.jpg", "N0153282900000001.png", "n0153282900000001 (1).png"),
+        *(
+            "n0153282900000001 (conflicted copy 2020-01-01).png",
+            "n0153282900000001 - Copy.png",
+            "n0153282900000001 2.png",
+        ),
+        *("n0153282900000001 copy.png", "n0153282900000001.sync-conflict-20200101.png", "n0153282900000001~.png"),
+    ],
+)
+def test_a_second_image_of_one_name_is_told(name: str, tmp_path: Path) -> None:
+    """Also in another folder of its class, where file names do not tell capitals apart."""
+    pack, census = pack_of(as_folder({**made_up(), f"more/n01532829/{name}": THUMBNAIL}, tmp_path))
+    assert pack.counts is not None
+    (note,) = notes_of(census)
+    assert note.startswith("1 images have the name of another image of their class")
+    assert name in note
+
+
+def test_images_that_are_only_numbered_like_copies_are_no_news(tmp_path: Path) -> None:
+    files = {f"n01532829/image ({number}).png": as_file(draw("n01532829", number)) for number in (1, 2, 3)}
+    others = {name: content for name, content in made_up().items() if "n01532829" not in name}
+    assert notes_of(pack_of(as_folder({**files, **others}, tmp_path))[1]) == []
 
 
 @pytest.mark.parametrize("kind", ["I;16", "I", "F", "GIF", "BMP", "EPS"])

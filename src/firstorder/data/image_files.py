@@ -26,11 +26,12 @@ OTHER_SUFFIXES = (
     *(".apng", ".avif", ".bmp", ".dib", ".eps", ".gif", ".heic", ".heif", ".ico", ".j2k", ".jfif", ".jif", ".jp2"),
     *(".jpe", ".jxl", ".mpo", ".npy", ".pbm", ".pcx", ".pgm", ".pnm", ".ppm", ".ps", ".tga", ".tif", ".tiff", ".webp"),
 )
-# What systems and tools put between files. Names that begin with one of KEPT belong to NAS, Unix and Windows.
-KEPT = (".", "@", "#", "$")
+# What systems and tools put between files. Names that begin with one of KEPT belong to NAS, Unix, Windows and Office.
+KEPT = (".", "@", "#", "$", "~")
 NEVER = (
-    *("__macosx", "__pycache__", "annotations", "desktop.ini", "ehthumbs.db", "lost+found"),
-    *("system volume information", "thumbs.db"),
+    *("__macosx", "__pycache__", "_gsdata_", "_thumbs", "annotations", "desktop.ini", "ehthumbs.db", "lost+found"),
+    *("network trash folder", "recycled", "recycler", "system volume information", "temporary items", "thumbnails"),
+    *("thumbs", "thumbs.db"),
 )
 PNG = b"\x89PNG\r\n\x1a\n"
 # How files begin that are taken for images, for messages.

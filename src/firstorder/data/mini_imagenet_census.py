@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import NamedTuple
 
 from firstorder.data.packs import Pack
 
 NOMINAL = 600  # images per class
+# How tools mark the copy that they make of a file whose name is taken.
+COPY = re.compile(r"\s*[(\[].*|\s+-\s+cop(y|ie).*|[ ._-]+(conflict|sync-conflict|copy).*|\s+\d+$|~\d*$")
 CENSUS_COLUMNS = ("what", "split", "class", "images", "note")
 
 
 class CensusRow(NamedTuple):
-    """One line of the census, by CENSUS_COLUMNS; `what` is set, split, class, size or duplicate."""
+    """One line of the census, by CENSUS_COLUMNS; `what` is set, split, class, other, size, duplicate or name."""
 
     what: str
     split: str
@@ -69,6 +73,26 @@ def census_of(
         yield CensusRow(
             "duplicate", "|".join(dict.fromkeys(splits)), "|".join(dict.fromkeys(ids)), len(same), names + crossing
         )
+    yield from _same_names(seen)
+
+
+def _same_names(seen: Seen) -> Iterator[CensusRow]:
+    """Find images of one class with one name, but for its ending, capitals and marks of a copy, and different pixels.
+
+    They tell of a set that lies there twice, once resized or compressed again.
+    """
+    of_class: dict[str, dict[str, list[tuple[str, bytes]]]] = defaultdict(lambda: defaultdict(list))
+    for pixels, slots in seen.by_pixels.items():
+        for slot in slots:
+            of_class[slot.class_name][PurePath(slot.image).stem.casefold()].append((slot.image, pixels))
+    for class_name, named in sorted(of_class.items()):
+        for stem in [stem for stem in named if (first := COPY.sub("", stem)) != stem and first in named]:
+            named[COPY.sub("", stem)] += named.pop(stem)
+        for images in sorted(sorted(images) for images in named.values()):
+            if len({pixels for _, pixels in images}) > 1:
+                names = " = ".join(name for name, _ in images)
+                split, class_id = class_name.split("/")
+                yield CensusRow("name", split, class_id, len(images), names)
 
 
 def notes_of(census: Sequence[CensusRow]) -> list[str]:
@@ -80,6 +104,13 @@ def notes_of(census: Sequence[CensusRow]) -> list[str]:
         notes.append(
             f"{spare:,} images have the same pixels as another one and are packed twice or more, the first: "
             f"{doubles[0].note}; if the set lies in two folders, name one of them with --source"
+        )
+    same = [row for row in census if row.what == "name"]
+    if same:
+        notes.append(
+            f"{sum(row.images - 1 for row in same):,} images have the name of another image of their class but other "
+            f"pixels, and all are packed, the first: {same[0].note} of {same[0].class_id}; if the set lies in two "
+            "folders, such as resized, name one of them with --source"
         )
     more = [row for row in census if row.what == "class" and row.images > NOMINAL]
     if more:
