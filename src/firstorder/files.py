@@ -68,8 +68,11 @@ class Kind:
 
     def read_text(self, path: Path) -> str:
         """Return the content of a text in UTF-8, with or without a byte-order mark; raises UserError as `read`."""
+        content = self.read(path)
+        if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content[:2]:
+            raise self.refused(path, "in UTF-16, not in UTF-8")
         try:
-            return self.read(path).decode("utf-8-sig")
+            return content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise self.refused(path, f"not in UTF-8 ({error})") from None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from firstorder.data.mini_imagenet_census import notes_of
 from firstorder.data.mini_imagenet_lists import read_names
 from firstorder.errors import UserError
 from tests.data.test_mini_imagenet import (
@@ -21,6 +22,7 @@ from tests.data.test_mini_imagenet import (
     message_of,
     pack_of,
     ravis_name,
+    rows,
     write_list,
 )
 
@@ -58,6 +60,17 @@ def test_each_list_of_a_folder_may_have_a_mark_and_a_heading(tmp_path: Path) -> 
 def test_a_list_in_another_encoding_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(f"{NAME},x\n", encoding="utf-16")
     assert "expected a csv of file names in UTF-8" in refusal(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_list_in_utf_16_is_called_so(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"{NAME},x\n", encoding=encoding)
+    assert "in UTF-16, not in UTF-8" in refusal(tmp_path / "a.csv")
+
+
+def test_a_label_of_another_class_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"{OTHER},n01532829\n{NAME}, n01558993\n")
+    assert f"{NAME!r} is listed under class n01558993" in refusal(tmp_path / "a.csv")
 
 
 @pytest.mark.parametrize(
@@ -114,3 +127,17 @@ def test_a_listed_image_with_two_contents_is_refused(name: str, by: str, tmp_pat
     message = message_of(source, names=write_list(tmp_path / "names.csv", listed))
     assert f"the listed image {listed[0]!r} is there twice with different content" in message
     assert "take one of them out, or name with --source" in message
+
+
+def test_images_found_by_rank_are_told_with_the_number_of_files_that_were_ranked(tmp_path: Path) -> None:
+    """A class without a file gives other images, and nothing else could tell."""
+    files = class_folders()
+    del files["n01532829/n01532829_5.JPEG"]
+    source = as_folder(files, tmp_path / "s")
+    pack, census = pack_of(source, names=write_list(tmp_path / "names.csv", RANKED))
+    assert not np.array_equal(pack.images, EXPECTED)
+    assert rows(census, "rank")[0][1:3] == ("n01532829", 3)
+    (note,) = notes_of(census)
+    assert note.endswith("there are: n01532829 3, n01558993 4, n01855672 4, n01930112 4")
+    by_name = [f"{class_id}_5.JPEG" for class_id in CLASSES if class_id != "n01532829"] + ["n01532829_18.JPEG"]
+    assert notes_of(pack_of(source, names=write_list(tmp_path / "names.csv", by_name))[1]) == []

@@ -70,7 +70,7 @@ def make_pack(
     the census lists them.
     """
     with opened(source, splits, chosen=names is not None) as listing:
-        found = select(listing.images, read_names(names), source) if names else listing.images
+        found, by_rank = select(listing.images, read_names(names), source) if names else (listing.images, {})
         classes = _classes(found, splits, source)
         counts = tuple(len(of_class) for of_class in classes.values())
         images = np.zeros((len(classes), max(counts), 3, SIDE, SIDE), np.uint8)
@@ -83,7 +83,7 @@ def make_pack(
                 seen.by_pixels[hashlib.sha256(pixels.tobytes()).digest()].append(slot)
                 bar.advance()
     pack = Pack(images, tuple(classes), 255, counts if min(counts) < max(counts) else None, resize, "mini_imagenet")
-    return pack, list(census_of(pack, counts, seen, resize, listing.others))
+    return pack, list(census_of(pack, counts, seen, resize, listing.others, by_rank))
 
 
 def _classes(found: Sequence[Found], splits: Mapping[str, str], source: Path) -> dict[str, list[int]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
+from types import MappingProxyType
 from typing import NamedTuple
 
 from firstorder.data.packs import Pack
@@ -18,7 +19,7 @@ CENSUS_COLUMNS = ("what", "split", "class", "images", "note")
 
 
 class CensusRow(NamedTuple):
-    """One line of the census, by CENSUS_COLUMNS; `what` is set, split, class, other, size, duplicate or name."""
+    """One line of the census, by CENSUS_COLUMNS; `what` is set, split, class, rank, other, size, duplicate or name."""
 
     what: str
     split: str
@@ -45,7 +46,12 @@ class Seen:
 
 
 def census_of(
-    pack: Pack, counts: Sequence[int], seen: Seen, resize: str, others: Sequence[str] = ()
+    pack: Pack,
+    counts: Sequence[int],
+    seen: Seen,
+    resize: str,
+    others: Sequence[str] = (),
+    by_rank: Mapping[str, int] = MappingProxyType({}),
 ) -> Iterator[CensusRow]:
     """Describe a pack: the whole set, its splits and classes, the sizes of the images, and images of equal pixels."""
     import PIL
@@ -61,6 +67,8 @@ def census_of(
     for name, count in zip(pack.class_names, counts, strict=True):
         split, class_id = name.split("/")
         yield CensusRow("class", split, class_id, count, _against_nominal(count))
+    for class_id, files in sorted(by_rank.items()):
+        yield CensusRow("rank", "", class_id, files, "files ranked, of which the list names some by their rank")
     if others:
         note = f"files of classes passed over, since they are no PNG or JPEG images, the first: {others[0]}"
         yield CensusRow("other", "", "", len(others), note)
@@ -111,6 +119,13 @@ def notes_of(census: Sequence[CensusRow]) -> list[str]:
             f"{sum(row.images - 1 for row in same):,} images have the name of another image of their class but other "
             f"pixels, and all are packed, the first: {same[0].note} of {same[0].class_id}; if the set lies in two "
             "folders, such as resized, name one of them with --source"
+        )
+    ranked = [row for row in census if row.what == "rank"]
+    if ranked:
+        files = ", ".join(f"{row.class_id} {row.images:,}" for row in ranked)
+        notes.append(
+            "images were found by their rank in their class, so each class must have as many files as in ILSVRC-2012: "
+            f"one more or fewer gives other images from there on; there are: {files}"
         )
     more = [row for row in census if row.what == "class" and row.images > NOMINAL]
     if more:

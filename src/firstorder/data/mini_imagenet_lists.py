@@ -33,7 +33,7 @@ def read_names(path: Path) -> dict[str, list[str]]:
     """Read the lists of file names: class id -> names. A first line `filename,label` is a heading, no other is.
 
     In a folder, every csv is a list, except hidden ones and those in hidden folders. Raises UserError for a missing or
-    empty list, a line that names no image, or a name that occurs twice.
+    empty list, a line that names no image or one of another class than its label, or a name that occurs twice.
     """
     files = [path]
     if path.is_dir():
@@ -41,12 +41,14 @@ def read_names(path: Path) -> dict[str, list[str]]:
         files = [path / file for file in below if not image_files.is_passed_over(file)]
     listed: dict[str, list[str]] = defaultdict(list)
     for file in files:
-        for name in _names(file):
+        for name, *others in _lines(file):
             if not CLASS_ID.match(name):
                 raise UserError(
                     f"{file}: expected a name like n0153282900000005.jpg in each line, or a first line "
                     f"{','.join(HEADING)}, found {name[:80]!r}; correct that line"
                 )
+            if others and CLASS_ID.fullmatch(others[0]) and others[0] != name[:9]:
+                raise UserError(f"{file}: {name!r} is listed under class {others[0]}; correct that line")
             listed[name[:9]].append(name)
     twice = [name for names in listed.values() for name, count in Counter(names).items() if count > 1]
     if twice or not listed:
@@ -55,22 +57,27 @@ def read_names(path: Path) -> dict[str, list[str]]:
     return dict(listed)
 
 
-def _names(file: Path) -> list[str]:
-    """Return the first column of a list, without its heading and without a byte-order mark."""
+def _lines(file: Path) -> list[list[str]]:
+    """Return the lines of a list, without its heading and without a byte-order mark."""
     try:
         rows = [row for row in csv.reader(io.StringIO(LIST_FILE.read_text(file), newline="")) if row]
     except csv.Error as error:
         raise LIST_FILE.refused(file, f"not a valid CSV file ({error})") from None
     names = [[cell.strip() for cell in row] for row in rows]
-    return [row[0] for row in (names[1:] if names and names[0] == HEADING else names)]
+    return names[1:] if names and names[0] == HEADING else names
 
 
-def select(found: Sequence[Found], listed: Mapping[str, list[str]], source: Path) -> list[Found]:
-    """Select the listed images, under the listed names, in the order of the source."""
+def select(found: Sequence[Found], listed: Mapping[str, list[str]], source: Path) -> tuple[list[Found], dict[str, int]]:
+    """Select the listed images, under the listed names, in the order of the source.
+
+    Also returns the number of files that were ranked, for each class with a name that was looked up by rank. Nothing in
+    the files tells whether there are as many as in ILSVRC-2012; if not, all ranks from there on are wrong.
+    """
     of_class: dict[str, list[int]] = defaultdict(list)
     for position, image in enumerate(found):
         of_class[image.class_id].append(position)
     taken: dict[int, str] = {}
+    by_rank: dict[str, int] = {}
     for class_id, names in listed.items():
         positions = of_class.get(class_id, [])
         by_name: dict[str, list[int]] = defaultdict(list)
@@ -83,7 +90,7 @@ def select(found: Sequence[Found], listed: Mapping[str, list[str]], source: Path
         for name in names:
             same = by_name.get(name)
             if same is None and ranked and (ravi := re.fullmatch(r"n\d{8}(\d{8})\.\w+", name)):
-                rank = int(ravi[1])
+                rank, by_rank[class_id] = int(ravi[1]), len(ranked)
                 same = by_number[ranked[rank - 1]] if 1 <= rank <= len(ranked) else None
             place = _one_of(same, found, name) if same else None
             if place is None or place in taken:
@@ -93,7 +100,7 @@ def select(found: Sequence[Found], listed: Mapping[str, list[str]], source: Path
                     "there); the source must hold every image listed, by its name or as a whole class of ILSVRC-2012"
                 )
             taken[place] = name
-    return [replace(found[position], name=taken[position]) for position in sorted(taken)]
+    return [replace(found[position], name=taken[position]) for position in sorted(taken)], by_rank
 
 
 def _one_of(same: Sequence[int], found: Sequence[Found], name: str) -> int:
