@@ -139,4 +139,6 @@ def _fault_of_many(whole: bytes) -> str | None:
             jpeg_scans.scan(walk, content, parts)
     except jpeg_scans.ScanFaultError as fault:
         return str(fault)
+    except (IndexError, KeyError):
+        return "a part of its headers is missing"
     return None if jpeg_scans.complete(walk) else "a scan is missing"
