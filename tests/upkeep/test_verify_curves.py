@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,21 +82,25 @@ def test_other_results_of_studies_are_checked_too(computed_project: Path) -> Non
         assert [mismatch.path for mismatch in verify({Path(): None}).mismatches] == expected
 
 
+@pytest.mark.parametrize(
+    "run", [None, {}, {"seconds": 1.0}, {"run_digest": "0"}], ids=["gone", "{}", "no seal", "half"]
+)
 @pytest.mark.parametrize("path", [RECORD, CURVE], ids=["record", "curve"])
 def test_a_result_without_its_seal_is_a_mismatch_and_stale(
-    path: Path, computed_project: Path, capsys: pytest.CaptureFixture[str]
+    path: Path, run: dict[str, object] | None, computed_project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where others of its kind are sealed; a folder from before there were seals is left alone."""
-    if path == CURVE:
-        other = CURVE.with_name("seed-7.csv")
-        shutil.copy(CURVE, other)
-        cells.write_run(other, {key: value for key, value in cells.read_run(CURVE).items() if key != "sha256"})
-    path.with_suffix(".run.json").unlink()
-    assert path in [mismatch.path for mismatch in verify({Path(): None}).mismatches]
+    """Where others are sealed; a folder from before there were seals is left alone."""
+    beside = path.with_suffix(".run.json")
+    if run is None:
+        beside.unlink()
+    else:
+        beside.write_text(cells.run_text(run), encoding="utf-8")
+    assert (path if run is None else beside) in [mismatch.path for mismatch in verify({Path(): None}).mismatches]
     found = freshness.stale(Path(), checks.load("params.yaml"))
     assert [(Path(expected.path), why) for expected, why in found] == [(path, freshness.UNSEALED)]
     assert main(["stale"]) == 1
     assert freshness.UNSEALED in capsys.readouterr().out
-    for run in Path("results").rglob("*.run.json"):
-        run.unlink()
+    assert main(["accuracies"]) == (2 if path == RECORD else 0)
+    for other in Path("results").rglob("*.run.json"):
+        other.unlink()
     assert not verify({Path(): None}).mismatches

@@ -38,7 +38,7 @@ from firstorder.settings import (
 DONE, STALE, MISSING = "done", "stale", "missing"
 UNFINISHED = "a process was killed while it replaced this file"
 UNKNOWN = "nothing beside it says with which settings it was made"
-UNSEALED = "its run file is gone, while others of its kind are sealed by theirs"
+UNSEALED = "its run file is gone or holds no seal, while other results are sealed by theirs"
 _DATA = "data_digest"
 
 

@@ -17,6 +17,7 @@ from firstorder.records.cells import (
     CSV_FILE,
     RECORD_FILE,
     RUN_FILE,
+    SEAL,
     CellRecord,
     lacks_seal,
     precision_of,
@@ -137,11 +138,7 @@ def _agrees_with_run_file(target: Target, path: Path, again: str) -> bool:
     run_file = path.with_suffix(".run.json")
     findings = target.findings
     if not run_file.exists():
-        if lacks_seal(target.root, path.relative_to(target.root).as_posix()):
-            findings.differs(path, "its run file beside it", "none, while others are sealed", again, in_git=True)
-            return False
-        findings.skipped["records and curves without a .run.json"] += 1
-        return True
+        return _may_lack_seal(target, path, again, "records and curves without a .run.json")
     try:
         text, run = RUN_FILE.read(run_file), how_made(path)
     except UserError as error:
@@ -150,9 +147,8 @@ def _agrees_with_run_file(target: Target, path: Path, again: str) -> bool:
     if run_text(run).encode() != text:
         findings.differs(run_file, "JSON as the package writes it", "other text", again, in_git=True)
         return False
-    if not {"sha256", "run_digest"} & set(run):
-        findings.skipped["records and curves from before they were sealed"] += 1
-        return True
+    if not set(SEAL) & set(run):
+        return _may_lack_seal(target, path, again, "records and curves from before they were sealed")
     claimed = run.get("run_digest")
     if claimed != digest({key: value for key, value in run.items() if key != "run_digest"}):
         findings.differs(run_file, f"run_digest {claimed} over its other values", "other values", again, in_git=True)
@@ -168,6 +164,17 @@ def _agrees_with_run_file(target: Target, path: Path, again: str) -> bool:
         found = f"that of training {training} seed {seed}"
         findings.differs(run_file, f"the run file of {path.name}", found, again, in_git=True)
         return False
+    return True
+
+
+def _may_lack_seal(target: Target, path: Path, again: str, kind: str) -> bool:
+    """Count a result without a seal as one of `kind`; where others are sealed, add a mismatch and return False."""
+    if lacks_seal(target.root, path.relative_to(target.root).as_posix()):
+        run_file = path.with_suffix(".run.json")
+        findings, wrong = target.findings, run_file if run_file.exists() else path
+        findings.differs(wrong, "a run file that seals it", "none, while others are sealed", again, in_git=True)
+        return False
+    target.findings.skipped[kind] += 1
     return True
 
 
