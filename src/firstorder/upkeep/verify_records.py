@@ -9,10 +9,12 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from firstorder.errors import UserError
+from firstorder.records import freshness
 from firstorder.records.cells import (
     CSV_FILE,
     RECORD_FILE,
@@ -25,6 +27,7 @@ from firstorder.records.cells import (
     read_run,
     run_text,
 )
+from firstorder.records.measured import Wrong
 from firstorder.report import ACCURACIES, METRICS
 from firstorder.report.read import accuracies, csv_frames
 from firstorder.settings import CURVE, RECORD, Project, digest
@@ -39,6 +42,11 @@ class Target:
     root: Path
     project: Project
     findings: Findings
+
+    @cached_property
+    def wanted(self) -> dict[str, dict[str, Any]]:
+        """The settings that each result should be made with, by its path."""
+        return {item.path: item.wanted for item in freshness.everything(self.project)}
 
     @property
     def params(self) -> str:
@@ -73,8 +81,13 @@ def check_curve(target: Target, path: Path) -> None:
     """Check a learning curve, or the result of a study, against its run file."""
     target.findings.checked["curves"] += 1
     again = _command_for(target, path)
-    if _agrees_with_run_file(target, path, again) and (wrong := wrong_content(path, how_made(path))):
+    if _agrees_with_run_file(target, path, again) and (wrong := _wrong_curve(target, path)):
         target.findings.differs(path, *wrong, again, in_git=True)
+
+
+def _wrong_curve(target: Target, path: Path) -> Wrong | None:
+    name = path.relative_to(target.root / "results/curves").as_posix()
+    return wrong_content(path, name, how_made(path), target.wanted.get(f"results/curves/{name}"))
 
 
 def how_made(path: Path) -> dict[str, Any]:
