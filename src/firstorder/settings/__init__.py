@@ -26,6 +26,7 @@ from firstorder.settings.studies import (
 )
 from firstorder.settings.trainings import (
     MODES,
+    WITHOUT_MEMORY,
     AdaptationSettings,
     AlphabetSettings,
     CurveSettings,
@@ -50,6 +51,7 @@ __all__ = [
     "RECORD",
     "SINE_FITS",
     "SINE_LOSSES",
+    "WITHOUT_MEMORY",
     "AdaptationSettings",
     "AlphabetSettings",
     "Cell",
