@@ -179,7 +179,7 @@ def _checkpoints(folder: Path, content: bytes) -> None:
     path = _tensor_file(folder, content, 8 * _problem(folder).network.parameters)
     headers.model_header(path)
     checkpoint, _ = checkpoints.read(path, _problem(folder).network)
-    checkpoints.check_made_of(checkpoint, path, {"seed": 0})
+    checkpoints.check_made_of(checkpoint, path, _problem(folder), {})
 
 
 def _states(folder: Path, content: bytes) -> None:
