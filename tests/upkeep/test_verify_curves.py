@@ -10,6 +10,7 @@ import pytest
 
 from firstorder import settings
 from firstorder.__main__ import main
+from firstorder.data import packs
 from firstorder.records import cells, freshness, measured
 from firstorder.settings import checks
 from firstorder.upkeep.verify import verify
@@ -155,3 +156,18 @@ def test_a_result_without_its_seal_is_a_mismatch_and_stale(
     for other in Path("results").rglob("*.run.json"):
         other.unlink()
     assert not verify({Path(): None}).mismatches
+
+
+@pytest.mark.parametrize("path", [RECORD, CURVE], ids=["record", "curve"])
+def test_a_run_file_without_its_result_is_a_mismatch(path: Path, computed_project: Path) -> None:
+    path.unlink()
+    mismatches = {mismatch.path: mismatch.text for mismatch in verify({Path(): None}).mismatches}
+    assert "expected the result that its run file seals, found none; fix: firstorder " in mismatches[path]
+
+
+@pytest.mark.parametrize("said", ["digest {};", "digest 0;", None])
+def test_a_census_names_the_digest_of_its_pack(said: str | None, computed_project: Path) -> None:
+    pack, census = Path("data/omniglot.npz"), Path("data/omniglot.census.csv")
+    census.write_bytes(b"\xff" if said is None else said.format(packs.read_pack(pack)[1]).encode())
+    found = [mismatch.path for mismatch in verify({Path(): None}).mismatches]
+    assert found == ([] if said == "digest {};" else [census])

@@ -65,8 +65,7 @@ def check_records(target: Target) -> list[CellRecord]:
 
 def check_record(target: Target, path: Path) -> CellRecord | None:
     """Check one record and its run file; return it if it is valid."""
-    evaluation, seed = "/".join(path.relative_to(target.root / "results/cells").parts[:-2]), _seed(path)
-    again = f"firstorder evaluate {evaluation} --seed {seed}{target.params}"
+    again = _evaluate(target, path)
     target.findings.checked["records"] += 1
     return _read_consistent(target, path, again) if _agrees_with_run_file(target, path, again) else None
 
@@ -83,6 +82,23 @@ def check_curve(target: Target, path: Path) -> None:
     again = _command_for(target, path)
     if _agrees_with_run_file(target, path, again) and (wrong := _wrong_curve(target, path)):
         target.findings.differs(path, *wrong, again, in_git=True)
+
+
+def check_lost(target: Target) -> None:
+    """Name each run file whose result is gone."""
+    for kind, suffix in (("cells", ".json"), ("curves", ".csv")):
+        below = target.root / "results" / kind
+        for run_file in sorted(below.rglob("*.run.json")):
+            path = run_file.with_name(run_file.name.removesuffix(".run.json") + suffix)
+            if not path.exists():
+                again = _command_for(target, path) if kind == "curves" else _evaluate(target, path)
+                target.findings.differs(path, "the result that its run file seals", "none", again, in_git=True)
+
+
+def _evaluate(target: Target, path: Path) -> str:
+    """Return the command that computes a record."""
+    evaluation = "/".join(path.relative_to(target.root / "results/cells").parts[:-2])
+    return f"firstorder evaluate {evaluation} --seed {_seed(path)}{target.params}"
 
 
 def _wrong_curve(target: Target, path: Path) -> Wrong | None:
