@@ -179,7 +179,7 @@ def _checkpoints(folder: Path, content: bytes) -> None:
     path = _tensor_file(folder, content, 8 * _problem(folder).network.parameters)
     headers.model_header(path)
     checkpoint, _ = checkpoints.read(path, _problem(folder).network)
-    checkpoints.check_made_of(checkpoint, path, {"seed": 0})
+    checkpoints.check_made_of(checkpoint, path, _problem(folder), {})
 
 
 def _states(folder: Path, content: bytes) -> None:
@@ -205,13 +205,15 @@ def _counts(folder: Path, content: bytes) -> None:
 def _seed_headers(folder: Path) -> tuple[bytes, bytes]:
     """Return the headers of a whole checkpoint and of a whole state."""
     from firstorder.method.evaluation import Checkpoint
+    from firstorder.method.inner_loop import OptimiserState
 
     problem = _problem(folder)
     state = training.start(problem)
     path = folder / "whole.safetensors"
-    checkpoints.write(
-        path, problem.network, Checkpoint(state.parameters, state.optimiser, {"training": "x", "seed": 0})
-    )
+    steps = problem.settings.outer_steps * problem.settings.inner_steps_taken
+    optimiser = OptimiserState(state.optimiser.second_moments, steps)
+    about = {"training": TRAINING, "seed": 0}
+    checkpoints.write(path, problem.network, Checkpoint(state.parameters, optimiser, about))
     first = _header(path)
     states.StateFile(path, ("x",)).save(state)
     return first, _header(path)

@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 
 from firstorder import NUMERICS_VERSION, __version__, settings
 from firstorder.__main__ import main
 from firstorder.data import packs
 from firstorder.method import training
-from firstorder.records import provenance
+from firstorder.records import cells, checkpoints, provenance
 from firstorder.records.cells import read_record
 from firstorder.settings import checks
 from tests.conftest import EVALUATION, TINY_PARAMS, TRAINING, edit, files_below, tiny_pack, write_params
@@ -605,3 +605,31 @@ def test_where_a_training_was_computed_is_told_step_by_step(
 def test_the_params_file_that_is_named_is_the_one_that_is_read(computed_project: Path, command: list[str]) -> None:
     (computed_project / "params.yaml").rename(computed_project / "other.yaml")
     assert main([*command, "--params", "other.yaml"]) == 0
+
+
+@pytest.mark.parametrize("gone", ["the run file", "its digest"])
+def test_a_checkpoint_that_a_record_does_not_name_is_not_evaluated(
+    computed_project: Path, capsys: pytest.CaptureFixture[str], gone: str
+) -> None:
+    """Also where no run file of its curve says which one is right."""
+    if gone == "the run file":
+        Path(CURVE).with_suffix(".run.json").unlink()
+    else:
+        run = {key: value for key, value in cells.read_run(Path(CURVE)).items() if key != "checkpoint_digest"}
+        cells.write_sealed(Path(CURVE), Path(CURVE).read_text(encoding="utf-8"), run)
+    content, record = bytearray(Path(MODEL).read_bytes()), Path(RECORDS["inductive"]).read_bytes()
+    content[-777] ^= 4
+    Path(MODEL).write_bytes(content)
+    assert main(["evaluate", EVALUATION, "--seed", "0", "--device", "cpu"]) == 2
+    assert f"as {RECORDS['inductive']} says; restore it" in capsys.readouterr().err
+    assert Path(RECORDS["inductive"]).read_bytes() == record
+
+
+@pytest.mark.parametrize(("key", "value"), [("training", "reptile/another"), ("optimiser_steps", 7)])
+def test_a_checkpoint_of_another_training_or_step_is_not_evaluated(
+    computed_project: Path, capsys: pytest.CaptureFixture[str], key: str, value: object
+) -> None:
+    about, tensors = checkpoints.parse(Path(MODEL).read_bytes())
+    Path(MODEL).write_bytes(save(tensors, {"about": json.dumps({**about, key: value})}))
+    assert main(["evaluate", EVALUATION, "--seed", "0", "--device", "cpu"]) == 2
+    assert f"{MODEL}: its {key} is {value}, expected " in capsys.readouterr().err

@@ -133,7 +133,7 @@ FAULTS: dict[str, tuple[str, Change, str]] = {
         lambda root: (root / RECORD).with_suffix(".run.json").unlink(),
         "it is not sealed: it has no run file",
     ),
-    "an unsealed record": (RECORD, _unsealed(RECORD), "it is not sealed: its run file has no SHA-256"),
+    "an unsealed record": (RECORD, _unsealed(RECORD), "expected a run file that seals it, found none"),
     "an unsealed curve": (CURVE, _unsealed(CURVE), "it is not sealed: its run file has no SHA-256"),
     "a record of another seed": (OTHER_SEED, _moved(RECORD, OTHER_SEED), "expected path"),
     "a seed not asked for": (UNKNOWN, _moved(RECORD, UNKNOWN), "params.yaml here lists nothing with this name"),

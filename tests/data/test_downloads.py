@@ -452,7 +452,8 @@ def test_a_killed_download_leaves_no_archive_and_goes_on_next_time(kind: signal.
 
     url = place.server.play("/images.zip", half, ranged(WHOLE))
     program = (
-        "import hashlib, sys; from pathlib import Path; from firstorder import __main__; "
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "  # a background job ignores it
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL); from firstorder import __main__; "
         "from firstorder.data import archives, omniglot; "
         "omniglot.ARCHIVES = (archives.Archive('images.zip', (sys.argv[1],), int(sys.argv[2]), sys.argv[3]),); "
         "sys.argv[1:] = ['download', '--folder', sys.argv[4]]; sys.exit(__main__.main())"

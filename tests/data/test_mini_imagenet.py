@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import os
 import pickle
@@ -677,6 +678,22 @@ def test_the_command_writes_pack_and_census(
     assert lines[0][0] == "set"
     assert lines[0][4].startswith(f"digest {digest}; resize bilinear")
     assert Counter(line[0] for line in lines) == {"set": 1, "split": 3, "class": 100, "size": 1}
+
+
+def test_pack_and_census_stay_those_of_each_other_on_a_full_disk(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["data", "mini-imagenet", "--source", str(as_zip(one_image_a_class(), tmp_path / "copy.zip"))]) == 0
+    census = (project / "data/mini-imagenet.census.csv").read_bytes()
+
+    def full(path: Path, pack: packs.Pack) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(packs, "write_pack", full)
+    other = {f"{class_id}/a.png": as_file(draw(class_id, 2)) for class_id in SPLITS}
+    assert main(["data", "mini-imagenet", "--source", str(as_zip(other, tmp_path / "other.zip"))]) == 2
+    assert (project / "data/mini-imagenet.census.csv").read_bytes() == census
+    assert not [*(project / "data").glob(".*")]
 
 
 @pytest.mark.parametrize(

@@ -31,9 +31,9 @@ def linear_network(inputs: int = 3) -> Network:
 
 
 def made_up(network: Network, about: dict[str, Any] | None = None) -> Checkpoint:
-    """Return a checkpoint of random values, among them the extremes of float32."""
+    """Return a checkpoint of random values, among them the extremes that are read."""
     values = torch.from_numpy(uniforms(2 * network.parameters, 0, "test").reshape(2, -1)).float()
-    values[0, :5] = torch.tensor([-0.0, 1e-45, 3.4e38, math.pi, -1e-38])
+    values[0, :5] = torch.tensor([-0.0, 1e-45, checkpoints.LARGEST_WEIGHT, math.pi, -1e-38])
     state = OptimiserState(values[1:], 12_345)
     return Checkpoint(values[:1] - 0.5, state, ABOUT if about is None else about)
 
@@ -157,3 +157,11 @@ def test_second_moments_of_another_network_are_refused(tmp_path: Path) -> None:
     tensors |= {checkpoints.SECOND_MOMENTS + name: torch.zeros(shape) for name, shape in other.items()}
     save_file(tensors, path, {"about": '{"optimiser_steps": 1}'})
     assert "made for another network" in message_of(path, linear_network())
+
+
+def test_weights_beyond_any_sense_are_refused(path: Path) -> None:
+    """They are finite, and the first product with them is not."""
+    tensors = load_file(path)
+    tensors["dense.kernel"][0, 0] = 3e38
+    save_file(tensors, path, {"about": '{"optimiser_steps": 1}'})
+    assert "dense.kernel has a value beyond" in message_of(path, linear_network())

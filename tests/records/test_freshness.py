@@ -15,7 +15,7 @@ from firstorder import settings
 from firstorder.__main__ import main
 from firstorder.data import packs
 from firstorder.errors import UserError
-from firstorder.records import freshness
+from firstorder.records import cells, freshness
 from firstorder.report.claims import claim_tables
 from firstorder.report.figures import figures
 from firstorder.report.read import accuracies, staleness
@@ -63,7 +63,8 @@ def test_new_seeds_and_titles_make_nothing_stale(computed_project: Path) -> None
 def test_both_digests_are_reported_if_the_settings_themselves_are_not_recorded(computed_project: Path) -> None:
     run = computed_project / settings.CURVE.format(training=TRAINING, seed=0).replace(".csv", ".run.json")
     values = json.loads(run.read_text(encoding="utf-8"))
-    run.write_text(json.dumps({"settings_digest": values["settings_digest"]}), encoding="utf-8")
+    del values["settings"]
+    cells.write_run(run.with_name("seed-0.csv"), cells.sealed(values, run.with_name("seed-0.csv").read_bytes()))
     found = reported(computed_project, edit(TINY_PARAMS, (("trainings", TRAINING, "inner_steps"), 3)))
     assert found[f"curve of {TRAINING} seed 0"].startswith(f"settings: {values['settings_digest']} -> ")
 

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 
 from firstorder.method import training
 from firstorder.method.training import Problem, Resumable, TrainingState
-from firstorder.records.states import StateFile
+from firstorder.records.states import StateFile, write_sealed
+from firstorder.records.study_files import StudyFile
 from tests.method.test_training import problem, with_settings
 
 __all__ = ["problem"]  # a fixture
@@ -28,7 +29,9 @@ def begun(problem: Problem, outer_steps: int = 2) -> TrainingState:
     state = training.start(problem)
     for _ in range(outer_steps):
         training.outer_step(problem, problem.inner, state)
-    state.seconds, state.curve = 1.5, [[2, "meta-test", "inductive", "0.5"]]
+        if state.outer_step % problem.settings.curve.every == 0:
+            state.curve += training.measure(problem, state)
+    state.seconds = 1.5
     return state
 
 
@@ -37,14 +40,20 @@ def keeper(tmp_path: Path) -> StateFile:
     return StateFile(tmp_path / ".work/abc/seed-0.safetensors", IDENTITY, PLACE)
 
 
-def rewrite(keeper: StateFile, tensors: dict[str, Any] | None = None, **about: Any) -> None:
-    """Write a state file anew with other tensors and metadata; a metadata value of None takes the key out."""
+def rewrite(keeper: StateFile, tensors: dict[str, Any] | None = None, *, seal: bool = False, **about: Any) -> None:
+    """Write a state file anew with other tensors and metadata; a metadata value of None takes the key out.
+
+    With `seal`, its digest is that of what it then holds.
+    """
     with safe_open(keeper.path, framework="pt") as file:
         kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         said = json.loads(file.metadata()["about"])
     kept = {name: tensor for name, tensor in {**kept, **(tensors or {})}.items() if tensor is not None}
     said = {key: value for key, value in {**said, **about}.items() if value is not None}
-    save_file(kept, keeper.path, {"about": json.dumps(said)})
+    if seal:
+        write_sealed(keeper.path, kept, said)
+    else:
+        save_file(kept, keeper.path, {"about": json.dumps(said)})
 
 
 def test_a_state_comes_back_exactly(problem: Problem, keeper: StateFile) -> None:
@@ -54,6 +63,7 @@ def test_a_state_comes_back_exactly(problem: Problem, keeper: StateFile) -> None
     loaded = keeper.load(problem)
     assert loaded is not None
     assert (loaded.outer_step, loaded.seconds, loaded.curve) == (2, 1.5, state.curve)
+    assert loaded.curve
     assert loaded.optimiser.steps == state.optimiser.steps
     assert torch.equal(loaded.parameters, state.parameters)
     assert torch.equal(loaded.optimiser.second_moments, state.optimiser.second_moments)
@@ -92,10 +102,27 @@ WRONG: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("outer_step is -1", {}, {"outer_step": -1}),
     ("outer_step is 'two'", {}, {"outer_step": "two"}),
     ("optimiser_steps is 1.5", {}, {"optimiser_steps": 1.5}),
-    ("its curve or its seconds are none", {}, {"curve": 3}),
-    ("its curve or its seconds are none", {}, {"curve": [3]}),
-    ("its legs are none", {}, {"legs": {"outer_steps": 2}}),
-    ("its legs are none", {}, {"legs": [{"outer_steps": 2}]}),
+    ("optimiser_steps is 0, expected", {}, {"optimiser_steps": 0}),
+    ("expected 0 after 0 outer steps", {}, {"outer_step": 0}),
+    ("a whole number of 2^63 or more", {}, {"optimiser_steps": 10**400}),
+    ("its curve is none", {}, {"curve": 3}),
+    ("its curve is none", {}, {"curve": [3]}),
+    ("its curve has rows of another length", {}, {"curve": [[2]]}),
+    ("its curve has", {}, {"curve": []}),
+    ("its curve has", {}, {"curve": [[2, "meta-test", "inductive", 1, 4, "0.5", "0.1"]]}),
+    (
+        "its curve has 5.0, expected accuracy from 0 to 1",
+        {},
+        {"curve": [[2, "meta-train", "inductive", 1, 4, "5.0", "0"]]},
+    ),
+    ("its seconds or its legs are none", {}, {"seconds": "1"}),
+    ("its seconds or its legs are none", {}, {"seconds": -1.0}),
+    ("a number that is not finite", {}, {"seconds": float("nan")}),
+    ("its seconds or its legs are none", {}, {"legs": "x"}),
+    ("its seconds or its legs are none", {}, {"legs": {"outer_steps": 2}}),
+    ("its seconds or its legs are none", {}, {"legs": [{"outer_steps": 2}]}),
+    ("its seconds or its legs are none", {}, {"legs": [{"outer_steps": 2, "seconds": 1.5, "device": 5}]}),
+    ("its legs do not add up to 2", {}, {"legs": [{"outer_steps": 1, "seconds": 1.5}]}),
 ]
 
 
@@ -108,9 +135,9 @@ def test_a_state_that_cannot_be_is_set_aside(
     tensors: dict[str, Any],
     about: dict[str, Any],
 ) -> None:
-    """As a state of format 1, which no digest protects."""
+    """Although its digest is right."""
     keeper.save(begun(problem))
-    rewrite(keeper, tensors, format=None, sha256=None, **about)
+    rewrite(keeper, tensors, seal=True, **about)
     assert keeper.load(problem) is None
     assert not keeper.path.exists()
     aside = keeper.path.with_name("seed-0.damaged.safetensors")
@@ -130,12 +157,36 @@ def test_a_state_that_is_not_finite_is_set_aside(problem: Problem, keeper: State
     assert keeper.load(problem) is None
 
 
-def test_a_sound_state_of_format_1_goes_on(problem: Problem, keeper: StateFile) -> None:
+def test_a_state_without_a_digest_is_set_aside(
+    problem: Problem, keeper: StateFile, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As those of format 1 were: nothing would tell that its parameters are other ones."""
     keeper.save(begun(problem))
-    rewrite(keeper, format=None, sha256=None, legs=None)
-    loaded = keeper.load(problem)
-    assert loaded is not None
-    assert loaded.legs == [{"outer_steps": 2, "seconds": 1.5}]
+    rewrite(keeper, format=None, sha256=None)
+    assert keeper.load(problem) is None
+    assert "it has no digest" in capsys.readouterr().err
+    study = StudyFile(keeper.path, IDENTITY[0])
+    save_file({"sums": torch.ones(3)}, keeper.path, {"about": json.dumps({"identity": IDENTITY[0], "seconds": 1.0})})
+    assert study.load() == {}
+    assert "it has no digest" in capsys.readouterr().err
+
+
+SETTINGS = [
+    {"algorithm": "maml", "query_shot": 1, "inner_optimiser": "sgd"},
+    {"algorithm": "fomaml", "query_shot": 1},
+    {"algorithm": "last_step", "sampling": "replacement"},
+    {"algorithm": "last_step", "query_shot": 1},
+    *({"second_moments": kind} for kind in ("carried", "per_lane")),
+    {"inner_optimiser": "sgd"},
+    {"algorithm": "joint", "inner_steps": 1},
+]
+
+
+@pytest.mark.parametrize("changed", SETTINGS, ids=str)
+def test_the_optimisers_steps_follow_from_the_settings(problem: Problem, changed: dict[str, Any]) -> None:
+    changed_problem = with_settings(problem, **changed)
+    state = begun(changed_problem)
+    assert state.optimiser.steps == 2 * changed_problem.settings.inner_steps_taken
 
 
 def test_one_of_format_and_digest_alone_is_a_damaged_state(problem: Problem, keeper: StateFile) -> None:

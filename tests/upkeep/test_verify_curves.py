@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import csv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,13 +10,15 @@ import pytest
 
 from firstorder import settings
 from firstorder.__main__ import main
-from firstorder.records import cells, freshness
+from firstorder.data import packs
+from firstorder.records import cells, freshness, measured
 from firstorder.settings import checks
 from firstorder.upkeep.verify import verify
 from tests.conftest import EVALUATION, TRAINING
 
 CURVE = Path(settings.CURVE.format(training=TRAINING, seed=0))
 RECORD = Path(settings.RECORD.format(evaluation=EVALUATION, mode="transductive", seed=0))
+REPOSITORY = Path(__file__).parents[2]
 Lines = list[str]
 
 
@@ -31,6 +33,10 @@ EDITS: dict[str, Callable[[Lines], Lines]] = {
     "accuracy 5": lambda lines: with_value(lines, "accuracy", "5.000000"),
     "accuracy below 0": lambda lines: with_value(lines, "accuracy", "-0.100000"),
     "accuracy nan": lambda lines: with_value(lines, "accuracy", "nan"),
+    "accuracy 0_1": lambda lines: with_value(lines, "accuracy", "0_1"),
+    "accuracy in Arabic digits": lambda lines: with_value(lines, "accuracy", "\u0660.\u0661"),
+    "error 1e300": lambda lines: with_value(lines, "standard_error", "1e300"),
+    "error nan": lambda lines: with_value(lines, "standard_error", "nan"),
     "accuracy inf": lambda lines: with_value(lines, "accuracy", "inf"),
     "no accuracy": lambda lines: with_value(lines, "accuracy", ""),
     "a word": lambda lines: with_value(lines, "accuracy", "good"),
@@ -76,28 +82,92 @@ def test_settings_that_no_training_has_are_a_mismatch(key: str, value: object, c
     assert CURVE in [mismatch.path for mismatch in verify({Path(): None}).mismatches]
 
 
-def test_other_results_of_studies_are_checked_too(computed_project: Path) -> None:
-    path = Path("results/curves/sine/losses.csv")
-    for loss, expected in (("0.5", []), ("-0.5", [path]), ("nan", [path])):
-        cells.write_sealed(path, f"algorithm,loss,standard_error\nmaml,{loss},0.1\n", {})
-        assert [mismatch.path for mismatch in verify({Path(): None}).mismatches] == expected
+@pytest.mark.parametrize("without", ["settings", "training"])
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+def test_the_settings_are_those_of_params_yaml_where_the_run_file_has_none(
+    edit: Callable[[Lines], Lines], without: str, computed_project: Path
+) -> None:
+    lines = edit(CURVE.read_text(encoding="utf-8").splitlines())
+    run = {key: value for key, value in cells.read_run(CURVE).items() if key != without}
+    cells.write_sealed(CURVE, "".join(f"{line}\n" for line in lines), run)
+    assert [mismatch.path for mismatch in verify({Path(): None}).mismatches] == [CURVE]
 
 
+def test_a_run_file_of_a_curve_names_its_settings(computed_project: Path) -> None:
+    run = {key: value for key, value in cells.read_run(CURVE).items() if not key.startswith("settings")}
+    cells.write_sealed(CURVE, CURVE.read_text(encoding="utf-8"), run)
+    assert [mismatch.path for mismatch in verify({Path(): None}).mismatches] == [CURVE]
+
+
+def test_a_curve_of_one_task_has_no_standard_error() -> None:
+    row = ["2", "meta-test", "inductive", "1", "1", "0.5", "nan"]
+    assert measured.wrong_values(measured.CURVE_COLUMNS, [row]) is None
+    assert measured.wrong_values(measured.CURVE_COLUMNS, [[*row[:4], "2", *row[5:]]]) is not None
+
+
+def study(name: str) -> tuple[list[str], list[list[str]], dict[str, object]]:
+    path = REPOSITORY / "results/curves" / name
+    header, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
+    return header, rows, cells.read_run(path).get("settings", {})
+
+
+STUDIES = {
+    "adaptation": "adaptation/reptile/omniglot-5way/1shot/seed-0.csv",
+    "alphabets": "alphabets/reptile/omniglot-5way/1shot/seed-0.csv",
+    "sine/losses": "sine/losses.csv",
+    "sine/fits": "sine/fits.csv",
+    "manifolds": "manifolds/points.csv",
+    "theory/expansion": "theory/expansion.csv",
+    "theory": "theory/reptile/omniglot-5way-sum4/seed-0.csv",
+}
+
+
+@pytest.mark.parametrize(("kind", "name"), STUDIES.items(), ids=STUDIES)
+def test_the_results_of_studies_are_checked_too(kind: str, name: str) -> None:
+    header, rows, made = study(name)
+    assert measured.wrong_study(kind, header, rows, made) is None
+    assert measured.wrong_study(kind, header[:-1], rows, made) is not None
+    keys = measured.STUDIES[kind][1]
+    for other in (rows[1:], [*rows, rows[0]], rows[:0]) if keys else ():
+        assert measured.wrong_study(kind, header, other, made) is not None
+    for value in ("nan", "inf", "0_1", "\u0661", "", "1e999"):
+        assert measured.wrong_study(kind, header, [[*rows[0][:-1], value], *rows[1:]], made) is not None, value
+
+
+@pytest.mark.parametrize(
+    "run", [None, {}, {"seconds": 1.0}, {"run_digest": "0"}], ids=["gone", "{}", "no seal", "half"]
+)
 @pytest.mark.parametrize("path", [RECORD, CURVE], ids=["record", "curve"])
 def test_a_result_without_its_seal_is_a_mismatch_and_stale(
-    path: Path, computed_project: Path, capsys: pytest.CaptureFixture[str]
+    path: Path, run: dict[str, object] | None, computed_project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where others of its kind are sealed; a folder from before there were seals is left alone."""
-    if path == CURVE:
-        other = CURVE.with_name("seed-7.csv")
-        shutil.copy(CURVE, other)
-        cells.write_run(other, {key: value for key, value in cells.read_run(CURVE).items() if key != "sha256"})
-    path.with_suffix(".run.json").unlink()
-    assert path in [mismatch.path for mismatch in verify({Path(): None}).mismatches]
+    """Where others are sealed; a folder from before there were seals is left alone."""
+    beside = path.with_suffix(".run.json")
+    if run is None:
+        beside.unlink()
+    else:
+        beside.write_text(cells.run_text(run), encoding="utf-8")
+    assert (path if run is None else beside) in [mismatch.path for mismatch in verify({Path(): None}).mismatches]
     found = freshness.stale(Path(), checks.load("params.yaml"))
     assert [(Path(expected.path), why) for expected, why in found] == [(path, freshness.UNSEALED)]
     assert main(["stale"]) == 1
     assert freshness.UNSEALED in capsys.readouterr().out
-    for run in Path("results").rglob("*.run.json"):
-        run.unlink()
+    assert main(["accuracies"]) == (2 if path == RECORD else 0)
+    for other in Path("results").rglob("*.run.json"):
+        other.unlink()
     assert not verify({Path(): None}).mismatches
+
+
+@pytest.mark.parametrize("path", [RECORD, CURVE], ids=["record", "curve"])
+def test_a_run_file_without_its_result_is_a_mismatch(path: Path, computed_project: Path) -> None:
+    path.unlink()
+    mismatches = {mismatch.path: mismatch.text for mismatch in verify({Path(): None}).mismatches}
+    assert "expected the result that its run file seals, found none; fix: firstorder " in mismatches[path]
+
+
+@pytest.mark.parametrize("said", ["digest {};", "digest 0;", None])
+def test_a_census_names_the_digest_of_its_pack(said: str | None, computed_project: Path) -> None:
+    pack, census = Path("data/omniglot.npz"), Path("data/omniglot.census.csv")
+    census.write_bytes(b"\xff" if said is None else said.format(packs.read_pack(pack)[1]).encode())
+    found = [mismatch.path for mismatch in verify({Path(): None}).mismatches]
+    assert found == ([] if said == "digest {};" else [census])

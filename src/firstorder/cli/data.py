@@ -11,6 +11,7 @@ from firstorder import progress, settings
 from firstorder.cli.session import Session
 from firstorder.cli.verbs import Arguments, argument, verb
 from firstorder.errors import UserError
+from firstorder.files import replacing
 
 
 @verb(
@@ -81,9 +82,10 @@ def data(arguments: Arguments) -> None:
         Path(source), chosen.resize or "nearest", Path(names) if names else None, track=progress.shown
     )
     path = session.root / session.project.pack_path(name)
-    # The census first: should one of the two fail, there is no pack without its census.
-    cells.write_rows(path.with_suffix(".census.csv"), mini_imagenet_census.CENSUS_COLUMNS, census)
-    packs.write_pack(path, made)
+    # Both are whole before either is replaced: should one fail, the old ones stay. `verify` compares their digests.
+    with replacing(path.with_suffix(".census.csv")) as part:
+        cells.write_rows(part, mini_imagenet_census.CENSUS_COLUMNS, census)
+        packs.write_pack(path, made)
     print(f"{path}: {census[0].images:,} images of {len(made.class_names)} classes, digest {made.digest()[:16]}")
     print(path.with_suffix(".census.csv"))
     for note in mini_imagenet_census.notes_of(census):

@@ -171,7 +171,7 @@ class Session:
             "data_digest": self.load_pack(problem.settings.dataset).digest,
             "training_digest": settings.digest(self.project.settings_of_training(chosen.training)),
         }
-        checkpoints.check_made_of(checkpoint, path, {**digests, "seed": seed})
+        checkpoints.check_made_of(checkpoint, path, problem, digests)
         self._check_recorded(problem, checkpoint_digest)
         draws = Draws(
             title=f"{evaluation} seed {seed}",
@@ -185,20 +185,20 @@ class Session:
         return Trained(problem, checkpoint.to(self.device), draws, digests)
 
     def _check_recorded(self, problem: Problem, checkpoint_digest: str) -> None:
-        """Raise UserError if a checkpoint is not the one that its training's run file names, if there is a run file.
+        """Raise UserError if a checkpoint is not the one that its training's run file or a fresh record names.
 
         Delete the saved state of the training only now that its checkpoint is known to be complete.
         """
-        from firstorder.records import cells
+        from firstorder.records import freshness
 
-        path, curve = self.outputs(problem)
-        recorded = cells.read_run(curve).get("checkpoint_digest")
+        path, _ = self.outputs(problem)
+        recorded, by = freshness.stated_checkpoint(self.root, self.project, problem.name, problem.seed)
         if recorded == checkpoint_digest:
             self.state_file(problem).discard()
         elif recorded is not None:
             raise UserError(
-                f"{path}: its SHA-256 is {checkpoint_digest[:16]}..., expected {str(recorded)[:16]}... as "
-                f"{curve.with_suffix('.run.json')} says; restore it (dvc pull --force {path}.dvc), or train it "
+                f"{path}: its SHA-256 is {checkpoint_digest[:16]}..., expected {recorded[:16]}... as "
+                f"{by} says; restore it (dvc pull --force {path}.dvc), or train it "
                 f"again: firstorder train {problem.name} --seed {problem.seed} --again"
             )
 

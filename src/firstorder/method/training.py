@@ -23,12 +23,11 @@ from firstorder.method.inner_loop import Engine, InnerLoop, Loss, OptimiserState
 from firstorder.method.networks import Network, make_network
 from firstorder.method.tasks import Draws, TaskShape, draw_tasks
 from firstorder.progress import Stop, Track, never, silent
-from firstorder.settings import TrainingSettings
+from firstorder.settings import WITHOUT_MEMORY, TrainingSettings
 
 SECONDS_BETWEEN_SAVES = 60.0
 PIXELS_AT_ONCE = 3_000_000  # of mini-batches in one backward pass: keeps second-order MAML within 8 GiB
 OUTER_BETA1, OUTER_BETA2, OUTER_EPSILON = 0.9, 0.999, 1e-8  # of the outer Adam
-WITHOUT_MEMORY = ("fomaml", "maml", "binomial")  # every task starts from the same optimiser state
 CURVE_COLUMNS = ("outer_step", "pool", "mode", "shot", "tasks", "accuracy", "standard_error")
 
 

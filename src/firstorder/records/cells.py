@@ -23,6 +23,7 @@ from firstorder.records.value_types import REPLACES, wrong_record, wrong_run
 from firstorder.settings import RECORD, Cell, Mode, Project, digest
 
 SCHEMA = 1
+SEAL = ("sha256", "run_digest")  # of a run file: the digests of the result beside it and of the run file's own values
 MOST_BYTES = 64 << 20  # of a record, run file or CSV; ours have a few hundred thousand at most
 RECORD_FILE = Kind(
     "a record",
@@ -140,7 +141,7 @@ def read_record(path: Path) -> CellRecord:
 def check_unedited(path: Path, content: bytes) -> dict[str, Any]:
     """Return the run file of the recorded file `path`; raises UserError if its SHA-256 is not that of `content`.
 
-    A run file without a SHA-256 proves nothing, so it is accepted.
+    A run file without a SHA-256 proves nothing, so it is accepted here; see `lacks_seal`.
     """
     run = read_run(path)
     recorded, found = run.get("sha256"), _sha256(content)
@@ -169,11 +170,10 @@ def read_run(path: Path) -> dict[str, Any]:
 
 
 def lacks_seal(root: Path, path: str) -> bool:
-    """Say whether a result has no run file although others of its kind (cells or curves) have sealed ones."""
-    beside = (root / path).with_suffix(".run.json")
-    if beside.exists():
+    """Say whether a result's run file is gone or holds no seal, although others in its `results/` are sealed."""
+    if "sha256" in read_run(root / path):
         return False
-    others = root.joinpath(*Path(path).parts[:2]).rglob("*.run.json")
+    others = (root / Path(path).parts[0]).rglob("*.run.json")
     return any(b'"run_digest"' in RUN_FILE.read(other) for other in others)
 
 
@@ -245,7 +245,7 @@ def made_with(settings: dict[str, Any]) -> dict[str, Any]:
 
 def sealed(run: Mapping[str, Any], content: bytes) -> dict[str, Any]:
     """Return `run` with the SHA-256 of the file it describes and a digest of itself, which `verify` checks."""
-    unsealed = {key: value for key, value in run.items() if key not in ("sha256", "run_digest")}
+    unsealed = {key: value for key, value in run.items() if key not in SEAL}
     values = {**unsealed, "sha256": _sha256(content)}
     return {**values, "run_digest": digest(values)}
 

@@ -22,6 +22,7 @@ from firstorder.files import Kind, replacing
 from firstorder.method.evaluation import Checkpoint
 from firstorder.method.inner_loop import OptimiserState
 from firstorder.method.networks import Network
+from firstorder.method.training import Problem
 from firstorder.records.headers import about_of
 
 SECOND_MOMENTS = "second_moments."
@@ -31,6 +32,8 @@ CHECKPOINT_FILE = Kind(
     "delete it and train again",
     "no such checkpoint; train it, or fetch it with: dvc pull",
 )
+# Of any training by far. Two such factors, summed over 2^11 inputs and squared for a variance, still fit in float32.
+LARGEST_WEIGHT = 2**26
 MOST_STEPS = 2**53  # of the inner optimiser; far beyond any training
 
 
@@ -87,12 +90,14 @@ def _steps(value: Any) -> int:
 
 
 def _check_values(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse tensors that are not float32, not finite, or second moments below zero."""
+    """Refuse tensors that are not float32, not finite, weights beyond LARGEST_WEIGHT, or second moments below zero."""
     for name, tensor in tensors.items():
         if tensor.dtype != torch.float32:
             wrong = f"has type {tensor.dtype}, expected torch.float32"
         elif not torch.isfinite(tensor).all():
             wrong = "is not finite"
+        elif not name.startswith(SECOND_MOMENTS) and (tensor.abs() > LARGEST_WEIGHT).any():
+            wrong = f"has a value beyond {LARGEST_WEIGHT:,}"
         elif name.startswith(SECOND_MOMENTS) and (tensor < 0).any():
             wrong = "is below zero"
         else:
@@ -113,11 +118,13 @@ def _another_network(path: Path, found: Mapping[str, Any], expected: Mapping[str
     )
 
 
-def check_made_of(checkpoint: Checkpoint, path: Path, expected: Mapping[str, Any]) -> None:
-    """Raise UserError unless the checkpoint's description agrees with `expected`, such as digests and seed."""
+def check_made_of(checkpoint: Checkpoint, path: Path, problem: Problem, digests: Mapping[str, str]) -> None:
+    """Raise UserError unless a checkpoint describes itself as that of a finished training, with these digests."""
+    steps = problem.settings.outer_steps * problem.settings.inner_steps_taken
+    expected = {**digests, "training": problem.name, "seed": problem.seed, "optimiser_steps": steps}
     for key, wanted in expected.items():
         if checkpoint.about.get(key) != wanted:
-            again = f"firstorder train {checkpoint.about.get('training')} --seed {checkpoint.about.get('seed')}"
+            again = f"firstorder train {problem.name} --seed {problem.seed}"
             raise UserError(
                 f"{path}: its {key} is {checkpoint.about.get(key)}, expected {wanted}; train again: {again}"
             )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from firstorder.settings import (
     INNER_PRODUCTS,
     MANIFOLD_POINTS,
     MODEL,
+    MODES,
     RECORD,
     SINE_FITS,
     SINE_LOSSES,
@@ -38,7 +40,7 @@ from firstorder.settings import (
 DONE, STALE, MISSING = "done", "stale", "missing"
 UNFINISHED = "a process was killed while it replaced this file"
 UNKNOWN = "nothing beside it says with which settings it was made"
-UNSEALED = "its run file is gone, while others of its kind are sealed by theirs"
+UNSEALED = "its run file is gone or holds no seal, while other results are sealed by theirs"
 _DATA = "data_digest"
 
 
@@ -195,6 +197,23 @@ def is_trained(root: Path, project: Project, training: str, seed: int) -> bool:
     made = model_header(root / MODEL.format(training=training, seed=seed))
     fresh = made.get("training_digest") == digest(project.settings_of_training(training))
     return fresh and _changed_data(root, _pack(project, training), made.get("data_digest")) is None
+
+
+def stated_checkpoint(root: Path, project: Project, training: str, seed: int) -> tuple[str | None, Path]:
+    """Return the SHA-256 that is stated for a checkpoint, and where; None if nothing states it.
+
+    The run file of the training's curve goes before the records that are fresh but for their run files.
+    """
+    path = root / CURVE.format(training=training, seed=seed)
+    if (stated := cells.read_run(path).get("checkpoint_digest")) is not None:
+        return stated, path.with_suffix(".run.json")
+    for name in (name for name, entry in project.evaluations.items() if entry.training == training):
+        for item in (cell(project, name, mode, seed) for mode in MODES):
+            with suppress(UserError):
+                record = cells.read_record(root / item.path)
+                if unlike(root, item, vars(record)) is None:
+                    return record.checkpoint_digest, root / item.path
+    return None, path
 
 
 def paths_to_rebuild(root: Path, project: Project, expected: Expected) -> list[str]:

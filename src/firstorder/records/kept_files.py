@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,12 @@ import numpy as np
 
 from firstorder.files import open_regular, parse_json
 from firstorder.records.headers import about_of, tensor_header
-from firstorder.settings import MODES
+from firstorder.records.measured import CURVE_COLUMNS, wrong_curve
+from firstorder.settings import MODES, TrainingSettings
 
 STATE_FORMAT = 2  # states of format 1 have neither a format nor a digest
 COUNTS_FORMAT = 1
 LARGEST_BYTES = 64 * 2**20  # of a file that is read
-_KEYS = ("format", "sha256")
 _TYPES = {"F32": "float32", "F64": "float64", "I32": "int32", "I64": "int64", "BOOL": "bool"}
 Part = tuple[str, tuple[int, ...], bytes]  # type, shape and content of a tensor
 
@@ -40,7 +40,7 @@ class Whole:
 def read_sealed(content: bytes) -> tuple[dict[str, Any], dict[str, Part]]:
     """Return the description and the tensors in a state or in what is kept of a study.
 
-    Raises ValueError if it is not whole. States of format 1 have no digest; no single flipped bit removes both keys.
+    Raises ValueError if it is not whole, or has no digest, as those of format 1.
     """
     size = 8 + int.from_bytes(content[:8], "little")
     try:
@@ -50,8 +50,9 @@ def read_sealed(content: bytes) -> tuple[dict[str, Any], dict[str, Part]]:
         for name, entry in header.items():
             first, last = entry["data_offsets"]
             parts[name] = f"torch.{_TYPES[entry['dtype']]}", tuple(entry["shape"]), content[size + first : size + last]
-        found = {key: about[key] for key in _KEYS if key in about}
-        if found and found != {"format": STATE_FORMAT, "sha256": state_digest(parts, about)}:
+        if not {"format", "sha256"} & set(about):
+            raise ValueError("it has no digest, as it was saved before there were any")
+        if (about.get("format"), about.get("sha256")) != (STATE_FORMAT, state_digest(parts, about)):
             raise ValueError("its digest is another one")
     except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from None
@@ -94,6 +95,47 @@ def unfit(kept: Mapping[str, Any], whole: Whole) -> str | None:
         if not all(type(correct) is int and 0 <= correct <= whole.queries for correct in column):
             return f"a count is none of 0 to {whole.queries}"
     return None
+
+
+def unfit_state(about: Mapping[str, Any], settings: TrainingSettings) -> str | None:
+    """Say why what a state says of itself cannot be said of such a training; None if it can. Raises KeyError too."""
+    done, steps = about["outer_step"], about["optimiser_steps"]
+    for name, count in (("outer_step", done), ("optimiser_steps", steps)):
+        if type(count) is not int or count < 0:
+            return f"{name} is {count!r:.40}"
+    if done > settings.outer_steps:
+        return f"outer_step is {done}, beyond the last one"
+    if steps != (wanted := done * settings.inner_steps_taken):
+        return f"optimiser_steps is {steps}, expected {wanted} after {done} outer steps"
+    if not isinstance(about["curve"], list) or not all(isinstance(row, list) for row in about["curve"]):
+        return "its curve is none"
+    rows = [[str(value) for value in row] for row in about["curve"]]
+    if any(len(row) != len(CURVE_COLUMNS) for row in rows):
+        return "its curve has rows of another length"
+    if (wrong := wrong_curve(CURVE_COLUMNS, rows, asdict(settings), done)) is not None:
+        return f"its curve has {wrong[1]}, expected {wrong[0]}"
+    legs = about["legs"]
+    if not _is_time(about["seconds"]) or not isinstance(legs, list) or not all(map(_is_leg, legs)):
+        return "its seconds or its legs are none"
+    if legs and sum(leg["outer_steps"] for leg in legs) != done:
+        return f"its legs do not add up to {done} outer steps"
+    return None
+
+
+def _is_leg(leg: Any) -> bool:
+    texts = ("device", "engine", "machine", "commit")
+    return (
+        isinstance(leg, dict)
+        and type(leg.get("outer_steps")) is int
+        and leg["outer_steps"] >= 0
+        and _is_time(leg.get("seconds"))
+        and all(isinstance(leg.get(text, ""), str) for text in texts)
+        and isinstance(leg.get("versions", {}), dict)
+    )
+
+
+def _is_time(seconds: Any) -> bool:
+    return type(seconds) in (int, float) and math.isfinite(seconds) and seconds >= 0
 
 
 def state_digest(parts: Mapping[str, Part], about: Mapping[str, Any]) -> str:

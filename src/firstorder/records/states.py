@@ -82,11 +82,11 @@ class StateFile:
             about["outer_step"],
             about["seconds"],
             about["curve"],
-            about.get("legs") or [{"outer_steps": about["outer_step"], "seconds": about["seconds"]}],
+            about["legs"],
         )
         if about["identity"] not in self.identities:
             return None
-        if (why := unfit(problem, state)) is not None:
+        if (why := kept_files.unfit_state(about, problem.settings) or unfit(problem, state)) is not None:
             raise ValueError(why)
         return state
 
@@ -158,7 +158,7 @@ def pass_over(path: Path, error: Exception) -> None:
 
 
 def unfit(problem: Problem, kept: TrainingState) -> str | None:
-    """Say why a kept state cannot be one of this training; None if it can."""
+    """Say why the tensors of a kept state cannot be those of this training; None if they can."""
     first = start(problem)
     wide = torch.Size((*first.outer_moments.shape[:2], first.parameters.shape[1]))
     pairs = (
@@ -171,17 +171,4 @@ def unfit(problem: Problem, kept: TrainingState) -> str | None:
             return f"{name} has shape {tuple(tensor.shape)} and type {tensor.dtype}"
         if not torch.isfinite(tensor).all():
             return f"{name} is not finite"
-    counts = {"outer_step": kept.outer_step, "optimiser_steps": kept.optimiser.steps}
-    for name, count in counts.items():
-        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-            return f"{name} is {count!r:.40}"
-    if kept.outer_step > problem.settings.outer_steps:
-        return f"outer_step is {kept.outer_step}, beyond the last one"
-    whole_curve = isinstance(kept.curve, list) and all(isinstance(row, list) for row in kept.curve)
-    if not whole_curve or not isinstance(kept.seconds, float | int):
-        return "its curve or its seconds are none"
-    for leg in kept.legs if isinstance(kept.legs, list) else [None]:
-        found = (leg.get("outer_steps"), leg.get("seconds")) if isinstance(leg, dict) else (None, None)
-        if type(found[0]) is not int or not isinstance(found[1], float | int):
-            return "its legs are none"
     return None

@@ -19,8 +19,8 @@ from firstorder.errors import UserError
 from firstorder.files import replacing
 from firstorder.records import cells, freshness, headers
 from firstorder.records.freshness import Expected
-from firstorder.records.kept_files import Whole, read_counts, read_regular, read_state, unfit
-from firstorder.settings import CURVE, MODEL, MODES, Project, digest, paths
+from firstorder.records.kept_files import Whole, read_counts, read_regular, read_state, unfit, unfit_state
+from firstorder.settings import CURVE, MODEL, MODES, Project, TrainingSettings, digest, paths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,7 @@ class Work:
     suspended: str  # where they are kept in Git
     total: int
     unit: str  # of `total`: outer step or task
+    settings: TrainingSettings | None = None  # of a training
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -54,17 +55,15 @@ class Work:
         """
         try:
             about = read_state(content) if self.is_training else read_counts(content)
-            if "sha256" not in about:
-                raise ValueError("it has no digest, as it was saved before there were any")
             made = about["of"] if "of" in about else self._older(root)
             if about["identity"] not in identities(made):
                 raise ValueError("it is of other settings, data or seed")
-            why = self._unlike(root, made) or (None if self.is_training else unfit(about, self._whole(made)))
+            why = self._unlike(root, made) or (
+                unfit(about, self._whole(made)) if self.settings is None else unfit_state(about, self.settings)
+            )
             if why is not None:
                 raise ValueError(why)
-            done = about["outer_step"] if self.is_training else len(about["counts"][MODES[0]])
-            if type(done) is not int or not 0 <= done <= self.total:
-                raise ValueError(f"{done!r:.40} {self.unit}s of {self.total:,} cannot be")
+            done: int = about["outer_step"] if self.is_training else len(about["counts"][MODES[0]])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"it is damaged ({type(error).__name__}: {error})") from None
         return done
@@ -114,6 +113,7 @@ def of_training(project: Project, name: str, seed: int) -> Work:
         suspended=paths.SUSPENDED_STATE.format(training=name, seed=seed),
         total=project.trainings[name].outer_steps,
         unit="outer step",
+        settings=project.trainings[name],
     )
 
 
@@ -149,7 +149,7 @@ def made_with(training: str, seed: int, settings: dict[str, Any], data_digest: s
 def identities(made: dict[str, Any]) -> tuple[str, ...]:
     """Return the digests that name what something was made with, the present one first.
 
-    States of format 1 name the kind of device too, and were never continued on another kind.
+    The oldest states name the kind of device too.
     """
     return digest(made), *(digest({**made, "device": kind}) for kind in ("cpu", "cuda"))
 

@@ -25,6 +25,7 @@ from firstorder.settings.studies import (
 )
 from firstorder.settings.trainings import (
     MODES,
+    WITHOUT_MEMORY,
     CurveSettings,
     DatasetSettings,
     EvaluationSettings,

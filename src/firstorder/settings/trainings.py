@@ -11,6 +11,7 @@ from firstorder.settings.schema import setting
 
 Mode = Literal["inductive", "transductive"]
 MODES: tuple[Mode, ...] = ("inductive", "transductive")
+WITHOUT_MEMORY = ("fomaml", "maml", "binomial")  # every task starts from the same optimiser state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +110,13 @@ class TrainingSettings:
         default=None,
     )
     curve: CurveSettings = setting("learning curve")
+
+    @property
+    def inner_steps_taken(self) -> int:
+        """By how much an outer step increases the inner optimiser's step count."""
+        if self.inner_optimiser != "adam" or self.algorithm in WITHOUT_MEMORY:
+            return 0
+        return self.inner_steps * (self.meta_batch_size if self.second_moments == "carried" else 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -188,7 +188,7 @@ class Collection:
         if findings.mismatches:
             return _without_advice(findings.mismatches[0].text, root, item.path)
         run = verify_records.how_made(path)
-        if root == self.stage and not {"sha256", "run_digest"} <= set(run):
+        if root == self.stage and not set(cells.SEAL) <= set(run):
             return "it is not sealed: its run file has no SHA-256"
         made = run if record is None else vars(record)
         if (difference := freshness.unlike(self.root, item, made)) is not None:

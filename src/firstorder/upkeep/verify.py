@@ -31,6 +31,7 @@ def verify(folders: Mapping[Path, Project | None], track: Track = silent) -> Fin
             target = verify_records.Target(folder, project or checks.load(folder / "params.yaml"), findings)
             valid = verify_records.check_records(target)
             verify_records.check_curves(target)
+            verify_records.check_lost(target)
             verify_records.check_derived(target, valid)
             verify_files.check_checkpoints(target, valid)
             verify_files.check_packs(target, valid)

@@ -16,7 +16,7 @@ from firstorder.data import archives, omniglot, packs
 from firstorder.errors import UserError
 from firstorder.files import open_regular
 from firstorder.progress import Track
-from firstorder.records.cells import CellRecord
+from firstorder.records.cells import CSV_FILE, CellRecord
 from firstorder.records.headers import LARGEST_HEADER, model_header, tensor_header
 from firstorder.records.kept_files import read_counts, read_regular, read_state
 from firstorder.settings import CURVE, MODEL
@@ -75,6 +75,13 @@ def check_packs(target: Target, valid: Sequence[CellRecord]) -> None:
             verb = f"data {name} --source PATH" if settings.source == "mini_imagenet" else f"pack {name}"
             target.findings.broken(path, error, f"rm {path} && firstorder {verb}{target.params}")
             continue
+        census = path.with_suffix(".census.csv")
+        again = f"firstorder data {name} --source PATH{target.params}"
+        try:
+            if census.exists() and f"digest {found};" not in CSV_FILE.read_text(census):
+                target.findings.differs(census, f"digest {found[:16]}... as in {path.name}", "another", again)
+        except UserError as error:
+            target.findings.broken(census, error, again)
         # One mismatch for each other digest, naming the first record that states it.
         others = {record.data_digest: record for record in reversed(valid) if record.dataset == name}
         for digest, first in sorted(others.items()):

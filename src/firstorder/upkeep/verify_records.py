@@ -9,14 +9,17 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from firstorder.errors import UserError
+from firstorder.records import freshness
 from firstorder.records.cells import (
     CSV_FILE,
     RECORD_FILE,
     RUN_FILE,
+    SEAL,
     CellRecord,
     lacks_seal,
     precision_of,
@@ -24,6 +27,7 @@ from firstorder.records.cells import (
     read_run,
     run_text,
 )
+from firstorder.records.measured import Wrong
 from firstorder.report import ACCURACIES, METRICS
 from firstorder.report.read import accuracies, csv_frames
 from firstorder.settings import CURVE, RECORD, Project, digest
@@ -38,6 +42,11 @@ class Target:
     root: Path
     project: Project
     findings: Findings
+
+    @cached_property
+    def wanted(self) -> dict[str, dict[str, Any]]:
+        """The settings that each result should be made with, by its path."""
+        return {item.path: item.wanted for item in freshness.everything(self.project)}
 
     @property
     def params(self) -> str:
@@ -56,8 +65,7 @@ def check_records(target: Target) -> list[CellRecord]:
 
 def check_record(target: Target, path: Path) -> CellRecord | None:
     """Check one record and its run file; return it if it is valid."""
-    evaluation, seed = "/".join(path.relative_to(target.root / "results/cells").parts[:-2]), _seed(path)
-    again = f"firstorder evaluate {evaluation} --seed {seed}{target.params}"
+    again = _evaluate(target, path)
     target.findings.checked["records"] += 1
     return _read_consistent(target, path, again) if _agrees_with_run_file(target, path, again) else None
 
@@ -72,8 +80,30 @@ def check_curve(target: Target, path: Path) -> None:
     """Check a learning curve, or the result of a study, against its run file."""
     target.findings.checked["curves"] += 1
     again = _command_for(target, path)
-    if _agrees_with_run_file(target, path, again) and (wrong := wrong_content(path, how_made(path))):
+    if _agrees_with_run_file(target, path, again) and (wrong := _wrong_curve(target, path)):
         target.findings.differs(path, *wrong, again, in_git=True)
+
+
+def check_lost(target: Target) -> None:
+    """Name each run file whose result is gone."""
+    for kind, suffix in (("cells", ".json"), ("curves", ".csv")):
+        below = target.root / "results" / kind
+        for run_file in sorted(below.rglob("*.run.json")):
+            path = run_file.with_name(run_file.name.removesuffix(".run.json") + suffix)
+            if not path.exists():
+                again = _command_for(target, path) if kind == "curves" else _evaluate(target, path)
+                target.findings.differs(path, "the result that its run file seals", "none", again, in_git=True)
+
+
+def _evaluate(target: Target, path: Path) -> str:
+    """Return the command that computes a record."""
+    evaluation = "/".join(path.relative_to(target.root / "results/cells").parts[:-2])
+    return f"firstorder evaluate {evaluation} --seed {_seed(path)}{target.params}"
+
+
+def _wrong_curve(target: Target, path: Path) -> Wrong | None:
+    name = path.relative_to(target.root / "results/curves").as_posix()
+    return wrong_content(path, name, how_made(path), target.wanted.get(f"results/curves/{name}"))
 
 
 def how_made(path: Path) -> dict[str, Any]:
@@ -137,11 +167,7 @@ def _agrees_with_run_file(target: Target, path: Path, again: str) -> bool:
     run_file = path.with_suffix(".run.json")
     findings = target.findings
     if not run_file.exists():
-        if lacks_seal(target.root, path.relative_to(target.root).as_posix()):
-            findings.differs(path, "its run file beside it", "none, while others are sealed", again, in_git=True)
-            return False
-        findings.skipped["records and curves without a .run.json"] += 1
-        return True
+        return _may_lack_seal(target, path, again, "records and curves without a .run.json")
     try:
         text, run = RUN_FILE.read(run_file), how_made(path)
     except UserError as error:
@@ -150,9 +176,8 @@ def _agrees_with_run_file(target: Target, path: Path, again: str) -> bool:
     if run_text(run).encode() != text:
         findings.differs(run_file, "JSON as the package writes it", "other text", again, in_git=True)
         return False
-    if not {"sha256", "run_digest"} & set(run):
-        findings.skipped["records and curves from before they were sealed"] += 1
-        return True
+    if not set(SEAL) & set(run):
+        return _may_lack_seal(target, path, again, "records and curves from before they were sealed")
     claimed = run.get("run_digest")
     if claimed != digest({key: value for key, value in run.items() if key != "run_digest"}):
         findings.differs(run_file, f"run_digest {claimed} over its other values", "other values", again, in_git=True)
@@ -168,6 +193,17 @@ def _agrees_with_run_file(target: Target, path: Path, again: str) -> bool:
         found = f"that of training {training} seed {seed}"
         findings.differs(run_file, f"the run file of {path.name}", found, again, in_git=True)
         return False
+    return True
+
+
+def _may_lack_seal(target: Target, path: Path, again: str, kind: str) -> bool:
+    """Count a result without a seal as one of `kind`; where others are sealed, add a mismatch and return False."""
+    if lacks_seal(target.root, path.relative_to(target.root).as_posix()):
+        run_file = path.with_suffix(".run.json")
+        findings, wrong = target.findings, run_file if run_file.exists() else path
+        findings.differs(wrong, "a run file that seals it", "none, while others are sealed", again, in_git=True)
+        return False
+    target.findings.skipped[kind] += 1
     return True
 
 

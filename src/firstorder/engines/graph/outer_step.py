@@ -23,7 +23,8 @@ from firstorder.errors import UserError
 from firstorder.method.algorithms import Group, Groups
 from firstorder.method.images import ImagePool
 from firstorder.method.inner_loop import OptimiserState
-from firstorder.method.training import WITHOUT_MEMORY, Problem, TrainingState, outer_update
+from firstorder.method.training import Problem, TrainingState, outer_update
+from firstorder.settings import WITHOUT_MEMORY
 
 PATCHES_BYTES = 8 * 2**30  # most memory for the patches of an outer step's first convolutions
 PASS_BYTES = 16 * 2**30  # most memory of one backward pass

@@ -15,7 +15,7 @@ from torch import Tensor
 from firstorder.engines.lanes import draws
 from firstorder.method.inner_loop import adam_rate
 from firstorder.method.tasks import TaskShape
-from firstorder.method.training import WITHOUT_MEMORY, Problem, step_size, training_shape
+from firstorder.method.training import Problem, step_size, training_shape
 
 # Random 64-bit numbers drawn at once. Processing them takes about a dozen times their 8 bytes of memory.
 NUMBERS_AT_ONCE = 2**24
@@ -52,17 +52,9 @@ def _numbers(shape: TaskShape) -> int:
     return shape.pool_classes + shape.way * (shape.stride + 1) + order + support
 
 
-def inner_steps_taken(problem: Problem) -> int:
-    """Return by how much an outer step increases the inner optimiser's step count."""
-    settings = problem.settings
-    if settings.inner_optimiser != "adam" or settings.algorithm in WITHOUT_MEMORY:
-        return 0
-    return settings.inner_steps * (settings.meta_batch_size if settings.second_moments == "carried" else 1)
-
-
 def rates(problem: Problem, outer_steps: range) -> list[list[float]]:
     """Return the inner Adam's rates [outer steps, inner steps]; see inner_loop.adam_rate."""
-    taken = inner_steps_taken(problem)
+    taken = problem.settings.inner_steps_taken
     count = taken or problem.settings.inner_steps
     alpha = problem.settings.inner_learning_rate
     return [[adam_rate(alpha, step * taken + inner + 1) for inner in range(count)] for step in outer_steps]

@@ -111,7 +111,7 @@ def check_finite(step: OuterStep, problems: Sequence[Problem], first: int) -> No
 def _update(begun: Sequence[Begun], step: OuterStep, outer_steps: int, seconds: float) -> None:
     """Copy the device's state into each training's state, after `outer_steps` more in `seconds` for all together."""
     parameters, moments, outer_moments = step.parameters.clone(), step.moments.clone(), step.outer_moments.clone()
-    taken, lanes = schedule.inner_steps_taken(step.problem) * outer_steps, len(moments) // len(begun)
+    taken, lanes = step.problem.settings.inner_steps_taken * outer_steps, len(moments) // len(begun)
     for row, one in enumerate(begun):
         state = one.state
         state.parameters = parameters[[row]]

@@ -15,11 +15,11 @@ import pandas as pd
 
 from firstorder.errors import UserError
 from firstorder.records import freshness
+from firstorder.records.measured import CURVE_COLUMNS as COLUMNS
 from firstorder.report.read import measurements
 from firstorder.report.read.statistics import half_width_over_tasks
 from firstorder.settings import Project, TrainingSettings
 
-COLUMNS = ("outer_step", "pool", "mode", "shot", "tasks", "accuracy", "standard_error")
 # The final accuracy is the mean over the measurements in this last fraction of the outer steps (a single one if there
 # is only one). Epsilon is nearly 0 there, and together the measurements cover several times the tasks of one.
 LAST_PART = 0.2
