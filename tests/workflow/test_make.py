@@ -66,7 +66,9 @@ def folder(tmp_path: Path) -> Path:
 
 def make(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     given = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
-    return subprocess.run(["make", *arguments], cwd=folder, env={**given, **environment}, capture_output=True, text=True)
+    return subprocess.run(
+        ["make", *arguments], cwd=folder, env={**given, **environment}, capture_output=True, text=True
+    )
 
 
 def noted(folder: Path, name: str) -> list[str]:
