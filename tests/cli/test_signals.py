@@ -265,7 +265,8 @@ def test_a_signal_during_the_imports_ends_in_one_line(number: signal.Signals) ->
     finder = (
         f"class Finder:\n def find_spec(self, name, *_):\n  name == 'firstorder.cli' and os.kill(os.getpid(), {number})"
     )
-    run = "sys.meta_path.insert(0, Finder()); sys.argv = ['x', 'stale']; runpy.run_module('firstorder', run_name='__main__')"
+    run = "sys.meta_path.insert(0, Finder()); sys.argv = ['x', 'stale']\n"
+    run += "runpy.run_module('firstorder', run_name='__main__')"
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
     program = [sys.executable, "-c", f"{begin}{finder}\n{run}"]
     done = subprocess.run(program, env=environment, capture_output=True, text=True)

@@ -20,7 +20,7 @@ _PLAINLY = {"±": "+/-", "—": "-", "\N{MINUS SIGN}": "-", "≤": "<=", "≥": 
 class _Unfailing(io.FileIO):
     """Standard error, to which writing may fail, as on a full disk: what is computed must not depend on it."""
 
-    def write(self, content: Any) -> int | None:
+    def write(self, content: Any, /) -> int:
         try:
             return super().write(content)
         except OSError as error:
