@@ -3,22 +3,32 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
+# What a user may set. No recipe contains a value of these: make would expand it, and the shell would read it as code. Each
+# is exported as it was given, and recipes read it from the environment, in quotes.
 PYTHON ?= python3
 CORES ?= all
 SEED ?= 0
 DIR ?= .
 # The device whose times `make plan` prints: cpu, or a GPU's name as in a run file (.run.json).
 DEVICE ?= cpu
+SET := PYTHON CORES SEED DIR DEVICE CELL FORCE ALLOW_STALE FROM REMOTE SERVICE MINI_IMAGENET MINI_IMAGENET_NAMES
+$(foreach name,$(SET),$(if $(filter-out undefined,$(origin $(name))),$(eval override export $(name) := $$(value $(name)))))
+# A relative DATA_MIRROR is relative to this folder, but Snakemake works in another one.
+ifdef DATA_MIRROR
+override export DATA_MIRROR := $(if $(or $(findstring ://,$(value DATA_MIRROR)),$(filter /% ~%,$(firstword \
+	$(value DATA_MIRROR)))),,$(CURDIR)/)$(value DATA_MIRROR)
+endif
+
 # The algorithms that `make omniglot` evaluates.
 OMNIGLOT := reptile+untrained
 
 # Absolute paths, because Snakemake works in another folder.
-PY := "$(CURDIR)/.venv/bin/python"
+PY := "$$PWD/.venv/bin/python"
 PIP := -I -m pip install -qq --disable-pip-version-check
 PIP_INSTALL := $(PY) $(PIP)
-AUDIT_PY := "$(CURDIR)/.venv/audit/bin/python" -I
-SNAKEMAKE := $(PY) -m snakemake --snakefile "$(CURDIR)/Snakefile" \
-	--workflow-profile "$(CURDIR)/profiles/default" --cores $(CORES)
+AUDIT_PY := "$$PWD/.venv/audit/bin/python" -I
+SNAKEMAKE := $(PY) -m snakemake --snakefile "$$PWD/Snakefile" \
+	--workflow-profile "$$PWD/profiles/default" --cores="$$CORES"
 # Redraw everything from the existing results and compute nothing. Forced, as time stamps mean nothing after a clone.
 BELOW := accuracies table claims figure page
 REPORT := $(SNAKEMAKE) report --config records=existing $(if $(ALLOW_STALE),stale=marked) --forcerun $(BELOW) \
@@ -27,32 +37,26 @@ REPORT := $(SNAKEMAKE) report --config records=existing $(if $(ALLOW_STALE),stal
 # After a command that only prints: a reader that closes the pipe early, such as `| head`, is no failure.
 READ_ENOUGH = || { code=$$?; [ $$code = 141 ] || exit $$code; }
 
-# Folders whose measured times `make plan` may use.
-MEASURED := $(dir $(wildcard params.yaml */params.yaml studies/*/*/params.yaml))
-
-# Folders with results in Git, and the commands that redraw them all. AGAIN is not $(MAKE): make runs lines with $(MAKE)
+# Before a command: its shell's arguments become the folders whose measured times `make plan` may use; or, of these, the
+# ones with results in Git, which the commands of REDRAW draw again. AGAIN is not $(MAKE): make runs lines with $(MAKE)
 # even in a dry run.
-RECORDED := $(filter-out quick/,$(foreach folder,$(MEASURED),$(if $(wildcard $(folder)results/metrics.json),$(folder))))
+MEASURED = shopt -s nullglob; set -- ./params.yaml */params.yaml studies/*/*/params.yaml; set -- "$${@%params.yaml}"
+RECORDED = $(MEASURED); for folder; do shift; \
+	[ "$$folder" = quick/ ] || [ ! -e "$$folder/results/metrics.json" ] || set -- "$$@" "$$folder"; done
 AGAIN := $(MAKE) --no-print-directory
-REDRAW = $(AGAIN) figures; $(foreach folder,$(filter studies/%,$(RECORDED)),$(AGAIN) report DIR=$(folder);) \
+REDRAW = $(AGAIN) figures; for folder; do case "$$folder" in studies/*) $(AGAIN) report DIR="$$folder";; esac; done; \
 	$(PY) -m firstorder performance
 
 # $(call HOLD,FOLDER,OPTIONS,TARGET): take the folder's locks, then run the command that follows; commands that wait for
 # it are shown TARGET. $(call COMPUTE,FOLDER,OPTIONS,TARGET,FILES): run Snakemake that way. Stale results are forced,
 # because without metadata, as in a clone, Snakemake does not notice them.
-HOLD = $(PY) -m firstorder hold --params "$(1)/params.yaml" $(2) --told "make $(3)" --
-COMPUTE = $(call HOLD,$(1),--stale $(2),$(3)) $(SNAKEMAKE) --directory "$(1)" $(4) --forcerun
-CELL_FILE = results/cells/$(CELL)/seed-$(SEED).json
+HOLD = $(PY) -m firstorder hold --params="$(1)/params.yaml" $(2) --told "make $(3)" --
+COMPUTE = $(call HOLD,$(1),--stale $(2),$(3)) $(SNAKEMAKE) --directory="$(1)" $(4) --forcerun
+CELL_FILE = "results/cells/$$CELL/seed-$$SEED.json"
 
 # The rules call `python`: it must be that of .venv, and import the package of this folder.
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PATH := $(CURDIR)/.venv/bin:$(value PATH)
 export PYTHONPATH := $(CURDIR)/src
-
-# A relative DATA_MIRROR is relative to this folder, but Snakemake works in another one.
-ifdef DATA_MIRROR
-override DATA_MIRROR := $(if $(or $(findstring ://,$(DATA_MIRROR)),$(filter /% ~%,$(firstword $(DATA_MIRROR)))),,$(CURDIR)/)$(DATA_MIRROR)
-export DATA_MIRROR
-endif
 
 # Set-up in two stages, each repeated only when one of its files changes. The first installs all but torch, hence
 # --no-warn-conflicts. -I keeps pip from mistaking the package on PYTHONPATH for an installed one.
@@ -60,11 +64,11 @@ INSTALLED := .venv/.installed
 TORCH := .venv/.torch
 
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-		echo "firstorder needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | tail -n 1):" \
+	@"$$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "firstorder needs Python 3.11 or newer; '$$PYTHON' is $$("$$PYTHON" --version 2>&1 | tail -n 1):" \
 			"name another one, like: make quick PYTHON=python3.12" >&2; exit 2; }
-	@echo "Making .venv with $$($(PYTHON) --version)"
-	@$(PYTHON) -m venv --clear .venv
+	@echo "Making .venv with $$("$$PYTHON" --version)"
+	@"$$PYTHON" -m venv --clear .venv
 
 $(INSTALLED): requirements.lock pyproject.toml .venv/bin/python
 	@echo "Installing requirements.lock into .venv (about a minute the first time)"
@@ -116,7 +120,7 @@ algorithms: $(TORCH) ## 40 min | all algorithms on Omniglot 5-way, at the reduce
 	$(MAKE) report DIR=reduced
 
 cell: $(TORCH) ## hours | one cell: make cell CELL=reptile/omniglot-5way/1shot/transductive SEED=0 [DIR=reduced] [FORCE=1]
-	@$(call COMPUTE,$(DIR),--cell "$(CELL)" --seed "$(SEED)",cell CELL=$(CELL) SEED=$(SEED),$(CELL_FILE)) \
+	@$(call COMPUTE,$$DIR,--cell="$$CELL" --seed="$$SEED",cell CELL=$$CELL SEED=$$SEED,$(CELL_FILE)) \
 		$(if $(FORCE),$(CELL_FILE))
 	$(MAKE) report
 
@@ -126,38 +130,38 @@ figures: $(INSTALLED) ## seconds | redraw every table and figure from the record
 	$(PY) -m firstorder readme README.md . reduced $(if $(ALLOW_STALE),--allow-stale)
 
 report: $(INSTALLED) ## seconds | redraw the report of one folder: make report [DIR=reduced] [ALLOW_STALE=1]
-	@$(call HOLD,$(DIR),--report,report) $(REPORT) --directory "$(DIR)"
+	@$(call HOLD,$$DIR,--report,report) $(REPORT) --directory="$$DIR"
 
 paper: $(TORCH) ## days | everything at full length
 	$(call COMPUTE,.,,paper,computed)
 	$(MAKE) report
 
 plan: $(INSTALLED) ## seconds | what is done, stale or missing, and how long it takes: make plan [DIR=reduced] [DEVICE=cpu]
-	@$(PY) -m firstorder plan $(MEASURED) --params "$(DIR)/params.yaml" --device "$(DEVICE)" $(READ_ENOUGH)
+	@$(MEASURED); $(PY) -m firstorder plan --params="$$DIR/params.yaml" --device="$$DEVICE" -- "$$@" $(READ_ENOUGH)
 
 why: $(INSTALLED) ## seconds | trace where a number comes from: make why CELL=reptile/omniglot-5way/1shot/transductive [DIR=reduced]
-	@$(PY) -m firstorder why "$(CELL)" --params "$(DIR)/params.yaml" $(READ_ENOUGH)
+	@$(PY) -m firstorder why --params="$$DIR/params.yaml" -- "$$CELL" $(READ_ENOUGH)
 
 ##@ Stop here, go on there
 .PHONY: suspend collect
 suspend: $(INSTALLED) ## seconds | copy the states of unfinished work to unfinished/, which is in Git: make suspend [DIR=reduced]
-	@$(PY) -m firstorder suspend --params "$(DIR)/params.yaml"
+	@$(PY) -m firstorder suspend --params="$$DIR/params.yaml"
 
 collect: $(INSTALLED) ## seconds | take over results and states of another folder: make collect FROM=folder [DIR=reduced]
-	@$(PY) -m firstorder collect "$(FROM)" --params "$(DIR)/params.yaml"
+	@$(PY) -m firstorder collect --params="$$DIR/params.yaml" -- "$$FROM"
 
 ##@ Check and publish
 .PHONY: verify ci-figures publish sbom audit
 verify: $(INSTALLED) ## seconds | rehash data, checkpoints, DVC's objects and records; prints how to repair what differs
-	@$(PY) -m firstorder verify $(MEASURED)
+	@$(MEASURED); $(PY) -m firstorder verify -- "$$@"
 
 ci-figures: $(INSTALLED) ## 2 min | as in continuous integration: delete, redraw and compare all tables and figures; stale; verify
-	$(PY) tools/check_redrawn.py $(RECORDED) -- $(SHELL) -ec '$(REDRAW)'
-	@for folder in $(RECORDED); do $(PY) -m firstorder stale --params "$$folder/params.yaml" || exit 1; done
-	$(PY) -m firstorder verify $(RECORDED)
+	@$(RECORDED); $(PY) tools/check_redrawn.py "$$@" -- $(SHELL) -ec '$(REDRAW)' redraw "$$@"
+	@$(RECORDED); for folder; do $(PY) -m firstorder stale --params="$$folder/params.yaml" || exit 1; done
+	@$(RECORDED); $(PY) -m firstorder verify -- "$$@"
 
 publish: $(INSTALLED) ## seconds | track and push evaluated checkpoints: make publish [DIR=reduced] [REMOTE=name]
-	@$(PY) -m firstorder publish --params "$(DIR)/params.yaml" $(addprefix --remote ,$(REMOTE))
+	@$(PY) -m firstorder publish --params="$$DIR/params.yaml" $(if $(REMOTE),--remote="$$REMOTE")
 
 sbom: $(TORCH) $(AUDIT) ## seconds | list all installed packages with versions and licences in sbom.cdx.json (CycloneDX)
 	@$(AUDIT_PY) -m cyclonedx_py environment $(PY) --pyproject pyproject.toml --mc-type application \
@@ -166,7 +170,7 @@ sbom: $(TORCH) $(AUDIT) ## seconds | list all installed packages with versions a
 
 audit: $(AUDIT) ## seconds | check all locked packages for known vulnerabilities; fails if the database cannot be reached
 	@$(AUDIT_PY) tools/audit.py requirements.lock requirements-torch.txt requirements-audit.lock \
-		$(if $(SERVICE),--service "$(SERVICE)")
+		$(if $(SERVICE),--service="$$SERVICE")
 
 ##@ Development
 .PHONY: bench lint format schema lock clean-quick

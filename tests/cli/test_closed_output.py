@@ -117,6 +117,23 @@ def test_a_missing_standard_output_is_no_error(computed_project: Path) -> None:
         assert (done.returncode, done.stderr) == (code, "")
 
 
+@pytest.mark.parametrize("streams", ["2>&-", "<&- >&- 2>&-", "2>/dev/full", "2>&- >/dev/null", "<&- 2>/dev/full"])
+def test_work_does_not_depend_on_its_streams(tiny_project: Path, computed_once: Path, streams: str) -> None:
+    """As under cron: without standard error, or with one on a full disk."""
+    work = [
+        (verb, name, "--seed", "0", "--device", "cpu") for verb, name in (("train", TRAINING), ("evaluate", EVALUATION))
+    ]
+    wanted = [(work[0], 0), (work[1], 0), (("verify",), 0), (("plan",), 0), (("plan", "--params", "nosuch"), 2)]
+    for arguments, code in wanted:
+        script = ["bash", "-c", f'"$@" {streams}', "bash", *COMMAND, *arguments]
+        done = subprocess.run(script, cwd=tiny_project, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+        assert done.returncode == code, arguments
+        assert done.stdout or ">&-" in streams or ">/dev/null" in streams or code == 2
+    kept = {name: text for name, text in files_below(tiny_project).items() if name.endswith((".csv", ".safetensors"))}
+    assert kept.items() <= files_below(computed_once).items()
+    assert len(kept) > 1
+
+
 def test_a_broken_pipe_to_another_process_is_reported(
     computed_project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from firstorder.__main__ import main
-from firstorder.cli import signals
+from firstorder.cli import output, signals
 from firstorder.cli.signals import Interrupted, ending, stopping
 from firstorder.method import evaluation, training
 from tests.conftest import EVALUATION, TRAINING, files_below
@@ -255,3 +255,36 @@ def test_what_cannot_be_resumed_ends_at_once_and_in_order(
     (line,) = capsys.readouterr().err.splitlines()
     assert re.fullmatch(f"firstorder: {number.name}: ended at once; .* what is saved", line)
     assert set(files_below(tiny_project)) == before
+
+
+@pytest.mark.parametrize("number", signals.ENDING)
+def test_a_signal_during_the_imports_ends_in_one_line(number: signal.Signals) -> None:
+    begin = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    begin += "signal.signal(signal.SIGHUP, signal.SIG_DFL); import runpy, os, sys\n"
+    # The finder of modules sends the signal when the command line begins to be imported.
+    finder = (
+        f"class Finder:\n def find_spec(self, name, *_):\n  name == 'firstorder.cli' and os.kill(os.getpid(), {number})"
+    )
+    run = "sys.meta_path.insert(0, Finder()); sys.argv = ['x', 'stale']\n"
+    run += "runpy.run_module('firstorder', run_name='__main__')"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
+    program = [sys.executable, "-c", f"{begin}{finder}\n{run}"]
+    done = subprocess.run(program, env=environment, capture_output=True, text=True)
+    assert done.returncode == 128 + number
+    said = f"firstorder: {number.name}: ended at once; the same command goes on from what is saved"
+    assert done.stderr.splitlines() == [said]
+
+
+@pytest.mark.parametrize("number", signals.ENDING)
+def test_a_signal_while_an_error_is_reported_ends_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    original = output.print_error
+
+    def signalled(message: str) -> None:
+        monkeypatch.setattr(output, "print_error", original)
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(output, "print_error", signalled)
+    assert main(["stale", "--params", str(tmp_path / "nosuch")]) == 128 + number
+    assert capsys.readouterr().err.startswith(f"firstorder: {number.name}: ended at once")

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from firstorder.errors import UserError
@@ -186,6 +187,22 @@ def test_a_table_beside_nothing_is_drawn_alone(root: Path) -> None:
     labels = {container.get_label() for axis in figure.axes for container in axis.containers}
     assert labels == {"ours", "ours, one seed"}
     assert "minus" not in words(figure)
+
+
+@pytest.mark.parametrize("label", ["$x^$", "$$", "$\\frac{$", "$\\nosuch$", "a$b$c", r"\$x\$", "NA", "nan", "null"])
+def test_a_label_is_shown_as_it_is(root: Path, label: str) -> None:
+    """Neither is a pair of dollars a formula, nor the word for a missing number one."""
+    values = copy.deepcopy(PARAMS)
+    table = next(iter(values["tables"].values()))
+    table["title"] = table["rows"][0]["label"] = label
+    table["paper"] = "none"
+    project = make_project(root, values)
+    (name,) = [name for name, figure in project.figures.items() if figure.kind == "accuracies"][:1]
+    for path in figures.write(root, project, name, PUBLISHED):
+        assert path.stat().st_size
+    shown = [text for text in drawn(root, project, name).findobj(Text) if text.get_text() == label]
+    assert shown
+    assert not any(text.get_parse_math() for text in shown)
 
 
 def test_figure_1_has_a_row_a_wave_a_column_an_algorithm_and_the_losses(root: Path) -> None:

@@ -18,6 +18,9 @@ NAMES = [
     "<img src=x onerror=y>",
     "`code` **bold** [link](javascript:z)",
     "\\\\|",
+    "[ours]",
+    "*star",
+    "_x_ __y__ a_ _b ~~x~~ &amp; &#38;",
 ]
 
 
@@ -33,7 +36,8 @@ def test_a_name_is_one_entry_in_markdown(name: str) -> None:
     for line in (lines[2], lines[4]):
         unescaped = re.sub(r"\\.", "", line)
         assert unescaped.count("|") == 3
-        assert not set(unescaped) & set("<`*")
+        assert not set(unescaped) & set("<`*~")
+        assert not re.search(r"(?<!\w)_|_(?!\w)|&#?(?!amp;|lt;)\w+;", unescaped)
         assert "](" not in unescaped
 
 
@@ -49,7 +53,8 @@ def test_a_name_is_one_entry_in_latex(name: str) -> None:
             r"\\textbackslash{}|\\textasciicircum{}|\\textasciitilde{}|\$[<>]\$|\\[%&_#${}]", "", line[:-3]
         )
         assert entries.count("&") == 1
-        assert not set(entries) & set("\\%_#${}~^")
+        assert entries[:1] not in ("[", "*")
+        assert not set(entries.removeprefix("{}")) & set("\\%_#${}~^")
 
 
 def test_ordinary_text_stays_as_it_is() -> None:

@@ -185,3 +185,13 @@ def test_numbers_and_names_are_printed_in_one_way() -> None:
     assert column_label("mini-imagenet-5way/1shot") == "mini-ImageNet 5-way 1-shot"
     assert training_label("reptile/glyphs-5way") == "Reptile, Glyphs 5-way"
     assert training_label("maml/omniglot-20way-1shot") == "MAML, Omniglot 20-way 1-shot"
+
+
+@pytest.mark.parametrize("label", ["", "NA", "nan", "null", "None", "<NA>", " "])
+def test_a_label_may_be_a_word_for_nothing(root: Path, label: str) -> None:
+    values = copy.deepcopy(PARAMS)
+    values["tables"]["table-2"]["rows"][0]["label"] = label
+    tables.write(root, make_project(root, values), "table-2", PUBLISHED)
+    text = (root / "results/tables/table-2.md").read_text(encoding="utf-8")
+    assert f"| {label.replace('<', '&lt;')} | Omniglot 5-way 1-shot |" in text
+    assert "not run" in text

@@ -211,6 +211,14 @@ def test_each_archive_is_a_job_of_its_own(project):
     assert planned(project, "data/raw/omniglot/images_evaluation.zip") == {"download_omniglot": 1}
 
 
+def test_a_value_that_begins_with_a_dash_is_no_option():
+    """A data_folder, or the path to a repository that is called so."""
+    for path in (REPOSITORY / "workflow/rules").glob("*.smk"):
+        given = re.findall(r"--[a-z]+(.)\{{1,2}(?:params|input|output)\b", path.read_text(encoding="utf-8"))
+        assert set(given) <= {"="}, path
+        assert path.name not in ("data.smk", "report.smk") or given
+
+
 def test_a_model_trained_with_other_settings_is_trained_again(project):
     shutil.rmtree(project / ".snakemake")
     write_params(project, edit(PROJECT, (("trainings", TRAINING, "inner_steps"), 3)))

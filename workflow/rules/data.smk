@@ -14,7 +14,7 @@ rule download_omniglot:
         folder=lambda wildcards, output: os.path.dirname(output.archive),
         name=lambda wildcards, output: os.path.basename(output.archive),
     shell:
-        "python -m firstorder download {params.name:q} --folder {params.folder:q} 2>&1 | tee {log:q}"
+        "python -m firstorder download --folder={params.folder:q} {params.name:q} 2>&1 | tee {log:q}"
 
 
 rule pack_omniglot:

@@ -54,7 +54,7 @@ rule table:
         shown=lambda wildcards: cells_of_table(wildcards.table),
         settings=lambda wildcards: settings_of(PROJECT.tables, wildcards.table),
     shell:
-        f"python -m firstorder table {{wildcards.table:q}} --published {{input.published:q}} {MARK}"
+        f"python -m firstorder table {{wildcards.table:q}} --published={{input.published:q}} {MARK}"
         " > {log:q} 2>&1 || (cat {log:q}; exit 1)"
 
 
@@ -82,7 +82,7 @@ rule claims:
         shown=lambda wildcards: judged(),
         length=lambda wildcards: PROJECT.length,
     shell:
-        f"python -m firstorder claims --published {{input.published:q}} {MARK}"
+        f"python -m firstorder claims --published={{input.published:q}} {MARK}"
         " > {log:q} 2>&1 || (cat {log:q}; exit 1)"
 
 
@@ -112,7 +112,7 @@ rule figure:
         shown=lambda wildcards: inputs_of_figure(wildcards.figure),
         settings=lambda wildcards: settings_of(PROJECT.figures, wildcards.figure),
     shell:
-        f"python -m firstorder figure {{wildcards.figure:q}} --published {{input.published:q}} {WHOLE} {MARK}"
+        f"python -m firstorder figure {{wildcards.figure:q}} --published={{input.published:q}} {WHOLE} {MARK}"
         " > {log:q} 2>&1 || (cat {log:q}; exit 1)"
 
 
@@ -132,4 +132,4 @@ rule page:
     params:
         captions=CAPTIONS,
     shell:
-        f"python -m firstorder page --captions {{params.captions:q}} {MARK}" " > {log:q} 2>&1 || (cat {log:q}; exit 1)"
+        f"python -m firstorder page --captions={{params.captions:q}} {MARK}" " > {log:q} 2>&1 || (cat {log:q}; exit 1)"

@@ -10,7 +10,6 @@ To add a verb, write a function with the decorator `verb` in the file of its gro
 from __future__ import annotations
 
 import argparse
-import errno
 from collections.abc import Sequence
 
 from firstorder import __version__
@@ -73,8 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     by SIGHUP, SIGINT, SIGTERM; 141: the output was closed.
     """
     output.show_everything()
-    with signals.ending():
-        return _run(arguments)
+    try:
+        with signals.ending():
+            return _run(arguments)
+    except KeyboardInterrupt as error:
+        by = error if isinstance(error, signals.Interrupted) else signals.Interrupted()
+        output.print_error(f"{by.name}: ended at once; the same command goes on from what is saved")
+        return by.code
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -91,17 +95,13 @@ def _run(arguments: Sequence[str] | None) -> int:
             return 2
         if not isinstance(error, OSError):
             raise
-        if error.errno in (errno.EPIPE, errno.EIO) and output.redirect_closed():
+        if error.errno in output.GONE and output.redirect_closed():
             return OUTPUT_CLOSED
         where, why = error.filename or "the system reports", error.strerror or error
         output.print_error(f"{where}: {why}; check the path, its permissions and the free space")
     except UnicodeEncodeError as error:
         lacking = ascii(error.object[error.start : error.end][:40])
         output.print_error(f"file names are in {error.encoding} here, which lacks {lacking}; set LC_ALL=C.UTF-8")
-    except KeyboardInterrupt as error:
-        by = error if isinstance(error, signals.Interrupted) else signals.Interrupted()
-        output.print_error(f"{by.name}: ended at once; the same command goes on from what is saved")
-        return by.code
     return 2
 
 

@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, Locator, NullLocator
+from matplotlib.ticker import FixedLocator, Locator, LogFormatter, NullLocator
 from numpy.typing import NDArray
 
 from firstorder.files import replacing
@@ -31,6 +31,7 @@ DOTS_PER_INCH = 160
 BAND_OPACITY = 0.2
 THIN, THICK = 0.8, 1.6  # points
 LINE_LENGTH, LINE_HEIGHT = 130, 0.13  # of small print: characters that fit into WIDTH; inches
+_MOST_TICKS = 50  # with a number, of an axis
 MARKER, SMALL_MARKER, CAP = 5.5, 3.5, 2.5  # points
 
 _SETTINGS: dict[str, Any] = {
@@ -53,6 +54,7 @@ _SETTINGS: dict[str, Any] = {
     "pdf.compression": 6,
     "svg.hashsalt": "firstorder",
     "path.simplify": False,
+    "text.parse_math": False,  # a name with dollars is no formula; our formulas say parse_math=True
 }
 # Metadata of a file. None leaves the entry out: without software and date, the bytes depend on the data alone.
 _METADATA: dict[str, dict[str, None]] = {
@@ -215,6 +217,10 @@ def stretch(axis: Axes, lowest: float) -> None:
 
 def save(figure: Figure, path: Path) -> None:
     """Write the figure as PNG or PDF, by the suffix of `path`; equal figures give equal bytes."""
+    for side in figure.findobj(Axis):
+        if isinstance(side, Axis) and isinstance(side.get_major_formatter(), LogFormatter):
+            for tick in side.get_major_ticks(_MOST_TICKS):
+                tick.label1.set_parse_math(True)  # powers of ten are formulas
     kind = path.suffix.removeprefix(".")
     with replacing(path) as part:
         figure.savefig(part, format=kind, dpi=DOTS_PER_INCH, metadata=_METADATA[kind])

@@ -82,7 +82,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     axes = above.subplots(1, 3)
     for axis, panel in zip(axes, TITLES, strict=False):
         draw_coefficients(frame[frame["panel"] == panel], axis)
-        axis.set_title(TITLES[panel])
+        axis.set_title(TITLES[panel], parse_math=True)
     draw_remainder(frame[frame["panel"] == "remainder"], axes[2])
     if frame["problem"].notna().any():
         style.add_legend(above, _expansion_legend(frame), 3)
@@ -132,7 +132,7 @@ def draw_remainder(frame: pd.DataFrame, axis: Axes) -> Axes:
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.xaxis.set_minor_locator(NullLocator())
-    axis.set_xlabel("$\\alpha$")
+    axis.set_xlabel("$\\alpha$", parse_math=True)
     axis.set_title("Remainder / |AvgGrad|")
     return axis
 

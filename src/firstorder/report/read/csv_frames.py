@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -15,6 +16,7 @@ from firstorder.records.cells import CSV_FILE
 FLOAT_FORMAT = "%.8g"
 # Column of a table or figure that shows stale records: true in the rows that rest on one (staleness.py).
 STALE = "stale"
+_NO_NUMBER = ["", "nan", "NaN", "NA"]  # in a column of numbers; as a text, all but the first are what they say
 
 
 def write(path: Path, frame: pd.DataFrame) -> None:
@@ -31,12 +33,14 @@ def text(frame: pd.DataFrame) -> str:
 def read(path: Path, columns: Sequence[str], types: Mapping[str, str] | None = None) -> pd.DataFrame:
     """Read a CSV file and keep `columns`, in that order, and the column STALE if there is one.
 
-    `types` fixes the types of some columns. Raises UserError, naming the file, if it is not CSV, lacks a column or
-    holds a value of another type.
+    `types` fixes the types of some columns; of a text, only an empty one counts as missing. Raises UserError, naming
+    the file, if it is not CSV, lacks a column or holds a value of another type.
     """
     content = CSV_FILE.read(path)
+    lacking = {name: [""] if kind == "str" else _NO_NUMBER for name, kind in (types or {}).items()}
+    options: dict[str, Any] = {"na_values": lacking, "keep_default_na": False} if types else {}
     try:
-        frame = pd.read_csv(io.BytesIO(content), dtype=dict(types or {}), encoding="utf-8-sig")
+        frame = pd.read_csv(io.BytesIO(content), dtype=dict(types or {}), encoding="utf-8-sig", **options)
     except (ValueError, OverflowError) as error:  # pandas' own errors are ValueErrors
         raise CSV_FILE.refused(path, f"not a valid CSV file ({error})") from None
     missing = [column for column in columns if column not in frame]

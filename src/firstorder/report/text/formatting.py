@@ -39,8 +39,9 @@ _LATEX = {
     "—": "---",
     STALE_MARK: r"\ddag",
 }
-_MARKDOWN = {**{character: rf"\{character}" for character in r"\|*`"}, "<": "&lt;", "](": r"]\("}
-_READ_BY_MARKDOWN = re.compile(r"[\\|*`<]|\]\(")
+_MARKDOWN = {**{character: rf"\{character}" for character in r"\|*`_~"}, "<": "&lt;", "&": "&amp;", "](": r"]\("}
+# Not an underscore within a word, and an ampersand only where it begins an entity.
+_READ_BY_MARKDOWN = re.compile(r"[\\|*`<~]|\]\(|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,11 @@ class PrintedTable:
     def to_latex(self) -> str:
         r"""Return a tabular environment (package booktabs), with title and footnotes as comments."""
         columns = "".join("l" if i < self.label_columns else "r" for i in range(len(self.heading)))
-        heading, *body = (" & ".join(map(_latex, row)) + r" \\" for row in (self.heading, *self.rows))
+        # {}: a [ or * at the beginning of a row would be an argument of the command before it.
+        heading, *body = (
+            "{}" * (row[0].strip()[:1] in tuple("[*")) + " & ".join(map(_latex, row)) + r" \\"
+            for row in (self.heading, *self.rows)
+        )
         lines = [
             *(f"% {one_line(text)}" for text in (self.title, *self.footnotes)),
             r"% Needs \usepackage{booktabs}.",

@@ -108,7 +108,7 @@ def printed(root: Path, project: Project, name: str) -> PrintedTable:
     if not path.exists():
         raise UserError(f"{path}: no such table; write it first: make report")
     types = {THEORY: theory.COEFFICIENT_TYPES, SINE: SINE_TYPES}.get(name, COMPARISON_TYPES)
-    data = csv_frames.read(path, tuple(types), types)
+    data = csv_frames.read(path, tuple(types), types).fillna({"row": ""})  # a label may be empty
     if name in project.tables:
         table = _printed_comparison(project.tables[name], data)
     else:

@@ -1,0 +1,113 @@
+"""What a user may set for make reaches a command as it was given: neither make nor the shell reads it as code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HOSTILE = [
+    "x;touch INJ;",
+    "`touch INJ`",
+    "$(touch INJ)",
+    "$$(touch INJ)",
+    "$(shell touch INJ)",
+    "${shell touch INJ}",
+    '";touch INJ;"',
+    "';touch INJ;'",
+    "x|touch INJ",
+    "x&touch INJ&",
+    "x\ntouch INJ\n",
+    ">INJ",
+    "a$b?c=$1",
+    "a  b",
+    "-d",
+    "*",
+    "#é\\",
+]
+# Each variable with the targets that read it.
+TARGETS = {
+    "CELL": ["cell", "why"],
+    "SEED": ["cell"],
+    "DIR": ["cell", "report", "plan", "why", "suspend", "collect", "publish"],
+    "DEVICE": ["plan"],
+    "REMOTE": ["publish"],
+    "CORES": ["cell", "omniglot"],
+    "FROM": ["collect"],
+    "SERVICE": ["audit"],
+    "DATA_MIRROR": ["omniglot", "cell"],
+    "MINI_IMAGENET": ["cell"],
+    "MINI_IMAGENET_NAMES": ["cell"],
+    "FORCE": ["cell"],
+    "ALLOW_STALE": ["report", "figures"],
+}
+ONLY_EXPORTED = {"DATA_MIRROR", "MINI_IMAGENET", "MINI_IMAGENET_NAMES", "FORCE", "ALLOW_STALE"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder with the Makefile, in which a script in place of Python notes its arguments and environment."""
+    for name in ("Makefile", "requirements.lock", "requirements-torch.txt", "requirements-audit.lock"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    for name in ("pyproject.toml", "params.yaml"):
+        (tmp_path / name).touch()
+    for venv in (".venv", ".venv/audit"):
+        python = tmp_path / venv / "bin/python"
+        python.parent.mkdir(parents=True)
+        python.write_text("#!/bin/sh\nprintf '%s\\0' \"$@\" >>arguments\nenv -0 >>environment\n", encoding="utf-8")
+        python.chmod(0o755)
+    for name in (".venv/.installed", ".venv/.torch", ".venv/audit/.installed"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def make(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    given = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(
+        ["make", *arguments], cwd=folder, env={**given, **environment}, capture_output=True, text=True
+    )
+
+
+def noted(folder: Path, name: str) -> list[str]:
+    return (folder / name).read_text(encoding="utf-8").split("\0")
+
+
+@pytest.mark.parametrize(("name", "target"), [(name, target) for name, many in TARGETS.items() for target in many])
+def test_a_value_reaches_its_command_as_it_was_given(folder: Path, name: str, target: str) -> None:
+    for value in HOSTILE:
+        given = f"/{value}" if name == "DATA_MIRROR" else value
+        for options in ([f"{name}={given}"], []):
+            done = make(folder, target, *options, **({} if options else {name: given}))
+            assert done.returncode == 0, (value, done.stderr)
+            assert not list(folder.rglob("INJ")), value
+            assert f"{name}={given}" in noted(folder, "environment")
+            assert name in ONLY_EXPORTED or any(given in argument for argument in noted(folder, "arguments")), value
+            for written in ("arguments", "environment"):
+                (folder / written).unlink()
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_the_name_of_a_python_is_no_code(folder: Path, value: str) -> None:
+    for name in (".venv/.torch", ".venv/.installed", ".venv/bin/python"):
+        (folder / name).unlink()
+    done = make(folder, ".venv/bin/python", f"PYTHON=./{value}")
+    assert done.returncode == 2
+    assert f"firstorder needs Python 3.11 or newer; './{value}' is" in done.stderr
+    assert not list(folder.rglob("INJ"))
+
+
+@pytest.mark.parametrize("target", ["plan", "verify", "ci-figures"])
+def test_folders_may_have_any_name(folder: Path, target: str) -> None:
+    names = ["-d", "my exp", "$(touch INJ)", "'`touch INJ`", '"', "quick"]
+    for name in names:
+        (folder / name / "results").mkdir(parents=True)
+        (folder / name / "params.yaml").touch()
+        (folder / name / "results/metrics.json").touch()
+    assert make(folder, target).returncode == 0
+    assert not list(folder.rglob("INJ"))
+    wanted = {f"{name}/" for name in names if name != "quick" or target != "ci-figures"}
+    assert wanted <= set(noted(folder, "arguments"))
+    assert ("quick/" in noted(folder, "arguments")) is (target != "ci-figures")
