@@ -22,7 +22,7 @@ from firstorder.data import omniglot, packs
 from firstorder.data.omniglot import Content
 from firstorder.records import cells
 from firstorder.settings import checks
-from firstorder.upkeep import dvc, verify
+from firstorder.upkeep import dvc, mismatches, verify
 from tests.conftest import EVALUATION, TINY_PARAMS, TRAINING, edit, tiny_pack, write_params
 from tests.upkeep.test_dvc import git, new_repository
 
@@ -189,6 +189,17 @@ def test_a_record_under_another_path_is_found(kept: Path) -> None:
     for suffix in (".json", ".run.json"):
         shutil.copy(RECORD.with_suffix(suffix), other.with_suffix(suffix))
     assert any(line.startswith(f"{other}: expected path {RECORD}, found {other}") for line in found())
+
+
+@pytest.mark.parametrize("path", [MODEL, CURVE, RECORD])
+def test_a_file_far_too_large_is_refused_before_it_is_hashed(
+    kept: Path, monkeypatch: pytest.MonkeyPatch, path: Path
+) -> None:
+    Path(f"{MODEL}.dvc").unlink()
+    with path.open("r+b") as file:
+        file.truncate(6 << 30)  # takes no space on the disk
+    monkeypatch.setattr(mismatches, "hash_of", lambda _, __: "0")  # of DVC's objects; of no other file
+    assert any("has 6,442,450,944 bytes, expected a" in text for text in found() if str(path) in text)
 
 
 def test_a_run_file_belongs_to_its_curve(kept: Path) -> None:

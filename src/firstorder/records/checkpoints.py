@@ -18,20 +18,14 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from firstorder.errors import UserError, lacks_memory, one_line
-from firstorder.files import Kind, replacing
+from firstorder.files import replacing
 from firstorder.method.evaluation import Checkpoint
 from firstorder.method.inner_loop import OptimiserState
 from firstorder.method.networks import Network
 from firstorder.method.training import Problem
-from firstorder.records.headers import about_of
+from firstorder.records.headers import CHECKPOINT_FILE, about_of
 
 SECOND_MOMENTS = "second_moments."
-CHECKPOINT_FILE = Kind(
-    "a checkpoint",
-    1 << 30,
-    "delete it and train again",
-    "no such checkpoint; train it, or fetch it with: dvc pull",
-)
 # Of any training by far. Two such factors, summed over 2^11 inputs and squared for a variance, still fit in float32.
 LARGEST_WEIGHT = 2**26
 MOST_STEPS = 2**53  # of the inner optimiser; far beyond any training

@@ -9,8 +9,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from firstorder.files import open_regular, parse_json
+from firstorder.files import Kind, open_regular, parse_json
 
+CHECKPOINT_FILE = Kind(
+    "a checkpoint",
+    1 << 30,
+    "delete it and train again",
+    "no such checkpoint; train it, or fetch it with: dvc pull",
+)
 LARGEST_HEADER = 1 << 20  # bytes of a checkpoint's header; ours have a few thousand
 _LARGEST_DIGEST = 4096  # bytes; ours have 384
 

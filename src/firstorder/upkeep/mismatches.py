@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from firstorder.errors import UserError, one_line
+from firstorder.files import Kind
 from firstorder.upkeep.dvc import hash_of
 
 
@@ -39,9 +41,11 @@ class Findings:
         """Add a mismatch of a file that cannot be read."""
         self.mismatches.append(Mismatch(path, f"{error}; fix: {fix}"))
 
-    def hash_of(self, path: Path, algorithm: str) -> str | None:
-        """Return the digest of a file; None, and a mismatch, if it cannot be read."""
+    def hash_of(self, path: Path, algorithm: str, kind: Kind | None = None) -> str | None:
+        """Return the digest of a file; None, and a mismatch, if it cannot be read or is too large for its kind."""
         try:
+            if kind is not None:
+                return hashlib.new(algorithm, kind.read(path), usedforsecurity=False).hexdigest()
             return hash_of(path, algorithm)
         except UserError as error:
             self.mismatches.append(Mismatch(path, str(error)))

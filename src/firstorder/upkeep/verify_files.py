@@ -17,7 +17,7 @@ from firstorder.errors import UserError
 from firstorder.files import open_regular
 from firstorder.progress import Track
 from firstorder.records.cells import CSV_FILE, CellRecord
-from firstorder.records.headers import LARGEST_HEADER, model_header, tensor_header
+from firstorder.records.headers import CHECKPOINT_FILE, LARGEST_HEADER, model_header, tensor_header
 from firstorder.records.kept_files import read_counts, read_regular, read_state
 from firstorder.settings import CURVE, MODEL
 from firstorder.upkeep.suspend import PATTERNS
@@ -113,7 +113,7 @@ def check_checkpoints(target: Target, valid: Sequence[CellRecord]) -> None:
         run = how_made(target.root / CURVE.format(training=training, seed=seed))
         if "checkpoint_digest" in run:
             expected = {**expected, run["checkpoint_digest"]: "its curve"}
-        if (found := target.findings.hash_of(path, "sha256")) is None:
+        if (found := target.findings.hash_of(path, "sha256", CHECKPOINT_FILE)) is None:
             continue
         is_of = f"training {about.get('training')} seed {about.get('seed')}" if about else "no whole checkpoint"
         fix = _train_again(target, training, seed)

@@ -183,7 +183,7 @@ def _agrees_with_run_file(target: Target, path: Path, again: str) -> bool:
         findings.differs(run_file, f"run_digest {claimed} over its other values", "other values", again, in_git=True)
         return False
     claimed = str(run.get("sha256"))
-    if (found := findings.hash_of(path, "sha256")) is None:
+    if (found := findings.hash_of(path, "sha256", CSV_FILE if path.suffix == ".csv" else RECORD_FILE)) is None:
         return False
     if found != claimed:
         findings.differs(path, f"SHA-256 {claimed[:16]}...", f"{found[:16]}...", again, in_git=True)
