@@ -116,6 +116,18 @@ def test_what_a_bad_compiler_makes_is_not_kept(
     assert not list(cache.iterdir())
 
 
+@pytest.mark.parametrize("body", ["exec sleep 60", "[ $1 = --version ] || exec sleep 60"])
+def test_a_compiler_that_hangs_is_named_and_ended(
+    body: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CC", script(tmp_path / "cc", body))
+    monkeypatch.setattr(compiled, "_SECONDS", 1)
+    monkeypatch.setattr(compiled, "_SECONDS_UNSAID", 0.1)
+    assert "timed out after 1 seconds" in str(compiled.load("float"))
+    assert f"waiting for {tmp_path / 'cc'}, the C compiler" in capsys.readouterr().err
+    assert not list(cache.glob("*"))
+
+
 @pytest.mark.parametrize("command", ["gcc 'x", 'cc "', "cc \\"])
 def test_a_command_that_no_shell_would_read_is_a_reason(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", command)

@@ -17,6 +17,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 from firstorder.files import open_regular, replacing
@@ -27,7 +28,7 @@ FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared", "-fno-math-er
 DEFINES = {"float": (), "double": ("-DDOUBLE",)}
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _MOST_BYTES = 64 << 20  # of a library; ours have about a hundred thousand
-_SECONDS = 600  # that a compiler may take
+_SECONDS, _SECONDS_UNSAID = 180, 10.0  # that a compiler may take, and until it is said what is waited for
 # One gradient of a network with 32 filters on images of 28 x 28; what it is does not matter, only that it ends.
 _TRY = """
 import ctypes, sys
@@ -173,6 +174,12 @@ def _compile(command: list[str], path: Path, real: str) -> None:
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_SECONDS
-    )
+    wait = f"firstorder: waiting for {command[0]}, the C compiler or what it made, at most {_SECONDS} s"
+    saying = threading.Timer(_SECONDS_UNSAID, lambda: print(wait, file=sys.stderr))
+    saying.start()
+    try:
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_SECONDS
+        )
+    finally:
+        saying.cancel()
