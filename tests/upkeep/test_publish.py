@@ -96,6 +96,7 @@ def test_what_is_not_evaluated_is_left_out(
     repository: Path, no_dvc: list[Sequence[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     RECORD.unlink()
+    RECORD.with_suffix(".run.json").unlink()
     assert main(["publish"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"left out: {MODEL} (no {RECORD})",
