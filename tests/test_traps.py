@@ -67,7 +67,7 @@ DISPENSABLE: dict[str, tuple[str, Callable[[Path], object]]] = {
     "header": ("seed-0.safetensors", headers.model_header),
     "pack's digest": ("omniglot.npz", headers.pack_digest),
     "is checkpoint": ("seed-0.safetensors", verify_files.is_checkpoint),
-    "curve's content": ("seed-0.csv", lambda path: not verify_curves.wrong_content(path, {})),
+    "curve's content": ("seed-0.csv", lambda path: not verify_curves.wrong_content(path, path.name, {}, None)),
     "lock": (".work/locks/folder.lock", lambda path: locks.holders(path.parents[2])),
     "library": ("native.so", compiled._is_whole),
 }

@@ -14,11 +14,12 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from firstorder.errors import UserError, one_line
-from firstorder.files import Kind, MissingFileError, replacing
+from firstorder.files import Kind, replacing
 from firstorder.records.value_types import REPLACES, wrong_record, wrong_run
 from firstorder.settings import RECORD, Cell, Mode, Project, digest
 
@@ -161,9 +162,18 @@ def read_run(path: Path) -> dict[str, Any]:
     """
     beside = path.with_suffix(".run.json")
     try:
-        run = RUN_FILE.read_json(beside)
-    except MissingFileError:
+        stamp = beside.stat()
+    except FileNotFoundError:
         return {}
+    except OSError:
+        return dict(_read_run(beside, 0, 0, 0))  # which says what is wrong
+    return dict(_read_run(beside, stamp.st_mtime_ns, stamp.st_size, stamp.st_ino))
+
+
+@lru_cache(maxsize=4096)
+def _read_run(beside: Path, changed: int, size: int, number: int) -> dict[str, Any]:
+    """Read a run file, once for each time, size and file number that it has had."""
+    run = RUN_FILE.read_json(beside)
     if (wrong := wrong_run(run)) is not None:
         raise RUN_FILE.refused(beside, wrong)
     return run
