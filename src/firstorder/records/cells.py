@@ -13,13 +13,14 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from firstorder.errors import UserError, one_line
-from firstorder.files import Kind, replacing
+from firstorder.files import Kind, MissingFileError, replacing
 from firstorder.records.value_types import REPLACES, wrong_record, wrong_run
 from firstorder.settings import RECORD, Cell, Mode, Project, digest
 
@@ -161,18 +162,19 @@ def read_run(path: Path) -> dict[str, Any]:
     Raises UserError if it is no mapping in JSON, or says something in another type than the package writes.
     """
     beside = path.with_suffix(".run.json")
+    stamp = None
+    with suppress(OSError):  # reading says what is wrong
+        stat = beside.stat()
+        stamp = stat.st_mtime_ns, stat.st_size, stat.st_ino
     try:
-        stamp = beside.stat()
-    except FileNotFoundError:
+        return dict(_read_run(beside, stamp))
+    except MissingFileError:
         return {}
-    except OSError:
-        return dict(_read_run(beside, 0, 0, 0))  # which says what is wrong
-    return dict(_read_run(beside, stamp.st_mtime_ns, stamp.st_size, stamp.st_ino))
 
 
 @lru_cache(maxsize=4096)
-def _read_run(beside: Path, changed: int, size: int, number: int) -> dict[str, Any]:
-    """Read a run file, once for each time, size and file number that it has had."""
+def _read_run(beside: Path, stamp: tuple[int, int, int] | None) -> dict[str, Any]:
+    """Read a run file, once for each `stamp`: its time, size and file number."""
     run = RUN_FILE.read_json(beside)
     if (wrong := wrong_run(run)) is not None:
         raise RUN_FILE.refused(beside, wrong)
