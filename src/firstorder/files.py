@@ -32,6 +32,8 @@ _ACCESS = (
     *(errno.EACCES, errno.EPERM, errno.EISDIR, errno.EIO, errno.ENOMEM, errno.ELOOP, errno.ENAMETOOLONG),
     *(errno.EMFILE, errno.ENFILE),
 )
+_LOCKED = (errno.EACCES, errno.EAGAIN)
+_LOCKLESS = (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL)
 
 
 class MissingFileError(UserError):
@@ -156,7 +158,8 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         error.filename = str(path)  # not that of a file nobody has heard of
         raise
-    _lock(handle)
+    with suppress(OSError):
+        lock(handle)
     part = Path(name)
     try:
         yield part
@@ -172,12 +175,17 @@ def replacing(path: Path) -> Iterator[Path]:
         os.close(handle)
 
 
-def _lock(handle: int) -> bool:
-    """Take the lock that the kernel releases when the process ends; say whether nobody else has it."""
+def lock(handle: int, *, shared: bool = False, wait: bool = False) -> bool | None:
+    """Lock an open file until it is closed or the process ends (flock), and return True.
+
+    Return False, or `wait`, while another process holds the lock; return None on a file system without locks.
+    """
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False  # held, or a file system without locks
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno not in (*_LOCKED, *_LOCKLESS):
+            raise
+        return False if error.errno in _LOCKED else None
     return True
 
 
@@ -187,7 +195,7 @@ def _remove_abandoned(path: Path) -> None:
         with suppress(OSError):
             handle = os.open(scratch, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
-                if time.time() - os.fstat(handle).st_mtime >= SECONDS_TO_LOCK and _lock(handle):
+                if time.time() - os.fstat(handle).st_mtime >= SECONDS_TO_LOCK and lock(handle):
                     scratch.unlink()
             finally:
                 os.close(handle)

@@ -7,8 +7,6 @@ the zip), and what is wrong is downloaded once more from its first byte.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -23,13 +21,12 @@ from firstorder.data import archives
 from firstorder.data.archives import Archive
 from firstorder.data.transfers import USUAL, Limits, Transfer, UnavailableError, Wanted, size_of
 from firstorder.errors import UserError
-from firstorder.files import kind_of
+from firstorder.files import kind_of, lock
 from firstorder.progress import Track, silent
 
 # A mirror's archive may be compressed less than the official one, but only up to this factor.
 LARGEST_MIRRORED_RATIO = 4
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK
-_UNSUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL)  # what flock says on a file system without locks
 
 
 def fetch(
@@ -113,7 +110,9 @@ def _claimed(path: Path, tell: Callable[[str], object]) -> Iterator[BinaryIO]:
     while True:
         # The flags: should it be a link or a FIFO by now, do not follow it, and do not wait.
         with open(part, "a+b", opener=lambda name, flags: os.open(name, flags | _FLAGS, 0o644)) as file:
-            _lock(file, partial(tell, f"{path}: another process downloads it; waiting for that one to end"))
+            if lock(file.fileno()) is False:
+                tell(f"{path}: another process downloads it; waiting for that one to end")
+                lock(file.fileno(), wait=True)
             # The process that was waited for may have given the file its name; then it is no part any more.
             if not part.exists() or not os.path.samestat(os.fstat(file.fileno()), part.stat()):
                 continue
@@ -123,18 +122,6 @@ def _claimed(path: Path, tell: Callable[[str], object]) -> Iterator[BinaryIO]:
                 if part.exists() and not part.stat().st_size:
                     part.unlink()
             return
-
-
-def _lock(file: BinaryIO, waits: Callable[[], object]) -> None:
-    try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waits()
-            fcntl.flock(file, fcntl.LOCK_EX)
-    except OSError as error:
-        if error.errno not in _UNSUPPORTED:
-            raise
 
 
 def _check_room(archive: Archive, folder: Path, part: BinaryIO) -> None:

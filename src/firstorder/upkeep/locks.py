@@ -11,8 +11,6 @@ it. The report: exclusive while tables and figures are drawn.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import signal
@@ -24,14 +22,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from firstorder.errors import UserError
-from firstorder.files import open_regular, parse_json
+from firstorder.files import lock, open_regular, parse_json
 
 LOCKS_FOLDER = ".work/locks"
 FOLDER, REPORT = "folder", "report"
 HELD = "FIRSTORDER_HELD"  # environment variable: tells a command that its parent has taken the locks already
 _MOST_BYTES = 1 << 16  # of what a holder says about itself
-_BUSY = (errno.EACCES, errno.EAGAIN)
-_UNSUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL)
 
 
 @dataclass(frozen=True)
@@ -66,27 +62,24 @@ def take(
     locks, warn and continue.
     """
     handles = []
-    for lock in locks:
-        path = root / LOCKS_FOLDER / f"{lock.name}.lock"
+    for wanted in locks:
+        path = root / LOCKS_FOLDER / f"{wanted.name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         os.set_inheritable(handle, True)  # keeps the lock across exec
-        operation = fcntl.LOCK_SH if lock.shared else fcntl.LOCK_EX
-        try:
-            if not _try(handle, operation):
-                # A shared lock names no holder: several processes may share it. Then name all holders of other locks.
-                by = _holder(path) or ", ".join(holders(root)) or "another process"
-                busy = f"{root.resolve()}: in use by {by}"
-                if not wait:
-                    os.close(handle)
-                    raise UserError(f"{busy}; wait for it to end, or end it")
-                warn(f"{busy}; waiting for it to end")
-                fcntl.flock(handle, operation)
-        except OSError as error:
-            if error.errno not in _UNSUPPORTED:
-                raise
+        taken = lock(handle, shared=wanted.shared)
+        if taken is False:
+            # A shared lock names no holder: several processes may share it. Then name all holders of other locks.
+            by = _holder(path) or ", ".join(holders(root)) or "another process"
+            busy = f"{root.resolve()}: in use by {by}"
+            if not wait:
+                os.close(handle)
+                raise UserError(f"{busy}; wait for it to end, or end it")
+            warn(f"{busy}; waiting for it to end")
+            taken = lock(handle, shared=wanted.shared, wait=True)
+        if taken is None:
             warn(f"{path}: this file system does not support locks; run one command at a time in this folder")
-        if not lock.shared:
+        if not wanted.shared:
             about = {"pid": os.getpid(), "told": purpose, "since": datetime.now().astimezone().strftime("%F %T")}
             try:
                 os.ftruncate(handle, 0)
@@ -107,7 +100,7 @@ def holders(root: Path) -> list[str]:
 def _holder(path: Path) -> str | None:
     """Describe the process that holds a lock exclusively; None if there is none."""
     with suppress(OSError, ValueError, KeyError, TypeError), open_regular(path) as file:
-        if not _try(file.fileno(), fcntl.LOCK_SH):
+        if lock(file.fileno(), shared=True) is False:
             about: dict[str, Any] = parse_json(file.read(_MOST_BYTES))
             return f"process {about['pid']} ({about['told']}) since {about['since']}"
     return None
@@ -123,14 +116,3 @@ def exec_command(command: Sequence[str]) -> NoReturn:
         raise UserError(f"{command[0]}: no such command") from None
     finally:
         signal.signal(signal.SIGPIPE, before)
-
-
-def _try(handle: int, operation: int) -> bool:
-    """Try to take a lock without waiting; return whether it was free."""
-    try:
-        fcntl.flock(handle, operation | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in _BUSY:
-            return False
-        raise
-    return True
