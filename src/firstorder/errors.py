@@ -37,6 +37,12 @@ def one_line(text: object) -> str:
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), line)
 
 
+def reason(error: BaseException, path: object) -> str:
+    """Return what an error about a file says, in one line and without the path, to put behind the path."""
+    text = error.strerror if isinstance(error, OSError) else str(error).removeprefix(f"{path}: ")
+    return one_line(text or str(error) or type(error).__name__)
+
+
 def lacks_memory(error: BaseException) -> bool:
     """Say whether Python, NumPy, torch (which raises a RuntimeError) or the system had too little memory."""
     return isinstance(error, MemoryError) or any(text in str(error) for text in _NO_MEMORY)

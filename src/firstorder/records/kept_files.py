@@ -11,19 +11,18 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from firstorder.files import open_regular, parse_json
+from firstorder.files import Kind, parse_json
 from firstorder.records.headers import about_of, tensor_header
 from firstorder.records.measured import CURVE_COLUMNS, wrong_curve
 from firstorder.settings import MODES, TrainingSettings
 
 STATE_FORMAT = 2  # states of format 1 have neither a format nor a digest
 COUNTS_FORMAT = 1
-LARGEST_BYTES = 64 * 2**20  # of a file that is read
+KEPT_FILE = Kind("a file with a result or unfinished work", 64 * 2**20, "get it again, or delete it")
 _TYPES = {"F32": "float32", "F64": "float64", "I32": "int32", "I64": "int64", "BOOL": "bool"}
 Part = tuple[str, tuple[int, ...], bytes]  # type, shape and content of a tensor
 
@@ -152,15 +151,6 @@ def state_digest(parts: Mapping[str, Part], about: Mapping[str, Any]) -> str:
 def counts_digest(kept: Mapping[str, Any]) -> str:
     """Return the SHA-256 of all that a file of counts holds, the digest excepted."""
     return state_digest({}, kept)
-
-
-def read_regular(path: Path) -> bytes:
-    """Read a regular file; raises OSError for anything else (a FIFO, a device), a missing file or one too large."""
-    with open_regular(path) as file:
-        content = file.read(LARGEST_BYTES + 1)
-    if len(content) > LARGEST_BYTES:
-        raise OSError(f"has more than {LARGEST_BYTES:,} bytes")
-    return content
 
 
 def parameters_shape(content: bytes) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from firstorder.errors import UserError, one_line
+from firstorder.errors import UserError, one_line, reason
 from firstorder.files import Kind, MissingFileError, replacing
 from firstorder.method.inner_loop import OptimiserState
 from firstorder.method.training import Problem, TrainingState, start
@@ -154,7 +154,7 @@ def set_aside(path: Path, what: str, why: str, work: str) -> None:
 
 def pass_over(path: Path, error: Exception) -> None:
     """Say, in one line, why the work does not go on from a suspended file."""
-    say(f"{path}: passed over ({(str(error) or type(error).__name__).splitlines()[0]})")
+    say(f"{path}: passed over ({reason(error, path)})")
 
 
 def unfit(problem: Problem, kept: TrainingState) -> str | None:

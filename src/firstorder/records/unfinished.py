@@ -19,7 +19,8 @@ from firstorder.errors import UserError
 from firstorder.files import replacing
 from firstorder.records import cells, freshness, headers
 from firstorder.records.freshness import Expected
-from firstorder.records.kept_files import Whole, read_counts, read_regular, read_state, unfit, unfit_state
+from firstorder.records.headers import CHECKPOINT_FILE
+from firstorder.records.kept_files import Whole, read_counts, read_state, unfit, unfit_state
 from firstorder.settings import CURVE, MODEL, MODES, Project, TrainingSettings, digest, paths
 
 
@@ -161,7 +162,10 @@ def is_finished(root: Path, work: Work, awaited: Set[tuple[str, int]]) -> bool:
     """
     done = all(_is_done(root, result) for result in work.results)
     key = work.name, work.seed
-    return done and (not work.is_training or key not in awaited or has_checkpoint(root, *key))
+    if not done or not work.is_training or key not in awaited:
+        return done
+    model = root / MODEL.format(training=work.name, seed=work.seed)
+    return _stated_checkpoint(root, model, *key) is not None
 
 
 def awaited(root: Path, project: Project) -> set[tuple[str, int]]:
@@ -170,13 +174,13 @@ def awaited(root: Path, project: Project) -> set[tuple[str, int]]:
     return {(item.training or "", item.seed or 0) for item in measured if not _is_done(root, item)}
 
 
-def has_checkpoint(root: Path, training: str, seed: int) -> bool:
-    """Say whether the checkpoint is here that the training's run file names."""
-    names = {"training": training, "seed": seed}
-    with suppress(OSError):
-        found = hashlib.sha256(read_regular(root / MODEL.format(**names))).hexdigest()
-        return bool(_run(root, training, seed).get("checkpoint_digest") == found)
-    return False
+def _stated_checkpoint(root: Path, path: Path, training: str, seed: int) -> bytes | None:
+    """Return the content of a checkpoint if its SHA-256 is the one in the run file of the training's curve."""
+    with suppress(UserError):
+        content = CHECKPOINT_FILE.read(path)
+        if hashlib.sha256(content).hexdigest() == _run(root, training, seed).get("checkpoint_digest"):
+            return content
+    return None
 
 
 def take_checkpoint(root: Path, training: str, seed: int) -> None:
@@ -185,16 +189,13 @@ def take_checkpoint(root: Path, training: str, seed: int) -> None:
     path, carried = root / MODEL.format(**names), root / paths.SUSPENDED_MODEL.format(**names)
     if path.exists() or not carried.exists():
         return
-    found, stated = None, _run(root, training, seed).get("checkpoint_digest")
-    with suppress(OSError):
-        content = read_regular(carried)
-        found = hashlib.sha256(content).hexdigest()
-    if found is not None and found == stated:
+    content = _stated_checkpoint(root, carried, training, seed)
+    if content is None:
+        say(f"{carried}: passed over (it is not what the run file of {root / CURVE.format(**names)} states)")
+    else:
         with replacing(path) as part:
             part.write_bytes(content)
         say(f"{carried}: taken as {path}")
-    else:
-        say(f"{carried}: passed over (it is not what the run file of {root / CURVE.format(**names)} states)")
 
 
 def drop_checkpoint(root: Path, project: Project, training: str, seed: int) -> None:

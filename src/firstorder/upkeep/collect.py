@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
-from firstorder.errors import UserError
-from firstorder.files import replacing
+from firstorder.errors import UserError, reason
+from firstorder.files import MissingFileError, replacing
 from firstorder.records import cells, freshness, unfinished
 from firstorder.records.freshness import Expected
-from firstorder.records.kept_files import parameters_shape, read_regular
+from firstorder.records.kept_files import KEPT_FILE, parameters_shape
 from firstorder.records.unfinished import Work
 from firstorder.records.value_types import REPLACES
 from firstorder.settings import CURVE, MODEL, Project, checks, digest, paths
@@ -94,7 +94,7 @@ class Collection:
 
         def fail(error: OSError) -> None:
             if not isinstance(error, FileNotFoundError):
-                self.say("refused", os.path.relpath(error.filename, self.source), _reason(error))
+                self.say("refused", os.path.relpath(error.filename, self.source), reason(error, ""))
 
         found: dict[str, None] = {}
         for place, patterns in PLACES.items():
@@ -111,10 +111,10 @@ class Collection:
         return found
 
     def _copy(self, path: str) -> bytes:
-        """Copy a file of the source to the stage; raises ValueError or OSError for anything but a file."""
+        """Copy a file of the source to the stage; raises an error for anything but a file."""
         if (self.source / path).is_symlink():
             raise ValueError("it is a link, expected a file")
-        content = read_regular(self.source / path)
+        content = KEPT_FILE.read(self.source / path)
         copy = self.stage / path
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(content)
@@ -136,8 +136,8 @@ class Collection:
         """Take over a checkpoint whose SHA-256 is the one stated."""
         try:
             content = self._copy(path)
-        except (OSError, ValueError) as error:
-            self.say("refused", path, _reason(error))
+        except (OSError, UserError, ValueError) as error:
+            self.say("refused", path, reason(error, self.source / path))
             return
         found, mine = hashlib.sha256(content).hexdigest(), self.root / model
         if stated is None:
@@ -155,10 +155,10 @@ class Collection:
         try:
             content = self._copy(item.path)
             self._copy(_beside(item.path))
-        except FileNotFoundError:
+        except MissingFileError:
             return self.say("refused", item.path, "it is not sealed: it has no run file")
-        except (OSError, ValueError) as error:
-            return self.say("refused", item.path, _reason(error))
+        except (OSError, UserError, ValueError) as error:
+            return self.say("refused", item.path, reason(error, self.source / item.path))
         if (why := self._fault(self.stage, item)) is not None:
             return self.say("refused", item.path, why)
         if not all(self._may_write(item.path, path) for path in (item.path, _beside(item.path))):
@@ -212,8 +212,8 @@ class Collection:
             try:
                 content = self._copy(path)
                 done = work.progress(self.root, content)
-            except (OSError, ValueError) as error:
-                self.say("refused", path, _reason(error))
+            except (OSError, UserError, ValueError) as error:
+                self.say("refused", path, reason(error, self.source / path))
                 continue
             mine = suspend.furthest(self.root, work, [])
             if unfinished.is_finished(self.root, work, awaited):
@@ -272,11 +272,6 @@ def collect(root: Path, project: Project, source: Path) -> Collection:
 def _beside(path: str) -> str:
     """Return the path of a result's run file."""
     return Path(path).with_suffix(".run.json").as_posix()
-
-
-def _reason(error: Exception) -> str:
-    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    return text.splitlines()[0]
 
 
 def _without_advice(text: str, root: Path, path: str) -> str:

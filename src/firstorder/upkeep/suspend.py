@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from firstorder.errors import UserError, reason
 from firstorder.files import replacing
 from firstorder.records import unfinished
-from firstorder.records.kept_files import read_regular
+from firstorder.records.headers import CHECKPOINT_FILE
+from firstorder.records.kept_files import KEPT_FILE
 from firstorder.records.unfinished import Work
 from firstorder.settings import CURVE, MODEL, Project, paths
 
@@ -37,7 +39,7 @@ class Suspended:
             size = f"{len(content):,} bytes, expected at most {LARGEST_BYTES:,} in Git"
             self.lines.append(f"left here: {what} ({size}); take it over elsewhere with: firstorder collect FOLDER")
             return False
-        if not path.is_file() or read_regular(path) != content:
+        if not path.is_file() or KEPT_FILE.read(path) != content:
             with replacing(path) as part:
                 part.write_bytes(content)
         self.lines.append(f"suspended: {path} ({what}, {len(content):,} bytes)")
@@ -92,10 +94,10 @@ def furthest(root: Path, work: Work, lines: list[str]) -> tuple[int, bytes] | No
         if not path.exists():
             continue
         try:
-            content = read_regular(path)
+            content = KEPT_FILE.read(path)
             done = work.progress(root, content)
-        except (OSError, ValueError) as error:
-            lines.append(f"passed over: {path} ({str(error).splitlines()[0]})")
+        except (UserError, ValueError) as error:
+            lines.append(f"passed over: {path} ({reason(error, path)})")
             continue
         if best is None or done > best[0]:
             best = done, content
@@ -105,7 +107,7 @@ def furthest(root: Path, work: Work, lines: list[str]) -> tuple[int, bytes] | No
 def _carry(root: Path, work: Work, carried: Path, done: Suspended) -> None:
     """Copy the checkpoint of a finished training, for which an evaluation waits."""
     names = {"training": work.name, "seed": work.seed}
-    content = read_regular(root / MODEL.format(**names))
+    content = CHECKPOINT_FILE.read(root / MODEL.format(**names))
     done.write(carried, content, f"checkpoint of {work.name} seed {work.seed}, which evaluations wait for")
     curve = root / CURVE.format(**names)
     done.added += [curve, curve.with_suffix(".run.json")]

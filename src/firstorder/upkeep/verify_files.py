@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from firstorder.data import archives, omniglot, packs
-from firstorder.errors import UserError
+from firstorder.errors import UserError, reason
 from firstorder.files import open_regular
 from firstorder.progress import Track
 from firstorder.records.cells import CSV_FILE, CellRecord
 from firstorder.records.headers import CHECKPOINT_FILE, LARGEST_HEADER, model_header, tensor_header
-from firstorder.records.kept_files import read_counts, read_regular, read_state
+from firstorder.records.kept_files import KEPT_FILE, read_counts, read_state
 from firstorder.settings import CURVE, MODEL
 from firstorder.upkeep.suspend import PATTERNS
 from firstorder.upkeep.verify_records import Target, how_made
@@ -132,7 +132,7 @@ def check_suspended(target: Target) -> None:
     for path in sorted(path for pattern in PATTERNS for path in below.rglob(pattern)):
         target.findings.checked["suspended states, counts and checkpoints"] += 1
         try:
-            content = read_regular(path)
+            content = KEPT_FILE.read(path)
             if path.name.startswith("checkpoint-"):
                 names = {"training": path.parent.relative_to(below).as_posix(), "seed": path.stem.rpartition("-")[2]}
                 found = hashlib.sha256(content).hexdigest()
@@ -140,9 +140,8 @@ def check_suspended(target: Target) -> None:
                     raise ValueError("its SHA-256 is not the one in its curve's run file")
             else:
                 (read_counts if path.suffix == ".json" else read_state)(content)
-        except (OSError, ValueError) as error:
-            why = str(error).splitlines()[0]
-            target.findings.differs(path, "a whole suspended file", why, f"rm {path}", in_git=True)
+        except (UserError, ValueError) as error:
+            target.findings.differs(path, "a whole suspended file", reason(error, path), f"rm {path}", in_git=True)
 
 
 def _stated(valid: Sequence[CellRecord]) -> Mapping[tuple[str, int], dict[str, str]]:

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from firstorder.errors import UserError
+from firstorder.errors import UserError, reason
 from firstorder.records import freshness
 from firstorder.records.cells import (
     CSV_FILE,
@@ -212,7 +212,7 @@ def _read_consistent(target: Target, path: Path, again: str) -> CellRecord | Non
     try:
         record = read_record(path)
     except UserError as error:
-        target.findings.differs(path, "a whole record", str(error).removeprefix(f"{path}: "), again, in_git=True)
+        target.findings.differs(path, "a whole record", reason(error, path), again, in_git=True)
         return None
     try:
         differing = next((each for each in _redundant_fields(target, path, record) if each[1] != each[2]), None)
