@@ -66,7 +66,7 @@ def _write(session: Session, training: Resumable, state: TrainingState, together
 
     `together` is the number of seeds trained side by side.
     """
-    from firstorder.method.training import CURVE_COLUMNS, checkpoint_of
+    from firstorder.method.training import checkpoint_of
     from firstorder.records import cells, checkpoints
     from firstorder.upkeep import dvc
 
@@ -82,7 +82,7 @@ def _write(session: Session, training: Resumable, state: TrainingState, together
     legs = session.state_file(problem).legs(state)
     if len(legs) > 1:
         run["legs"] = legs  # trained in several places
-    cells.write_sealed(curve, cells.rows_text(CURVE_COLUMNS, state.curve), run)
+    cells.write_sealed(curve, cells.rows_text(settings.CURVE_COLUMNS, state.curve), run)
     print(f"{path}\n{curve}")
 
 

@@ -18,15 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from firstorder.method.inner_loop import (
-    InnerLoop,
-    OptimiserState,
-    adapt,
-    gradient,
-    gradient_through,
-    hessian_product,
-    points,
-)
+from firstorder.method.inner_loop import InnerLoop, OptimiserState, adapt, gradient, hessian_product, points
 
 
 @dataclass(frozen=True)
@@ -95,7 +87,8 @@ def maml(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Group
 
     Equation 4: g_MAML = U'_A(phi) L'_B(U_A(phi)). Mean over tasks.
     """
-    found = [gradient_through(inner, *_start(initial, state, group), group.batches, group.query) for group in groups]
+    through = inner.engine.gradient_through
+    found = [through(inner, *_start(initial, state, group), group.batches, group.query) for group in groups]
     return _mean(found, len(initial)), state
 
 

@@ -235,13 +235,6 @@ def hessian_product(inner: InnerLoop, parameters: Tensor, batch: Any, vector: Te
     return inner.engine.hessian_product(inner, parameters, batch, vector)
 
 
-def gradient_through(
-    inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Any], query: Any
-) -> Tensor:
-    """Return the derivative of the query loss after adaptation; see `Engine.gradient_through`."""
-    return inner.engine.gradient_through(inner, parameters, state, batches, query)
-
-
 def points(inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Any]) -> list[Tensor]:
     """Return the parameters [lanes, parameters] before each inner step of SGD, and those after the last."""
     reached = [parameters]

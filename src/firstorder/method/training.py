@@ -28,7 +28,7 @@ from firstorder.settings import WITHOUT_MEMORY, TrainingSettings
 SECONDS_BETWEEN_SAVES = 60.0
 PIXELS_AT_ONCE = 3_000_000  # of mini-batches in one backward pass: keeps second-order MAML within 8 GiB
 OUTER_BETA1, OUTER_BETA2, OUTER_EPSILON = 0.9, 0.999, 1e-8  # of the outer Adam
-CURVE_COLUMNS = ("outer_step", "pool", "mode", "shot", "tasks", "accuracy", "standard_error")
+TENSORS = ("parameters", "second_moments", "outer_moments")  # of a TrainingState
 
 
 def classification_loss(network: Network) -> Loss:
@@ -108,6 +108,17 @@ class TrainingState:
     seconds: float = 0.0
     curve: list[list[Any]] = field(default_factory=list)
     legs: list[dict[str, Any]] = field(default_factory=list)  # where the steps before this process were computed
+
+    @staticmethod
+    def of(tensors: dict[str, Tensor], device: torch.device, optimiser_steps: int, **others: Any) -> TrainingState:
+        """Return the state that has these `tensors`, moved to `device`."""
+        parameters, second_moments, outer_moments = (tensors[name].to(device) for name in TENSORS)
+        return TrainingState(parameters, OptimiserState(second_moments, optimiser_steps), outer_moments, **others)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Its tensors by name."""
+        return dict(zip(TENSORS, (self.parameters, self.optimiser.second_moments, self.outer_moments), strict=True))
 
 
 class Keeper(Protocol):
@@ -219,8 +230,7 @@ def outer_update(
 ) -> tuple[Tensor, Tensor]:
     """Take a step of SGD, or of Adam in TensorFlow's form; return phi and Adam's moments afterwards.
 
-    `parameters` and `meta_gradient` [seeds, parameters]; `moments` [2, seeds, parameters]: first, second. `size` is
-    the `step_size`.
+    `parameters` and `meta_gradient` [seeds, parameters]; `moments` [2, seeds, parameters]; `size` as of `step_size`.
     """
     if settings.meta_loss_divisor is not None:
         meta_gradient = meta_gradient / settings.meta_loss_divisor
@@ -231,8 +241,7 @@ def outer_update(
     first, second = moments.unbind()
     first = OUTER_BETA1 * first + (1 - OUTER_BETA1) * meta_gradient
     second = OUTER_BETA2 * second + (1 - OUTER_BETA2) * meta_gradient**2
-    parameters = parameters - size * first / (second.sqrt() + OUTER_EPSILON)
-    return parameters, torch.stack([first, second])
+    return parameters - size * first / (second.sqrt() + OUTER_EPSILON), torch.stack([first, second])
 
 
 def checkpoint_of(problem: Problem, state: TrainingState, about: dict[str, Any]) -> Checkpoint:

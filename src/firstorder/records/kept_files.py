@@ -17,8 +17,8 @@ import numpy as np
 
 from firstorder.files import Kind, parse_json
 from firstorder.records.headers import about_of, tensor_header
-from firstorder.records.measured import CURVE_COLUMNS, wrong_curve
-from firstorder.settings import MODES, TrainingSettings
+from firstorder.records.measured import wrong_curve
+from firstorder.settings import CURVE_COLUMNS, MODES, TrainingSettings
 
 STATE_FORMAT = 2  # states of format 1 have neither a format nor a digest
 COUNTS_FORMAT = 1

@@ -13,12 +13,11 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from firstorder.settings import MODES
+from firstorder.settings import CURVE_COLUMNS, MODES
 
 Wrong = tuple[str, str]  # what was expected and what was found
 Rows = Sequence[Sequence[str]]
 POOLS = ("meta-train", "meta-test")
-CURVE_COLUMNS = ("outer_step", "pool", "mode", "shot", "tasks", "accuracy", "standard_error")
 # Of each study: its columns, those whose every combination has one row, and those that hold text.
 _THEORY = ("product", "product_standard_error", "product_change", "product_change_standard_error")
 STUDIES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from firstorder.errors import UserError, one_line, reason
 from firstorder.files import Kind, MissingFileError, replacing
-from firstorder.method.inner_loop import OptimiserState
 from firstorder.method.training import Problem, TrainingState, start
 from firstorder.records import checkpoints, kept_files
 from firstorder.records.kept_files import STATE_FORMAT, Part, state_digest
@@ -74,16 +73,8 @@ class StateFile:
             tensors, about = read_sealed(path)
         except MissingFileError:
             return None
-        on_device = {name: tensor.to(problem.device) for name, tensor in tensors.items()}
-        state = TrainingState(
-            on_device["parameters"],
-            OptimiserState(on_device["second_moments"], about["optimiser_steps"]),
-            on_device["outer_moments"],
-            about["outer_step"],
-            about["seconds"],
-            about["curve"],
-            about["legs"],
-        )
+        known = {name: about[name] for name in ("optimiser_steps", "outer_step", "seconds", "curve", "legs")}
+        state = TrainingState.of(tensors, problem.device, **known)
         if about["identity"] not in self.identities:
             return None
         if (why := kept_files.unfit_state(about, problem.settings) or unfit(problem, state)) is not None:
@@ -92,11 +83,6 @@ class StateFile:
 
     def save(self, state: TrainingState) -> None:
         """Write the state; the previous file stays until this one is complete."""
-        tensors = {
-            "parameters": state.parameters,
-            "second_moments": state.optimiser.second_moments,
-            "outer_moments": state.outer_moments,
-        }
         about = {
             "identity": self.identities[0],
             "of": self.made,
@@ -106,7 +92,7 @@ class StateFile:
             "curve": state.curve,
             "legs": self.legs(state),
         }
-        write_sealed(self.path, {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, about)
+        write_sealed(self.path, {name: tensor.cpu().contiguous() for name, tensor in state.tensors.items()}, about)
 
     def legs(self, state: TrainingState) -> list[dict[str, Any]]:
         """Return where a training was computed: the legs before this process, and its own."""
@@ -161,12 +147,8 @@ def unfit(problem: Problem, kept: TrainingState) -> str | None:
     """Say why the tensors of a kept state cannot be those of this training; None if they can."""
     first = start(problem)
     wide = torch.Size((*first.outer_moments.shape[:2], first.parameters.shape[1]))
-    pairs = (
-        ("parameters", kept.parameters, (first.parameters.shape,)),
-        ("second_moments", kept.optimiser.second_moments, (first.optimiser.second_moments.shape,)),
-        ("outer_moments", kept.outer_moments, (first.outer_moments.shape, wide)),
-    )
-    for name, tensor, shapes in pairs:
+    for name, tensor in kept.tensors.items():
+        shapes = (first.tensors[name].shape, *([wide] if name == "outer_moments" else []))
         if tensor.shape not in shapes or tensor.dtype != problem.dtype:
             return f"{name} has shape {tuple(tensor.shape)} and type {tensor.dtype}"
         if not torch.isfinite(tensor).all():

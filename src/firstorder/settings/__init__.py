@@ -24,6 +24,7 @@ from firstorder.settings.studies import (
     SineTrainingSettings,
 )
 from firstorder.settings.trainings import (
+    CURVE_COLUMNS,
     MODES,
     WITHOUT_MEMORY,
     CurveSettings,

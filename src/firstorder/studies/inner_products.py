@@ -29,7 +29,7 @@ from torch import Tensor
 from firstorder.errors import UserError
 from firstorder.method import training
 from firstorder.method.images import mini_batches
-from firstorder.method.inner_loop import InnerLoop, OptimiserState, gradient
+from firstorder.method.inner_loop import InnerLoop, gradient
 from firstorder.method.tasks import Indices, Tasks, draw_tasks
 from firstorder.progress import UNKEPT, Bar, Kept, Track, silent
 from firstorder.settings import InnerProductSettings, TrainingSettings
@@ -145,23 +145,17 @@ def along(
 
 def _arrays(state: training.TrainingState) -> Arrays:
     """Return the state of a training as arrays."""
-    tensors = {
-        "parameters": state.parameters,
-        "second_moments": state.optimiser.second_moments,
-        "outer_moments": state.outer_moments,
-    }
     steps = np.array([state.outer_step, state.optimiser.steps])
-    return {"steps": steps, **{name: tensor.numpy(force=True) for name, tensor in tensors.items()}}
+    return {"steps": steps, **{name: tensor.numpy(force=True) for name, tensor in state.tensors.items()}}
 
 
 def _resumed(problem: training.Problem, kept: Arrays) -> training.TrainingState:
     """Return the state of a training from `_arrays`, or the one at its start if there are none."""
     if not kept:
         return training.start(problem)
-    names = "parameters", "second_moments", "outer_moments"
-    parameters, second_moments, outer_moments = (torch.from_numpy(kept[name]).to(problem.device) for name in names)
+    tensors = {name: torch.from_numpy(kept[name]) for name in training.TENSORS}
     outer_step, steps = kept["steps"].tolist()
-    return training.TrainingState(parameters, OptimiserState(second_moments, steps), outer_moments, outer_step)
+    return training.TrainingState.of(tensors, problem.device, steps, outer_step=outer_step)
 
 
 def compare(
