@@ -29,6 +29,7 @@ from firstorder.cli import (
 )
 from firstorder.cli.verbs import GROUPS, VERBS
 from firstorder.errors import UserError, lacks_memory, one_line
+from firstorder.records import cells
 
 FILES = (data, compute, studies, benchmark, look, check, move, publish, report, workflow)  # in the order of the help
 _MEMORY = "run less at the same time, or use a machine with more"
@@ -83,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     """Run one verb and turn what it raises into one line and an exit code."""
+    cells.any_sealed.cache_clear()  # of the command before, in the same process
     try:
         code = _call(_parsed(arguments))
         output.flush()

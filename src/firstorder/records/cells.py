@@ -183,10 +183,13 @@ def _read_run(beside: Path, stamp: tuple[int, int, int] | None) -> dict[str, Any
 
 def lacks_seal(root: Path, path: str) -> bool:
     """Say whether a result's run file is gone or holds no seal, although others in its `results/` are sealed."""
-    if "sha256" in read_run(root / path):
-        return False
-    others = (root / Path(path).parts[0]).rglob("*.run.json")
-    return any(b'"run_digest"' in RUN_FILE.read(other) for other in others)
+    return "sha256" not in read_run(root / path) and any_sealed((root / Path(path).parts[0]).resolve())
+
+
+@lru_cache
+def any_sealed(folder: Path) -> bool:
+    """Say whether any run file below a folder holds a seal; found once a command, unless it writes a run file."""
+    return any(b'"run_digest"' in RUN_FILE.read(path) for path in folder.rglob("*.run.json"))
 
 
 def read_records(root: Path, project: Project) -> list[CellRecord]:
@@ -248,6 +251,7 @@ def write_run(path: Path, run: Mapping[str, Any]) -> None:
         run = sealed(run, RECORD_FILE.read(path))
     with replacing(path.with_suffix(".run.json")) as part:
         part.write_text(run_text(run), encoding="utf-8")
+    any_sealed.cache_clear()
 
 
 def made_with(settings: dict[str, Any]) -> dict[str, Any]:
