@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from firstorder.records import freshness
-from firstorder.records.cells import read_records
+from firstorder.records.cells import read_records, read_run
 from firstorder.records.freshness import DONE, MISSING, STALE
-from firstorder.report.read import runs
 from firstorder.settings import CURVE, MODEL, MODES, RECORD, Project, checks, digest
 from firstorder.upkeep import estimates
 
@@ -96,10 +95,11 @@ def trainings(folder: Folder, device: Device, measured: Sequence[Folder]) -> lis
                 continue
             outer_steps = max(other.project.trainings[name].outer_steps, 1)
             for seed in other.project.seeds:
-                run = runs.read(other.root / CURVE.format(training=name, seed=seed))
+                run = read_run(other.root / CURVE.format(training=name, seed=seed))
                 if run.get("settings_digest") == digest(settings) and device.made(run) and "seconds" in run:
                     timings.append(Timing.of(run, outer_steps))
-        states = tuple(_state_of_training(folder, name, seed) for seed in folder.project.seeds)
+        curves = (freshness.curve(folder.project, name, seed) for seed in folder.project.seeds)  # they are in Git
+        states = tuple(freshness.state(folder.root, curve) for curve in curves)
         entries.append(Entry(name, states, _scaled(timings, max(training.outer_steps, 1))))
     return entries
 
@@ -114,10 +114,11 @@ def evaluations(folder: Folder, device: Device, measured: Sequence[Folder]) -> l
         for root, record in known:
             # Both modes are measured at once, so one of them gives the time.
             if record.evaluation == name and record.mode == MODES[0] and _cost(record.settings) == cost:
-                run = runs.read(root / RECORD.format(evaluation=name, mode=record.mode, seed=record.seed))
+                run = read_run(root / RECORD.format(evaluation=name, mode=record.mode, seed=record.seed))
                 if device.made(run) and "seconds" in run:
                     timings.append(Timing.of(run, record.tasks))
-        states = tuple(_state_of_evaluation(folder, name, seed) for seed in folder.project.seeds)
+        pairs = ([freshness.cell(folder.project, name, mode, seed) for mode in MODES] for seed in folder.project.seeds)
+        states = tuple(freshness.state(folder.root, *pair) for pair in pairs)
         entries.append(Entry(name, states, _scaled(timings, evaluation.tasks)))
     return entries
 
@@ -153,7 +154,7 @@ def describe(root: Path, device: Device, others: Iterable[Path] = (), project: P
         lines += ["~: estimated from the benchmark of this device (make bench), by the number of operations."]
     if any(entry.remaining is None for entry in [*trained, *evaluated]):
         lines += ["Unknown: nothing comparable was measured on this device; make bench gives an estimate."]
-    return "\n".join([*lines, *_missing_models(folder, evaluated)])
+    return "\n".join([*lines, *_missing_models(folder, trained, evaluated)])
 
 
 def _estimated(entry: Entry, seconds: float | None) -> Entry:
@@ -171,15 +172,6 @@ def duration(seconds: float | None) -> str:
         if seconds >= 1.5 * size:
             return f"{seconds / size:.{digits}f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def _state_of_training(folder: Folder, name: str, seed: int) -> str:
-    """Return the state of a training's curve, which is in Git; its checkpoint is not."""
-    return freshness.state(folder.root, freshness.curve(folder.project, name, seed))
-
-
-def _state_of_evaluation(folder: Folder, name: str, seed: int) -> str:
-    return freshness.state(folder.root, *(freshness.cell(folder.project, name, mode, seed) for mode in MODES))
 
 
 def _cost(resolved: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,14 +231,13 @@ def _total(what: str, entries: Sequence[Entry]) -> str:
     return f"{todo} of {everything} {what} to do{again}: {clock}."
 
 
-def _missing_models(folder: Folder, evaluated: Sequence[Entry]) -> list[str]:
+def _missing_models(folder: Folder, trained: Sequence[Entry], evaluated: Sequence[Entry]) -> list[str]:
     """Name the missing checkpoints of trainings that are done: once pulled, they need not be trained again."""
-    lines = []
+    lines, states = [], {entry.name: entry.states for entry in trained}
     for entry in evaluated:
         training = folder.project.evaluations[entry.name].training
-        for seed, state in zip(folder.project.seeds, entry.states, strict=True):
+        for seed, state, curve in zip(folder.project.seeds, entry.states, states[training], strict=True):
             model = MODEL.format(training=training, seed=seed)
-            trained = _state_of_training(folder, training, seed) == DONE
-            if state != DONE and trained and not (folder.root / model).exists():
+            if state != DONE and curve == DONE and not (folder.root / model).exists():
                 lines.append(f"{model}: needed and missing; fetch it (dvc pull), else it is trained again.")
     return list(dict.fromkeys(lines))

@@ -17,10 +17,10 @@ from markupsafe import Markup, escape
 
 from firstorder.errors import UserError
 from firstorder.files import replacing
-from firstorder.records.cells import CellRecord
+from firstorder.records.cells import CellRecord, read_run
 from firstorder.report import FIGURE, FIGURE_FILE, PAGE, TEXT_FILE
 from firstorder.report.claims import claim_tables
-from firstorder.report.read import runs, staleness
+from firstorder.report.read import staleness
 from firstorder.report.read.accuracies import fresh_records
 from firstorder.report.read.statistics import accuracy_over_tasks
 from firstorder.report.text import tables
@@ -167,7 +167,7 @@ def _run_file_table(root: Path, records: Iterable[CellRecord]) -> PrintedTable:
     for record in records:
         path = RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)
         stale.append(staleness.rests_on_stale([path]))
-        run = runs.read(root / path)
+        run = read_run(root / path)
         accuracy, _ = accuracy_over_tasks(record.correct_histogram)
         seconds = run.get("seconds")
         clock = f"{seconds:,.0f} s" if isinstance(seconds, int | float) else MISSING

@@ -15,11 +15,11 @@ import pandas as pd
 
 from firstorder.errors import one_line
 from firstorder.records import freshness
-from firstorder.records.cells import CellRecord, read_records
+from firstorder.records.cells import CellRecord, read_records, read_run
 from firstorder.records.headers import pack_digest
 from firstorder.report.claims import verdicts
 from firstorder.report.claims.claims import Paper
-from firstorder.report.read import accuracies, runs
+from firstorder.report.read import accuracies
 from firstorder.report.read.statistics import Estimate, estimate
 from firstorder.report.text.formatting import NOT_RUN, algorithm_label, column_label, percent, points
 from firstorder.settings import CURVE, RECORD, Project, digest, lookup
@@ -139,8 +139,8 @@ def _recorded(root: Path, project: Project, record: CellRecord, difference: str 
         _line("  state", state),
         *(_line("  digests" if i == 0 else "", f"{name} {value}") for i, (name, value) in enumerate(digests.items())),
         _line("  numerics", f"version {record.numerics_version}, {record.precision}"),
-        *_run_file("  evaluation", runs.read(path)),
-        *_run_file("  training", _of_this_training(runs.read(curve), record)),
+        *_run_file("  evaluation", read_run(path)),
+        *_run_file("  training", _of_this_training(read_run(curve), record)),
     ]
 
 
