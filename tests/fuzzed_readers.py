@@ -282,7 +282,7 @@ def _dvc(folder: Path, content: bytes) -> None:
         _written(folder / path, text)
     _written(folder / "x.safetensors.dvc", file)
     with mock.patch.object(mismatches, "restoring", lambda path, otherwise: otherwise):
-        verify.check_repository(folder, mismatches.Findings())
+        verify.check_repository(folder, mismatches.Verification())
     dvc.read_dvc_file(folder / "x.safetensors.dvc")
     dvc.remote(folder)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from firstorder.data.mini_imagenet_census import notes_of
+from firstorder.data.mini_imagenet_census import warnings_of
 from firstorder.data.mini_imagenet_lists import read_names
 from firstorder.errors import UserError
 from tests.data.test_mini_imagenet import (
@@ -137,7 +137,7 @@ def test_images_found_by_rank_are_told_with_the_number_of_files_that_were_ranked
     pack, census = pack_of(source, names=write_list(tmp_path / "names.csv", RANKED))
     assert not np.array_equal(pack.images, EXPECTED)
     assert rows(census, "rank")[0][1:3] == ("n01532829", 3)
-    (note,) = notes_of(census)
-    assert note.endswith("there are: n01532829 3, n01558993 4, n01855672 4, n01930112 4")
+    (warning,) = warnings_of(census)
+    assert warning.endswith("there are: n01532829 3, n01558993 4, n01855672 4, n01930112 4")
     by_name = [f"{class_id}_5.JPEG" for class_id in CLASSES if class_id != "n01532829"] + ["n01532829_18.JPEG"]
-    assert notes_of(pack_of(source, names=write_list(tmp_path / "names.csv", by_name))[1]) == []
+    assert warnings_of(pack_of(source, names=write_list(tmp_path / "names.csv", by_name))[1]) == []

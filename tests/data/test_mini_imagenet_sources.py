@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from firstorder.data.mini_imagenet_caches import NAMES as CACHES
-from firstorder.data.mini_imagenet_census import notes_of
+from firstorder.data.mini_imagenet_census import warnings_of
 from tests.data.test_mini_imagenet import (
     CLASSES,
     EXPECTED,
@@ -58,7 +58,7 @@ THUMBNAIL = as_file(draw("n01532829", 7, side=20), "JPEG")
 def test_files_of_systems_and_tools_are_passed_over(form: str, extra: str, tmp_path: Path) -> None:
     pack, census = pack_of(FORMS[form]({**made_up(), extra: THUMBNAIL}, tmp_path))
     np.testing.assert_array_equal(pack.images, EXPECTED)
-    assert notes_of(census) == []
+    assert warnings_of(census) == []
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -66,18 +66,18 @@ def test_other_files_of_a_class_are_passed_over_and_named(form: str, tmp_path: P
     source = FORMS[form]({**made_up(), f"{FOLDER}/notes.txt": b"x", f"{FOLDER}/list": b"y"}, tmp_path)
     pack, census = pack_of(source)
     np.testing.assert_array_equal(pack.images, EXPECTED)
-    (note,) = notes_of(census)
-    assert note.startswith("2 files of classes passed over, since they are no PNG or JPEG images, the first: ")
-    assert f"{source}: {FOLDER}/" in note
+    (warning,) = warnings_of(census)
+    assert warning.startswith("2 files of classes passed over, since they are no PNG or JPEG images, the first: ")
+    assert f"{source}: {FOLDER}/" in warning
 
 
 def test_a_set_that_lies_twice_in_a_source_is_told(tmp_path: Path) -> None:
     files = {f"{top}/{name}": content for top in ("images", "more") for name, content in made_up().items()}
     pack, census = pack_of(as_folder(files, tmp_path))
     assert pack.images.shape[1] == 6
-    (note,) = notes_of(census)
-    assert note.startswith("12 images have the same pixels as another one")
-    assert note.endswith("if the set lies in two folders, name one of them with --source")
+    (warning,) = warnings_of(census)
+    assert warning.startswith("12 images have the same pixels as another one")
+    assert warning.endswith("if the set lies in two folders, name one of them with --source")
 
 
 def test_a_set_that_lies_twice_with_other_pixels_is_told(tmp_path: Path) -> None:
@@ -89,9 +89,9 @@ def test_a_set_that_lies_twice_with_other_pixels_is_told(tmp_path: Path) -> None
     }
     pack, census = pack_of(as_folder({**made_up(), **small}, tmp_path))
     assert pack.images.shape[1] == 6
-    (note,) = notes_of(census)
-    assert note.startswith("12 images have the name of another image of their class but other pixels")
-    assert "if the set lies in two folders, such as resized, name one of them with --source" in note
+    (warning,) = warnings_of(census)
+    assert warning.startswith("12 images have the name of another image of their class but other pixels")
+    assert "if the set lies in two folders, such as resized, name one of them with --source" in warning
     assert rows(census, "name")[0] == ("test", "n01930112", 2, "n0193011200000001.png = n0193011200000001.png")
 
 
@@ -111,15 +111,15 @@ def test_a_second_image_of_one_name_is_told(name: str, tmp_path: Path) -> None:
     """Also in another folder of its class, where file names do not tell capitals apart."""
     pack, census = pack_of(as_folder({**made_up(), f"more/n01532829/{name}": THUMBNAIL}, tmp_path))
     assert pack.counts is not None
-    (note,) = notes_of(census)
-    assert note.startswith("1 images have the name of another image of their class")
-    assert name in note
+    (warning,) = warnings_of(census)
+    assert warning.startswith("1 images have the name of another image of their class")
+    assert name in warning
 
 
 def test_images_that_are_only_numbered_like_copies_are_no_news(tmp_path: Path) -> None:
     files = {f"n01532829/image ({number}).png": as_file(draw("n01532829", number)) for number in (1, 2, 3)}
     others = {name: content for name, content in made_up().items() if "n01532829" not in name}
-    assert notes_of(pack_of(as_folder({**files, **others}, tmp_path))[1]) == []
+    assert warnings_of(pack_of(as_folder({**files, **others}, tmp_path))[1]) == []
 
 
 @pytest.mark.parametrize("kind", ["I;16", "I", "F", "GIF", "BMP", "EPS"])

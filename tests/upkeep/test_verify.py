@@ -114,14 +114,14 @@ def test_a_flipped_byte_is_found_wherever_it_is(kept: Path, kind: str) -> None:
 
 
 def test_every_byte_of_a_record_and_its_run_file_counts(kept: Path) -> None:
-    target = verify.verify_records.Target(Path(), checks.load("params.yaml"), verify.Findings())
+    target = verify.verify_records.Target(Path(), checks.load("params.yaml"), verify.Verification())
     for path in (RECORD, RECORD.with_suffix(".run.json")):
         whole = path.read_bytes()
         for byte in range(0, len(whole), 17):
             flip(path, byte)
-            before = len(target.findings.mismatches)
+            before = len(target.verification.mismatches)
             verify.verify_records.check_records(target)
-            assert len(target.findings.mismatches) == before + 1, byte
+            assert len(target.verification.mismatches) == before + 1, byte
             path.write_bytes(whole)
 
 
@@ -140,13 +140,13 @@ def test_every_byte_of_an_unsealed_record_counts_except_in_three_values(kept: Pa
     alone += [b'"correct_histogram": ']
     spans = [range(whole.index(value), whole.index(value) + len(value)) for value in alone]
     spans[-1] = range(spans[-1].start, whole.index(b"]", spans[-1].start))
-    target = verify.verify_records.Target(Path(), checks.load("params.yaml"), verify.Findings())
+    target = verify.verify_records.Target(Path(), checks.load("params.yaml"), verify.Verification())
     for byte in range(0, len(whole), 17):
         if not any(byte in span for span in spans):
             flip(RECORD, byte)
-            before = len(target.findings.mismatches)
+            before = len(target.verification.mismatches)
             verify.verify_records.check_records(target)
-            assert len(target.findings.mismatches) == before + 1, whole[byte - 20 : byte + 20]
+            assert len(target.verification.mismatches) == before + 1, whole[byte - 20 : byte + 20]
             RECORD.write_bytes(whole)
 
 
@@ -275,9 +275,9 @@ def test_a_fresh_clone_verifies_without_data_and_checkpoints(kept: Path) -> None
         for path in Path(folder).rglob("*"):
             if path.is_file() and path.suffix != ".dvc":
                 path.unlink()
-    findings = verify.verify({Path(): None})
-    assert findings.mismatches == []
-    assert findings.skipped == {
+    verification = verify.verify({Path(): None})
+    assert verification.mismatches == []
+    assert verification.skipped == {
         "archives (not here)": 1,
         "files that DVC tracks (not here)": 2,
         "packs (not here)": 1,
@@ -286,9 +286,9 @@ def test_a_fresh_clone_verifies_without_data_and_checkpoints(kept: Path) -> None
 
 def test_results_written_before_sealing_are_counted(kept: Path) -> None:
     unseal_all()
-    findings = verify.verify({Path(): None})
-    assert findings.mismatches == []
-    assert findings.skipped["records and curves from before they were sealed"] == len(
+    verification = verify.verify({Path(): None})
+    assert verification.mismatches == []
+    assert verification.skipped["records and curves from before they were sealed"] == len(
         [*Path("results").rglob("*.run.json")]
     )
 
@@ -331,9 +331,9 @@ def test_a_flipped_byte_of_an_archive_is_found_wherever_it_is(archives: Path) ->
 
 
 def found_in_archives() -> list[str]:
-    target = verify.verify_records.Target(Path(), checks.load("params.yaml"), verify.Findings())
+    target = verify.verify_records.Target(Path(), checks.load("params.yaml"), verify.Verification())
     verify.verify_files.check_archives(target, verify.silent)
-    return [mismatch.text for mismatch in target.findings.mismatches]
+    return [mismatch.text for mismatch in target.verification.mismatches]
 
 
 def test_archives_of_a_mirror_are_checked_by_their_content(archives: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,9 +84,9 @@ def verify(arguments: Arguments) -> int:
     session = Session.of(arguments)
     folders: dict[Path, Project | None] = {Path(folder): None for folder in arguments.folders}
     folders = folders or {session.root: session.project}
-    findings = module.verify(folders, progress.shown)
-    print(*(mismatch.text for mismatch in findings.mismatches), *findings.summary(), sep="\n")
-    return 1 if findings.mismatches else 0
+    verification = module.verify(folders, progress.shown)
+    print(*(mismatch.text for mismatch in verification.mismatches), *verification.summary(), sep="\n")
+    return 1 if verification.mismatches else 0
 
 
 @verb("internal", argument("cell"), SEED)

@@ -88,5 +88,5 @@ def data(arguments: Arguments) -> None:
         packs.write_pack(path, made)
     print(f"{path}: {census[0].images:,} images of {len(made.class_names)} classes, digest {made.digest()[:16]}")
     print(path.with_suffix(".census.csv"))
-    for note in mini_imagenet_census.notes_of(census):
-        print(f"note: {note}", file=sys.stderr)
+    for warning in mini_imagenet_census.warnings_of(census):
+        print(f"warning: {warning}", file=sys.stderr)

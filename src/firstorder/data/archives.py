@@ -1,6 +1,6 @@
 """Archives of images: verified, and read member by member without unpacking to disk. No torch.
 
-Note that the official MD5 is checked for official addresses only (`downloads`). A mirror may have zipped the same
+The official MD5 is checked for official addresses only (`downloads`). A mirror may have zipped the same
 members again, into other bytes, so any complete archive is accepted from a mirror. The content digest, which the data
 set's module checks after decoding, then decides.
 """

@@ -15,7 +15,7 @@ from firstorder.data.packs import Pack
 NOMINAL = 600  # images per class
 # How tools mark the copy that they make of a file whose name is taken.
 COPY = re.compile(r"\s*[(\[].*|\s+-\s+cop(y|ie).*|[ ._-]+(conflict|sync-conflict|copy).*|\s+\d+$|~\d*$")
-CENSUS_COLUMNS = ("what", "split", "class", "images", "note")
+CENSUS_COLUMNS = ("what", "split", "class", "images", "detail")
 
 
 class CensusRow(NamedTuple):
@@ -25,7 +25,7 @@ class CensusRow(NamedTuple):
     split: str
     class_id: str
     images: int
-    note: str
+    detail: str
 
 
 class Slot(NamedTuple):
@@ -70,8 +70,8 @@ def census_of(
     for class_id, files in sorted(by_rank.items()):
         yield CensusRow("rank", "", class_id, files, "files ranked, of which the list names some by their rank")
     if others:
-        note = f"files of classes passed over, since they are no PNG or JPEG images, the first: {others[0]}"
-        yield CensusRow("other", "", "", len(others), note)
+        detail = f"files of classes passed over, since they are no PNG or JPEG images, the first: {others[0]}"
+        yield CensusRow("other", "", "", len(others), detail)
     for size, count in sorted(seen.sizes.items(), key=lambda item: (-item[1], item[0])):
         yield CensusRow("size", "", "", count, size)
     for same in sorted(sorted(group) for group in seen.by_pixels.values() if len(group) > 1):
@@ -103,35 +103,35 @@ def _same_names(seen: Seen) -> Iterator[CensusRow]:
                 yield CensusRow("name", split, class_id, len(images), names)
 
 
-def notes_of(census: Sequence[CensusRow]) -> list[str]:
+def warnings_of(census: Sequence[CensusRow]) -> list[str]:
     """Return what somebody who packs must hear and not only find in the census: doubles, and files passed over."""
     doubles = [row for row in census if row.what == "duplicate"]
-    notes = []
+    warnings = []
     if doubles:
         spare = sum(row.images - 1 for row in doubles)
-        notes.append(
+        warnings.append(
             f"{spare:,} images have the same pixels as another one and are packed twice or more, the first: "
-            f"{doubles[0].note}; if the set lies in two folders, name one of them with --source"
+            f"{doubles[0].detail}; if the set lies in two folders, name one of them with --source"
         )
     same = [row for row in census if row.what == "name"]
     if same:
-        notes.append(
+        warnings.append(
             f"{sum(row.images - 1 for row in same):,} images have the name of another image of their class but other "
-            f"pixels, and all are packed, the first: {same[0].note} of {same[0].class_id}; if the set lies in two "
+            f"pixels, and all are packed, the first: {same[0].detail} of {same[0].class_id}; if the set lies in two "
             "folders, such as resized, name one of them with --source"
         )
     ranked = [row for row in census if row.what == "rank"]
     if ranked:
         files = ", ".join(f"{row.class_id} {row.images:,}" for row in ranked)
-        notes.append(
+        warnings.append(
             "images were found by their rank in their class, so each class must have as many files as in ILSVRC-2012: "
             f"one more or fewer gives other images from there on; there are: {files}"
         )
     more = [row for row in census if row.what == "class" and row.images > NOMINAL]
     if more:
-        notes.append(f"{len(more)} classes have more than {NOMINAL} images, the first: {more[0].class_id}")
-    notes += [f"{row.images:,} {row.note}" for row in census if row.what == "other"]
-    return notes
+        warnings.append(f"{len(more)} classes have more than {NOMINAL} images, the first: {more[0].class_id}")
+    warnings += [f"{row.images:,} {row.detail}" for row in census if row.what == "other"]
+    return warnings
 
 
 def _against_nominal(count: int) -> str:

@@ -1,7 +1,7 @@
 """The meta-learning algorithms: one function each, and a registry.
 
 Every algorithm returns a meta-gradient, and the outer step moves *against* it: phi <- phi - epsilon * meta_gradient.
-Note that Reptile's meta-gradient is the mean of phi - adapted parameters, so that the outer step is equation 5's
+Reptile's meta-gradient is the mean of phi - adapted parameters, so that the outer step is equation 5's
 phi + epsilon * mean(adapted - phi). It has the size of inner steps, not of gradients: with SGD it is alpha times a sum
 of gradients.
 

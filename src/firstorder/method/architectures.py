@@ -1,6 +1,6 @@
 """The four network architectures as plain values, without torch. networks.py computes with them, flops.py counts.
 
-Note that the paper says its networks are those of Finn et al., but they differ: Finn et al. average or flatten other
+The paper says its networks are those of Finn et al., but they differ: Finn et al. average or flatten other
 maps, have no scale in their batch normalisation and initialise the head differently (docs/algorithms.md).
 """
 

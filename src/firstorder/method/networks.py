@@ -1,6 +1,6 @@
 """Networks as functions of a flat parameter vector per lane.
 
-Note that batch normalisation always uses the statistics of the current batch, in training and at test time; there are
+Batch normalisation always uses the statistics of the current batch, in training and at test time; there are
 no running averages. It would therefore cancel a bias of the convolution before it, so convolutions have none. The
 networks compute what the authors' networks compute, with 64 fewer parameters per layer (docs/algorithms.md).
 

@@ -1,6 +1,6 @@
 """Checkpoints: one safetensors file per training and seed.
 
-Note that a checkpoint holds more than the parameters. Adam's second moments and step count are part of what was
+A checkpoint holds more than the parameters. Adam's second moments and step count are part of what was
 learned, because evaluation continues with them.
 """
 

@@ -26,7 +26,7 @@ from firstorder.records.unfinished import Work
 from firstorder.records.value_types import REPLACES
 from firstorder.settings import CURVE, MODEL, Project, checks, digest, paths
 from firstorder.upkeep import suspend, verify_records
-from firstorder.upkeep.mismatches import Findings
+from firstorder.upkeep.mismatches import Verification
 
 # Folder -> names of the files that are looked at.
 PLACES = {
@@ -178,15 +178,15 @@ class Collection:
 
         In the stage it must be sealed; here, where it may be older than seals, as `verify` wants it.
         """
-        findings, path = Findings(), root / item.path
-        target = verify_records.Target(root, self.project, findings)
+        verification, path = Verification(), root / item.path
+        target = verify_records.Target(root, self.project, verification)
         record = None
         if path.suffix == ".json":
             record = verify_records.check_record(target, path)
         else:
             verify_records.check_curve(target, path)
-        if findings.mismatches:
-            return _without_advice(findings.mismatches[0].text, root, item.path)
+        if verification.mismatches:
+            return _without_advice(verification.mismatches[0].text, root, item.path)
         run = verify_records.how_made(path)
         if root == self.stage and not set(cells.SEAL) <= set(run):
             return "it is not sealed: its run file has no SHA-256"

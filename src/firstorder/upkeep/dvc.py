@@ -1,6 +1,6 @@
 """DVC's .dvc files, its cache and its remotes, read from disk without running DVC.
 
-Note that DVC never rehashes its cache: it reports an object with a flipped byte as "up to date". The file name of an
+DVC never rehashes its cache: it reports an object with a flipped byte as "up to date". The file name of an
 object is the MD5 of its content, so an object can be checked without DVC.
 """
 

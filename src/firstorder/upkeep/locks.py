@@ -1,6 +1,6 @@
 """File locks (flock) that keep concurrent commands in one folder from undoing each other's work.
 
-Note that the existence of a lock file means nothing. The kernel holds the lock and releases it when the process exits,
+The existence of a lock file means nothing. The kernel holds the lock and releases it when the process exits,
 even if it is killed; the lock survives exec. The file itself stays. While the lock is held, its content names the
 holder.
 

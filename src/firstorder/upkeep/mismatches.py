@@ -22,7 +22,7 @@ class Mismatch:
 
 
 @dataclass
-class Findings:
+class Verification:
     """Numbers of files checked and skipped, by kind, and every mismatch."""
 
     checked: Counter[str] = field(default_factory=Counter)

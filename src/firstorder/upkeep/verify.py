@@ -15,20 +15,20 @@ from firstorder.progress import Track, silent
 from firstorder.settings import Project, checks
 from firstorder.upkeep import dvc, verify_files, verify_records
 from firstorder.upkeep.dvc import Tracked
-from firstorder.upkeep.mismatches import Findings, Mismatch, restoring
+from firstorder.upkeep.mismatches import Mismatch, Verification, restoring
 
 
-def verify(folders: Mapping[Path, Project | None], track: Track = silent) -> Findings:
+def verify(folders: Mapping[Path, Project | None], track: Track = silent) -> Verification:
     """Check the projects in `folders` and the DVC repositories that they are in.
 
     A folder's project is that of its params.yaml where none is given.
     """
-    findings = Findings()
+    verification = Verification()
     data: set[Path] = set()
     repositories: dict[Path, None] = {}
     with track("verify", len(folders), "folders") as bar:
         for folder, project in folders.items():
-            target = verify_records.Target(folder, project or checks.load(folder / "params.yaml"), findings)
+            target = verify_records.Target(folder, project or checks.load(folder / "params.yaml"), verification)
             valid = verify_records.check_records(target)
             verify_records.check_curves(target)
             verify_records.check_lost(target)
@@ -44,18 +44,18 @@ def verify(folders: Mapping[Path, Project | None], track: Track = silent) -> Fin
                 repositories[repository] = None
             bar.advance()
     for repository in repositories:
-        check_repository(repository, findings)
-    return findings
+        check_repository(repository, verification)
+    return verification
 
 
-def check_repository(repository: Path, findings: Findings) -> None:
+def check_repository(repository: Path, verification: Verification) -> None:
     """Check the files that DVC tracks, the objects in its cache, and those in its remote if that is a folder."""
     tracked = []
     for path in dvc.dvc_files(repository):
         try:
             tracked += dvc.read_dvc_file(path)
         except UserError as error:
-            findings.mismatches.append(Mismatch(path, str(error)))
+            verification.mismatches.append(Mismatch(path, str(error)))
     stores = {"cache": dvc.cache(repository)}
     elsewhere = False
     try:
@@ -65,35 +65,35 @@ def check_repository(repository: Path, findings: Findings) -> None:
             stores["remote"] = remote.folder
     except UserError as error:
         if any(output.pushed for output in tracked):
-            findings.mismatches.append(Mismatch(repository / ".dvc/config", str(error)))
+            verification.mismatches.append(Mismatch(repository / ".dvc/config", str(error)))
             elsewhere = True
     if elsewhere:
-        findings.skipped["remotes (not a folder here)"] += 1
+        verification.skipped["remotes (not a folder here)"] += 1
     for output in tracked:
-        _check_tracked(output, stores, findings, elsewhere=elsewhere)
+        _check_tracked(output, stores, verification, elsewhere=elsewhere)
     for kind, store in stores.items():
         for path, md5 in dvc.objects(store):
-            findings.checked[f"objects in DVC's {kind}"] += 1
-            if (found := findings.hash_of(path, "md5")) not in (None, md5):
-                findings.differs(path, f"MD5 {md5} as its name says", found, _fix(kind, path, md5, tracked, stores))
+            verification.checked[f"objects in DVC's {kind}"] += 1
+            if (found := verification.hash_of(path, "md5")) not in (None, md5):
+                verification.differs(path, f"MD5 {md5} as its name says", found, _fix(kind, path, md5, tracked, stores))
 
 
-def _check_tracked(output: Tracked, stores: dict[str, Path], findings: Findings, *, elsewhere: bool) -> None:
+def _check_tracked(output: Tracked, stores: dict[str, Path], verification: Verification, *, elsewhere: bool) -> None:
     dvc_file = output.dvc_file
     if dvc_file.name != f"{output.path.name}.dvc":
-        findings.differs(dvc_file, f"path: {dvc_file.stem}", output.path.name, restoring(dvc_file, "dvc add"))
+        verification.differs(dvc_file, f"path: {dvc_file.stem}", output.path.name, restoring(dvc_file, "dvc add"))
     kept = [kind for kind, store in stores.items() if dvc.object_path(store, output.md5).exists()]
     if output.path.is_file():
-        findings.checked["files that DVC tracks"] += 1
-        found = findings.hash_of(output.path, "md5")
+        verification.checked["files that DVC tracks"] += 1
+        found = verification.hash_of(output.path, "md5")
         if found not in (None, output.md5):
             restore, keep = (f"dvc {verb} --force {dvc_file}" for verb in ("pull", "commit"))
             fix = f"{restore}; or keep the new one: {keep}"
-            findings.differs(output.path, f"MD5 {output.md5} as in {dvc_file.name}", found, fix)
+            verification.differs(output.path, f"MD5 {output.md5} as in {dvc_file.name}", found, fix)
         return
-    findings.skipped["files that DVC tracks (not here)"] += 1
+    verification.skipped["files that DVC tracks (not here)"] += 1
     if output.pushed and not kept and not elsewhere:
-        findings.differs(
+        verification.differs(
             dvc_file,
             f"its object {output.md5} in the cache or the remote",
             "none",

@@ -1,6 +1,6 @@
 """Check the files that are too large for Git: archives, packed data sets, checkpoints.
 
-Note that a mirror may hold Omniglot's archives zipped again. Archives whose size differs from the official one are
+A mirror may hold Omniglot's archives zipped again. Archives whose size differs from the official one are
 therefore checked by the drawings they contain. No torch: a checkpoint is compared by its hash; its header says which
 training and seed it belongs to.
 """
@@ -29,16 +29,16 @@ def check_archives(target: Target, track: Track) -> None:
     folder = target.root / target.project.data_folder / "raw/omniglot"
     here = [archive for archive in omniglot.ARCHIVES if (folder / archive.name).exists()]
     if not here:
-        target.findings.skipped["archives (not here)"] += 1
+        target.verification.skipped["archives (not here)"] += 1
         return
     mirrored = []
     for archive in here:
         path = folder / archive.name
-        target.findings.checked["archives"] += 1
+        target.verification.checked["archives"] += 1
         if path.stat().st_size != archive.bytes:
             mirrored.append(path)
-        elif (found := target.findings.hash_of(path, "md5")) not in (None, archive.md5):
-            target.findings.differs(path, f"MD5 {archive.md5}", found, f"rm {path} && {_download(folder)}")
+        elif (found := target.verification.hash_of(path, "md5")) not in (None, archive.md5):
+            target.verification.differs(path, f"MD5 {archive.md5}", found, f"rm {path} && {_download(folder)}")
     if mirrored:
         _check_mirrored(target, mirrored, folder, whole=len(here) == len(omniglot.ARCHIVES), track=track)
 
@@ -51,7 +51,7 @@ def _check_mirrored(target: Target, paths: Sequence[Path], folder: Path, *, whol
         if whole:
             omniglot.make_pack(folder, track, omniglot.OFFICIAL)
     except UserError as error:
-        target.findings.broken(paths[0], error, f"rm {' '.join(map(str, paths))} && {_download(folder)}")
+        target.verification.broken(paths[0], error, f"rm {' '.join(map(str, paths))} && {_download(folder)}")
 
 
 def _download(folder: Path) -> str:
@@ -64,29 +64,29 @@ def check_packs(target: Target, valid: Sequence[CellRecord]) -> None:
     for name in dict.fromkeys(project.dataset_name(dataset) for dataset in project.datasets):
         path = target.root / project.pack_path(name)
         if not path.exists():
-            target.findings.skipped["packs (not here)"] += 1
+            target.verification.skipped["packs (not here)"] += 1
             continue
-        target.findings.checked["packs"] += 1
-        known, settings = target.findings.packs, project.datasets[name]
+        target.verification.checked["packs"] += 1
+        known, settings = target.verification.packs, project.datasets[name]
         key = path.resolve(), str(settings.packing)
         try:
             found = known.get(key) or known.setdefault(key, packs.read_pack(path, settings)[1])
         except UserError as error:
             verb = f"data {name} --source PATH" if settings.source == "mini_imagenet" else f"pack {name}"
-            target.findings.broken(path, error, f"rm {path} && firstorder {verb}{target.params}")
+            target.verification.broken(path, error, f"rm {path} && firstorder {verb}{target.params}")
             continue
         census = path.with_suffix(".census.csv")
         again = f"firstorder data {name} --source PATH{target.params}"
         try:
             if census.exists() and f"digest {found};" not in CSV_FILE.read_text(census):
-                target.findings.differs(census, f"digest {found[:16]}... as in {path.name}", "another", again)
+                target.verification.differs(census, f"digest {found[:16]}... as in {path.name}", "another", again)
         except UserError as error:
-            target.findings.broken(census, error, again)
+            target.verification.broken(census, error, again)
         # One mismatch for each other digest, naming the first record that states it.
         others = {record.data_digest: record for record in reversed(valid) if record.dataset == name}
         for digest, first in sorted(others.items()):
             if digest != found:
-                target.findings.differs(
+                target.verification.differs(
                     path,
                     f"digest {digest[:16]}... as in the record {first.evaluation}/{first.mode} seed {first.seed}",
                     f"{found[:16]}...",
@@ -104,33 +104,35 @@ def check_checkpoints(target: Target, valid: Sequence[CellRecord]) -> None:
     models = target.root / "models"
     for path in sorted(models.rglob("seed-*.safetensors")):
         if not (number := path.stem.removeprefix("seed-")).isdecimal():
-            target.findings.skipped["checkpoints of no seed"] += 1
+            target.verification.skipped["checkpoints of no seed"] += 1
             continue
         training, seed = path.parent.relative_to(models).as_posix(), int(number)
-        target.findings.checked["checkpoints"] += 1
+        target.verification.checked["checkpoints"] += 1
         about = model_header(path)
         expected = stated.get((training, seed), {})
         run = how_made(target.root / CURVE.format(training=training, seed=seed))
         if "checkpoint_digest" in run:
             expected = {**expected, run["checkpoint_digest"]: "its curve"}
-        if (found := target.findings.hash_of(path, "sha256", CHECKPOINT_FILE)) is None:
+        if (found := target.verification.hash_of(path, "sha256", CHECKPOINT_FILE)) is None:
             continue
         is_of = f"training {about.get('training')} seed {about.get('seed')}" if about else "no whole checkpoint"
         fix = _train_again(target, training, seed)
         for digest, by in expected.items():
             if digest != found:
-                target.findings.differs(path, f"SHA-256 {digest[:16]}... as in {by}", f"{found[:16]}... ({is_of})", fix)
+                target.verification.differs(
+                    path, f"SHA-256 {digest[:16]}... as in {by}", f"{found[:16]}... ({is_of})", fix
+                )
         if not expected and (about.get("training"), about.get("seed")) != (training, seed):
-            target.findings.differs(path, f"training {training} seed {seed}", is_of, fix)
+            target.verification.differs(path, f"training {training} seed {seed}", is_of, fix)
         elif not expected:
-            target.findings.skipped["checkpoints that no record names"] += 1
+            target.verification.skipped["checkpoints that no record names"] += 1
 
 
 def check_suspended(target: Target) -> None:
     """Check states and counts in unfinished/ against their digests, checkpoints against the curve's run file."""
     below = target.root / "unfinished"
     for path in sorted(path for pattern in PATTERNS for path in below.rglob(pattern)):
-        target.findings.checked["suspended states, counts and checkpoints"] += 1
+        target.verification.checked["suspended states, counts and checkpoints"] += 1
         try:
             content = KEPT_FILE.read(path)
             if path.name.startswith("checkpoint-"):
@@ -141,7 +143,7 @@ def check_suspended(target: Target) -> None:
             else:
                 (read_counts if path.suffix == ".json" else read_state)(content)
         except (UserError, ValueError) as error:
-            target.findings.differs(path, "a whole suspended file", reason(error, path), f"rm {path}", in_git=True)
+            target.verification.differs(path, "a whole suspended file", reason(error, path), f"rm {path}", in_git=True)
 
 
 def _stated(valid: Sequence[CellRecord]) -> Mapping[tuple[str, int], dict[str, str]]:

@@ -31,17 +31,17 @@ from firstorder.records.measured import Wrong
 from firstorder.report import ACCURACIES, METRICS
 from firstorder.report.read import accuracies, csv_frames
 from firstorder.settings import CURVE, RECORD, Project, digest
-from firstorder.upkeep.mismatches import Findings
+from firstorder.upkeep.mismatches import Verification
 from firstorder.upkeep.verify_curves import wrong_content
 
 
 @dataclass(frozen=True)
 class Target:
-    """One folder to verify: its path, its params.yaml as a project, and the findings to add to."""
+    """One folder to verify: its path, its params.yaml as a project, and the verification to add to."""
 
     root: Path
     project: Project
-    findings: Findings
+    verification: Verification
 
     @cached_property
     def wanted(self) -> dict[str, dict[str, Any]]:
@@ -66,7 +66,7 @@ def check_records(target: Target) -> list[CellRecord]:
 def check_record(target: Target, path: Path) -> CellRecord | None:
     """Check one record and its run file; return it if it is valid."""
     again = _evaluate(target, path)
-    target.findings.checked["records"] += 1
+    target.verification.checked["records"] += 1
     return _read_consistent(target, path, again) if _agrees_with_run_file(target, path, again) else None
 
 
@@ -78,10 +78,10 @@ def check_curves(target: Target) -> None:
 
 def check_curve(target: Target, path: Path) -> None:
     """Check a learning curve, or the result of a study, against its run file."""
-    target.findings.checked["curves"] += 1
+    target.verification.checked["curves"] += 1
     again = _command_for(target, path)
     if _agrees_with_run_file(target, path, again) and (wrong := _wrong_curve(target, path)):
-        target.findings.differs(path, *wrong, again, in_git=True)
+        target.verification.differs(path, *wrong, again, in_git=True)
 
 
 def check_lost(target: Target) -> None:
@@ -92,7 +92,7 @@ def check_lost(target: Target) -> None:
             path = run_file.with_name(run_file.name.removesuffix(".run.json") + suffix)
             if not path.exists():
                 again = _command_for(target, path) if kind == "curves" else _evaluate(target, path)
-                target.findings.differs(path, "the result that its run file seals", "none", again, in_git=True)
+                target.verification.differs(path, "the result that its run file seals", "none", again, in_git=True)
 
 
 def _evaluate(target: Target, path: Path) -> str:
@@ -118,21 +118,21 @@ def check_derived(target: Target, valid: Sequence[CellRecord]) -> None:
     """Check results/accuracies.csv and metrics.json against the records of the cells in params.yaml."""
     path = target.root / ACCURACIES
     if not path.exists():
-        target.findings.skipped["tables of accuracies (not made yet)"] += 1
+        target.verification.skipped["tables of accuracies (not made yet)"] += 1
         return
     made = {(record.evaluation, record.mode, record.seed): record for record in valid}
     listed = target.project.cells()
     if any((target.root / _record(*cell)).exists() and cell not in made for cell in listed):
-        target.findings.skipped["tables of accuracies (a record is broken)"] += 1
+        target.verification.skipped["tables of accuracies (a record is broken)"] += 1
         return
-    target.findings.checked["tables of accuracies"] += 1
+    target.verification.checked["tables of accuracies"] += 1
     frame = accuracies.frame([made[cell] for cell in listed if cell in made])
     again = "make report" + (f" DIR={target.root}" if target.root != Path() else "")
     if difference := _difference(csv_frames.text(frame), CSV_FILE.read(path)):
-        target.findings.differs(path, *difference, again)
+        target.verification.differs(path, *difference, again)
     path = target.root / METRICS
     if not path.exists() or RECORD_FILE.read(path) != accuracies.metrics(frame).encode():
-        target.findings.differs(path, "the means of the records", "another text", again)
+        target.verification.differs(path, "the means of the records", "another text", again)
 
 
 def _difference(expected: str, found: bytes) -> tuple[str, str] | None:
@@ -165,33 +165,35 @@ def _agrees_with_run_file(target: Target, path: Path, again: str) -> bool:
     `again` is the command that computes `path` again.
     """
     run_file = path.with_suffix(".run.json")
-    findings = target.findings
+    verification = target.verification
     if not run_file.exists():
         return _may_lack_seal(target, path, again, "records and curves without a .run.json")
     try:
         text, run = RUN_FILE.read(run_file), how_made(path)
     except UserError as error:
-        findings.broken(run_file, error, again)
+        verification.broken(run_file, error, again)
         return False
     if run_text(run).encode() != text:
-        findings.differs(run_file, "JSON as the package writes it", "other text", again, in_git=True)
+        verification.differs(run_file, "JSON as the package writes it", "other text", again, in_git=True)
         return False
     if not set(SEAL) & set(run):
         return _may_lack_seal(target, path, again, "records and curves from before they were sealed")
     claimed = run.get("run_digest")
     if claimed != digest({key: value for key, value in run.items() if key != "run_digest"}):
-        findings.differs(run_file, f"run_digest {claimed} over its other values", "other values", again, in_git=True)
+        verification.differs(
+            run_file, f"run_digest {claimed} over its other values", "other values", again, in_git=True
+        )
         return False
     claimed = str(run.get("sha256"))
-    if (found := findings.hash_of(path, "sha256", CSV_FILE if path.suffix == ".csv" else RECORD_FILE)) is None:
+    if (found := verification.hash_of(path, "sha256", CSV_FILE if path.suffix == ".csv" else RECORD_FILE)) is None:
         return False
     if found != claimed:
-        findings.differs(path, f"SHA-256 {claimed[:16]}...", f"{found[:16]}...", again, in_git=True)
+        verification.differs(path, f"SHA-256 {claimed[:16]}...", f"{found[:16]}...", again, in_git=True)
         return False
     training, seed = run.get("training"), run.get("seed")
     if None not in (training, seed) and path != target.root / CURVE.format(training=training, seed=seed):
         found = f"that of training {training} seed {seed}"
-        findings.differs(run_file, f"the run file of {path.name}", found, again, in_git=True)
+        verification.differs(run_file, f"the run file of {path.name}", found, again, in_git=True)
         return False
     return True
 
@@ -200,10 +202,10 @@ def _may_lack_seal(target: Target, path: Path, again: str, kind: str) -> bool:
     """Count a result without a seal as one of `kind`; where others are sealed, add a mismatch and return False."""
     if lacks_seal(target.root, path.relative_to(target.root).as_posix()):
         run_file = path.with_suffix(".run.json")
-        findings, wrong = target.findings, run_file if run_file.exists() else path
-        findings.differs(wrong, "a run file that seals it", "none, while others are sealed", again, in_git=True)
+        verification, wrong = target.verification, run_file if run_file.exists() else path
+        verification.differs(wrong, "a run file that seals it", "none, while others are sealed", again, in_git=True)
         return False
-    target.findings.skipped[kind] += 1
+    target.verification.skipped[kind] += 1
     return True
 
 
@@ -212,7 +214,7 @@ def _read_consistent(target: Target, path: Path, again: str) -> CellRecord | Non
     try:
         record = read_record(path)
     except UserError as error:
-        target.findings.differs(path, "a whole record", reason(error, path), again, in_git=True)
+        target.verification.differs(path, "a whole record", reason(error, path), again, in_git=True)
         return None
     try:
         differing = next((each for each in _redundant_fields(target, path, record) if each[1] != each[2]), None)
@@ -220,7 +222,7 @@ def _read_consistent(target: Target, path: Path, again: str) -> CellRecord | Non
         differing = ("settings", "those of an evaluation", f"{type(error).__name__}: {error}")
     if differing is not None:
         name, expected, found = differing
-        target.findings.differs(path, f"{name} {expected}", found, again, in_git=True)
+        target.verification.differs(path, f"{name} {expected}", found, again, in_git=True)
         return None
     return record
 

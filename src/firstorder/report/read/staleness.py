@@ -20,19 +20,18 @@ from firstorder.records.cells import CellRecord
 from firstorder.records.freshness import Expected
 from firstorder.report.read.csv_frames import STALE
 
-Noted = dict[str, Expected]  # the stale records that were let through, by path
-
-_NOTED: ContextVar[Noted | None] = ContextVar("noted", default=None)
+# The stale records that were let through, by path; None where none may be.
+_LET_THROUGH: ContextVar[dict[str, Expected] | None] = ContextVar("let_through", default=None)
 
 
 @contextmanager
 def allowed() -> Iterator[None]:
     """Let stale records through within the `with` statement and remember them."""
-    token = _NOTED.set({})
+    token = _LET_THROUGH.set({})
     try:
         yield
     finally:
-        _NOTED.reset(token)
+        _LET_THROUGH.reset(token)
 
 
 def check(root: Path, recorded: Iterable[Expected], records: Mapping[str, CellRecord] | None = None) -> list[Expected]:
@@ -44,11 +43,11 @@ def check(root: Path, recorded: Iterable[Expected], records: Mapping[str, CellRe
     read = records or {}
     found = ((item, freshness.difference(root, item, read.get(item.path))) for item in recorded)
     stale = [(item, difference) for item, difference in found if difference is not None]
-    noted = _NOTED.get()
-    if stale and noted is None:
+    let_through = _LET_THROUGH.get()
+    if stale and let_through is None:
         raise _refusal(root, *stale[0], others=len(stale) - 1)
-    if noted is not None:
-        noted.update({item.path: item for item, _ in stale})
+    if let_through is not None:
+        let_through.update({item.path: item for item, _ in stale})
     return [item for item, _ in stale]
 
 
@@ -57,14 +56,14 @@ def marked(frame: pd.DataFrame) -> pd.DataFrame:
 
     A row is known by its training or evaluation; rows that name neither, as those of simulations, share the mark.
     """
-    noted = list((_NOTED.get() or {}).values())
-    if not noted or STALE in frame:
+    let_through = list((_LET_THROUGH.get() or {}).values())
+    if not let_through or STALE in frame:
         return frame
     key = next((key for key in ("training", "evaluation") if key in frame), None)
     if key is None:
         return frame.assign(**{STALE: True})
-    unnamed = frame[key].isna() & any(item.pack is None for item in noted)
-    return frame.assign(**{STALE: frame[key].isin([item.about for item in noted]) | unnamed})
+    unnamed = frame[key].isna() & any(item.pack is None for item in let_through)
+    return frame.assign(**{STALE: frame[key].isin([item.about for item in let_through]) | unnamed})
 
 
 def marked_by(frame: pd.DataFrame, names: Iterable[Iterable[str]]) -> pd.DataFrame:
@@ -78,8 +77,8 @@ def marked_by(frame: pd.DataFrame, names: Iterable[Iterable[str]]) -> pd.DataFra
 
 def rests_on_stale(names: Iterable[str]) -> bool:
     """Say whether a record of one of these cells, trainings or evaluations, or at one of these paths, was stale."""
-    noted = _NOTED.get() or {}
-    return not {*noted, *(item.about for item in noted.values())}.isdisjoint(names)
+    let_through = _LET_THROUGH.get() or {}
+    return not {*let_through, *(item.about for item in let_through.values())}.isdisjoint(names)
 
 
 def _refusal(root: Path, item: Expected, difference: str, others: int) -> UserError:
