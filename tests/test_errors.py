@@ -46,6 +46,7 @@ def _raised(error: Exception) -> Callable[[], object]:
 
 
 SHORTAGES: dict[str, Callable[[], object]] = {
+    "Python": lambda: bytearray(2**50),
     "NumPy": lambda: np.ones(2**50),
     "torch": lambda: torch.empty(2**50),
     "CUDA": _raised(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore lines")),
@@ -58,7 +59,7 @@ SHORTAGES: dict[str, Callable[[], object]] = {
 
 
 @pytest.mark.parametrize("shortage", SHORTAGES.values(), ids=SHORTAGES)
-def test_too_little_memory_is_told_as_that(
+def test_too_little_memory_is_told_as_that_in_one_line(
     shortage: Callable[[], object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with_verb(monkeypatch, shortage)

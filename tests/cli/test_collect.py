@@ -43,6 +43,26 @@ def there(computed_once: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(computed_once, tmp_path / "there"))
 
 
+@pytest.fixture
+def further(tiny_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return another working folder, which has trained 4 of 6 outer steps; it is not the working folder."""
+    there = Path(shutil.copytree(tiny_project, tmp_path / "there"))
+    monkeypatch.chdir(there)
+    stopped_after(monkeypatch, 4)
+    monkeypatch.chdir(tiny_project)
+    return there
+
+
+@pytest.fixture
+def counting(tiny_project: Path, there: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return another working folder, which has trained seed 0 and counted 10 of 12 tasks."""
+    shutil.rmtree(there / "results/cells")
+    monkeypatch.chdir(there)
+    killed(*EVALUATE)
+    monkeypatch.chdir(tiny_project)
+    return there
+
+
 def collected(capsys: pytest.CaptureFixture[str], source: Path) -> tuple[int, list[str]]:
     """Collect from `source`; return the exit code and the lines, with paths relative to `source`."""
     capsys.readouterr()
@@ -254,36 +274,30 @@ def test_a_result_measured_on_another_checkpoint_is_refused(
 
 
 def test_a_state_that_is_further_is_taken_and_one_that_is_less_far_is_left(
-    tiny_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_project: Path, further: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    there = Path(shutil.copytree(tiny_project, tmp_path / "there"))
-    monkeypatch.chdir(there)
-    stopped_after(monkeypatch, 4)
-    state = working(there)
-    monkeypatch.chdir(tiny_project)
+    state = working(further)
     stopped_after(monkeypatch, 2)
-    assert collected(capsys, there)[1][0] == f"took: {state}, at outer step 4 of 6"
+    assert collected(capsys, further)[1][0] == f"took: {state}, at outer step 4 of 6"
     assert step_of(tiny_project, state) == 4
-    assert collected(capsys, there)[1] == [f"{NOTHING}; 1 are here already"]
+    assert collected(capsys, further)[1] == [f"{NOTHING}; 1 are here already"]
     stopped_after(monkeypatch, 1)
     before = stamps(tiny_project)
-    assert collected(capsys, there)[1][0] == f"left: {state} (outer step 4 of 6; here it is at 5)"
+    assert collected(capsys, further)[1][0] == f"left: {state} (outer step 4 of 6; here it is at 5)"
     assert stamps(tiny_project) == before
     assert main(TRAIN) == 0
     assert main(EVALUATE) == 0
-    assert collected(capsys, there)[1][0] == f"left: {state} (it is finished here)"
+    assert collected(capsys, further)[1][0] == f"left: {state} (it is finished here)"
 
 
 def test_a_state_that_is_further_where_it_is_suspended_is_taken_and_gone_on_from(
-    tiny_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_project: Path, further: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    there = Path(shutil.copytree(tiny_project, tmp_path / "there"))
-    monkeypatch.chdir(there)
-    stopped_after(monkeypatch, 4)
+    monkeypatch.chdir(further)
     assert main(["suspend"]) == 0
-    shutil.rmtree(there / ".work")
+    shutil.rmtree(further / ".work")
     monkeypatch.chdir(tiny_project)
-    assert collected(capsys, there)[0] == 0
+    assert collected(capsys, further)[0] == 0
     assert step_of(tiny_project, working(tiny_project)) == 4
 
 
@@ -357,13 +371,9 @@ def test_states_of_other_settings_data_or_seeds_are_refused(
 
 
 def test_counts_go_along_with_their_checkpoint(
-    tiny_project: Path, there: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_project: Path, counting: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.rmtree(there / "results/cells")
-    monkeypatch.chdir(there)
-    killed(*EVALUATE)
-    monkeypatch.chdir(tiny_project)
-    code, lines = collected(capsys, there)
+    code, lines = collected(capsys, counting)
     assert code == 0
     assert [line.split(" ")[1].rstrip(",") for line in lines[:2]] == [MODEL, CURVE]
     assert lines[2].endswith(", at task 10 of 12")
@@ -373,14 +383,10 @@ def test_counts_go_along_with_their_checkpoint(
 
 
 def test_counts_that_cannot_be_or_are_of_another_checkpoint_are_refused(
-    tiny_project: Path, there: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    counting: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.rmtree(there / "results/cells")
-    monkeypatch.chdir(there)
-    killed(*EVALUATE)
-    (name,) = [name for name in files_below(there) if "counts-0" in name]
-    monkeypatch.chdir(tiny_project)
-    kept = read_counts((there / name).read_bytes())
+    (name,) = [name for name in files_below(counting) if "counts-0" in name]
+    kept = read_counts((counting / name).read_bytes())
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"counts": {**kept["counts"], "inductive": [6] * 10}}, "a count is none of 0 to 5"),
         ({"of": {**kept["of"], "checkpoint_digest": "0" * 64}}, "it was counted with another checkpoint"),
@@ -394,8 +400,8 @@ def test_counts_that_cannot_be_or_are_of_another_checkpoint_are_refused(
         if "of" in change:
             values["identity"] = settings.digest(values["of"])
         text = {**values, "sha256": counts_digest(values)}
-        (there / name).write_text(json.dumps(text), encoding="utf-8")
-        code, lines = collected(capsys, there)
+        (counting / name).write_text(json.dumps(text), encoding="utf-8")
+        code, lines = collected(capsys, counting)
         assert code == 1
         assert any(line.startswith(f"refused: {name} (") and why in line for line in lines), (why, lines)
 

@@ -1,4 +1,4 @@
-"""Terminals without letters, too little memory, full disks and odd file names end in one line, not in a traceback."""
+"""Terminals without letters, full disks and odd file names end in one line, not in a traceback."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from firstorder import cli
 from firstorder.__main__ import main
@@ -86,23 +85,6 @@ def test_a_data_folder_that_the_locale_cannot_name_is_one_line(tiny_project: Pat
 def test_rows_keep_a_file_name_in_another_encoding(tmp_path: Path) -> None:
     cells.write_rows(tmp_path / "rows.csv", ["name"], [[os.fsdecode(b"caf\xe9")], ["café"]])
     assert (tmp_path / "rows.csv").read_text(encoding="utf-8") == "name\ncaf\\udce9\ncafé\n"
-
-
-SHORTAGES: dict[str, Callable[[], object]] = {
-    "python": lambda: bytearray(2**50),
-    "numpy": lambda: __import__("numpy").empty(2**50),
-    "torch": lambda: torch.empty(2**50),
-}
-
-
-@pytest.mark.parametrize("shortage", SHORTAGES.values(), ids=SHORTAGES)
-def test_too_little_memory_is_one_line(
-    shortage: Callable[[], object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with_verb(monkeypatch, shortage)
-    assert main(["stale"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("firstorder: not enough memory (")
 
 
 def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
