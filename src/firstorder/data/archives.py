@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from firstorder.errors import UserError
+from firstorder.errors import UserError, reason
 from firstorder.files import is_about_access, open_regular, unreadable
 
 LARGEST_MEMBER_BYTES = 16 << 20
@@ -74,7 +74,7 @@ def _reading_zip(path: Path) -> Iterator[None]:
         if isinstance(error, OSError) and is_about_access(error):
             raise unreadable(path, error, "a zip archive") from None
         raise UserError(
-            f"{path}: expected a whole zip archive, found: {_one_line(error)}; delete it and run: {command}"
+            f"{path}: expected a whole zip archive, found: {reason(error, path)}; delete it and run: {command}"
         ) from None
 
 
@@ -102,7 +102,3 @@ def _check_members(path: Path, infos: Iterable[zipfile.ZipInfo], largest: int) -
             seen.add(name)
             continue
         raise UserError(f"{path}: refused for its member {name!r}: {fault}; delete it and download the official one")
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

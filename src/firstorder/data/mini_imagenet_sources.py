@@ -25,7 +25,7 @@ from firstorder.data import image_files, mini_imagenet_caches
 from firstorder.data.entries import Entry, entries_of, members_of, open_tar
 from firstorder.data.mini_imagenet_caches import DOWNLOAD_AGAIN
 from firstorder.data.packs import Images
-from firstorder.errors import UserError
+from firstorder.errors import UserError, reason
 from firstorder.files import is_about_access, unreadable
 
 CLASS_ID = re.compile(r"n\d{8}")
@@ -56,7 +56,7 @@ class Found:
         except DAMAGED as error:
             if isinstance(error, OSError) and is_about_access(error):
                 raise unreadable(Path(self.where), error, "an image") from None
-            raise UserError(f"{self.where}: cannot be read ({_one_line(error)}); {DOWNLOAD_AGAIN}") from None
+            raise UserError(f"{self.where}: cannot be read ({reason(error, self.where)}); {DOWNLOAD_AGAIN}") from None
 
 
 @dataclass
@@ -242,9 +242,5 @@ def _reading(source: Path) -> Iterator[None]:
         if isinstance(error, OSError) and is_about_access(error):
             raise unreadable(Path(error.filename or source), error, "a folder, zip or tar of images") from None
         raise UserError(
-            f"{source}: expected a folder, a whole zip or a whole tar, found: {_one_line(error)}; {DOWNLOAD_AGAIN}"
+            f"{source}: expected a folder, a whole zip or a whole tar, found: {reason(error, source)}; {DOWNLOAD_AGAIN}"
         ) from None
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

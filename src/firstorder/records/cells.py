@@ -22,7 +22,7 @@ from typing import Any
 from firstorder.errors import UserError, one_line
 from firstorder.files import Kind, MissingFileError, replacing
 from firstorder.records.value_types import REPLACES, wrong_record, wrong_run
-from firstorder.settings import RECORD, Cell, Mode, Project, digest
+from firstorder.settings import Cell, Mode, Project, digest
 
 SCHEMA = 1
 SEAL = ("sha256", "run_digest")  # of a run file: the digests of the result beside it and of the run file's own values
@@ -70,6 +70,11 @@ class CellRecord:
     def evaluation(self) -> str:
         """Name of its evaluation: algorithm/dataset-Nway/Kshot."""
         return f"{self.algorithm}/{self.dataset}-{self.way}way/{self.shot}shot"
+
+    @property
+    def cell(self) -> Cell:
+        """The cell that was measured."""
+        return Cell(self.evaluation, self.mode, self.seed)
 
     @property
     def column(self) -> str:
@@ -196,10 +201,10 @@ def read_records(root: Path, project: Project) -> list[CellRecord]:
     """Read the records below `root` that exist and that `project` lists, in the order of params.yaml."""
     records = []
     for cell in project.cells():
-        path = root / RECORD.format(**cell._asdict())
+        path = root / cell.path
         if path.exists():
             record = read_record(path)
-            if (record.evaluation, record.mode, record.seed) != cell:
+            if record.cell != cell:
                 its = f"{record.evaluation}/{record.mode}, seed {record.seed}"
                 raise RECORD_FILE.refused(path, f"it is the record of {its}")
             records.append(record)
@@ -222,7 +227,7 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str
 
 def write_record(root: Path, record: CellRecord, run: Mapping[str, Any]) -> Path:
     """Write a record and its run file; return the record's path."""
-    path = root / RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)
+    path = root / record.cell.path
     write_sealed(path, record.to_json(), run)
     return path
 

@@ -11,13 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from firstorder.errors import UserError
 from firstorder.files import Kind, MissingFileError, replacing
 from firstorder.method.evaluation import Counts, Keeper
 from firstorder.progress import Stop, never
 from firstorder.records.kept_files import COUNTS_FORMAT, Whole, counts_digest, read_counts, unfit
-from firstorder.records.states import DAMAGED, pass_over, set_aside
-from firstorder.records.unfinished import remove, say
+from firstorder.records.states import KeptFile
 from firstorder.settings import MODES, Mode
 
 SECONDS_BETWEEN_SAVES = 60.0
@@ -25,7 +23,7 @@ COUNTS_FILE = Kind("counts of an evaluation", 64 << 20, "it is damaged")
 
 
 @dataclass
-class CountsFile(Keeper):
+class CountsFile(KeptFile, Keeper):
     """Keeps the counts of an evaluation in a file; see evaluation.Keeper.
 
     `identity` names everything that the counts depend on, which `made` lists; others are left unused. `place` says
@@ -44,38 +42,23 @@ class CountsFile(Keeper):
     suspended: Path | None = None
     _saved: float = field(default_factory=time.monotonic)
     _before: list[dict[str, Any]] = field(default_factory=list)  # the legs before this process
+    what, work = "counts", "evaluation"
+    other = "of another checkpoint, other settings or data, or on another device or engine"
 
     def load(self) -> dict[Mode, Counts]:
-        """Read the counts that are further, here or suspended; those of no task if there are none of this evaluation.
+        """Read the counts that are further, as `KeptFile.further`; those of no task if there are none."""
 
-        A damaged file is set aside, a suspended one is left as it is. Raises UserError if the file here cannot be read.
-        """
-        kept = None
-        try:
-            kept = self._read(self.path)
-        except DAMAGED as error:
-            set_aside(self.path, "counts", str(error) or type(error).__name__, "evaluation")
-        if self.suspended is not None and self.suspended.exists():
-            kept = self._further(self.suspended, kept)
+        def done(kept: dict[str, Any]) -> int:
+            return len(kept["counts"][MODES[0]])
+
+        def goes_on(kept: dict[str, Any]) -> str:
+            return f"the evaluation goes on from {self.suspended}: {done(kept):,} of {self.whole.tasks:,} tasks"
+
+        kept = self.further(self._read, done, goes_on)
         if kept is None:
             return super().load()
         self.legs = self._before = kept["legs"]
         return {mode: np.array(kept["counts"][mode], np.int64) for mode in MODES}
-
-    def _further(self, suspended: Path, kept: dict[str, Any] | None) -> dict[str, Any] | None:
-        """Return the suspended counts if they are further than `kept`, and say so."""
-        try:
-            brought = self._read(suspended)
-            if brought is None:
-                raise ValueError("of another checkpoint, other settings or data, or on another device or engine")
-        except (*DAMAGED, UserError) as error:
-            pass_over(suspended, error)
-            return kept
-        done = len(brought["counts"][MODES[0]])
-        if kept is not None and len(kept["counts"][MODES[0]]) >= done:
-            return kept
-        say(f"the evaluation goes on from {suspended}: {done:,} of {self.whole.tasks:,} tasks")
-        return brought
 
     def _read(self, path: Path) -> dict[str, Any] | None:
         """Read a file of counts; None if there are none of this evaluation. Raises an error for what is none."""
@@ -103,12 +86,6 @@ class CountsFile(Keeper):
     def seconds(self) -> float:
         """The seconds of all legs."""
         return float(sum(leg["seconds"] for leg in self.legs))
-
-    def discard(self) -> None:
-        """Remove the file, and the suspended one."""
-        self.path.unlink(missing_ok=True)
-        if self.suspended is not None:
-            remove(self.suspended)
 
     def _write(self, counts: dict[Mode, list[int]]) -> None:
         """Write the file; the previous one stays until this one is complete."""

@@ -25,10 +25,9 @@ def model_header(path: Path) -> dict[str, Any]:
     """Read the description in a checkpoint's header, without torch; empty if the file is missing or not one of ours."""
     try:
         with open_regular(path) as file:
-            about = about_of(file.read(8 + LARGEST_HEADER))
+            return about_of(file.read(8 + LARGEST_HEADER))
     except (OSError, ValueError):
         return {}
-    return about
 
 
 def tensor_header(content: bytes) -> dict[str, Any]:

@@ -7,16 +7,17 @@ silently give a wrong checkpoint.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from firstorder.errors import UserError, one_line, reason
+from firstorder.errors import UserError, reason
 from firstorder.files import Kind, MissingFileError, replacing
 from firstorder.method.training import Problem, TrainingState, start
 from firstorder.records import checkpoints, kept_files
@@ -24,11 +25,55 @@ from firstorder.records.kept_files import STATE_FORMAT, Part, state_digest
 from firstorder.records.unfinished import remove, say
 
 DAMAGED = (AttributeError, KeyError, TypeError, ValueError)
+Content = TypeVar("Content")
 STATE_FILE = Kind("a state", 1 << 30, "it is damaged")
 
 
+class KeptFile:
+    """A file of unfinished work, and the one, if any, in which Git may bring the same from another machine."""
+
+    path: Path
+    suspended: Path | None
+    what: ClassVar[str]
+    work: ClassVar[str]
+    other: ClassVar[str]  # what is said of a suspended one that is of other work
+
+    def further(
+        self, read: Callable[[Path], Content | None], done: Callable[[Content], int], told: Callable[[Content], str]
+    ) -> Content | None:
+        """Return what is further, here or suspended; None if there is none of this work, for which `read` gives None.
+
+        A damaged file is set aside, a suspended one is left as it is. `told` is the line for going on from that one.
+        Raises UserError if the file here cannot be read.
+        """
+        kept = None
+        try:
+            kept = read(self.path)
+        except DAMAGED as error:
+            set_aside(self.path, self.what, error, self.work)
+        if self.suspended is None or not self.suspended.exists():
+            return kept
+        try:
+            brought = read(self.suspended)
+            if brought is None:
+                raise ValueError(self.other)
+        except (*DAMAGED, UserError) as error:
+            say(f"{self.suspended}: passed over ({reason(error, self.suspended)})")
+            return kept
+        if kept is not None and done(kept) >= done(brought):
+            return kept
+        say(told(brought))
+        return brought
+
+    def discard(self) -> None:
+        """Remove the file, and the suspended one."""
+        self.path.unlink(missing_ok=True)
+        if self.suspended is not None:
+            remove(self.suspended)
+
+
 @dataclass(frozen=True)
-class StateFile:
+class StateFile(KeptFile):
     """Keeps the state of a training in a file; see training.Keeper.
 
     `identities` name everything that the outcome depends on, which `made` lists: a state of another identity is left
@@ -41,33 +86,18 @@ class StateFile:
     place: Mapping[str, Any] = field(default_factory=dict)
     made: Mapping[str, Any] = field(default_factory=dict)
     suspended: Path | None = None
+    what, work, other = "a state", "training", "it is of other settings or data"
 
     def load(self, problem: Problem) -> TrainingState | None:
-        """Read the state that is further, here or suspended; None if there is none of this training.
+        """Read the state that is further, as `KeptFile.further`."""
 
-        A damaged file is set aside, a suspended one is left as it is. Raises UserError if the file here cannot be read.
-        """
-        state = None
-        try:
-            state = self._read(self.path, problem)
-        except DAMAGED as error:
-            set_aside(self.path, "a state", str(error) or type(error).__name__, "training")
-        if self.suspended is None or not self.suspended.exists():
-            return state
-        try:
-            brought = self._read(self.suspended, problem)
-            if brought is None:
-                raise ValueError("it is of other settings or data")
-        except (*DAMAGED, UserError) as error:
-            pass_over(self.suspended, error)
-            return state
-        if state is not None and state.outer_step >= brought.outer_step:
-            return state
-        total = problem.settings.outer_steps
-        say(f"{problem.name} seed {problem.seed} goes on from {self.suspended}: {brought.outer_step:,} of {total:,}")
-        return brought
+        def goes_on(state: TrainingState) -> str:
+            done = f"{state.outer_step:,} of {problem.settings.outer_steps:,}"
+            return f"{problem.name} seed {problem.seed} goes on from {self.suspended}: {done}"
 
-    def _read(self, path: Path, problem: Problem) -> TrainingState | None:
+        return self.further(partial(self._read, problem), lambda state: state.outer_step, goes_on)
+
+    def _read(self, problem: Problem, path: Path) -> TrainingState | None:
         """Read a state; None if there is none of this training. Raises ValueError or another error for what is none."""
         try:
             tensors, about = read_sealed(path)
@@ -103,12 +133,6 @@ class StateFile:
         own = {**self.place, "outer_steps": state.outer_step - done, "seconds": round(state.seconds - seconds, 1)}
         return [*state.legs, own]
 
-    def discard(self) -> None:
-        """Remove the file, and the suspended one."""
-        self.path.unlink(missing_ok=True)
-        if self.suspended is not None:
-            remove(self.suspended)
-
 
 def write_sealed(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     """Write tensors and what is known about them with a digest of both; the old file stays until this is complete."""
@@ -128,19 +152,14 @@ def read_sealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return checkpoints.parse(content)[1], about
 
 
-def set_aside(path: Path, what: str, why: str, work: str) -> None:
+def set_aside(path: Path, what: str, error: Exception, work: str) -> None:
     """Rename a file that the work cannot go on from and say so, in one line."""
     aside = path.with_suffix(f".damaged{path.suffix}")
     path.replace(aside)
     say(
-        f"{path}: not {what} to go on from ({one_line(why)[:200]}); it is now {aside.name}, and the {work} starts from "
-        "the beginning"
+        f"{path}: not {what} to go on from ({reason(error, path)[:200]}); it is now {aside.name}, and the "
+        f"{work} starts from the beginning"
     )
-
-
-def pass_over(path: Path, error: Exception) -> None:
-    """Say, in one line, why the work does not go on from a suspended file."""
-    say(f"{path}: passed over ({reason(error, path)})")
 
 
 def unfit(problem: Problem, kept: TrainingState) -> str | None:

@@ -47,7 +47,7 @@ class StudyFile(Kept):
         except MissingFileError:
             return {}
         except DAMAGED as error:
-            set_aside(self.path, "a part of a study", str(error) or type(error).__name__, "study")
+            set_aside(self.path, "a part of a study", error, "study")
             return {}
 
     def keep(self, arrays: Arrays) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import firstorder
 from firstorder.errors import UserError
 from firstorder.settings.digests import resolved
+from firstorder.settings.paths import RECORD
 from firstorder.settings.report import FigureSettings, TableSettings
 from firstorder.settings.schema import LARGEST_SEED, nearest, setting
 from firstorder.settings.studies import ManifoldSettings, SineSettings, TheorySettings
@@ -34,6 +35,11 @@ class Cell(NamedTuple):
     evaluation: str
     mode: Mode
     seed: int
+
+    @property
+    def path(self) -> str:
+        """The path of its record, relative to the folder of params.yaml."""
+        return RECORD.format(evaluation=self.evaluation, mode=self.mode, seed=self.seed)
 
 
 class SweepMember(NamedTuple):

@@ -18,7 +18,7 @@ from typing import Any
 from firstorder.records import freshness
 from firstorder.records.cells import read_records, read_run
 from firstorder.records.freshness import DONE, MISSING, STALE
-from firstorder.settings import CURVE, MODEL, MODES, RECORD, Project, checks, digest
+from firstorder.settings import CURVE, MODEL, MODES, Project, checks, digest
 from firstorder.upkeep import estimates
 
 # Settings that change the number of steps or tasks, or the draws, but not the cost of one step or task.
@@ -114,7 +114,7 @@ def evaluations(folder: Folder, device: Device, measured: Sequence[Folder]) -> l
         for root, record in known:
             # Both modes are measured at once, so one of them gives the time.
             if record.evaluation == name and record.mode == MODES[0] and _cost(record.settings) == cost:
-                run = read_run(root / RECORD.format(evaluation=name, mode=record.mode, seed=record.seed))
+                run = read_run(root / record.cell.path)
                 if device.made(run) and "seconds" in run:
                     timings.append(Timing.of(run, record.tasks))
         pairs = ([freshness.cell(folder.project, name, mode, seed) for mode in MODES] for seed in folder.project.seeds)

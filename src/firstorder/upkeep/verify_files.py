@@ -17,7 +17,7 @@ from firstorder.errors import UserError, reason
 from firstorder.files import open_regular
 from firstorder.progress import Track
 from firstorder.records.cells import CSV_FILE, CellRecord
-from firstorder.records.headers import CHECKPOINT_FILE, LARGEST_HEADER, model_header, tensor_header
+from firstorder.records.headers import CHECKPOINT_FILE, LARGEST_HEADER, about_of, model_header, tensor_header
 from firstorder.records.kept_files import KEPT_FILE, read_counts, read_state
 from firstorder.settings import CURVE, MODEL
 from firstorder.upkeep.suspend import PATTERNS
@@ -159,11 +159,11 @@ def is_checkpoint(path: Path) -> bool:
     """Say whether a file's header is that of a checkpoint of this package, with floating-point tensors only."""
     try:
         with open_regular(path) as file:
-            header = tensor_header(file.read(8 + LARGEST_HEADER))
-        types = {entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
+            start = file.read(8 + LARGEST_HEADER)
+        types = {entry["dtype"] for name, entry in tensor_header(start).items() if name != "__metadata__"}
+        return "optimiser_steps" in about_of(start) and types <= {"F64", "F32", "F16", "BF16"}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
-    return "optimiser_steps" in model_header(path) and types <= {"F64", "F32", "F16", "BF16"}
 
 
 def _train_again(target: Target, training: str, seed: int) -> str:

@@ -30,7 +30,7 @@ from firstorder.records.cells import (
 from firstorder.records.measured import Wrong
 from firstorder.report import ACCURACIES, METRICS
 from firstorder.report.read import accuracies, csv_frames
-from firstorder.settings import CURVE, RECORD, Project, digest
+from firstorder.settings import CURVE, Project, digest
 from firstorder.upkeep.mismatches import Verification
 from firstorder.upkeep.verify_curves import wrong_content
 
@@ -120,9 +120,9 @@ def check_derived(target: Target, valid: Sequence[CellRecord]) -> None:
     if not path.exists():
         target.verification.skipped["tables of accuracies (not made yet)"] += 1
         return
-    made = {(record.evaluation, record.mode, record.seed): record for record in valid}
+    made = {record.cell: record for record in valid}
     listed = target.project.cells()
-    if any((target.root / _record(*cell)).exists() and cell not in made for cell in listed):
+    if any((target.root / cell.path).exists() and cell not in made for cell in listed):
         target.verification.skipped["tables of accuracies (a record is broken)"] += 1
         return
     target.verification.checked["tables of accuracies"] += 1
@@ -149,10 +149,6 @@ def _difference(expected: str, found: bytes) -> tuple[str, str] | None:
                 return f"{ours.get(column)} {where}", f"{theirs.get(column)}"
     same_columns = text.partition("\n")[0] == expected.partition("\n")[0]
     return ("the text made from the records", "other line ends or quotes") if same_columns else None
-
-
-def _record(evaluation: str, mode: str, seed: int) -> str:
-    return RECORD.format(evaluation=evaluation, mode=mode, seed=seed)
 
 
 def _seed(path: Path) -> str:
@@ -231,7 +227,7 @@ def _redundant_fields(target: Target, path: Path, record: CellRecord) -> Iterato
     """Yield (name, expected, found) for each redundant field of a record."""
     training, evaluation = record.settings["training"], record.settings["evaluation"]
     of_training = {key: value for key, value in record.settings.items() if key != "evaluation"}
-    yield "path", target.root / _record(record.evaluation, record.mode, record.seed), path
+    yield "path", target.root / record.cell.path, path
     yield "training_digest", digest(of_training), record.training_digest
     yield "numerics_version", record.settings["numerics_version"], record.numerics_version
     yield "precision", precision_of(record.settings), record.precision

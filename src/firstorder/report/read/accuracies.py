@@ -14,7 +14,7 @@ from firstorder.records.cells import CellRecord, read_records
 from firstorder.report import ACCURACIES, METRICS
 from firstorder.report.read import csv_frames, staleness
 from firstorder.report.read.statistics import accuracy_over_tasks, half_width_over_tasks
-from firstorder.settings import RECORD, Project
+from firstorder.settings import Project
 
 TYPES = (
     {"algorithm": "str", "dataset": "str", "way": "int64", "shot": "int64", "column": "str", "mode": "str"}
@@ -33,7 +33,7 @@ def fresh_records(root: Path, project: Project, cells: Collection[str] | None = 
     records = read_records(root, project)
     if cells is not None:
         records = [record for record in records if f"{record.evaluation}/{record.mode}" in cells]
-    expected = [freshness.cell(project, item.evaluation, item.mode, item.seed) for item in records]
+    expected = [freshness.cell(project, *record.cell) for record in records]
     staleness.check(root, expected, {item.path: record for item, record in zip(expected, records, strict=True)})
     return records
 
@@ -45,7 +45,7 @@ def frame(records: Iterable[CellRecord]) -> pd.DataFrame:
     """
     rows, paths = [], []
     for record in records:
-        paths.append([RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)])
+        paths.append([record.cell.path])
         accuracy, error = accuracy_over_tasks(record.correct_histogram)
         names = (record.algorithm, record.dataset, record.way, record.shot, record.column, record.mode, record.seed)
         rows.append((*names, record.tasks, accuracy, error, half_width_over_tasks(error)))

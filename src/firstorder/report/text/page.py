@@ -25,7 +25,7 @@ from firstorder.report.read.accuracies import fresh_records
 from firstorder.report.read.statistics import accuracy_over_tasks
 from firstorder.report.text import tables
 from firstorder.report.text.formatting import MISSING, NOT_RUN, PrintedTable, percent, training_label
-from firstorder.settings import MODES, RECORD, Project
+from firstorder.settings import MODES, Project
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -165,9 +165,8 @@ def _run_file_table(root: Path, records: Iterable[CellRecord]) -> PrintedTable:
     """Lay out every record with its accuracy, and the time, commit and machine from its run file."""
     rows, stale = [], []
     for record in records:
-        path = RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)
-        stale.append(staleness.rests_on_stale([path]))
-        run = read_run(root / path)
+        stale.append(staleness.rests_on_stale([record.cell.path]))
+        run = read_run(root / record.cell.path)
         accuracy, _ = accuracy_over_tasks(record.correct_histogram)
         seconds = run.get("seconds")
         clock = f"{seconds:,.0f} s" if isinstance(seconds, int | float) else MISSING

@@ -39,8 +39,7 @@ def explain(root: Path, project: Project, cell: str, seeds: Sequence[int], publi
     own: dict[int, CellRecord] = {}
     stale: dict[int, str] = {}
     for record in read_records(root, project):
-        expected = freshness.cell(project, record.evaluation, record.mode, record.seed)
-        difference = freshness.difference(root, expected, record)
+        difference = freshness.difference(root, freshness.cell(project, *record.cell), record)
         is_asked = (record.evaluation, record.mode, record.seed in seeds) == (evaluation, mode, True)
         if is_asked:
             own[record.seed] = record
@@ -121,7 +120,7 @@ def _recorded(root: Path, project: Project, record: CellRecord, difference: str 
 
     `difference` is what makes the record stale, if it is.
     """
-    path = root / RECORD.format(evaluation=record.evaluation, mode=record.mode, seed=record.seed)
+    path = root / record.cell.path
     line = accuracies.frame([record]).iloc[0]
     counts = " ".join(str(count) for count in record.correct_histogram)
     queries = len(record.correct_histogram) - 1
@@ -146,7 +145,7 @@ def _recorded(root: Path, project: Project, record: CellRecord, difference: str 
 
 def _fresh(root: Path, project: Project, record: CellRecord) -> str:
     """Say what a fresh record was compared with."""
-    data = freshness.cell(project, record.evaluation, record.mode, record.seed).pack
+    data = freshness.cell(project, *record.cell).pack
     found = pack_digest(root / data) if data else None
     compared = f"and the data, {data}, is the same" if found else f"the data, {data}, is not here to compare"
     return f"fresh: made with these settings; {compared}"
