@@ -42,7 +42,7 @@ from firstorder.report.benchmark import performance
 from firstorder.report.claims import claims
 from firstorder.report.read import accuracies, curves, published
 from firstorder.report.text import why
-from firstorder.settings import CURVE, CURVE_COLUMNS, MODES, RECORD, DatasetSettings, Project, checks, digest
+from firstorder.settings import CURVE, MODES, RECORD, DatasetSettings, Project, checks, columns, digest
 from firstorder.upkeep import dvc, estimates, mismatches, plan, verify
 from tests.conftest import EVALUATION, TINY_PARAMS, TRAINING, tiny_pack, write_params
 from tests.fuzzing import BETWEEN, Fuzzed
@@ -81,7 +81,7 @@ def _curve_text() -> str:
     rows = [
         (step, pool, mode, 1, 4, 0.5, 0.1) for step in (4, 6) for pool in ("meta-train", "meta-test") for mode in MODES
     ]
-    return cells.rows_text(CURVE_COLUMNS, rows)
+    return cells.rows_text(columns.CURVE, rows)
 
 
 def _curve_run(folder: Path) -> dict[str, object]:
@@ -190,7 +190,7 @@ def _states(folder: Path, content: bytes) -> None:
     keeper = states.StateFile(path, ("x",))
     if (state := keeper.load(_problem(folder))) is not None:
         keeper.legs(state)
-        cells.rows_text(CURVE_COLUMNS, state.curve)
+        cells.rows_text(columns.CURVE, state.curve)
 
 
 def _counts(folder: Path, content: bytes) -> None:

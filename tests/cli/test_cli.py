@@ -25,7 +25,7 @@ from firstorder.data import packs
 from firstorder.method import training
 from firstorder.records import cells, checkpoints, provenance
 from firstorder.records.cells import read_record
-from firstorder.settings import checks
+from firstorder.settings import checks, columns
 from tests.conftest import EVALUATION, TINY_PARAMS, TRAINING, edit, files_below, tiny_pack, write_params
 
 MODEL = f"models/{TRAINING}/seed-0.safetensors"
@@ -139,7 +139,7 @@ def test_run_files_stand_beside_records_and_curves(computed_project: Path) -> No
 def test_the_learning_curve_measures_both_pools_and_modes_at_its_steps_and_at_the_end(computed_project: Path) -> None:
     """Every 4 of 6 outer steps, so after 4 and after the last."""
     rows = list(csv.DictReader((computed_project / CURVE).read_text().splitlines()))
-    assert tuple(rows[0]) == settings.CURVE_COLUMNS
+    assert tuple(rows[0]) == columns.CURVE
     assert [(row["outer_step"], row["pool"], row["mode"]) for row in rows] == [
         (step, pool, mode) for step in ("4", "6") for pool in ("meta-train", "meta-test") for mode in settings.MODES
     ]
@@ -188,7 +188,7 @@ def test_untrained_is_the_network_as_initialised(tiny_project: Path) -> None:
     assert train(name="untrained/omniglot-5way") == 0
     assert evaluate(name="untrained/omniglot-5way/1shot") == 0
     curve = (tiny_project / "results/curves/untrained/omniglot-5way/seed-0.csv").read_text()
-    assert curve == ",".join(settings.CURVE_COLUMNS) + "\n"
+    assert curve == ",".join(columns.CURVE) + "\n"
     record = read_record(tiny_project / "results/cells/untrained/omniglot-5way/1shot/inductive/seed-0.json")
     assert (record.algorithm, record.tasks) == ("untrained", 12)
 

@@ -18,7 +18,7 @@ from firstorder.errors import UserError
 from firstorder.method import training
 from firstorder.method.images import ImagePool, mini_batches
 from firstorder.method.inner_loop import InnerLoop
-from firstorder.settings import checks
+from firstorder.settings import checks, columns
 from firstorder.studies import inner_products
 from tests.conftest import TINY_PARAMS, TRAINING, tiny_pack, write_params
 from tests.studies.test_theory import PRODUCTS, THEORY
@@ -98,7 +98,7 @@ def test_joint_training_sees_equally_many_mini_batches(problem: training.Problem
 
 
 def test_a_comparison_starts_from_one_point_and_measures_at_the_same_inner_steps(problem: training.Problem) -> None:
-    rows = [dict(zip(inner_products.COLUMNS, row, strict=True)) for row in inner_products.compare(problem, products())]
+    rows = [dict(zip(columns.INNER_PRODUCTS, row, strict=True)) for row in inner_products.compare(problem, products())]
     by_algorithm = {
         name: [row for row in rows if (row["algorithm"], row["mini_batches"]) == (name, "trained")]
         for name in ("reptile", "joint")
@@ -109,7 +109,7 @@ def test_a_comparison_starts_from_one_point_and_measures_at_the_same_inner_steps
     assert [row["outer_step"] for row in by_algorithm["joint"]] == [0, 4, 8]
     for line in by_algorithm.values():
         assert [row["inner_steps"] for row in line] == [0, 8, 16]
-    numbers = inner_products.COLUMNS[5:]
+    numbers = columns.INNER_PRODUCTS[5:]
     starts = [[line[0][name] for name in numbers] for line in by_algorithm.values()]
     assert starts[0] == starts[1]
     assert {by_algorithm["reptile"][0][name] for name in numbers if "change" in name} == {"0"}
@@ -138,7 +138,7 @@ def test_the_verb_writes_rows_and_a_run_file(tiny_project: Path) -> None:
     assert __main__.main(["inner-products", TRAINING, "--seed", "1", "--device", "cpu"]) == 0
     path = tiny_project / settings.INNER_PRODUCTS.format(training=TRAINING, seed=1)
     rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-    assert tuple(rows[0]) == inner_products.COLUMNS
+    assert tuple(rows[0]) == columns.INNER_PRODUCTS
     assert len(rows) == 12
     run = json.loads(path.with_suffix(".run.json").read_text(encoding="utf-8"))
     assert run["settings_digest"] == settings.digest(checks.load("params.yaml").settings_of_theory(TRAINING))

@@ -16,7 +16,7 @@ import yaml
 
 from firstorder import NUMERICS_VERSION, __main__, settings
 from firstorder.errors import UserError
-from firstorder.settings import checks
+from firstorder.settings import checks, columns
 from firstorder.studies import sine, sine_training
 from firstorder.studies.sine_network import SineNetwork
 from firstorder.studies.waves import draw_waves, grid_of
@@ -135,12 +135,12 @@ def test_the_verb_writes_both_tables_and_their_run_files(tmp_path: Path, capsys:
     assert capsys.readouterr().out.split() == printed
     expected = sine.simulate(small())
     digest = settings.digest(checks.load(tmp_path / "params.yaml").settings_of_sine())
-    for name, columns, rows in zip(
-        (settings.SINE_LOSSES, settings.SINE_FITS), (sine.LOSS_COLUMNS, sine.FIT_COLUMNS), expected, strict=True
+    for name, heading, rows in zip(
+        (settings.SINE_LOSSES, settings.SINE_FITS), (columns.SINE_LOSSES, columns.SINE_FITS), expected, strict=True
     ):
         path = tmp_path / name
         with path.open(newline="") as file:
-            assert list(csv.reader(file)) == [list(columns), *([str(value) for value in row] for row in rows)]
+            assert list(csv.reader(file)) == [list(heading), *([str(value) for value in row] for row in rows)]
         run = json.loads(path.with_suffix(".run.json").read_text(encoding="utf-8"))
         assert run["settings_digest"] == digest
         assert run["numerics_version"] == NUMERICS_VERSION

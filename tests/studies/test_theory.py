@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from firstorder.errors import UserError
-from firstorder.settings import ExpansionSettings
+from firstorder.settings import ExpansionSettings, columns
 from firstorder.studies import theory
 from firstorder.studies.expansion import STATED, Coefficients
 from tests.conftest import TRAINING
@@ -199,7 +199,7 @@ def test_a_diverging_learning_rate_is_refused() -> None:
 def test_a_row_for_every_problem_k_algorithm_and_alpha() -> None:
     rows = theory.expand(small())
     assert len(rows) == 2 * 2 * 3 * 4
-    assert {len(row) for row in rows} == {len(theory.COLUMNS)}
+    assert {len(row) for row in rows} == {len(columns.EXPANSION)}
     assert {(row[2], row[5]) for row in rows} == {(2, 12), (3, 24)}  # orders: 4! / 2! and 4! / 1!
 
 

@@ -11,8 +11,7 @@ import pytest
 
 from firstorder import NUMERICS_VERSION, __main__, settings
 from firstorder.errors import UserError
-from firstorder.settings import ExpansionSettings, checks
-from firstorder.studies import theory
+from firstorder.settings import ExpansionSettings, checks, columns
 from tests.conftest import ABSENT, TINY_PARAMS, TRAINING, edit, write_params
 from tests.studies.test_theory import THEORY
 
@@ -96,7 +95,7 @@ def test_the_verb_writes_the_same_bytes_twice_and_a_run_file(tiny_project: Path)
     first = path.read_bytes()
     assert __main__.main(["theory"]) == 0
     assert path.read_bytes() == first
-    assert first.decode().splitlines()[0] == ",".join(theory.COLUMNS)
+    assert first.decode().splitlines()[0] == ",".join(columns.EXPANSION)
     run = json.loads(path.with_suffix(".run.json").read_text(encoding="utf-8"))
     assert run["numerics_version"] == NUMERICS_VERSION
     assert run["settings_digest"] == settings.digest(checks.load("params.yaml").settings_of_theory())

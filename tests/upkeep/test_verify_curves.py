@@ -12,7 +12,7 @@ from firstorder import settings
 from firstorder.__main__ import main
 from firstorder.data import packs
 from firstorder.records import cells, freshness, measured
-from firstorder.settings import checks
+from firstorder.settings import checks, columns
 from firstorder.upkeep.verify import verify
 from tests.conftest import EVALUATION, TRAINING
 
@@ -101,8 +101,8 @@ def test_a_run_file_of_a_curve_names_its_settings(computed_project: Path) -> Non
 
 def test_a_curve_of_one_task_has_no_standard_error() -> None:
     row = ["2", "meta-test", "inductive", "1", "1", "0.5", "nan"]
-    assert measured.wrong_values(settings.CURVE_COLUMNS, [row]) is None
-    assert measured.wrong_values(settings.CURVE_COLUMNS, [[*row[:4], "2", *row[5:]]]) is not None
+    assert measured.wrong_values(columns.CURVE, [row]) is None
+    assert measured.wrong_values(columns.CURVE, [[*row[:4], "2", *row[5:]]]) is not None
 
 
 def study(name: str) -> tuple[list[str], list[list[str]], dict[str, object]]:

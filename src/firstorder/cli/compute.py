@@ -10,6 +10,7 @@ from firstorder import progress, settings
 from firstorder.cli import signals
 from firstorder.cli.session import Session
 from firstorder.cli.verbs import COMPILE, DEVICE, ENGINE, SEED, Arguments, argument, verb
+from firstorder.settings import columns
 
 if TYPE_CHECKING:
     from firstorder.method.training import Problem, Resumable, TrainingState
@@ -82,7 +83,7 @@ def _write(session: Session, training: Resumable, state: TrainingState, together
     legs = session.state_file(problem).legs(state)
     if len(legs) > 1:
         run["legs"] = legs  # trained in several places
-    cells.write_sealed(curve, cells.rows_text(settings.CURVE_COLUMNS, state.curve), run)
+    cells.write_sealed(curve, cells.rows_text(columns.CURVE, state.curve), run)
     print(f"{path}\n{curve}")
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from firstorder import progress, settings
 from firstorder.cli import signals
 from firstorder.cli.compute import stopped
-from firstorder.cli.session import Session
+from firstorder.cli.session import Session, Trained
 from firstorder.cli.verbs import DEVICE, SEED, Arguments, argument, verb
+from firstorder.settings import columns
 
 if TYPE_CHECKING:
+    from firstorder.records.freshness import Expected
     from firstorder.records.study_files import StudyFile
 
 
@@ -32,56 +35,54 @@ def _resumable(session: Session, title: str, depends: dict[str, Any], compute: C
     return 0
 
 
+def _probe(
+    session: Session, trained: Trained, expected: Expected, names: Sequence[str], probe: Callable[..., Any]
+) -> int:
+    """Probe an evaluation, write the file that is `expected`, with columns `names`, and return the exit code."""
+    from firstorder.records import unfinished
+
+    problem, resolved = trained.problem, expected.wanted
+
+    def compute(kept: StudyFile) -> None:
+        rows = probe(problem, trained.checkpoint, trained.draws, track=progress.shown, kept=kept)
+        run = session.run_information(kept.seconds) | trained.digests
+        session.write(expected.path, names, rows, run, resolved)
+        unfinished.drop_checkpoint(session.root, session.project, problem.name, problem.seed)
+
+    depends = {"settings": resolved, **trained.digests, "engine": problem.engine.name}
+    return _resumable(session, expected.path, depends, compute)
+
+
 @verb("compute", argument("evaluation"), SEED, DEVICE)
 def adaptation(arguments: Arguments) -> int:
     """Measure accuracy along the inner steps of an evaluation, by params.yaml's section `adaptations`."""
-    from firstorder.records import unfinished
+    from firstorder.records import freshness
     from firstorder.studies import probes
 
     session, name = Session.of(arguments), arguments.evaluation
-    resolved = session.project.settings_of_adaptation(name)
+    expected = freshness.adaptation(session.project, name, arguments.seed)
     entry = session.project.section("adaptations")[name]
     longest = replace(session.project.evaluations[name], tasks=entry.tasks, inner_steps=max(*entry.inner_steps, 1))
     trained = session.trained(name, longest, arguments.seed)
-    path = settings.ADAPTATION.format(evaluation=name, seed=arguments.seed)
-
-    def compute(kept: StudyFile) -> None:
-        tasks = trained.problem, trained.checkpoint, trained.draws
-        rows = probes.along(*tasks, entry.inner_steps, progress.shown, kept)
-        run = session.run_information(kept.seconds) | trained.digests
-        session.write(path, probes.ADAPTATION_COLUMNS, rows, run, resolved)
-        unfinished.drop_checkpoint(session.root, session.project, longest.training, arguments.seed)
-
-    depends = {"settings": resolved, **trained.digests, "engine": trained.problem.engine.name}
-    return _resumable(session, path, depends, compute)
+    return _probe(session, trained, expected, columns.ADAPTATION, partial(probes.along, inner_steps=entry.inner_steps))
 
 
 @verb("compute", argument("evaluation"), SEED, DEVICE)
 def alphabets(arguments: Arguments) -> int:
     """Count confusions between alphabets in an evaluation, by params.yaml's section `alphabets`."""
     from firstorder.data import packs
-    from firstorder.records import unfinished
+    from firstorder.records import freshness
     from firstorder.studies import probes
 
     session, name = Session.of(arguments), arguments.evaluation
     project = session.project
-    resolved = project.settings_of_alphabets(name)
+    expected = freshness.alphabets(project, name, arguments.seed)
     chosen = replace(project.evaluations[name], tasks=project.section("alphabets")[name].tasks)
     dataset = project.trainings[chosen.training].dataset
     names = packs.meta_test_names(session.load_pack(dataset).pack, project.datasets[dataset], arguments.seed)
     of_classes = [known.rpartition("/")[0] for known in names]
     trained = session.trained(name, chosen, arguments.seed)
-    path = settings.ALPHABETS.format(evaluation=name, seed=arguments.seed)
-
-    def compute(kept: StudyFile) -> None:
-        tasks = trained.problem, trained.checkpoint, trained.draws
-        rows = probes.by_alphabet(*tasks, of_classes, progress.shown, kept)
-        run = session.run_information(kept.seconds) | trained.digests
-        session.write(path, probes.ALPHABET_COLUMNS, rows, run, resolved)
-        unfinished.drop_checkpoint(session.root, project, chosen.training, arguments.seed)
-
-    depends = {"settings": resolved, **trained.digests, "engine": trained.problem.engine.name}
-    return _resumable(session, path, depends, compute)
+    return _probe(session, trained, expected, columns.ALPHABETS, partial(probes.by_alphabet, alphabets=of_classes))
 
 
 @verb("compute")
@@ -94,7 +95,7 @@ def manifolds(arguments: Arguments) -> None:
     resolved = session.project.settings_of_manifolds()
     rows = module.simulate(session.project.section("manifolds"))
     run = provenance.run_information(time.monotonic() - start, "cpu, 1 thread")  # no torch
-    session.write(settings.MANIFOLD_POINTS, module.COLUMNS, rows, run, resolved)
+    session.write(settings.MANIFOLD_POINTS, columns.MANIFOLD_POINTS, rows, run, resolved)
 
 
 @verb("compute")
@@ -108,8 +109,8 @@ def sine(arguments: Arguments) -> int:
     def compute(kept: StudyFile) -> None:
         losses, fits = module.simulate(session.project.section("sine"), progress.shown, kept)
         run = session.run_information(kept.seconds) | {"numerics_version": resolved["numerics_version"]}
-        session.write(settings.SINE_LOSSES, module.LOSS_COLUMNS, losses, run, resolved)
-        session.write(settings.SINE_FITS, module.FIT_COLUMNS, fits, run, resolved)
+        session.write(settings.SINE_LOSSES, columns.SINE_LOSSES, losses, run, resolved)
+        session.write(settings.SINE_FITS, columns.SINE_FITS, fits, run, resolved)
 
     return _resumable(session, "sine", {"settings": resolved}, compute)
 
@@ -124,7 +125,7 @@ def theory(arguments: Arguments) -> None:
     assert session.device.type == "cpu"  # opens the device, which configures torch
     rows = module.expand(session.project.section("theory").expansion, progress.shown)
     run = session.run_information(time.monotonic() - start) | {"numerics_version": resolved["numerics_version"]}
-    session.write(settings.EXPANSION, module.COLUMNS, rows, run, resolved)
+    session.write(settings.EXPANSION, columns.EXPANSION, rows, run, resolved)
 
 
 @verb("compute", argument("training"), SEED, DEVICE)
@@ -145,6 +146,7 @@ def inner_products(arguments: Arguments) -> int:
 
     def compute(kept: StudyFile) -> None:
         rows = module.compare(problem, chosen, progress.shown, kept)
-        session.write(path, module.COLUMNS, rows, session.run_information(kept.seconds, engine) | made_of, resolved)
+        run = session.run_information(kept.seconds, engine) | made_of
+        session.write(path, columns.INNER_PRODUCTS, rows, run, resolved)
 
     return _resumable(session, path, {"settings": resolved, **made_of, "engine": engine}, compute)

@@ -251,7 +251,7 @@ def checkpoint_of(problem: Problem, state: TrainingState, about: dict[str, Any])
 
 
 def measure(problem: Problem, state: TrainingState) -> list[list[Any]]:
-    """Evaluate on both pools in both modes; return rows of the learning curve (CURVE_COLUMNS)."""
+    """Evaluate on both pools in both modes; return rows of the learning curve (columns.CURVE)."""
     curve, checkpoint = problem.settings.curve, checkpoint_of(problem, state, {})
     step, tasks, rows = state.outer_step, curve.tasks, []
     for name, pool in problem.pools.items():

@@ -18,7 +18,7 @@ import numpy as np
 from firstorder.files import Kind, parse_json
 from firstorder.records.headers import about_of, tensor_header
 from firstorder.records.measured import wrong_curve
-from firstorder.settings import CURVE_COLUMNS, MODES, TrainingSettings
+from firstorder.settings import MODES, TrainingSettings, columns
 
 STATE_FORMAT = 2  # states of format 1 have neither a format nor a digest
 COUNTS_FORMAT = 1
@@ -109,9 +109,9 @@ def unfit_state(about: Mapping[str, Any], settings: TrainingSettings) -> str | N
     if not isinstance(about["curve"], list) or not all(isinstance(row, list) for row in about["curve"]):
         return "its curve is none"
     rows = [[str(value) for value in row] for row in about["curve"]]
-    if any(len(row) != len(CURVE_COLUMNS) for row in rows):
+    if any(len(row) != len(columns.CURVE) for row in rows):
         return "its curve has rows of another length"
-    if (wrong := wrong_curve(CURVE_COLUMNS, rows, asdict(settings), done)) is not None:
+    if (wrong := wrong_curve(columns.CURVE, rows, asdict(settings), done)) is not None:
         return f"its curve has {wrong[1]}, expected {wrong[0]}"
     legs = about["legs"]
     if not _is_time(about["seconds"]) or not isinstance(legs, list) or not all(map(_is_leg, legs)):

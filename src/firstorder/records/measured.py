@@ -13,45 +13,25 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from firstorder.settings import CURVE_COLUMNS, MODES
+from firstorder.settings import MODES, columns
 
 Wrong = tuple[str, str]  # what was expected and what was found
 Rows = Sequence[Sequence[str]]
 POOLS = ("meta-train", "meta-test")
 # Of each study: its columns, those whose every combination has one row, and those that hold text.
-_THEORY = ("product", "product_standard_error", "product_change", "product_change_standard_error")
 STUDIES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
-    "adaptation": (
-        ("inner_steps", "mode", "shot", "tasks", "accuracy", "standard_error"),
-        ("inner_steps", "mode"),
-        ("mode",),
-    ),
-    "alphabets": (
-        ("mode", "alphabet", "answered", "queries", "offered", "errors"),
-        (),
-        ("mode", "alphabet", "answered"),
-    ),
-    "sine/losses": (
-        ("algorithm", "inner_steps", "tasks", "loss", "standard_error"),
-        ("algorithm", "inner_steps"),
-        ("algorithm",),
-    ),
-    "sine/fits": (("task", "algorithm", "inner_steps", "x", "y"), (), ("algorithm",)),
-    "manifolds": (("what", "outer_step", "toward", "x", "y"), (), ("what", "toward")),
+    "adaptation": (columns.ADAPTATION, ("inner_steps", "mode"), ("mode",)),
+    "alphabets": (columns.ALPHABETS, (), ("mode", "alphabet", "answered")),
+    "sine/losses": (columns.SINE_LOSSES, ("algorithm", "inner_steps"), ("algorithm",)),
+    "sine/fits": (columns.SINE_FITS, (), ("algorithm",)),
+    "manifolds": (columns.MANIFOLD_POINTS, (), ("what", "toward")),
     "theory/expansion": (
-        (
-            *("problem", "algorithm", "inner_steps", "tasks", "mini_batches", "orders", "learning_rate"),
-            *("average_coefficient", "inner_coefficient", "remainder"),
-        ),
+        columns.EXPANSION,
         ("problem", "algorithm", "inner_steps", "learning_rate"),
         ("problem", "algorithm"),
     ),
     "theory": (
-        (
-            *("algorithm", "mini_batches", "outer_step", "inner_steps", "tasks"),
-            *("cosine", "cosine_standard_error", "cosine_change", "cosine_change_standard_error"),
-            *("cosine_other_tasks", *_THEORY, "product_other_tasks", "gradient_norm"),
-        ),
+        columns.INNER_PRODUCTS,
         ("algorithm", "mini_batches", "inner_steps"),
         ("algorithm", "mini_batches"),
     ),
@@ -63,8 +43,8 @@ _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII)
 
 def wrong_values(header: Sequence[str], rows: Rows) -> Wrong | None:
     """Say what the first impossible value of a learning curve should be, and what it is; None if there is none."""
-    if tuple(header) != CURVE_COLUMNS:
-        return f"columns {', '.join(CURVE_COLUMNS)}", ", ".join(header)
+    if tuple(header) != columns.CURVE:
+        return f"columns {', '.join(columns.CURVE)}", ", ".join(header)
     return _wrong_number(header, rows, ("pool", "mode"))
 
 
@@ -91,17 +71,17 @@ def wrong_curve(header: Sequence[str], rows: Rows, training: Mapping[str, Any], 
 
 def wrong_study(kind: str, header: Sequence[str], rows: Rows, settings: Mapping[str, Any]) -> Wrong | None:
     """Say the same of the CSV of a study, one of STUDIES, made with `settings` as in a run file."""
-    columns, keys, texts = STUDIES[kind]
-    if tuple(header) != columns:
-        return f"columns {', '.join(columns)}", ", ".join(header)
-    places = [columns.index(key) for key in keys]
+    expected, keys, texts = STUDIES[kind]
+    if tuple(header) != expected:
+        return f"columns {', '.join(expected)}", ", ".join(header)
+    places = [expected.index(key) for key in keys]
     found = [tuple(row[place] for place in places) for row in rows]
     levels = [set(level) for level in zip(*found, strict=True)]
     if keys and not len(set(found)) == len(rows) == math.prod(map(len, levels)):
         return f"each combination of {', '.join(keys)} once", f"{len(rows)} rows"
     wanted = _wanted(kind, settings)
     for column, values in wanted.items():
-        others = {row[columns.index(column)] for row in rows} ^ values
+        others = {row[expected.index(column)] for row in rows} ^ values
         if others:
             return f"{column} {', '.join(sorted(values))[:80]}", f"also or not {min(others)!r:.40}"
     return _wrong_number(header, rows, texts)

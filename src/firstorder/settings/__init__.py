@@ -24,7 +24,6 @@ from firstorder.settings.studies import (
     SineTrainingSettings,
 )
 from firstorder.settings.trainings import (
-    CURVE_COLUMNS,
     MODES,
     WITHOUT_MEMORY,
     CurveSettings,

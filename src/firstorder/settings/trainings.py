@@ -11,7 +11,6 @@ from firstorder.settings.schema import setting
 
 Mode = Literal["inductive", "transductive"]
 MODES: tuple[Mode, ...] = ("inductive", "transductive")
-CURVE_COLUMNS = ("outer_step", "pool", "mode", "shot", "tasks", "accuracy", "standard_error")  # of a learning curve
 WITHOUT_MEMORY = ("fomaml", "maml", "binomial")  # every task starts from the same optimiser state
 
 

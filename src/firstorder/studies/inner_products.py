@@ -37,12 +37,6 @@ from firstorder.settings import InnerProductSettings, TrainingSettings
 if TYPE_CHECKING:
     from firstorder.progress import Arrays
 
-COLUMNS = (
-    *("algorithm", "mini_batches", "outer_step", "inner_steps", "tasks"),
-    *("cosine", "cosine_standard_error", "cosine_change", "cosine_change_standard_error", "cosine_other_tasks"),
-    *("product", "product_standard_error", "product_change", "product_change_standard_error", "product_other_tasks"),
-    "gradient_norm",
-)
 MINI_BATCHES = ("trained", "balanced")
 DIGITS = 8  # significant
 
@@ -161,7 +155,7 @@ def _resumed(problem: training.Problem, kept: Arrays) -> training.TrainingState:
 def compare(
     problem: training.Problem, settings: InnerProductSettings, track: Track = silent, kept: Kept = UNKEPT
 ) -> list[list[Any]]:
-    """Train by Reptile and jointly from the same initial parameters; return rows of COLUMNS.
+    """Train by Reptile and jointly from the same initial parameters; return rows of columns.INNER_PRODUCTS.
 
     `problem` is a Reptile training whose number of outer steps is replaced by that of `settings`. Standard errors are
     over tasks; changes are differences from the start, per task. Inner steps are counted over all tasks so far.

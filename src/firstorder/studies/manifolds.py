@@ -21,7 +21,6 @@ import numpy as np
 
 from firstorder.settings import ManifoldSettings
 
-COLUMNS = ("what", "outer_step", "toward", "x", "y")
 REACH = 4.0  # the curves drawn and the grid searched span -REACH to REACH in x
 SEGMENTS = 4000  # straight segments that approximate a curve in the search
 DRAWN = 161  # points of each curve that are recorded
@@ -89,7 +88,7 @@ def minimiser() -> Numbers:
 
 
 def simulate(settings: ManifoldSettings) -> list[list[Any]]:
-    """Compute Figure 2; return rows of COLUMNS.
+    """Compute Figure 2; return rows of columns.MANIFOLD_POINTS.
 
     Column `what` is `iterate` for phi after `outer_step` outer steps, `inner` for a point of the inner loop of that
     outer step, `curve` for a point of a curve, `minimiser` for the point of least mean squared distance, and `closest`

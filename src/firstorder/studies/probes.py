@@ -19,9 +19,6 @@ from firstorder.method.training import Problem
 from firstorder.progress import UNKEPT, Kept, Track, silent
 from firstorder.settings import MODES, Mode
 
-ADAPTATION_COLUMNS = ("inner_steps", "mode", "shot", "tasks", "accuracy", "standard_error")
-ALPHABET_COLUMNS = ("mode", "alphabet", "answered", "queries", "offered", "errors")
-
 Answers = np.ndarray[Any, np.dtype[np.int64]]  # predicted label of each query image, [lanes, way * query]
 
 
@@ -47,7 +44,7 @@ def along(
     track: Track = silent,
     kept: Kept = UNKEPT,
 ) -> list[list[Any]]:
-    """Measure accuracy after each number of `inner_steps`; return rows of ADAPTATION_COLUMNS."""
+    """Measure accuracy after each number of `inner_steps`; return rows of columns.ADAPTATION."""
     found = kept.load() or {"accuracies": np.zeros((len(inner_steps), len(MODES), 0))}  # the last axis is the task
     for _, task in _chunks(problem, checkpoint, draws, track, found["accuracies"].shape[2]):
         labels = task.labels.cpu().numpy()
@@ -73,7 +70,7 @@ def by_alphabet(
     track: Track = silent,
     kept: Kept = UNKEPT,
 ) -> list[list[Any]]:
-    """Count which alphabet is mistaken for which; return rows of ALPHABET_COLUMNS.
+    """Count which alphabet is mistaken for which; return rows of columns.ALPHABETS.
 
     `alphabets` names the alphabet of each meta-test class. A row counts the query images of alphabet `alphabet`
     (`queries`), how often a wrong class of alphabet `answered` was in such an image's task (`offered`), and how often

@@ -26,9 +26,6 @@ from firstorder.studies.sine_network import SineNetwork, tensor_of
 from firstorder.studies.sine_training import train, trained
 from firstorder.studies.waves import Numbers, draw_orders, draw_waves, grid_of
 
-LOSS_COLUMNS = ("algorithm", "inner_steps", "tasks", "loss", "standard_error")
-FIT_COLUMNS = ("task", "algorithm", "inner_steps", "x", "y")
-
 
 @dataclass(frozen=True)
 class NewWaves:
@@ -71,7 +68,7 @@ def evaluate(settings: SineSettings, initial: Tensor, waves: NewWaves) -> dict[i
 def simulate(
     settings: SineSettings, track: Track = silent, kept: Kept = UNKEPT
 ) -> tuple[list[list[Any]], list[list[Any]]]:
-    """Compute Figure 1: rows of LOSS_COLUMNS and rows of FIT_COLUMNS.
+    """Compute Figure 1: rows of columns.SINE_LOSSES and of columns.SINE_FITS.
 
     A loss is the mean squared error over the grid, averaged over new waves; its standard error is over waves. Fits are
     for the first `drawn_tasks` of these waves, before and after all inner steps; `truth` is the wave itself and
@@ -137,5 +134,5 @@ def _mean_loss(name: str, inner_steps: int, predicted: Numbers, waves: NewWaves)
 
 
 def _curve(task: int, algorithm: str, inner_steps: int, x: Numbers, y: Numbers) -> list[list[Any]]:
-    """Return a row of FIT_COLUMNS for each point of a curve."""
+    """Return a row of columns.SINE_FITS for each point of a curve."""
     return [[task, algorithm, inner_steps, f"{a:.6f}", f"{b:.6f}"] for a, b in zip(x, y, strict=True)]

@@ -32,10 +32,6 @@ from firstorder.studies.expansion import STATED, Coefficients
 from firstorder.studies.sine_network import SineNetwork
 from firstorder.studies.waves import draw_orders, draw_waves, grid_of
 
-COLUMNS = (
-    *("problem", "algorithm", "inner_steps", "tasks", "mini_batches", "orders", "learning_rate"),
-    *("average_coefficient", "inner_coefficient", "remainder"),
-)
 # Significant digits. Repetitions can differ from the 12th on, as memory alignment affects the order of summation.
 DIGITS = 8
 MOST_PARALLEL = 1 - 1e-6  # from this cosine of AvgGrad and AvgGradInner on, their coefficients are not identifiable
@@ -173,7 +169,7 @@ def fitted(meta_gradient: Tensor, average: Tensor, inner: Tensor, learning_rate:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is found for one algorithm and alpha; the fields are columns of COLUMNS.
+    """What is found for one algorithm and alpha; the fields are named as in columns.EXPANSION.
 
     The remainder is |E[g] - expansion| with the paper's coefficients, divided by |AvgGrad|.
     """
@@ -202,7 +198,7 @@ def measure(problem: SmoothProblem, inner_steps: int, learning_rates: tuple[floa
 
 
 def expand(settings: ExpansionSettings, track: Track = silent) -> list[list[Any]]:
-    """Measure every problem, k, algorithm and alpha of the settings: rows of COLUMNS."""
+    """Measure every problem, k, algorithm and alpha of the settings: rows of columns.EXPANSION."""
     rows = []
     parts = list(itertools.product(settings.problems, settings.inner_steps))
     with track("theory, expansion", len(parts), "problems and k") as bar:

@@ -17,9 +17,8 @@ from firstorder.report.figures import style
 from firstorder.report.read import measurements
 from firstorder.report.read.statistics import estimate
 from firstorder.report.text.formatting import training_label
-from firstorder.settings import MODES, FigureSettings, Project
+from firstorder.settings import MODES, FigureSettings, Project, columns
 
-COLUMNS = ("inner_steps", "mode", "shot", "tasks", "accuracy", "standard_error")
 FRAME = ("evaluation", "mode", "inner_steps", "own_steps", "tasks", "seeds", "accuracy", "low", "high", "band")
 LINES = {"inductive": "-", "transductive": "--"}
 MARKERS = {"inductive": "o", "transductive": "^"}
@@ -35,7 +34,7 @@ def gather(root: Path, project: Project, figure: FigureSettings, paper: Paper) -
     rows: list[dict[str, Any]] = []
     for name in figure.evaluations or ():
         about = {"evaluation": name, "own_steps": project.evaluations[name].inner_steps, "seeds": 0}
-        found = measurements.of_seeds(root, project, freshness.adaptation, name, COLUMNS)
+        found = measurements.of_seeds(root, project, freshness.adaptation, name, columns.ADAPTATION)
         if found.empty:
             rows.append(about)
         for (mode, steps), lines in found.groupby(["mode", "inner_steps"]):

@@ -15,9 +15,8 @@ from firstorder.report.figures import style
 from firstorder.report.read import measurements
 from firstorder.report.read.curves import JUDGED_MODE
 from firstorder.report.text.formatting import training_label
-from firstorder.settings import FigureSettings, Project
+from firstorder.settings import FigureSettings, Project, columns
 
-COLUMNS = ("mode", "alphabet", "answered", "queries", "offered", "errors")
 FRAME = ("evaluation", "alphabet", "answered", "queries", "offered", "errors", "seeds")
 TAKEN = "taken for a character of"
 FEWEST = 20  # a field of the map stays white if its alphabet was offered less often: too few to give a rate
@@ -30,7 +29,7 @@ def gather(root: Path, project: Project, figure: FigureSettings, paper: Paper) -
     """
     parts = []
     for name in figure.evaluations or ():
-        counts = measurements.of_seeds(root, project, freshness.alphabets, name, COLUMNS)
+        counts = measurements.of_seeds(root, project, freshness.alphabets, name, columns.ALPHABETS)
         if counts.empty:
             continue
         seeds = counts["seed"].nunique()

@@ -17,7 +17,7 @@ from firstorder.errors import UserError
 from firstorder.records import freshness
 from firstorder.report.read import measurements
 from firstorder.report.read.statistics import half_width_over_tasks
-from firstorder.settings import CURVE_COLUMNS, Project, TrainingSettings
+from firstorder.settings import Project, TrainingSettings, columns
 
 # The final accuracy is the mean over the measurements in this last fraction of the outer steps (a single one if there
 # is only one). Epsilon is nearly 0 there, and together the measurements cover several times the tasks of one.
@@ -33,11 +33,11 @@ def expected_steps(training: TrainingSettings) -> list[int]:
 
 
 def read(root: Path, project: Project, training: str, seed: int) -> pd.DataFrame | None:
-    """Read the curve of one seed, with the columns CURVE_COLUMNS; return None if it is not recorded.
+    """Read the curve of one seed, with the columns columns.CURVE; return None if it is not recorded.
 
     Raises UserError, naming the command that makes the curve again, if it is stale.
     """
-    return measurements.read(root, freshness.curve(project, training, seed), CURVE_COLUMNS)
+    return measurements.read(root, freshness.curve(project, training, seed), columns.CURVE)
 
 
 def check_whole(root: Path, project: Project, trainings: Sequence[str]) -> None:
@@ -66,7 +66,7 @@ def joined(root: Path, project: Project, training: str) -> list[dict[str, Any]]:
     `high` are the lowest and highest seed (band `seeds`) or, with one seed, the ends of the 95 % interval over tasks
     (band `tasks`). A row has no accuracy unless every recorded seed has the point. Empty if nothing is recorded.
     """
-    points = measurements.of_seeds(root, project, freshness.curve, training, CURVE_COLUMNS)
+    points = measurements.of_seeds(root, project, freshness.curve, training, columns.CURVE)
     seeds = points["seed"].nunique()
     steps = sorted({*expected_steps(project.trainings[training]), *points["outer_step"]})
     rows = []
@@ -87,7 +87,7 @@ def final_accuracies(root: Path, project: Project, training: str) -> pd.DataFram
     """
     settings = project.trainings[training]
     wanted = [step for step in expected_steps(settings) if step >= (1 - LAST_PART) * settings.outer_steps]
-    points = measurements.of_seeds(root, project, freshness.curve, training, CURVE_COLUMNS)
+    points = measurements.of_seeds(root, project, freshness.curve, training, columns.CURVE)
     judged = points[(points["pool"] == JUDGED_POOL) & (points["mode"] == JUDGED_MODE)]
     found = {}
     for seed, last in judged[judged["outer_step"].isin(wanted)].groupby("seed", sort=False):
