@@ -7,7 +7,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from types import MappingProxyType
 from typing import NamedTuple
 
 from firstorder.data.packs import Pack
@@ -50,8 +49,8 @@ def census_of(
     counts: Sequence[int],
     seen: Seen,
     resize: str,
-    others: Sequence[str] = (),
-    by_rank: Mapping[str, int] = MappingProxyType({}),
+    others: Sequence[str],
+    by_rank: Mapping[str, int],
 ) -> Iterator[CensusRow]:
     """Describe a pack: the whole set, its splits and classes, the sizes of the images, and images of equal pixels."""
     import PIL

@@ -94,11 +94,9 @@ def raw(count: int, seed: int, purpose: str, step: int = 0, task: int = 0) -> np
     return np.random.Philox(key=key, counter=counter).random_raw(count)
 
 
-def uniforms(
-    count: int, seed: int, purpose: str, step: int = 0, task: int = 0
-) -> np.ndarray[Any, np.dtype[np.float64]]:
+def uniforms(count: int, seed: int, purpose: str, step: int = 0) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return `count` random numbers in [0, 1), multiples of 2^-53."""
-    return (raw(count, seed, purpose, step, task) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return (raw(count, seed, purpose, step) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def distinct(keys: np.ndarray[Any, np.dtype[np.uint64]], count: int) -> Indices:

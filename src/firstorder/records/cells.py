@@ -19,10 +19,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from firstorder.errors import UserError, one_line
+from firstorder.errors import UserError
 from firstorder.files import Kind, MissingFileError, replacing
 from firstorder.records.value_types import REPLACES, wrong_record, wrong_run
-from firstorder.settings import Cell, Mode, Project, digest
+from firstorder.settings import CURVE, Cell, Mode, Project, digest
 
 SCHEMA = 1
 SEAL = ("sha256", "run_digest")  # of a run file: the digests of the result beside it and of the run file's own values
@@ -177,6 +177,19 @@ def read_run(path: Path) -> dict[str, Any]:
         return {}
 
 
+def how_made(path: Path) -> dict[str, Any]:
+    """Read the run file of `path`; empty if there is none, or it is damaged, which `verify` reports."""
+    try:
+        return read_run(path)
+    except UserError:
+        return {}
+
+
+def how_trained(root: Path, training: str, seed: int | str) -> dict[str, Any]:
+    """Read the run file of a training's curve as `how_made`."""
+    return how_made(root / CURVE.format(training=training, seed=seed))
+
+
 @lru_cache(maxsize=4096)
 def _read_run(beside: Path, stamp: tuple[int, int, int] | None) -> dict[str, Any]:
     """Read a run file, once for each `stamp`: its time, size and file number."""
@@ -209,20 +222,6 @@ def read_records(root: Path, project: Project) -> list[CellRecord]:
                 raise RECORD_FILE.refused(path, f"it is the record of {its}")
             records.append(record)
     return records
-
-
-def first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str | None:
-    """Name the first setting in which two resolved settings differ, with both values; None if they agree."""
-    # The evaluation's own settings come last: a changed training is more important, as more must be computed again.
-    for key in sorted(set(old) | set(new), key=lambda key: (key == "evaluation", key)):
-        ours, theirs = old.get(key, "absent"), new.get(key, "absent")
-        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-            inner = first_difference(ours, theirs, f"{prefix}{key}.")
-            if inner:
-                return inner
-        elif json.dumps(ours) != json.dumps(theirs):
-            return one_line(f"{prefix}{key}: {json.dumps(ours)} -> {json.dumps(theirs)}")
-    return None
 
 
 def write_record(root: Path, record: CellRecord, run: Mapping[str, Any]) -> Path:

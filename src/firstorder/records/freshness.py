@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from firstorder.errors import UserError
+from firstorder.errors import UserError, one_line
 from firstorder.records import cells
 from firstorder.records.headers import model_header, pack_digest
 from firstorder.settings import (
@@ -268,7 +268,21 @@ def _changed_setting(made: Mapping[str, Any], wanted: dict[str, Any]) -> str:
     if not isinstance(made.get("settings"), dict):
         return digests
     # To JSON and back, as in the record, where tuples are lists.
-    return cells.first_difference(made["settings"], json.loads(json.dumps(wanted))) or digests
+    return first_difference(made["settings"], json.loads(json.dumps(wanted))) or digests
+
+
+def first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str | None:
+    """Name the first setting in which two resolved settings differ, with both values; None if they agree."""
+    # The evaluation's own settings come last: a changed training is more important, as more must be computed again.
+    for key in sorted(set(old) | set(new), key=lambda key: (key == "evaluation", key)):
+        ours, theirs = old.get(key, "absent"), new.get(key, "absent")
+        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+            inner = first_difference(ours, theirs, f"{prefix}{key}.")
+            if inner:
+                return inner
+        elif json.dumps(ours) != json.dumps(theirs):
+            return one_line(f"{prefix}{key}: {json.dumps(ours)} -> {json.dumps(theirs)}")
+    return None
 
 
 def _changed_data(root: Path, pack: str | None, made_from: str | None) -> str | None:

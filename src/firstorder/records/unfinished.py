@@ -96,7 +96,8 @@ class Work:
         difference = freshness.unlike(root, self.results[0], {**made, "settings_digest": digest(made["settings"])})
         if difference is not None:
             return freshness.since(difference)
-        counted, stated = made.get("checkpoint_digest"), _run(root, self.training, self.seed).get("checkpoint_digest")
+        counted = made.get("checkpoint_digest")
+        stated = cells.how_trained(root, self.training, self.seed).get("checkpoint_digest")
         if None not in (counted, stated) and counted != stated:
             return f"it was counted with another checkpoint, {counted:.16}..., than that of the curve, {stated:.16}..."
         return None
@@ -178,7 +179,7 @@ def _stated_checkpoint(root: Path, path: Path, training: str, seed: int) -> byte
     """Return the content of a checkpoint if its SHA-256 is the one in the run file of the training's curve."""
     with suppress(UserError):
         content = CHECKPOINT_FILE.read(path)
-        if hashlib.sha256(content).hexdigest() == _run(root, training, seed).get("checkpoint_digest"):
+        if hashlib.sha256(content).hexdigest() == cells.how_trained(root, training, seed).get("checkpoint_digest"):
             return content
     return None
 
@@ -215,13 +216,6 @@ def remove(path: Path) -> None:
 def say(text: str) -> None:
     """Print a line for the user."""
     print(f"firstorder: {text}", file=sys.stderr)
-
-
-def _run(root: Path, training: str, seed: int) -> dict[str, Any]:
-    """Read the run file of a training's curve; empty if there is none or it is damaged, which others report."""
-    with suppress(UserError, OSError):
-        return cells.read_run(root / CURVE.format(training=training, seed=seed))
-    return {}
 
 
 def _is_done(root: Path, expected: Expected) -> bool:

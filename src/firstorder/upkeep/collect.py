@@ -125,7 +125,7 @@ class Collection:
         wanted = is_there and self._is_wanted(curve)
         stated = None
         if wanted or (copies and self._is_valid_here(curve)):
-            run = verify_records.how_made((self.stage if wanted else self.root) / curve.path)
+            run = cells.how_made((self.stage if wanted else self.root) / curve.path)
             stated = run.get("checkpoint_digest")
         for path in copies:
             self._checkpoint(path, stated, MODEL.format(training=curve.about, seed=Path(curve.path).stem[5:]))
@@ -187,7 +187,7 @@ class Collection:
             verify_records.check_curve(target, path)
         if verification.mismatches:
             return _without_advice(verification.mismatches[0].text, root, item.path)
-        run = verify_records.how_made(path)
+        run = cells.how_made(path)
         if root == self.stage and not set(cells.SEAL) <= set(run):
             return "it is not sealed: its run file has no SHA-256"
         made = run if record is None else vars(record)
@@ -199,7 +199,7 @@ class Collection:
         """Say so if a result was measured on another checkpoint than that of the training's curve here."""
         if item.training is None:
             return None
-        run = verify_records.how_made(self.root / CURVE.format(training=item.training, seed=item.seed))
+        run = cells.how_trained(self.root, item.training, item.seed or 0)
         stated = run.get("checkpoint_digest")
         same = run.get("settings_digest") == digest(self.project.settings_of_training(item.training))
         if not same or None in (stated, measured) or stated == measured:

@@ -16,12 +16,12 @@ from firstorder.data import archives, omniglot, packs
 from firstorder.errors import UserError, reason
 from firstorder.files import open_regular
 from firstorder.progress import Track
-from firstorder.records.cells import CSV_FILE, CellRecord
+from firstorder.records.cells import CSV_FILE, CellRecord, how_trained
 from firstorder.records.headers import CHECKPOINT_FILE, LARGEST_HEADER, about_of, model_header, tensor_header
 from firstorder.records.kept_files import KEPT_FILE, read_counts, read_state
-from firstorder.settings import CURVE, MODEL
+from firstorder.settings import MODEL
 from firstorder.upkeep.suspend import PATTERNS
-from firstorder.upkeep.verify_records import Target, how_made
+from firstorder.upkeep.verify_records import Target
 
 
 def check_archives(target: Target, track: Track) -> None:
@@ -110,7 +110,7 @@ def check_checkpoints(target: Target, valid: Sequence[CellRecord]) -> None:
         target.verification.checked["checkpoints"] += 1
         about = model_header(path)
         expected = stated.get((training, seed), {})
-        run = how_made(target.root / CURVE.format(training=training, seed=seed))
+        run = how_trained(target.root, training, seed)
         if "checkpoint_digest" in run:
             expected = {**expected, run["checkpoint_digest"]: "its curve"}
         if (found := target.verification.hash_of(path, "sha256", CHECKPOINT_FILE)) is None:
@@ -136,9 +136,9 @@ def check_suspended(target: Target) -> None:
         try:
             content = KEPT_FILE.read(path)
             if path.name.startswith("checkpoint-"):
-                names = {"training": path.parent.relative_to(below).as_posix(), "seed": path.stem.rpartition("-")[2]}
+                training, seed = path.parent.relative_to(below).as_posix(), path.stem.rpartition("-")[2]
                 found = hashlib.sha256(content).hexdigest()
-                if how_made(target.root / CURVE.format(**names)).get("checkpoint_digest") != found:
+                if how_trained(target.root, training, seed).get("checkpoint_digest") != found:
                     raise ValueError("its SHA-256 is not the one in its curve's run file")
             else:
                 (read_counts if path.suffix == ".json" else read_state)(content)

@@ -21,13 +21,13 @@ from firstorder.records.cells import (
     RUN_FILE,
     SEAL,
     CellRecord,
+    how_made,
+    how_trained,
     lacks_seal,
     precision_of,
     read_record,
-    read_run,
     run_text,
 )
-from firstorder.records.measured import Wrong
 from firstorder.report import ACCURACIES, METRICS
 from firstorder.report.read import accuracies, csv_frames
 from firstorder.settings import CURVE, Project, digest
@@ -80,7 +80,10 @@ def check_curve(target: Target, path: Path) -> None:
     """Check a learning curve, or the result of a study, against its run file."""
     target.verification.checked["curves"] += 1
     again = _command_for(target, path)
-    if _agrees_with_run_file(target, path, again) and (wrong := _wrong_curve(target, path)):
+    if not _agrees_with_run_file(target, path, again):
+        return
+    name = path.relative_to(target.root / "results/curves").as_posix()
+    if wrong := wrong_content(path, name, how_made(path), target.wanted.get(f"results/curves/{name}")):
         target.verification.differs(path, *wrong, again, in_git=True)
 
 
@@ -99,19 +102,6 @@ def _evaluate(target: Target, path: Path) -> str:
     """Return the command that computes a record."""
     evaluation = "/".join(path.relative_to(target.root / "results/cells").parts[:-2])
     return f"firstorder evaluate {evaluation} --seed {_seed(path)}{target.params}"
-
-
-def _wrong_curve(target: Target, path: Path) -> Wrong | None:
-    name = path.relative_to(target.root / "results/curves").as_posix()
-    return wrong_content(path, name, how_made(path), target.wanted.get(f"results/curves/{name}"))
-
-
-def how_made(path: Path) -> dict[str, Any]:
-    """Read the run file of `path`; empty if it is missing or not JSON, which `_agrees_with_run_file` reports."""
-    try:
-        return read_run(path)
-    except UserError:
-        return {}
 
 
 def check_derived(target: Target, valid: Sequence[CellRecord]) -> None:
@@ -236,7 +226,7 @@ def _redundant_fields(target: Target, path: Path, record: CellRecord) -> Iterato
     yield "dataset", record.settings["dataset"].get("pack", training["dataset"]), record.dataset
     yield "shot", evaluation["shot"], record.shot
     yield "tasks", evaluation["tasks"], record.tasks
-    run = how_made(target.root / CURVE.format(training=evaluation["training"], seed=record.seed))
+    run = how_trained(target.root, evaluation["training"], record.seed)
     if run.get("settings_digest") == record.training_digest:
         yield "its training's data_digest", run.get("data_digest", record.data_digest), record.data_digest
         made = run.get("checkpoint_digest", record.checkpoint_digest)

@@ -152,11 +152,11 @@ def draw_intervals(axis: Axes, x: pd.Series, frame: pd.DataFrame, **look: Any) -
     axis.errorbar(x, 100 * accuracy, yerr=errors, capsize=CAP, **look)
 
 
-def set_ticks(side: Axis, locator: Locator, text: str = "{x:g}") -> None:
-    """Put ticks where `locator` says, with no smaller ones between them, and print them like `text`."""
+def set_ticks(side: Axis, locator: Locator) -> None:
+    """Put ticks with plain numbers where `locator` says, and no smaller ones between them."""
     side.set_major_locator(locator)
     side.set_minor_locator(NullLocator())
-    side.set_major_formatter(text)
+    side.set_major_formatter("{x:g}")
 
 
 def write_above(figure: Figure, words: str) -> None:

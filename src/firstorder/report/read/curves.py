@@ -71,7 +71,8 @@ def joined(root: Path, project: Project, training: str) -> list[dict[str, Any]]:
     steps = sorted({*expected_steps(project.trainings[training]), *points["outer_step"]})
     rows = []
     for (pool, mode, shot, tasks), line in points.groupby(["pool", "mode", "shot", "tasks"]):
-        about = {"pool": pool, "mode": mode, "shot": shot, "tasks": tasks, "seeds": seeds, "band": _band(seeds)}
+        about = {"pool": pool, "mode": mode, "shot": shot, "tasks": tasks, "seeds": seeds}
+        about["band"] = "tasks" if seeds == 1 else "seeds"
         at = dict(list(line.groupby("outer_step")))
         for step in steps:
             is_whole = step in at and len(at[step]) == seeds
@@ -105,7 +106,3 @@ def _summary(lines: pd.DataFrame) -> dict[str, float]:
         half_width = half_width_over_tasks(lines["standard_error"].iloc[0])
         low, high = accuracy - half_width, accuracy + half_width
     return {"accuracy": accuracy, "low": low, "high": high}
-
-
-def _band(seeds: int) -> str:
-    return "tasks" if seeds == 1 else "seeds"
