@@ -29,7 +29,6 @@ from firstorder.cli import (
 )
 from firstorder.cli.verbs import GROUPS, VERBS
 from firstorder.errors import UserError, lacks_memory, one_line
-from firstorder.records import cells
 
 FILES = (data, compute, studies, benchmark, look, check, move, publish, report, workflow)  # in the order of the help
 _MEMORY = "run less at the same time, or use a machine with more"
@@ -84,7 +83,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     """Run one verb and turn what it raises into one line and an exit code."""
-    cells.any_sealed.cache_clear()  # of the command before, in the same process
     try:
         code = _call(_parsed(arguments))
         output.flush()
@@ -115,6 +113,9 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _call(parsed: argparse.Namespace) -> int:
+    from firstorder.records import cells
+
+    cells.any_sealed.cache_clear()  # of the command before, in the same process
     if not getattr(parsed, "allow_stale", False):
         return parsed.function(parsed) or 0
     from firstorder.report.read import staleness
