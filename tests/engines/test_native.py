@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,48 @@ def test_workspaces_carry_nothing_over() -> None:
     again = loop.engine.gradient(loop, parameters[:1], few)
     assert torch.equal(again, fresh)
     assert torch.equal(loop.engine.gradient(loop, parameters[1:], (images[1:], labels[1:])), both[1:])
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [2, 3, 5, 16])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_results_have_the_same_bytes_with_any_number_of_threads(name: str, threads: int) -> None:
+    """One lane is shared by all threads. Of two lanes each has half of them; three are computed one or more at once."""
+    for lanes in (1, 2, 3):
+        found = []
+        for count in (1, threads):
+            loop, parameters, batches = case(name, torch.float32)
+            start = parameters[:1].expand(lanes, -1)
+            some = [(x[:1].expand(lanes, -1, -1, -1, -1), y[:1].expand(lanes, -1)) for x, y in batches]
+            loop = replace(loop, optimiser="adam", engine=native.NativeEngine(name, WAY, threads=count))
+            adapted, state = inner_loop.adapt(loop, start, OptimiserState.fresh(start), some)
+            product = inner_loop.hessian_product(loop, adapted, some[0], start)
+            logits = loop.engine.logits(loop, adapted, some[0][0])
+            found.append((adapted, state.second_moments, product, inner_loop.gradient(loop, adapted, some[1]), logits))
+        for one, other in zip(*found, strict=True):
+            assert torch.equal(one, other)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["mini_imagenet", "mini_imagenet_finn"])
+def test_where_outputs_of_a_window_are_equal_or_scales_are_not_positive_gradients_equal_those_of_autograd(
+    name: str,
+) -> None:
+    """Of equal outputs the first is passed on. A negative scale turns their order, and with 0 all are equal."""
+    loop, parameters, batches = case(name, torch.float64)
+    images, labels = batches[0]
+    images = images[..., ::12, ::12].repeat_interleave(12, -1).repeat_interleave(12, -2)  # squares of one colour
+    if ARCHITECTURES[name].scale:
+        for lane in parameters:
+            for part, values in make_network(name, WAY).named(lane).items():
+                if part.endswith("scale"):
+                    values *= torch.tensor([1.0, -1.0, 0.0, 2.0]).double().repeat(len(values) // 4)
+    plain, vector = replace(loop, engine=Plain()), torch.randn_like(parameters)
+    for function in (inner_loop.gradient, partial(inner_loop.hessian_product, vector=vector)):
+        assert (
+            distance(function(loop, parameters, (images, labels)), function(plain, parameters, (images, labels)))
+            < 1e-12
+        )
 
 
 @needs_compiler

@@ -2,6 +2,9 @@
 
 The engine is optional. Without a C compiler, or for a network that native.c does not support, `reason` says why, and
 `--engine auto` uses the plain engine instead, which gives the same numbers up to rounding.
+
+It uses as many threads as PyTorch does (OMP_NUM_THREADS). Several lanes are computed at the same time, one lane by
+several threads. Results have the same bytes with any number of threads.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import ctypes
 import functools
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -33,6 +37,7 @@ NARROWEST = 32  # bytes per vector: AVX or wider (measured in docs/performance.m
 PROVEN = "omniglot"  # the network of the proof
 AGREEMENT = {"float": 1e-3, "double": 1e-9}  # rounding gives 2e-6 and 4e-15
 POOLS = {"stride": 0, "same": 1, "valid": 2}
+MOST_THREADS = 64  # of one lane
 NUMBERS = {torch.float32: ("float", ctypes.c_float), torch.float64: ("double", ctypes.c_double)}
 
 
@@ -47,6 +52,7 @@ def library(real: str) -> ctypes.CDLL | str:
         return loaded
     loaded.net_new.restype = ctypes.c_void_p
     loaded.net_parameters.restype = ctypes.c_long
+    loaded.net_free.restype = None
     distance = _distance_from_plain(loaded, real)
     if not distance < AGREEMENT[real]:
         return f"its gradient is wrong by {distance:.1e} of the plain one; delete {loaded._name}"
@@ -62,8 +68,8 @@ def _distance_from_plain(loaded: ctypes.CDLL, real: str) -> float:
     images = torch.linspace(0, 9, 2 * math.prod(size), dtype=dtype).sin().abs().view(1, 2, *size)
     batch = (images, torch.tensor([[0, 1]]))
     inner = InnerLoop(classification_loss(network), "sgd", 0.0)
-    engine = NativeEngine(PROVEN, 2)
-    engine.workspaces[dtype] = Workspace(ARCHITECTURES[PROVEN], 2, 2, dtype, loaded)
+    engine = NativeEngine(PROVEN, 2, threads=1)
+    engine.workspaces[dtype] = [Workspace(ARCHITECTURES[PROVEN], 2, 2, dtype, loaded=loaded)]
     found = engine.gradient(inner, parameters, batch)
     with torch.enable_grad():
         wanted = Plain().gradient(inner, parameters, batch)
@@ -104,18 +110,24 @@ class Workspace:
         way: int,
         images: int,
         dtype: torch.dtype,
+        threads: int = 1,
         loaded: ctypes.CDLL | str | None = None,
     ) -> None:
-        """Allocate it. `dtype` is float32 or float64; `loaded` is a library that is not proven yet."""
+        """Allocate it for up to `threads` threads.
+
+        `dtype` is float32 or float64; `loaded` is a library that is not proven yet. Raises MemoryError.
+        """
         real, self.number = NUMBERS[dtype]
         loaded = library(real) if loaded is None else loaded
         if isinstance(loaded, str):
             raise RuntimeError(loaded)
-        self.code, self.images = loaded, images
+        self.code, self.images, self.threads = loaded, images, threads
         pool = POOLS[architecture.pool]
         sizes = (architecture.size, architecture.channels, architecture.filters, pool)
         shape = (ctypes.c_int * 7)(*sizes, architecture.scale, architecture.mean, way)
-        self.net = ctypes.c_void_p(loaded.net_new(shape, images))
+        self.net = ctypes.c_void_p(loaded.net_new(shape, images, threads))
+        if not self.net:
+            raise MemoryError(f"engine native: too little memory for the maps of {images} images")
         loaded.net_set(self.net, *map(ctypes.c_double, (BATCH_NORMALISATION_EPSILON, ADAM_BETA2, ADAM_EPSILON)))
         self.parameters: int = loaded.net_parameters(self.net)
 
@@ -126,26 +138,33 @@ class Workspace:
 
 
 class NativeEngine(ByHand):
-    """The engine for one architecture and way, on one CPU core, lane after lane; see inner_loop.Engine."""
+    """The engine for one architecture and way; see inner_loop.Engine."""
 
-    def __init__(self, network: str, way: int) -> None:
-        """Take the name of one of ARCHITECTURES. Memory is allocated when it is first needed."""
+    def __init__(self, network: str, way: int, threads: int | None = None) -> None:
+        """Take the name of one of ARCHITECTURES. Memory is allocated when it is first needed.
+
+        `threads` is the number of threads; None means as many as PyTorch uses when this is called.
+        """
         self.architecture, self.way = ARCHITECTURES[network], way
-        self.workspaces: dict[torch.dtype, Workspace] = {}
+        self.threads = torch.get_num_threads() if threads is None else threads
+        self.workspaces: dict[torch.dtype, list[Workspace]] = {}
 
     @property
     def name(self) -> str:
         """Name of the engine in records."""
         return "native"
 
-    def workspace(self, parameters: Tensor, images: int) -> Workspace:
-        """Return a workspace for mini-batches of `images` images, with the dtype of `parameters`."""
-        known = self.workspaces.get(parameters.dtype)
-        if known is None or known.images < images:
-            known = Workspace(self.architecture, self.way, images, parameters.dtype)
-            self.workspaces[parameters.dtype] = known
-        assert known.parameters == parameters.shape[1], "parameters of another network"
-        return known
+    def _rooms(self, parameters: Tensor, lanes: int, images: int) -> list[Workspace]:
+        """Return a workspace for each lane that is computed at the same time, for mini-batches of `images` images."""
+        at_once = max(1, min(lanes, self.threads))
+        threads = min(self.threads // at_once, MOST_THREADS)
+        known = self.workspaces.setdefault(parameters.dtype, [])
+        for number in range(at_once):
+            if number < len(known) and known[number].images >= images and known[number].threads >= threads:
+                continue
+            known[number : number + 1] = [Workspace(self.architecture, self.way, images, parameters.dtype, threads)]
+        assert known[0].parameters == parameters.shape[1], "parameters of another network"
+        return known[:at_once]
 
     def adapt(
         self, inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Any]
@@ -155,7 +174,7 @@ class NativeEngine(ByHand):
         labels = torch.stack([y for _, y in batches], dim=1)
         lanes, steps, batch = labels.shape
         adapted = parameters.detach().expand(lanes, -1).clone()
-        gradient = torch.empty_like(adapted[0])
+        gradient = torch.empty_like(adapted)
         moments = None
         rates = [inner.learning_rate] * steps
         if inner.optimiser == "adam":
@@ -163,14 +182,13 @@ class NativeEngine(ByHand):
             counts = range(state.steps + 1, state.steps + steps + 1)
             rates = [adam_rate(inner.learning_rate, count) for count in counts]
             state = OptimiserState(moments, state.steps + steps)
-        room = self.workspace(adapted, batch)
+        rooms = self._rooms(adapted, lanes, batch)
         mask = None if inner.adapted is None else inner.adapted.to(adapted.dtype).contiguous()
         self._check(images, labels, (lanes, steps, batch))
-        _check_vectors(room.parameters, adapted.dtype, adapted, gradient, moments, mask)
-        call = (ctypes.c_int(steps), ctypes.c_int(batch), (room.number * steps)(*rates), _at(gradient))
-        _each_lane(
-            room, "net_adapt", lanes, adapted, moments, None if mask is None else _at(mask), images, labels, *call
-        )
+        _check_vectors(rooms[0].parameters, adapted.dtype, adapted, gradient, moments, mask)
+        call = (ctypes.c_int(steps), ctypes.c_int(batch), (rooms[0].number * steps)(*rates), gradient)
+        fixed = None if mask is None else _at(mask)
+        self._each_lane(rooms, "net_adapt", lanes, adapted, moments, fixed, images, labels, *call)
         return adapted, state
 
     def _check(self, images: Tensor, labels: Tensor | None, outer: tuple[int, ...]) -> None:
@@ -206,11 +224,11 @@ class NativeEngine(ByHand):
         parameters = parameters.detach().expand(lanes, -1).contiguous()
         images, labels = images.to(parameters.dtype).contiguous(), labels.contiguous()
         result = torch.empty_like(parameters)
-        room = self.workspace(parameters, count)
+        rooms = self._rooms(parameters, lanes, count)
         vectors = tuple(vector.expand(lanes, -1).contiguous() for vector in vectors)
         self._check(images, labels, (lanes, count))
-        _check_vectors(room.parameters, parameters.dtype, parameters, result, *vectors)
-        _each_lane(room, function, lanes, parameters, images, labels, ctypes.c_int(count), *vectors, result)
+        _check_vectors(rooms[0].parameters, parameters.dtype, parameters, result, *vectors)
+        self._each_lane(rooms, function, lanes, parameters, images, labels, ctypes.c_int(count), *vectors, result)
         return result
 
     def logits(self, inner: InnerLoop, parameters: Tensor, images: Tensor) -> Tensor:
@@ -219,18 +237,30 @@ class NativeEngine(ByHand):
         parameters = parameters.detach().expand(lanes, -1).contiguous()
         images = images.to(parameters.dtype).contiguous()
         result = parameters.new_empty(lanes, count, self.way)
-        room = self.workspace(parameters, count)
+        rooms = self._rooms(parameters, lanes, count)
         self._check(images, None, (lanes, count))
-        _check_vectors(room.parameters, parameters.dtype, parameters)
-        _each_lane(room, "net_logits", lanes, parameters, images, ctypes.c_int(count), result)
+        _check_vectors(rooms[0].parameters, parameters.dtype, parameters)
+        self._each_lane(rooms, "net_logits", lanes, parameters, images, ctypes.c_int(count), result)
         return result
 
+    def _each_lane(self, rooms: Sequence[Workspace], function: str, lanes: int, *arguments: Any) -> None:
+        """Call a function of native.c for each lane, with its part of every tensor and with all other arguments.
 
-def _each_lane(room: Workspace, function: str, lanes: int, *arguments: Any) -> None:
-    """Call a function of native.c for each lane, with its part of every tensor and with all other arguments."""
-    call: Callable[..., None] = getattr(room.code, function)
-    for lane in range(lanes):
-        call(room.net, *(_at(one[lane]) if isinstance(one, Tensor) else one for one in arguments))
+        As many lanes are computed at the same time as there are workspaces. Raises MemoryError.
+        """
+        call: Callable[..., int] = getattr(rooms[0].code, function)
+        threads = ctypes.c_int(max(1, self.threads // len(rooms)))
+
+        def some(number: int) -> None:
+            for lane in range(number, lanes, len(rooms)):
+                mine = (_at(one[lane]) if isinstance(one, Tensor) else one for one in arguments)
+                if not call(rooms[number].net, threads, *mine):
+                    raise MemoryError("engine native: too little memory for second order")
+
+        if len(rooms) == 1:
+            return some(0)
+        with ThreadPoolExecutor(len(rooms)) as pool:  # native.c is called without Python's global lock
+            list(pool.map(some, range(len(rooms))))
 
 
 def _check_vectors(parameters: int, dtype: torch.dtype, *vectors: Tensor | None) -> None:

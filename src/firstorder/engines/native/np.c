@@ -1,0 +1,503 @@
+/* The inner loop of the networks of method/networks.py on CPU cores: hand-written gradients, steps and Hessian products.
+   It computes what method/inner_loop.py defines, and is tested against it.
+
+   vectors.h, products.h  vectors, and the two loops that do nearly all the work
+   layout.h               where everything lies in memory
+   convolution.h          the three products of a convolution
+   normalisation.h        batch normalisation, maximum and rectifier
+   first_block.h          the first block, where windows are small and the map is large
+   team.h                 threads
+   this file              the network, the steps, and what Python calls */
+
+#define _GNU_SOURCE
+#include <math.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "vectors.h"
+#include "products.h"
+#include "layout.h"
+#include "convolution.h"
+#include "normalisation.h"
+#include "first_block.h"
+#include "team.h"
+static unsigned long long CL[64], LAST;
+static inline void mark(int k){unsigned long long c=__builtin_ia32_rdtsc(); if(k>=0) CL[k]+=c-LAST; LAST=c;}
+void clocks(unsigned long long*o){memcpy(o,CL,sizeof CL);memset(CL,0,sizeof CL);}
+
+
+/* A mini-batch, and what is wanted of it. */
+typedef struct {
+    net *n;
+    const REAL *parameters, *direction; /* direction: NULL, or that of the Hessian product */
+    const REAL *images;
+    const int64_t *labels; /* NULL: only logits are wanted */
+    int count;
+    REAL *gradient;
+} work;
+
+/* The images of thread `rank` are from `begin` to `end`. */
+#define MY_IMAGES const int begin = rank * w->count / t->threads, end = (rank + 1) * w->count / t->threads
+
+static REAL dot(const REAL *a, const REAL *b, int count) {
+    vector sum = spread(0);
+    for (int k = 0; k < count; k += WIDE) sum += load(a + k) * load(b + k);
+    REAL total = 0;
+    for (int v = 0; v < WIDE; v++) total += sum[v];
+    return total;
+}
+
+static void add_scaled(REAL *to, REAL factor, const REAL *from, int count) {
+    for (int k = 0; k < count; k += WIDE) store(to + k, load(to + k) + factor * load(from + k));
+}
+
+/* Order features for the dense layer: filter by filter, or their mean over the positions. */
+static void flatten(const net *n, const REAL *map, REAL *flat, int images) {
+    const int places = n->blocks[BLOCKS - 1].results, filters = n->blocks[BLOCKS - 1].filters;
+    for (int i = 0; i < images; i++) {
+        for (int f = 0; f < filters; f++) {
+            REAL sum = 0;
+            for (int p = 0; p < places; p++) {
+                const REAL value = map[((long)i * places + p) * filters + f];
+                if (!n->shape[SHAPE_MEAN]) flat[(long)i * n->features + f * places + p] = value;
+                sum += value;
+            }
+            if (n->shape[SHAPE_MEAN]) flat[(long)i * n->features + f] = sum / places;
+        }
+    }
+}
+
+static void unflatten(const net *n, const REAL *flat, REAL *map, int images) {
+    const int places = n->blocks[BLOCKS - 1].results, filters = n->blocks[BLOCKS - 1].filters;
+    for (int i = 0; i < images; i++) {
+        for (int p = 0; p < places; p++) {
+            for (int f = 0; f < filters; f++) {
+                map[((long)i * places + p) * filters + f] =
+                    n->shape[SHAPE_MEAN] ? flat[(long)i * n->features + f] / places
+                                         : flat[(long)i * n->features + f * places + p];
+            }
+        }
+    }
+}
+
+/* The convolution of images `begin` to `end`, its moments, and what is kept of it. */
+static void forward_block(const work *w, int rank, int index, int begin, int end) {
+    net *n = w->n;
+    const block *b = &n->blocks[index];
+    const long map = (long)b->pixels * b->filters;
+    const int tangents = w->direction != NULL;
+    if (!b->stored) {
+        for (int i = begin; i < end; i++) forward_first(b, w->parameters, i, tangents, n->rows[rank], n->rows_t[rank]);
+        return;
+    }
+    for (int i = begin; i < end; i += b->group) {
+        const int images = least(b->group, end - i);
+        const REAL *x = b->x + i * b->x_image, *x_t = index && tangents ? b->x_t + i * b->x_image : NULL;
+        REAL *y = b->y + i * map, *y_t = tangents ? b->y_t + i * map : NULL;
+        const int step = b->group > 1 ? b->outputs : b->rows; /* rows at a time */
+        for (int row = 0; row < b->outputs; row += step) {
+            const int rows = least(step, b->outputs - row), first = row * b->outputs;
+            const int count = b->group > 1 ? images * b->pixels : rows * b->outputs;
+            convolve(&b->forward, x, b->matrix, b->filters, y, first, first, count, 0);
+            if (tangents) {
+                convolve(&b->forward, x, b->matrix_t, b->filters, y_t, first, first, count, 0);
+                if (x_t) convolve(&b->forward, x_t, b->matrix, b->filters, y_t, first, first, count, 1);
+            }
+            mark(index*8+0);
+            for (int k = 0; k < images; k++) {
+                const REAL *part = y + k * map + (long)first * b->filters, *part_t = tangents ? y_t + (part - y) : NULL;
+                moments(b, i + k, part, part_t, rows * b->outputs, first);
+                if (b->pooled) pool(b, w->parameters, i + k, part, part_t, row, rows);
+            }
+            mark(index*8+1);
+        }
+    }
+}
+
+/* Compute all maps and logits and, with a direction [parameters], their tangents. */
+static void forward(const work *w, team *t, int rank) {
+    net *n = w->n;
+    const int way = n->shape[SHAPE_WAY];
+    MY_IMAGES;
+    for (int index = rank; index < BLOCKS; index += t->threads) {
+        const block *b = &n->blocks[index];
+        transpose_kernel(b, w->parameters + b->kernel, b->matrix);
+        if (w->direction) transpose_kernel(b, w->direction + b->kernel, b->matrix_t);
+        if (!w->labels || !index) continue;
+        flip_kernel(b, w->parameters + b->kernel, b->flipped);
+        if (w->direction) flip_kernel(b, w->direction + b->kernel, b->flipped_t);
+    }
+    const block *first = &n->blocks[0];
+    const long image = (long)first->channels * first->side * first->side;
+    const int window = window_size(first);
+    for (int i = begin; i < end; i++) {
+        take_image(first, w->images + i * image, first->x + i * first->x_image);
+        if (w->labels && !first->stored) gram(first, first->x + i * first->x_image, n->grams + (long)i * (window + 1) * window);
+    }
+    mark(40);
+    barrier(t);
+    for (int index = 0; index < BLOCKS; index++) {
+        const block *b = &n->blocks[index];
+        forward_block(w, rank, index, begin, end);
+        barrier(t);
+        mark(index*8+2);
+        if (rank == 0) batch_moments(n, b, w->count, w->direction != NULL);
+        barrier(t);
+        REAL *out = index < BLOCKS - 1 ? b[1].x : n->last, *out_t = index < BLOCKS - 1 ? b[1].x_t : n->last_t;
+        for (int i = begin; i < end; i++) {
+            if (w->direction) activate(1, b, w->parameters, w->direction, i, out, out_t);
+            else activate(0, b, w->parameters, NULL, i, out, NULL);
+        }
+mark(index*8+3);
+    }
+    barrier(t);
+    if (rank > 0) return;
+    flatten(n, n->last, n->flat, w->count);
+    if (w->direction) flatten(n, n->last_t, n->flat_t, w->count);
+    for (int i = 0; i < w->count; i++) {
+        for (int k = 0; k < way; k++) {
+            const REAL *weights = w->parameters + n->head + (long)k * n->features, *flat = n->flat + (long)i * n->features;
+            n->logits[i * way + k] = dot(weights, flat, n->features) + w->parameters[n->bias + k];
+            if (!w->direction) continue;
+            n->logits_t[i * way + k] = dot(w->direction + n->head + (long)k * n->features, flat, n->features) +
+                                       dot(weights, n->flat_t + (long)i * n->features, n->features) +
+                                       w->direction[n->bias + k];
+        }
+    }
+}
+
+/* Replace logits by the gradient of the summed cross entropy, and their tangents by its tangent. */
+static void softmax(const work *w) {
+    const net *n = w->n;
+    const int way = n->shape[SHAPE_WAY];
+    for (int i = 0; i < w->count; i++) {
+        REAL *logits = n->logits + i * way, largest = logits[0], sum = 0, mean_t = 0;
+        for (int k = 1; k < way; k++) largest = logits[k] > largest ? logits[k] : largest;
+        for (int k = 0; k < way; k++) sum += logits[k] = EXPONENTIAL(logits[k] - largest);
+        for (int k = 0; k < way; k++) logits[k] /= sum;
+        if (w->direction) {
+            REAL *tangents = n->logits_t + i * way;
+            for (int k = 0; k < way; k++) mean_t += logits[k] * tangents[k];
+            for (int k = 0; k < way; k++) tangents[k] = logits[k] * (tangents[k] - mean_t);
+        }
+        logits[w->labels[i]] -= 1;
+    }
+}
+
+/* The dense layer's gradients, and that of the last map. */
+static void backward_head(const work *w) {
+    net *n = w->n;
+    const int way = n->shape[SHAPE_WAY], features = n->features;
+    memset(n->dflat, 0, sizeof(REAL) * w->count * features);
+    if (w->direction) memset(n->dflat_t, 0, sizeof(REAL) * w->count * features);
+    for (int i = 0; i < w->count; i++) {
+        for (int k = 0; k < way; k++) {
+            const REAL slope = n->logits[i * way + k], *weights = w->parameters + n->head + (long)k * features;
+            const long at = (long)i * features;
+            REAL *out = w->gradient + n->head + (long)k * features;
+            add_scaled(n->dflat + at, slope, weights, features);
+            if (w->direction) {
+                const REAL slope_t = n->logits_t[i * way + k];
+                w->gradient[n->bias + k] += slope_t;
+                add_scaled(out, slope_t, n->flat + at, features);
+                add_scaled(out, slope, n->flat_t + at, features);
+                add_scaled(n->dflat_t + at, slope_t, weights, features);
+                add_scaled(n->dflat_t + at, slope, w->direction + n->head + (long)k * features, features);
+            } else {
+                w->gradient[n->bias + k] += slope;
+                add_scaled(out, slope, n->flat + at, features);
+            }
+        }
+    }
+    unflatten(n, n->dflat, n->blocks[BLOCKS - 1].dout, w->count);
+    if (w->direction) unflatten(n, n->dflat_t, n->blocks[BLOCKS - 1].dout_t, w->count);
+}
+
+/* dy of image i, at number `slot` of its map. */
+static void input_gradient(const work *w, const block *b, int i, int slot) {
+    const int tangents = w->direction != NULL;
+#define CALL(pooled, tangents) normalisation_input(pooled, tangents, b, w->parameters, w->direction, w->count, i, slot)
+    if (b->pooled && tangents) CALL(1, 1);
+    else if (b->pooled) CALL(1, 0);
+    else if (tangents) CALL(0, 1);
+    else CALL(0, 0);
+#undef CALL
+}
+
+/* The gradient of the first block's kernel, images `begin` to `end`: see first_block.h. */
+static void backward_first(const work *w, int rank, int begin, int end) {
+    net *n = w->n;
+    const block *b = &n->blocks[0];
+    const long tile = (long)window_size(b) * b->filters;
+    for (int i = begin; i < end; i++) {
+        if (!b->stored) {
+            windows_of_gradient(b, w->parameters, i, n->rows[rank], n->tiles + i * tile, b->dout);
+            if (w->direction) windows_of_gradient(b, w->parameters, i, n->rows[rank], n->tiles_t + i * tile, b->dout_t);
+            continue;
+        }
+        input_gradient(w, b, i, i);
+        memset(n->tiles + i * tile, 0, sizeof(REAL) * tile);
+        add_windows(b, b->x + i * b->x_image, 0, b->pixels, (w->direction ? b->dy_t : b->dy) + i * b->dy_image, b->dy_at,
+                    n->tiles + i * tile);
+    }
+}
+
+/* Add the kernel's gradient, filters `first` to `last`, from `images` images whose dy begins at number `slot`. */
+static void kernel_gradient(const work *w, const block *b, int i, int images, int slot, int first, int last) {
+    const REAL *x = b->x + i * b->x_image, *dy = b->dy + slot * b->dy_image;
+    REAL *to = w->gradient + b->kernel;
+    convolve_kernel(b, x, w->direction ? b->dy_t + slot * b->dy_image : dy, to, images, first, last);
+    if (w->direction) convolve_kernel(b, b->x_t + i * b->x_image, dy, to, images, first, last);
+}
+
+/* The gradients of a kernel and of its block's input. One thread does both for a few images at a time, while their maps
+   are in the cache. Several threads first share the images, then the filters. */
+static void backward_block(const work *w, team *t, int rank, int index, int begin, int end) {
+    const block *b = &w->n->blocks[index], *before = b - 1;
+    const long result = (long)b->side * b->side * b->channels;
+    const int alone = t->threads == 1, filters = b->filters;
+    for (int i = begin; i < end; i += b->group) {
+        const int images = least(b->group, end - i), slot = alone ? 0 : i;
+        const REAL *dy = b->dy + slot * b->dy_image, *dy_t = w->direction ? b->dy_t + slot * b->dy_image : NULL;
+        for (int k = 0; k < images; k++) input_gradient(w, b, i + k, slot + k);
+        mark(index*8+5);
+        for (int c = 0; c < b->backwards; c++) {
+            const product *g = &b->backward[c];
+            convolve_all(g, dy, b->flipped, b->channels, before->dout + i * result, images, 0);
+            if (!w->direction) continue;
+            convolve_all(g, dy_t, b->flipped, b->channels, before->dout_t + i * result, images, 0);
+            convolve_all(g, dy, b->flipped_t, b->channels, before->dout_t + i * result, images, 1);
+        }
+        mark(index*8+6);
+        if (alone) kernel_gradient(w, b, i, images, slot, 0, filters);
+        mark(index*8+7);
+    }
+    if (alone) return;
+    barrier(t);
+    for (int i = 0; i < w->count; i += b->group) {
+        kernel_gradient(w, b, i, least(b->group, w->count - i), i, rank * filters / t->threads,
+                        (rank + 1) * filters / t->threads);
+    }
+}
+
+/* Add to `gradient` the gradient of the summed cross entropy or, with a direction, the Hessian times the direction. */
+static void backward(const work *w, team *t, int rank) {
+    net *n = w->n;
+    MY_IMAGES;
+    if (rank == 0) {
+        softmax(w);
+        backward_head(w);
+    }
+    mark(41);
+    barrier(t);
+    for (int index = BLOCKS - 1; index >= 0; index--) {
+        const block *b = &n->blocks[index];
+        const int which = w->direction ? DZ_T : DZ;
+        for (int i = begin; i < end; i++) {
+            if (w->direction) normalisation_sums(1, b, w->parameters, w->direction, i);
+            else normalisation_sums(0, b, w->parameters, NULL, i);
+        }
+        barrier(t);
+        if (rank == 0) {
+            batch_sums(b, w->count);
+            for (int f = 0; f < b->filters; f++) {
+                w->gradient[b->shift + f] += b->sums[which * b->filters + f];
+                if (b->scale >= 0) w->gradient[b->scale + f] += b->sums[(which + 1) * b->filters + f];
+            }
+        }
+        barrier(t);
+        mark(index*8+4);
+        if (index > 0) backward_block(w, t, rank, index, begin, end);
+        else backward_first(w, rank, begin, end);
+mark(index*8+7);
+    }
+    barrier(t);
+    if (rank > 0) return;
+    if (n->blocks[0].stored) kernel_of_tiles(n, w->count, w->gradient);
+    else kernel_of_windows(n, w->parameters, w->direction, w->count, w->gradient);
+}
+
+/* ---- making a network -------------------------------------------------------------------------------------------- */
+
+static void lay_out_all(net *n) {
+    const int *shape = n->shape, images = n->most_images;
+    int side = shape[SHAPE_SIZE];
+    n->parameters = 0;
+    for (int index = 0; index < BLOCKS; index++) {
+        block *b = &n->blocks[index];
+        lay_out(n, b, index, side);
+        furnish(n, b, index);
+        b->kernel = n->parameters;
+        n->parameters += (long)b->filters * window_size(b);
+        b->scale = -1;
+        if (shape[SHAPE_SCALE]) b->scale = n->parameters, n->parameters += b->filters;
+        b->shift = n->parameters, n->parameters += b->filters;
+        side = b->gives;
+    }
+    const block *first = &n->blocks[0];
+    const long filters = first->filters, window = window_size(first), map = (long)images * side * side * filters;
+    n->features = shape[SHAPE_MEAN] ? filters : side * side * filters;
+    n->head = n->parameters, n->parameters += (long)shape[SHAPE_WAY] * n->features;
+    n->bias = n->parameters, n->parameters += shape[SHAPE_WAY];
+    n->last = numbers(&n->memory, map);
+    n->flat = numbers(&n->memory, map), n->dflat = numbers(&n->memory, map);
+    n->logits = numbers(&n->memory, (long)images * shape[SHAPE_WAY]);
+    n->tiles = numbers(&n->memory, images * window * filters);
+    n->grams = reserve(&n->memory, images * (window + 1) * window, sizeof(double));
+    for (int k = 0; k < n->most_threads; k++) n->rows[k] = numbers(&n->memory, first->stored ? 0 : 2L * first->outputs * filters);
+}
+
+static void furnish_all_tangents(net *n) {
+    for (int index = 0; index < BLOCKS; index++) furnish_tangents(n, &n->blocks[index], index);
+    const block *first = &n->blocks[0];
+    const long images = n->most_images, map = images * n->blocks[BLOCKS - 1].results * first->filters;
+    n->last_t = numbers(&n->tangents, map);
+    n->flat_t = numbers(&n->tangents, map), n->dflat_t = numbers(&n->tangents, map);
+    n->logits_t = numbers(&n->tangents, images * n->shape[SHAPE_WAY]);
+    n->tiles_t = numbers(&n->tangents, images * window_size(first) * first->filters);
+    for (int k = 0; k < n->most_threads; k++) {
+        n->rows_t[k] = numbers(&n->tangents, first->stored ? 0 : 2L * first->outputs * first->filters);
+    }
+}
+
+void net_free(net *n) {
+    free(n->memory.base), free(n->indices.base), free(n->tangents.base);
+    free(n);
+}
+
+/* Make a network for mini-batches of up to `images` images and up to `threads` threads; NULL if its filters do not fill
+   whole vectors or there is too little memory. */
+net *net_new(const int *shape, int images, int threads) {
+    if (shape[SHAPE_FILTERS] % WIDE || threads < 1 || threads > MOST_THREADS) return NULL;
+    net *n = calloc(1, sizeof *n);
+    if (!n) return NULL;
+    memcpy(n->shape, shape, sizeof n->shape);
+    n->most_images = images, n->most_threads = threads;
+    lay_out_all(n);
+    if (!make(&n->memory) || !make(&n->indices)) return net_free(n), NULL;
+    lay_out_all(n);
+    return n;
+}
+
+/* Allocate tangents when first needed: they double the memory, and only second order uses them. 0 if that fails. */
+static int make_tangents(net *n) {
+    if (n->tangents.base) return 1;
+    furnish_all_tangents(n);
+    if (!make(&n->tangents)) return 0;
+    furnish_all_tangents(n);
+    return 1;
+}
+
+/* ---- the steps, by all threads of a team --------------------------------------------------------------------------- */
+
+static void derivative(team *t, int rank, void *given) { mark(-1);
+    const work *w = given;
+    forward(w, t, rank);
+    mark(42); if (w->labels) backward(w, t, rank); mark(43);
+}
+
+typedef struct {
+    work batch;
+    REAL *parameters, *second_moments;
+    const REAL *adapted, *rates;
+    int steps;
+} adaptation;
+
+/* Take one step with the parameters from `begin` to `end`: see net_adapt. */
+static void update(const adaptation *a, int step, long begin, long end) {
+    const net *n = a->batch.n;
+    const REAL beta2 = (REAL)n->beta2, rest = (REAL)(1 - n->beta2), epsilon = (REAL)n->adam_epsilon;
+    const REAL rate = a->rates[step], *restrict gradient = a->batch.gradient, *restrict adapted = a->adapted;
+    REAL *restrict parameters = a->parameters, *restrict second_moments = a->second_moments;
+    for (long k = begin; k < end; k++) {
+        const REAL slope = adapted ? gradient[k] * adapted[k] : gradient[k];
+        if (second_moments) {
+            const REAL moment = beta2 * second_moments[k] + rest * slope * slope;
+            second_moments[k] = moment;
+            parameters[k] -= rate * slope / (ROOT(moment) + epsilon);
+        } else {
+            parameters[k] -= rate * slope;
+        }
+    }
+}
+
+static void adapt(team *t, int rank, void *given) {
+    const adaptation *a = given;
+    work w = a->batch;
+    const net *n = w.n;
+    const long image = (long)n->shape[SHAPE_CHANNELS] * n->shape[SHAPE_SIZE] * n->shape[SHAPE_SIZE];
+    const long begin = rank * n->parameters / t->threads, end = (rank + 1) * n->parameters / t->threads;
+    for (int step = 0; step < a->steps; step++) {
+        memset(w.gradient + begin, 0, sizeof(REAL) * (end - begin));
+        derivative(t, rank, &w);
+        barrier(t);
+        update(a, step, begin, end); mark(44);
+        barrier(t);
+        w.images += w.count * image;
+        w.labels += w.count;
+    }
+}
+
+/* ---- what Python calls ------------------------------------------------------------------------------------------- */
+
+int vector_bytes(void) { return BYTES; }
+
+/* Multiply and add in registers only, 12 vectors at a time: this core's peak rate. Returns the number of operations. */
+double peak(long rounds, REAL *out) {
+    vector sums[12], factor = spread((REAL)0.999), more = spread((REAL)1e-3);
+    UNROLL for (int v = 0; v < 12; v++) sums[v] = spread((REAL)v);
+    for (long round = 0; round < rounds; round++) {
+        UNROLL for (int v = 0; v < 12; v++) sums[v] = sums[v] * factor + more;
+    }
+    vector total = spread(0);
+    UNROLL for (int v = 0; v < 12; v++) total += sums[v];
+    *out = total[0];
+    return 2.0 * 12 * WIDE * rounds;
+}
+
+/* Set what method/ defines: batch normalisation's epsilon, and Adam's beta2 and epsilon. */
+void net_set(net *n, double epsilon, double beta2, double adam_epsilon) {
+    n->epsilon = epsilon, n->beta2 = beta2, n->adam_epsilon = adam_epsilon;
+}
+
+long net_parameters(const net *n) { return n->parameters; }
+
+/* logits [images][way] */
+void net_logits(net *n, int threads, const REAL *parameters, const REAL *images, int count, REAL *logits) {
+    work w = {.n = n, .parameters = parameters, .images = images, .count = count};
+    together(least(threads, n->most_threads), derivative, &w);
+    memcpy(logits, n->logits, sizeof(REAL) * count * n->shape[SHAPE_WAY]);
+}
+
+/* gradient [parameters] of the cross entropy summed over the mini-batch */
+void net_gradient(net *n, int threads, const REAL *parameters, const REAL *images, const int64_t *labels, int count,
+                  REAL *gradient) {
+    work w = {n, parameters, NULL, images, labels, count, gradient};
+    memset(gradient, 0, sizeof(REAL) * n->parameters);
+    together(least(threads, n->most_threads), derivative, &w);
+}
+
+/* product [parameters]: the Hessian of the same loss, times direction. Returns 0 if there is too little memory. */
+int net_hessian_product(net *n, int threads, const REAL *parameters, const REAL *images, const int64_t *labels,
+                        int count, const REAL *direction, REAL *product) {
+    if (!make_tangents(n)) return 0;
+    work w = {n, parameters, direction, images, labels, count, product};
+    memset(product, 0, sizeof(REAL) * n->parameters);
+    together(least(threads, n->most_threads), derivative, &w);
+    return 1;
+}
+
+/* Take steps in place: of gradient descent (rates[step] is alpha) or, if there are second moments, of Adam with
+   beta1 = 0 in TensorFlow's form (rates[step] includes the bias correction). adapted: NULL, or 0 where a parameter is
+   not changed. images [step][image]...; gradient: a buffer for one gradient. */
+void net_adapt(net *n, int threads, REAL *parameters, REAL *second_moments, const REAL *adapted, const REAL *images,
+               const int64_t *labels, int steps, int count, const REAL *rates, REAL *gradient) {
+    adaptation a = {{n, parameters, NULL, images, labels, count, gradient}, parameters, second_moments, adapted, rates, steps};
+    together(least(threads, n->most_threads), adapt, &a);
+}
