@@ -16,19 +16,22 @@ static void transpose_kernel(const block *b, const REAL *kernel, REAL *to) {
     }
 }
 
+/* The tap of the kernel, from 0 to 8, that place number `place` of backward product c is multiplied with. */
+static int backward_tap(const block *b, int c, int place) {
+    static const int all[3] = {2, 1, 0}, even[2] = {2, 0}, odd[1] = {1};
+    const int columns = b->backward[c].terms / b->backward[c].tap, row = place / columns, column = place % columns;
+    if (b->stride == 1) return 3 * all[row] + all[column];
+    return 3 * (c / 2 ? odd : even)[row] + (c % 2 ? odd : even)[column];
+}
+
 /* K as [tap][filter][channel], in the order of the taps that each backward product needs. */
 static void flip_kernel(const block *b, const REAL *kernel, REAL *to) {
-    static const int all[3] = {2, 1, 0}, even[2] = {2, 0}, odd[1] = {1};
     const int channels = b->channels;
     for (int c = 0; c < b->backwards; c++) {
-        const product *g = &b->backward[c];
-        const int *rows = b->stride == 1 ? all : c / 2 ? odd : even, *columns = b->stride == 1 ? all : c % 2 ? odd : even;
-        for (int row = 0; row < g->spans; row++) {
-            for (int column = 0; column < g->terms / g->tap; column++) {
-                const REAL *from = kernel + (3 * rows[row] + columns[column]) * channels;
-                for (int f = 0; f < b->filters; f++, to += channels) {
-                    memcpy(to, from + (long)f * window_size(b), sizeof(REAL) * channels);
-                }
+        for (int place = 0; place < b->backward[c].spans * b->backward[c].terms / b->backward[c].tap; place++) {
+            const REAL *from = kernel + (long)backward_tap(b, c, place) * channels;
+            for (int f = 0; f < b->filters; f++, to += channels) {
+                memcpy(to, from + (long)f * window_size(b), sizeof(REAL) * channels);
             }
         }
     }

@@ -67,19 +67,19 @@ static void forward_first(const block *b, const REAL *parameters, int i, int tan
     }
 }
 
-/* tile [window][filter] += the sum over `count` places of windows of x, from number `first` on, times lines[at[p]]. */
-static void add_windows(const block *b, const REAL *x, int first, int count, const REAL *lines, const int *at, REAL *tile) {
+/* share [window][filter] += the sum over `count` places of windows of x, from number `first` on, times lines[at[p]]. */
+static void add_windows(const block *b, const REAL *x, int first, int count, const REAL *lines, const int *at, REAL *share) {
     const int terms = b->forward.terms, filters = b->filters;
     for (int s = 0; s < 3; s++) {
         accumulate(terms, x + s * b->forward.row, b->forward.at + first, lines, at, count, filters,
-                   tile + (long)s * terms * filters, filters);
+                   share + (long)s * terms * filters, filters);
     }
 }
 
-/* tile [window][filter] = sum dz x' of image i; with tangents, tile_t = sum dz_t x'. */
-static void windows_of_gradient(const block *b, const REAL *parameters, int i, REAL *dz, REAL *tile, const REAL *dout) {
+/* share [window][filter] = sum dz x' of image i; with tangents, share_t = sum dz_t x'. */
+static void windows_of_gradient(const block *b, const REAL *parameters, int i, REAL *dz, REAL *share, const REAL *dout) {
     const int filters = b->filters;
-    memset(tile, 0, sizeof(REAL) * window_size(b) * filters);
+    memset(share, 0, sizeof(REAL) * window_size(b) * filters);
     for (int row = 0; row < b->outputs; row += 2) {
         const int rows = least(2, b->outputs - row), begin = row * b->outputs, count = rows * b->outputs;
         memset(dz, 0, sizeof(REAL) * count * filters);
@@ -95,11 +95,11 @@ static void windows_of_gradient(const block *b, const REAL *parameters, int i, R
                 }
             }
         }
-        add_windows(b, b->x + i * b->x_image, begin, count, dz, b->forward.to, tile);
+        add_windows(b, b->x + i * b->x_image, begin, count, dz, b->forward.to, share);
     }
 }
 
-/* Add dK of all images to `gradient` or, with a direction, its tangent, from the tiles and G. */
+/* Add dK of all images to `gradient` or, with a direction, its tangent, from the shares and G. */
 static void kernel_of_windows(const net *n, const REAL *parameters, const REAL *direction, int images, REAL *gradient) {
     const block *b = &n->blocks[0];
     const int size = window_size(b), filters = b->filters, all = (size + 1) * size;
@@ -114,7 +114,7 @@ static void kernel_of_windows(const net *n, const REAL *parameters, const REAL *
         const double mean_dz = b->sums[DZ * filters + f] * share, mean_product = b->sums[DZ_VALUE * filters + f] * share;
         for (int k = 0; k < size; k++) {
             double given = 0, value = -b->mean[f] * total[k];
-            for (int i = 0; i < images; i++) given += n->tiles[((long)i * size + k) * filters + f];
+            for (int i = 0; i < images; i++) given += n->shares[((long)i * size + k) * filters + f];
             for (int a = 0; a < size; a++) value += kernel[a] * g[a * size + k];
             value *= inverse;
             const double inner = given - mean_dz * total[k] - mean_product * value;
@@ -124,7 +124,7 @@ static void kernel_of_windows(const net *n, const REAL *parameters, const REAL *
             }
             const REAL *kernel_t = direction + b->kernel + (long)f * size;
             double given_t = 0, value_t = -b->mean_t[f] * total[k] - b->slope[f] * value;
-            for (int i = 0; i < images; i++) given_t += n->tiles_t[((long)i * size + k) * filters + f];
+            for (int i = 0; i < images; i++) given_t += n->shares_t[((long)i * size + k) * filters + f];
             for (int a = 0; a < size; a++) value_t += kernel_t[a] * g[a * size + k];
             value_t *= inverse;
             const double scale_t = b->scale >= 0 ? direction[b->scale + f] : 0;
@@ -136,14 +136,14 @@ static void kernel_of_windows(const net *n, const REAL *parameters, const REAL *
     }
 }
 
-/* The same where y is stored: the tiles are the images' shares of dK. */
-static void kernel_of_tiles(const net *n, int images, REAL *gradient) {
+/* The same where y is stored: the shares are of dK itself. */
+static void kernel_of_shares(const net *n, int images, REAL *gradient) {
     const block *b = &n->blocks[0];
     const int size = window_size(b), filters = b->filters;
     for (int i = 0; i < images; i++) {
-        const REAL *tile = n->tiles + (long)i * size * filters;
+        const REAL *share = n->shares + (long)i * size * filters;
         for (int f = 0; f < filters; f++) {
-            for (int k = 0; k < size; k++) gradient[b->kernel + (long)f * size + k] += tile[k * filters + f];
+            for (int k = 0; k < size; k++) gradient[b->kernel + (long)f * size + k] += share[k * filters + f];
         }
     }
 }

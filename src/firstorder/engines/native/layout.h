@@ -12,6 +12,10 @@
 #define MOST_THREADS 64
 #define CHUNK 96 /* most outputs at a time, such that their maps stay in the first-level cache */
 #define LEAST 48 /* outputs at a time; several images together if one has fewer */
+#define TILES_CHUNK 256 /* most outputs at a time with tiles, which compute 32 at a time */
+#define TILES_LEAST 256 /* outputs of an image from which on tiles are faster than vectors */
+#define PARTS 3  /* bfloat16 numbers that a float32 number is split into: see tiles.h */
+#define SIDE 32  /* numbers along the side of four tiles */
 
 enum { SHAPE_SIZE, SHAPE_CHANNELS, SHAPE_FILTERS, SHAPE_POOL, SHAPE_SCALE, SHAPE_MEAN, SHAPE_WAY };
 enum { POOL_STRIDE, POOL_SAME, POOL_VALID };
@@ -54,6 +58,9 @@ typedef struct {
     REAL *mean, *inverse, *mean_t, *slope; /* [filter]: of the batch: mean, 1 / standard deviation, mean of y_t, and
                                               mean of normalised y times y_t */
     REAL *parts, *sums;                    /* [image][SUMS][filter] and [SUMS][filter] */
+    int tiles; /* whether its products use tiles.h, which needs: x and dy in parts, x transposed and dy in pairs, the kernel */
+    uint16_t *split_x, *split_dy, *columns, *pairs, *split_kernel, *tiled, *tiled_back;
+    REAL *dkernel;
 } block;
 
 typedef struct {
@@ -63,6 +70,7 @@ typedef struct {
 
 typedef struct net {
     int shape[7], most_images, most_threads;
+    int tiles; /* whether the products of blocks 2 to 4 use tiles */
     double epsilon, beta2, adam_epsilon; /* of batch normalisation; of Adam */
     long parameters, head, bias;
     int features;
@@ -71,7 +79,7 @@ typedef struct net {
     REAL *flat, *flat_t, *dflat, *dflat_t; /* input of the dense layer, [image][feature] */
     REAL *logits, *logits_t;
     REAL *rows[MOST_THREADS], *rows_t[MOST_THREADS]; /* of the first block's y, two rows for each thread */
-    REAL *tiles, *tiles_t;                 /* [image]: the first kernel's gradient, [window][filter] */
+    REAL *shares, *shares_t;               /* [image]: share of the first kernel's gradient, [window][filter] */
     double *grams;                         /* [image]: sums of products of the first block's windows */
     arena memory, tangents, indices;
 } net;
@@ -159,6 +167,13 @@ static void lay_out_backward(arena *a, block *b) {
     }
 }
 
+/* The grid of an image, and numbers from one row of a transposed map to the next. Shifts and whole steps need more room
+   than the grid, and 16 rows are read at a time, so they lie an odd number of cache lines apart. */
+static int grid_image(const block *b) { return dy_side(b) * dy_side(b); }
+static long grid_row(const block *b) { return 32 * (((long)grid_image(b) + 2 * dy_side(b) + 2 + SIDE + 31) / 32 | 1); }
+static long columns_image(const block *b) { return PARTS * b->channels * grid_row(b); }
+static long pairs_plane(const block *b) { return grid_row(b) * b->filters; }
+
 static void lay_out_windows(arena *a, block *b, int last) {
     b->window = integers(a, 4L * b->results);
     b->left = integers(a, b->pixels);
@@ -194,9 +209,10 @@ static void lay_out(net *n, block *b, int index, int side) {
     b->outputs = (side + b->stride - 1) / b->stride;
     b->gives = !b->pooled ? b->outputs : valid ? side / 2 : (side + 1) / 2;
     b->pixels = b->outputs * b->outputs, b->results = b->gives * b->gives;
-    const int padded = padded_side(side, b->stride, b->before), group = (LEAST + b->pixels - 1) / b->pixels;
-    b->group = index == 0 ? 1 : least(group, n->most_images);
-    b->rows = CHUNK / b->outputs < b->outputs ? CHUNK / b->outputs / 2 * 2 : b->outputs;
+    b->tiles = n->tiles && index > 0 && b->stride == 1 && b->pixels >= TILES_LEAST;
+    const int padded = padded_side(side, b->stride, b->before), most = b->tiles ? TILES_CHUNK : CHUNK;
+    b->group = index == 0 ? 1 : least((LEAST + b->pixels - 1) / b->pixels, n->most_images);
+    b->rows = b->pixels <= most ? b->outputs : most / b->outputs / 2 * 2;
     if (b->rows < 2) b->rows = 2;
     b->x_image = (long)padded * padded * b->channels;
     b->dy_image = (long)dy_side(b) * dy_side(b) * b->filters;
@@ -220,6 +236,21 @@ static void furnish(net *n, block *b) {
     b->means = numbers(a, images * filters), b->squares = numbers(a, images * filters);
     b->mean = numbers(a, filters), b->inverse = numbers(a, filters);
     b->parts = numbers(a, images * SUMS * filters), b->sums = numbers(a, SUMS * filters);
+}
+
+/* Give a block what tiles need, for all images if several threads share them, else for one. */
+static void furnish_tiles(net *n, block *b) {
+    arena *a = &n->memory;
+    const long images = n->most_images, slots = n->most_threads == 1 ? 1 : images;
+    const long kernel = (long)b->filters * window_size(b);
+    b->split_x = reserve(a, PARTS * images * b->x_image, sizeof(uint16_t));
+    b->split_dy = reserve(a, PARTS * slots * b->dy_image, sizeof(uint16_t));
+    b->columns = reserve(a, slots * columns_image(b), sizeof(uint16_t));
+    b->pairs = reserve(a, slots * PARTS * pairs_plane(b), sizeof(uint16_t));
+    b->tiled = reserve(a, PARTS * kernel, sizeof(uint16_t));
+    b->split_kernel = reserve(a, PARTS * kernel, sizeof(uint16_t));
+    b->tiled_back = reserve(a, PARTS * kernel, sizeof(uint16_t));
+    b->dkernel = numbers(a, kernel);
 }
 
 static void furnish_tangents(net *n, block *b, int index) {

@@ -6,6 +6,7 @@
    convolution.h          the three products of a convolution
    normalisation.h        batch normalisation, maximum and rectifier
    first_block.h          the first block, where windows are small and the map is large
+   tiles.h                the products of blocks 2 to 4 with matrix tiles, where the processor has them
    team.h                 threads
    this file              the network, the steps, and what Python calls */
 
@@ -24,6 +25,7 @@
 #include "products.h"
 #include "layout.h"
 #include "convolution.h"
+#include "tiles.h"
 #include "normalisation.h"
 #include "first_block.h"
 #include "team.h"
@@ -82,6 +84,9 @@ static void unflatten(const net *n, const REAL *flat, REAL *map, int images) {
     }
 }
 
+/* Whether a block's products are computed with tiles. */
+static int uses_tiles(const work *w, int index) { return TILES && w->n->blocks[index].tiles && !w->direction; }
+
 /* The convolution of images `begin` to `end`, its moments, and what is kept of it. */
 static void forward_block(const work *w, int rank, int index, int begin, int end) {
     net *n = w->n;
@@ -100,7 +105,12 @@ static void forward_block(const work *w, int rank, int index, int begin, int end
         for (int row = 0; row < b->outputs; row += step) {
             const int rows = least(step, b->outputs - row), first = row * b->outputs;
             const int count = b->group > 1 ? images * b->pixels : rows * b->outputs;
-            convolve(&b->forward, x, b->matrix, b->filters, y, first, first, count, 0);
+            if (uses_tiles(w, index)) {
+                tile_product(&b->forward, b->split_x + i * b->x_image, n->most_images * b->x_image, b->tiled, b->filters, y,
+                             first, count);
+            } else {
+                convolve(&b->forward, x, b->matrix, b->filters, y, first, first, count, 0);
+            }
             if (tangents) {
                 convolve(&b->forward, x, b->matrix_t, b->filters, y_t, first, first, count, 0);
                 if (x_t) convolve(&b->forward, x_t, b->matrix, b->filters, y_t, first, first, count, 1);
@@ -121,6 +131,10 @@ static void forward(const work *w, team *t, int rank) {
     MY_IMAGES;
     for (int index = rank; index < BLOCKS; index += t->threads) {
         const block *b = &n->blocks[index];
+        if (uses_tiles(w, index)) {
+            tile_kernel(b, w->parameters + b->kernel, b->split_kernel, b->tiled, w->labels ? b->tiled_back : NULL);
+            continue;
+        }
         transpose_kernel(b, w->parameters + b->kernel, b->matrix);
         if (w->direction) transpose_kernel(b, w->direction + b->kernel, b->matrix_t);
         if (!w->labels || !index) continue;
@@ -141,10 +155,12 @@ static void forward(const work *w, team *t, int rank) {
         barrier(t);
         if (rank == 0) batch_moments(n, b, w->count, w->direction != NULL);
         barrier(t);
-        REAL *out = index < BLOCKS - 1 ? b[1].x : n->last, *out_t = index < BLOCKS - 1 ? b[1].x_t : n->last_t;
+        const int last = index == BLOCKS - 1;
+        REAL *out = last ? n->last : b[1].x, *out_t = last ? n->last_t : b[1].x_t;
+        uint16_t *split = !last && uses_tiles(w, index + 1) ? b[1].split_x : NULL;
         for (int i = begin; i < end; i++) {
-            if (w->direction) activate(1, b, w->parameters, w->direction, i, out, out_t);
-            else activate(0, b, w->parameters, NULL, i, out, NULL);
+            if (w->direction) activate(1, b, w->parameters, w->direction, i, out, out_t, NULL, 0);
+            else activate(0, b, w->parameters, NULL, i, out, NULL, split, n->most_images * b->next_image);
         }
     }
     barrier(t);
@@ -210,10 +226,16 @@ static void backward_head(const work *w) {
     if (w->direction) unflatten(n, n->dflat_t, n->blocks[BLOCKS - 1].dout_t, w->count);
 }
 
+/* Numbers from one part of a split dy to the next. */
+static long dy_plane(const net *n, const block *b) { return (n->most_threads == 1 ? 1 : n->most_images) * b->dy_image; }
+
 /* dy of image i, at number `slot` of its map. */
-static void input_gradient(const work *w, const block *b, int i, int slot) {
+static void input_gradient(const work *w, const block *b, int i, int slot, int tiles) {
     const int tangents = w->direction != NULL;
-#define CALL(pooled, tangents) normalisation_input(pooled, tangents, b, w->parameters, w->direction, w->count, i, slot)
+    uint16_t *split = tiles ? b->split_dy : NULL;
+    const long plane = tiles ? dy_plane(w->n, b) : 0;
+#define CALL(pooled, tangents)                                                                                        \
+    normalisation_input(pooled, tangents, b, w->parameters, w->direction, w->count, i, slot, split, plane)
     if (b->pooled && tangents) CALL(1, 1);
     else if (b->pooled) CALL(1, 0);
     else if (tangents) CALL(0, 1);
@@ -225,17 +247,17 @@ static void input_gradient(const work *w, const block *b, int i, int slot) {
 static void backward_first(const work *w, int rank, int begin, int end) {
     net *n = w->n;
     const block *b = &n->blocks[0];
-    const long tile = (long)window_size(b) * b->filters;
+    const long share = (long)window_size(b) * b->filters;
     for (int i = begin; i < end; i++) {
         if (!b->stored) {
-            windows_of_gradient(b, w->parameters, i, n->rows[rank], n->tiles + i * tile, b->dout);
-            if (w->direction) windows_of_gradient(b, w->parameters, i, n->rows[rank], n->tiles_t + i * tile, b->dout_t);
+            windows_of_gradient(b, w->parameters, i, n->rows[rank], n->shares + i * share, b->dout);
+            if (w->direction) windows_of_gradient(b, w->parameters, i, n->rows[rank], n->shares_t + i * share, b->dout_t);
             continue;
         }
-        input_gradient(w, b, i, i);
-        memset(n->tiles + i * tile, 0, sizeof(REAL) * tile);
+        input_gradient(w, b, i, i, 0);
+        memset(n->shares + i * share, 0, sizeof(REAL) * share);
         add_windows(b, b->x + i * b->x_image, 0, b->pixels, (w->direction ? b->dy_t : b->dy) + i * b->dy_image, b->dy_at,
-                    n->tiles + i * tile);
+                    n->shares + i * share);
     }
 }
 
@@ -247,27 +269,52 @@ static void kernel_gradient(const work *w, const block *b, int i, int images, in
     if (w->direction) convolve_kernel(b, b->x_t + i * b->x_image, dy, to, images, first, last);
 }
 
+/* Bring the maps of image i, whose dy is number `slot`, into the forms that tiles need for the kernel's gradient. */
+static void tile_maps(const work *w, const block *b, int i, int slot) {
+    transpose_map(b, b->split_x + i * b->x_image, w->n->most_images * b->x_image, b->columns + slot * columns_image(b));
+    pair_places(b, b->split_dy + slot * b->dy_image, dy_plane(w->n, b), b->pairs + slot * PARTS * pairs_plane(b));
+}
+
+/* Add image number `slot` to the sums of the kernel's gradient, units `first` to `last`. */
+static void tile_sums(const block *b, int slot, int first, int last) {
+    tile_kernel_sums(b, b->columns + slot * columns_image(b), b->pairs + slot * PARTS * pairs_plane(b), b->dkernel, first,
+                     last);
+}
+
 /* The gradients of a kernel and of its block's input. One thread does both for a few images at a time, while their maps
    are in the cache. Several threads first share the images, then the filters. */
 static void backward_block(const work *w, team *t, int rank, int index, int begin, int end) {
     const block *b = &w->n->blocks[index], *before = b - 1;
     const long result = (long)b->side * b->side * b->channels;
-    const int alone = t->threads == 1, filters = b->filters;
+    const int alone = w->n->most_threads == 1, filters = b->filters, tiles = uses_tiles(w, index);
     for (int i = begin; i < end; i += b->group) {
         const int images = least(b->group, end - i), slot = alone ? 0 : i;
         const REAL *dy = b->dy + slot * b->dy_image, *dy_t = w->direction ? b->dy_t + slot * b->dy_image : NULL;
-        for (int k = 0; k < images; k++) input_gradient(w, b, i + k, slot + k);
+        for (int k = 0; k < images; k++) input_gradient(w, b, i + k, slot + k, tiles);
         for (int c = 0; c < b->backwards; c++) {
             const product *g = &b->backward[c];
+            if (tiles) {
+                tile_product(g, b->split_dy + slot * b->dy_image, dy_plane(w->n, b), b->tiled_back,
+                             b->channels, before->dout + i * result, 0, images * g->n);
+                continue;
+            }
             convolve_all(g, dy, b->flipped, b->channels, before->dout + i * result, images, 0);
             if (!w->direction) continue;
             convolve_all(g, dy_t, b->flipped, b->channels, before->dout_t + i * result, images, 0);
             convolve_all(g, dy, b->flipped_t, b->channels, before->dout_t + i * result, images, 1);
         }
-        if (alone) kernel_gradient(w, b, i, images, slot, 0, filters);
+        if (tiles) tile_maps(w, b, i, slot);
+        if (alone && tiles) tile_sums(b, slot, 0, tile_units(b));
+        else if (alone) kernel_gradient(w, b, i, images, slot, 0, filters);
+    }
+    if (!alone) barrier(t);
+    if (tiles) {
+        const int first = rank * tile_units(b) / t->threads, last = (rank + 1) * tile_units(b) / t->threads;
+        for (int i = 0; i < w->count && !alone; i++) tile_sums(b, i, first, last);
+        tile_kernel_add(b, b->dkernel, w->gradient + b->kernel, first, last);
+        return;
     }
     if (alone) return;
-    barrier(t);
     for (int i = 0; i < w->count; i += b->group) {
         kernel_gradient(w, b, i, least(b->group, w->count - i), i, rank * filters / t->threads,
                         (rank + 1) * filters / t->threads);
@@ -304,7 +351,7 @@ static void backward(const work *w, team *t, int rank) {
     }
     barrier(t);
     if (rank > 0) return;
-    if (n->blocks[0].stored) kernel_of_tiles(n, w->count, w->gradient);
+    if (n->blocks[0].stored) kernel_of_shares(n, w->count, w->gradient);
     else kernel_of_windows(n, w->parameters, w->direction, w->count, w->gradient);
 }
 
@@ -318,6 +365,7 @@ static void lay_out_all(net *n) {
         block *b = &n->blocks[index];
         lay_out(n, b, index, side);
         furnish(n, b);
+        if (b->tiles) furnish_tiles(n, b);
         b->kernel = n->parameters;
         n->parameters += (long)b->filters * window_size(b);
         b->scale = -1;
@@ -333,7 +381,7 @@ static void lay_out_all(net *n) {
     n->last = numbers(&n->memory, map);
     n->flat = numbers(&n->memory, map), n->dflat = numbers(&n->memory, map);
     n->logits = numbers(&n->memory, (long)images * shape[SHAPE_WAY]);
-    n->tiles = numbers(&n->memory, images * window * filters);
+    n->shares = numbers(&n->memory, images * window * filters);
     n->grams = reserve(&n->memory, images * (window + 1) * window, sizeof(double));
     for (int k = 0; k < n->most_threads; k++) n->rows[k] = numbers(&n->memory, first->stored ? 0 : 2L * first->outputs * filters);
 }
@@ -345,7 +393,7 @@ static void furnish_all_tangents(net *n) {
     n->last_t = numbers(&n->tangents, map);
     n->flat_t = numbers(&n->tangents, map), n->dflat_t = numbers(&n->tangents, map);
     n->logits_t = numbers(&n->tangents, images * n->shape[SHAPE_WAY]);
-    n->tiles_t = numbers(&n->tangents, images * window_size(first) * first->filters);
+    n->shares_t = numbers(&n->tangents, images * window_size(first) * first->filters);
     for (int k = 0; k < n->most_threads; k++) {
         n->rows_t[k] = numbers(&n->tangents, first->stored ? 0 : 2L * first->outputs * first->filters);
     }
@@ -356,14 +404,18 @@ void net_free(net *n) {
     free(n);
 }
 
-/* Make a network for mini-batches of up to `images` images and up to `threads` threads; NULL if its filters do not fill
-   whole vectors or there is too little memory. */
-net *net_new(const int *shape, int images, int threads) {
+/* Whether this library and this processor can use tiles. */
+int has_tiles(void) { return tiles_granted(); }
+
+/* Make a network for mini-batches of up to `images` images and up to `threads` threads, with tiles if they are wanted and
+   there are any; NULL if its filters do not fill whole vectors or there is too little memory. */
+net *net_new(const int *shape, int images, int threads, int tiles) {
     if (shape[SHAPE_FILTERS] % WIDE || threads < 1 || threads > MOST_THREADS) return NULL;
     net *n = calloc(1, sizeof *n);
     if (!n) return NULL;
     memcpy(n->shape, shape, sizeof n->shape);
     n->most_images = images, n->most_threads = threads;
+    n->tiles = tiles && shape[SHAPE_FILTERS] % SIDE == 0 && tiles_granted();
     lay_out_all(n);
     if (!make(&n->memory) || !make(&n->indices)) return net_free(n), NULL;
     lay_out_all(n);
@@ -381,10 +433,17 @@ static int make_tangents(net *n) {
 
 /* ---- the steps, by all threads of a team --------------------------------------------------------------------------- */
 
-static void derivative(team *t, int rank, void *given) {
-    const work *w = given;
+/* Logits or, with labels, the gradient or the product. */
+static void compute(const work *w, team *t, int rank) {
     forward(w, t, rank);
     if (w->labels) backward(w, t, rank);
+}
+
+static void derivative(team *t, int rank, void *given) {
+    const work *w = given;
+    if (w->n->tiles) tiles_begin();
+    compute(w, t, rank);
+    if (w->n->tiles) tiles_end();
 }
 
 typedef struct {
@@ -418,15 +477,17 @@ static void adapt(team *t, int rank, void *given) {
     const net *n = w.n;
     const long image = (long)n->shape[SHAPE_CHANNELS] * n->shape[SHAPE_SIZE] * n->shape[SHAPE_SIZE];
     const long begin = rank * n->parameters / t->threads, end = (rank + 1) * n->parameters / t->threads;
+    if (n->tiles) tiles_begin();
     for (int step = 0; step < a->steps; step++) {
         memset(w.gradient + begin, 0, sizeof(REAL) * (end - begin));
-        derivative(t, rank, &w);
+        compute(&w, t, rank);
         barrier(t);
         update(a, step, begin, end);
         barrier(t);
         w.images += w.count * image;
         w.labels += w.count;
     }
+    if (n->tiles) tiles_end();
 }
 
 /* ---- what Python calls ------------------------------------------------------------------------------------------- */

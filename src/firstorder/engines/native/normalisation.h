@@ -129,9 +129,10 @@ INLINE vector normal_t(const channel *c, vector n, vector y_t) { return c->inver
 /* Whether z is passed on. NaN is, so that it is noticed. */
 INLINE mask passes(const channel *c, vector value) { return ~(mask)(value * c->scale + c->shift <= spread(0)); }
 
-/* Write image i's result to `out` and, if there is a direction, its tangent to `out_t`: maps of the next block. */
+/* Write image i's result to `out` and, if there is a direction, its tangent to `out_t`: maps of the next block. If there
+   is `split`, the result goes there in parts. */
 INLINE void activate(const int tangents, const block *b, const REAL *parameters, const REAL *direction, int i, REAL *out,
-                     REAL *out_t) {
+                     REAL *out_t, uint16_t *split, long plane) {
     const int filters = b->filters;
     for (int f = 0; f < filters; f += WIDE) {
         const channel c = channel_at(b, parameters, tangents ? direction : NULL, f);
@@ -139,7 +140,9 @@ INLINE void activate(const int tangents, const block *b, const REAL *parameters,
             const long at = ((long)i * b->results + p) * filters + f, to = i * b->next_image + b->into[p] + f;
             const vector value = normal(&c, load(b->best + at));
             const mask positive = passes(&c, value);
-            store(out + to, keep(positive, value * c.scale + c.shift));
+            const vector result = keep(positive, value * c.scale + c.shift);
+            if (split) store_split(split + to, plane, result);
+            else store(out + to, result);
             if (!tangents) continue;
             const vector value_t = normal_t(&c, value, load(b->best_t + at));
             store(out_t + to, keep(positive, c.scale_t * value + c.scale * value_t + c.shift_t));
@@ -180,9 +183,10 @@ static void batch_sums(const block *b, int images) {
     }
 }
 
-/* Write image i's dy, at number `slot` of its map, and with a direction dy_t. */
+/* Write image i's dy, at number `slot` of its map, and with a direction dy_t. If there is `split`, dy goes there in
+   parts. */
 INLINE void normalisation_input(const int pooled, const int tangents, const block *b, const REAL *parameters,
-                                const REAL *direction, int images, int i, int slot) {
+                                const REAL *direction, int images, int i, int slot, uint16_t *split, long plane) {
     const int filters = b->filters;
     const REAL share = 1 / ((REAL)images * b->pixels);
     for (int f = 0; f < filters; f += WIDE) {
@@ -197,7 +201,8 @@ INLINE void normalisation_input(const int pooled, const int tangents, const bloc
         const int place = (PLACE), to = b->dy_at[place];                                                              \
         const long from = (long)place * filters;                                                                      \
         const vector value = normal(&c, load(y + from)), inner = (DZ_HERE) - sum[DZ] - value * sum[DZ_VALUE];         \
-        store(dy + to, factor * inner);                                                                               \
+        if (split) store_split(split + slot * b->dy_image + f + to, plane, factor * inner);                           \
+        else store(dy + to, factor * inner);                                                                          \
         if (!tangents) break;                                                                                         \
         const vector value_t = normal_t(&c, value, load(y_t + from));                                                 \
         const vector inner_t = (DZ_T_HERE) - sum[DZ_T] - value_t * sum[DZ_VALUE] - value * sum[DZ_VALUE_T];           \
