@@ -21,37 +21,45 @@ static void take_image(const block *b, const REAL *image, REAL *x) {
     }
 }
 
-/* Write G [window][window] and X [window] of one image. The entry of G for numbers a of row r and b of row r + d of a
-   window depends on r only by which rows of the image are summed over, so each is computed once for a pair of rows. */
+/* Write G [window][window] and X [window] of one image.
+
+   The entry of G for numbers a of row r and b of row r + d of a window sums over rows i of the image the products of
+   number a of a span in row i and number b of the span below it in row i + d. It depends on r only in that no window has
+   the image's last row as its first, or its first row as its last. */
 static void gram(const block *b, const REAL *x, double *g) {
     const int side = b->side, channels = b->channels, span = 3 * channels, size = 3 * span, line = (side + 2) * channels;
-    const int width = (span + WIDE - 1) / WIDE * WIDE, *columns = b->forward.at;
-    double *total = g + size * size;
-    memset(g, 0, sizeof(double) * (size + 1) * size);
+    const int width = (span + WIDE - 1) / WIDE * WIDE, all = (span + 1) * width, *columns = b->forward.at;
+    double total[3][all], first[3][all], last[3][all]; /* sums over all rows, of the first and of the last: for each d */
+    memset(total, 0, sizeof total), memset(last, 0, sizeof last);
     for (int i = 1; i <= side; i++) {
         for (int d = 0; d < 3 && i + d <= side; d++) {
-            REAL sums[span * width];
+            REAL sums[all]; /* of products and, if d = 0, of the numbers themselves */
             memset(sums, 0, sizeof sums);
             accumulate(span, x + i * line, columns, x + (i + d) * line, columns, side, width, sums, width);
-            for (int r = 0; r + d < 3; r++) {
-                if (i < r || i - r >= side) continue; /* no window has row i of the image as its row r */
-                for (int a = 0; a < span; a++) {
-                    double *to = g + (r * span + a) * size + (r + d) * span;
-                    for (int c = 0; c < span; c++) to[c] += sums[a * width + c];
+            for (int v = 0; v < width && d == 0; v += WIDE) {
+                vector sum = spread(0);
+                for (int column = 0; column < side; column++) sum += load(x + i * line + columns[column] + v);
+                store(sums + span * width + v, sum);
+            }
+            for (int k = 0; k < all; k++) total[d][k] += sums[k];
+            for (int k = 0; k < all && i == side; k++) last[d][k] = sums[k];
+        }
+        if (i == 1) memcpy(first, total, sizeof total);
+    }
+    for (int r = 0; r < 3; r++) {
+        const double(*without)[all] = r == 0 ? last : first;
+        for (int d = 0; r + d < 3; d++) {
+            for (int a = 0; a < span; a++) {
+                for (int c = 0; c < span; c++) {
+                    const int k = a * width + c, row = r * span + a, column = (r + d) * span + c;
+                    g[row * size + column] = g[column * size + row] = total[d][k] - (r == 1 ? 0 : without[d][k]);
                 }
             }
         }
-        REAL sums[span];
-        memset(sums, 0, sizeof sums);
-        for (int column = 0; column < side; column++) {
-            for (int a = 0; a < span; a++) sums[a] += x[i * line + column * channels + a];
+        for (int a = 0; a < span; a++) {
+            const int k = span * width + a;
+            g[size * size + r * span + a] = total[0][k] - (r == 1 ? 0 : without[0][k]);
         }
-        for (int r = 0; r < 3; r++) {
-            for (int a = 0; a < span && i >= r && i - r < side; a++) total[r * span + a] += sums[a];
-        }
-    }
-    for (int a = 0; a < size; a++) {
-        for (int c = 0; c < a / span * span; c++) g[a * size + c] = g[c * size + a];
     }
 }
 
@@ -76,26 +84,52 @@ static void add_windows(const block *b, const REAL *x, int first, int count, con
     }
 }
 
-/* share [window][filter] = sum dz x' of image i; with tangents, share_t = sum dz_t x'. */
-static void windows_of_gradient(const block *b, const REAL *parameters, int i, REAL *dz, REAL *share, const REAL *dout) {
-    const int filters = b->filters;
+/* Write places [channel][p][4][4]: for each window p in a row of windows, the 4 x 4 places that its outputs' windows of x
+   cover. */
+static void window_places(const block *b, const REAL *x, int row, REAL *places) {
+    const int channels = b->channels, padded = b->side + 2;
+    REAL line[padded + 1];
+    line[padded] = 0; /* of an odd side, the last window would reach beyond */
+    for (int k = 0; k < 4 && 2 * row + k < padded; k++) {
+        const REAL *from = x + (long)(2 * row + k) * padded * channels;
+        for (int number = 0; number < channels; number++) {
+            for (int j = 0; j < padded; j++) line[j] = from[j * channels + number];
+            REAL *to = places + (long)number * b->gives * 16 + 4 * k;
+            for (int p = 0; p < b->gives; p++) memcpy(to + 16 * p, line + 2 * p, 4 * sizeof(REAL));
+        }
+    }
+}
+
+/* share [window][filter] = sum dz x' of image i, for dout or, for the tangent, dout_t. Of the places that a window of
+   outputs covers each filter picks the 3 x 3 of its best output. */
+static void windows_of_gradient(const block *b, const REAL *parameters, int i, REAL *places, REAL *share, const REAL *dout) {
+    const int filters = b->filters, channels = b->channels, gives = b->gives;
+    vector dz[gives];
+    mask corner[gives]; /* number of the first of the 3 x 3 places: 0, 1, 4 or 5 */
     memset(share, 0, sizeof(REAL) * window_size(b) * filters);
-    for (int row = 0; row < b->outputs; row += 2) {
-        const int rows = least(2, b->outputs - row), begin = row * b->outputs, count = rows * b->outputs;
-        memset(dz, 0, sizeof(REAL) * count * filters);
-        for (int f = 0; f < filters && row / 2 < b->gives; f += WIDE) {
+    for (int row = 0; row < gives; row++) {
+        window_places(b, b->x + i * b->x_image, row, places);
+        for (int f = 0; f < filters; f += WIDE) {
             const channel c = channel_at(b, parameters, NULL, f);
-            for (int p = row / 2 * b->gives; p < (row / 2 + 1) * b->gives; p++) {
-                const long at = ((long)i * b->results + p) * filters + f;
-                const mask which = __builtin_convertvector(*(const bytes *)(b->which + at), mask);
-                const vector given = keep(passes(&c, normal(&c, load(b->best + at))), load(dout + at));
-                UNROLL for (int w = 0; w < 4; w++) {
-                    const int place = b->window[4 * p + w];
-                    if (place >= 0) store(dz + (long)(place - begin) * filters + f, keep((mask)(which == w), given));
+            for (int p = 0; p < gives; p++) {
+                const long at = ((long)i * b->results + row * gives + p) * filters + f;
+                const mask which = load_bytes(b->which + at);
+                dz[p] = keep(passes(&c, normal(&c, load(b->best + at))), load(dout + at));
+                corner[p] = which + (which & 2);
+            }
+            for (int number = 0; number < channels; number++) {
+                REAL *to = share + number * filters + f;
+                const REAL *table = places + (long)number * gives * 16;
+                vector sums[9];
+                UNROLL for (int tap = 0; tap < 9; tap++) sums[tap] = load(to + (long)tap * channels * filters);
+                for (int p = 0; p < gives; p++) {
+                    UNROLL for (int tap = 0; tap < 9; tap++) {
+                        sums[tap] += dz[p] * pick(table + 16 * p, corner[p] + (tap / 3 * 4 + tap % 3));
+                    }
                 }
+                UNROLL for (int tap = 0; tap < 9; tap++) store(to + (long)tap * channels * filters, sums[tap]);
             }
         }
-        add_windows(b, b->x + i * b->x_image, begin, count, dz, b->forward.to, share);
     }
 }
 

@@ -101,7 +101,7 @@ static void pool(const block *b, const REAL *parameters, int i, const REAL *y, c
             }
             store(b->best + to, best);
             if (y_t) store(b->best_t + to, best_t);
-            *(bytes *)(b->which + to) = __builtin_convertvector(which, bytes);
+            store_bytes(b->which + to, which);
         }
     }
 }
@@ -216,7 +216,7 @@ INLINE void normalisation_input(const int pooled, const int tangents, const bloc
                 GIVE(p, dz, dz_t);
                 continue;
             }
-            const mask which = __builtin_convertvector(*(const bytes *)(b->which + at), mask);
+            const mask which = load_bytes(b->which + at);
             const int *window = b->window + 4 * p;
             UNROLL for (int w = 0; w < 4; w++) {
                 const mask here = (mask)(which == w);

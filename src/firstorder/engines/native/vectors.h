@@ -2,6 +2,10 @@
 
    REAL is float or, with -DDOUBLE (for the tests), double. */
 
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+
 #ifdef DOUBLE
 #define REAL double
 #define INTEGER int64_t
@@ -41,4 +45,40 @@ INLINE vector load(const REAL *from) { return *(const vector *)from; }
 INLINE void store(REAL *to, vector value) { *(vector *)to = value; }
 INLINE vector keep(mask which, vector value) { return (vector)((mask)value & which); }
 INLINE vector either(mask which, vector yes, vector no) { return (vector)(((mask)yes & which) | ((mask)no & ~which)); }
+/* Small integers are stored as bytes. gcc 12 makes slow code of __builtin_convertvector for these. */
+INLINE mask load_bytes(const int8_t *from) {
+#if defined(__AVX512F__) && !defined(DOUBLE)
+    return (mask)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)from));
+#elif defined(__AVX512F__)
+    return (mask)_mm512_cvtepi8_epi64(_mm_loadl_epi64((const __m128i *)from));
+#else
+    return __builtin_convertvector(*(const bytes *)from, mask);
+#endif
+}
+INLINE void store_bytes(int8_t *to, mask values) {
+#if defined(__AVX512F__) && !defined(DOUBLE)
+    _mm_storeu_si128((__m128i *)to, _mm512_cvtepi32_epi8((__m512i)values));
+#elif defined(__AVX512F__)
+    _mm_storel_epi64((__m128i *)to, _mm512_cvtepi64_epi8((__m512i)values));
+#else
+    *(bytes *)to = __builtin_convertvector(values, bytes);
+#endif
+}
+
+/* Pick from a table of 16 numbers. */
+INLINE vector pick(const REAL *table, mask places) {
+#if defined(__AVX512F__) && !defined(DOUBLE)
+    return (vector)_mm512_permutexvar_ps((__m512i)places, (__m512)load(table));
+#elif defined(__AVX512F__)
+    return (vector)_mm512_permutex2var_pd((__m512d)load(table), (__m512i)places, (__m512d)load(table + 8));
+#elif defined(__AVX2__) && !defined(DOUBLE)
+    const __m256 low = _mm256_permutevar8x32_ps((__m256)load(table), (__m256i)places);
+    const __m256 high = _mm256_permutevar8x32_ps((__m256)load(table + 8), (__m256i)places);
+    return (vector)_mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32((__m256i)places, 28)));
+#else
+    vector picked;
+    for (int v = 0; v < WIDE; v++) picked[v] = table[places[v]];
+    return picked;
+#endif
+}
 INLINE int least(int a, int b) { return a < b ? a : b; }
