@@ -9,10 +9,34 @@
 /* K as [tap][channel][filter], for y. */
 static void transpose_kernel(const block *b, const REAL *kernel, REAL *to) {
     const int n = window_size(b), filters = b->filters;
-    for (int k0 = 0; k0 < n; k0 += 16) {
+    int done = 0;
+#if defined(__AVX512F__) && !defined(DOUBLE)
+    for (; done + 16 <= n; done += 16) {
+        for (int f = 0; f < filters; f += 16) {
+            __m512i rows[16];
+            UNROLL for (int k = 0; k < 16; k++) rows[k] = (__m512i)load(kernel + (long)(f + k) * n + done);
+            transpose_16(rows);
+            UNROLL for (int k = 0; k < 16; k++) store(to + (long)(done + k) * filters + f, (vector)rows[k]);
+        }
+    }
+#endif
+    for (int k0 = done; k0 < n; k0 += 16) {
         for (int f = 0; f < filters; f++) {
             for (int k = k0; k < least(k0 + 16, n); k++) to[(long)k * filters + f] = kernel[(long)f * n + k];
         }
+    }
+}
+
+/* out = (or +=) the product for `count` of its outputs, from number `first` on, written where number `to` goes. */
+static void convolve(const product *g, const REAL *in, const REAL *matrix, int width, REAL *out, int first, int to,
+                     int count, int add) {
+    const size_t size = (size_t)g->terms * width * sizeof(REAL); /* of a span's matrix */
+    const int whole = g->spans * size <= AT_ONCE, cut = size > AT_ONCE ? g->terms / g->tap : 1;
+    const int parts = whole ? 1 : g->spans * cut, terms = g->terms / cut;
+    for (int part = 0; part < parts; part++) {
+        multiply(count, in + part / cut * g->row + part % cut * terms, g->at + first, g->row,
+                 matrix + (long)part * terms * width, width, whole ? g->spans : 1, terms, width, out, g->to + to,
+                 add || part > 0);
     }
 }
 
@@ -24,37 +48,19 @@ static int backward_tap(const block *b, int c, int place) {
     return 3 * (c / 2 ? odd : even)[row] + (c % 2 ? odd : even)[column];
 }
 
-/* K as [tap][filter][channel], in the order of the taps that each backward product needs. */
-static void flip_kernel(const block *b, const REAL *kernel, REAL *to) {
-    const int channels = b->channels;
+/* dx = (or +=) the gradient of `images` images' input maps. For one tap, K is a matrix [filter][channel] in place. */
+static void convolve_input(const block *b, const REAL *dy, const REAL *kernel, REAL *dx, int images, int add) {
+    const int size = window_size(b);
     for (int c = 0; c < b->backwards; c++) {
-        for (int place = 0; place < b->backward[c].spans * b->backward[c].terms / b->backward[c].tap; place++) {
-            const REAL *from = kernel + (long)backward_tap(b, c, place) * channels;
-            for (int f = 0; f < b->filters; f++, to += channels) {
-                memcpy(to, from + (long)f * window_size(b), sizeof(REAL) * channels);
+        const product *g = &b->backward[c];
+        const int columns = g->terms / g->tap, n = images * g->n;
+        for (int first = 0; first < n; first += CHUNK) {
+            for (int place = 0; place < g->spans * columns; place++) {
+                const REAL *from = dy + place / columns * g->row + place % columns * g->tap;
+                multiply(least(CHUNK, n - first), from, g->at + first, 0, kernel + backward_tap(b, c, place) * b->channels,
+                         size, 1, b->filters, b->channels, dx, g->to + first, add || place > 0);
             }
         }
-    }
-}
-
-/* out = (or +=) the product for `count` of its outputs, from number `first` on, written where number `to` goes. */
-static void convolve(const product *g, const REAL *in, const REAL *matrix, int width, REAL *out, int first, int to,
-                     int count, int add) {
-    const size_t size = (size_t)g->terms * width * sizeof(REAL); /* of a span's matrix */
-    const int whole = g->spans * size <= AT_ONCE, cut = size > AT_ONCE ? g->terms / g->tap : 1;
-    const int parts = whole ? 1 : g->spans * cut, terms = g->terms / cut;
-    matrix += g->matrix;
-    for (int part = 0; part < parts; part++) {
-        multiply(count, in + part / cut * g->row + part % cut * terms, g->at + first, g->row,
-                 matrix + (long)part * terms * width, whole ? g->spans : 1, terms, width, out, g->to + to,
-                 add || part > 0);
-    }
-}
-
-/* The same for all outputs of `images` images, a chunk at a time. */
-static void convolve_all(const product *g, const REAL *in, const REAL *matrix, int width, REAL *out, int images, int add) {
-    for (int first = 0, end = images * g->n; first < end; first += CHUNK) {
-        convolve(g, in, matrix, width, out, first, first, least(CHUNK, end - first), add);
     }
 }
 

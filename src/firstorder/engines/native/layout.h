@@ -25,7 +25,7 @@ enum { DZ, DZ_VALUE, DZ_T, DZ_VALUE_T, SUMS }; /* sums over a map that the gradi
    in[at[i] + s * row + k] * matrix[s][k][:], for the n outputs of every image of a group. */
 typedef struct {
     int n, spans, terms, tap; /* tap: terms of one place, such that spans have terms / tap places */
-    long row, matrix;         /* distance between spans; where the matrix begins in that of all products */
+    long row;                 /* distance between spans */
     int *at, *to;             /* [group * n] */
 } product;
 
@@ -52,7 +52,7 @@ typedef struct {
     int8_t *which;            /* [image][result][filter]: which output of the window that is */
     REAL *dout, *dout_t;      /* gradient of the block's output, [image][result][filter] */
     REAL *dy, *dy_t;
-    REAL *matrix, *matrix_t, *flipped, *flipped_t; /* the kernel as the products need it */
+    REAL *matrix, *matrix_t;  /* the kernel as y needs it, [tap][channel][filter] */
     REAL *means, *squares, *means_t, *slopes; /* [image][filter]: of one image's y: mean, sum of squared deviations,
                                                  mean of y_t, sum of deviations of y times those of y_t */
     REAL *mean, *inverse, *mean_t, *slope; /* [filter]: of the batch: mean, 1 / standard deviation, mean of y_t, and
@@ -112,16 +112,15 @@ static int padding_before(int side, int stride) { return stride == 2 && side % 2
 static int dy_side(const block *b) { return b->stride == 1 ? b->outputs + 2 : b->outputs + 1; }
 
 /* Set the sizes of a product and reserve its indices. */
-static void lay_out_product(arena *a, product *g, int group, int n, int spans, int taps, int tap, long row,
-                            long matrix) {
-    g->n = n, g->spans = spans, g->terms = taps * tap, g->tap = tap, g->row = row, g->matrix = matrix;
+static void lay_out_product(arena *a, product *g, int group, int n, int spans, int taps, int tap, long row) {
+    g->n = n, g->spans = spans, g->terms = taps * tap, g->tap = tap, g->row = row;
     g->at = integers(a, (long)group * n), g->to = integers(a, (long)group * n);
 }
 
 static void lay_out_forward(arena *a, block *b) {
     const int line = padded_side(b->side, b->stride, b->before) * b->channels;
     product *g = &b->forward;
-    lay_out_product(a, g, b->group, b->pixels, 3, 3, b->channels, line, 0);
+    lay_out_product(a, g, b->group, b->pixels, 3, 3, b->channels, line);
     b->dy_at = integers(a, (long)b->group * b->pixels);
     if (!a->base) return;
     for (int p = 0; p < b->group * b->pixels; p++) {
@@ -137,7 +136,6 @@ static void lay_out_forward(arena *a, block *b) {
    columns. That makes four products. */
 static void lay_out_backward(arena *a, block *b) {
     const int line = dy_side(b) * b->filters, classes = b->stride == 1 ? 1 : 2;
-    long matrix = 0;
     b->backwards = classes * classes;
     for (int c = 0; c < b->backwards; c++) {
         const int odd_row = c / 2, odd_column = c % 2;
@@ -146,7 +144,7 @@ static void lay_out_backward(arena *a, block *b) {
         product *g = &b->backward[c];
         for (int pass = 0; pass < 2; pass++) { /* count, then fill */
             if (pass == 1) {
-                lay_out_product(a, g, b->group, n, row_taps, column_taps, b->filters, line, matrix);
+                lay_out_product(a, g, b->group, n, row_taps, column_taps, b->filters, line);
                 if (!a->base) break;
             }
             n = 0;
@@ -163,7 +161,6 @@ static void lay_out_backward(arena *a, block *b) {
                 n++;
             }
         }
-        matrix += (long)row_taps * g->terms * b->channels;
     }
 }
 
@@ -232,7 +229,6 @@ static void furnish(net *n, block *b) {
     b->dout = numbers(a, images * b->results * filters);
     b->dy = b->stored ? numbers(a, images * b->dy_image) : NULL;
     b->matrix = numbers(a, filters * window_size(b));
-    b->flipped = numbers(a, filters * window_size(b));
     b->means = numbers(a, images * filters), b->squares = numbers(a, images * filters);
     b->mean = numbers(a, filters), b->inverse = numbers(a, filters);
     b->parts = numbers(a, images * SUMS * filters), b->sums = numbers(a, SUMS * filters);
@@ -262,7 +258,6 @@ static void furnish_tangents(net *n, block *b, int index) {
     b->dout_t = numbers(a, images * b->results * filters);
     b->dy_t = b->stored ? numbers(a, images * b->dy_image) : NULL;
     b->matrix_t = numbers(a, filters * window_size(b));
-    b->flipped_t = numbers(a, filters * window_size(b));
     b->means_t = numbers(a, images * filters), b->slopes = numbers(a, images * filters);
     b->mean_t = numbers(a, filters), b->slope = numbers(a, filters);
 }

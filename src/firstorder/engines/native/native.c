@@ -137,9 +137,6 @@ static void forward(const work *w, team *t, int rank) {
         }
         transpose_kernel(b, w->parameters + b->kernel, b->matrix);
         if (w->direction) transpose_kernel(b, w->direction + b->kernel, b->matrix_t);
-        if (!w->labels || !index) continue;
-        flip_kernel(b, w->parameters + b->kernel, b->flipped);
-        if (w->direction) flip_kernel(b, w->direction + b->kernel, b->flipped_t);
     }
     const block *first = &n->blocks[0];
     const long image = (long)first->channels * first->side * first->side;
@@ -291,19 +288,18 @@ static void backward_block(const work *w, team *t, int rank, int index, int begi
         const int images = least(b->group, end - i), slot = alone ? 0 : i;
         const REAL *dy = b->dy + slot * b->dy_image, *dy_t = w->direction ? b->dy_t + slot * b->dy_image : NULL;
         for (int k = 0; k < images; k++) input_gradient(w, b, i + k, slot + k, tiles);
-        for (int c = 0; c < b->backwards; c++) {
-            const product *g = &b->backward[c];
-            if (tiles) {
-                tile_product(g, b->split_dy + slot * b->dy_image, dy_plane(w->n, b), b->tiled_back,
-                             b->channels, before->dout + i * result, 0, images * g->n);
-                continue;
-            }
-            convolve_all(g, dy, b->flipped, b->channels, before->dout + i * result, images, 0);
-            if (!w->direction) continue;
-            convolve_all(g, dy_t, b->flipped, b->channels, before->dout_t + i * result, images, 0);
-            convolve_all(g, dy, b->flipped_t, b->channels, before->dout_t + i * result, images, 1);
+        REAL *dx = before->dout + i * result, *dx_t = w->direction ? before->dout_t + i * result : NULL;
+        if (tiles) {
+            tile_product(&b->backward[0], b->split_dy + slot * b->dy_image, dy_plane(w->n, b), b->tiled_back, b->channels,
+                         dx, 0, b->side * b->side);
+            tile_maps(w, b, i, slot);
+        } else {
+            convolve_input(b, dy, w->parameters + b->kernel, dx, images, 0);
         }
-        if (tiles) tile_maps(w, b, i, slot);
+        if (w->direction) {
+            convolve_input(b, dy_t, w->parameters + b->kernel, dx_t, images, 0);
+            convolve_input(b, dy, w->direction + b->kernel, dx_t, images, 1);
+        }
         if (alone && tiles) tile_sums(b, slot, 0, tile_units(b));
         else if (alone) kernel_gradient(w, b, i, images, slot, 0, filters);
     }

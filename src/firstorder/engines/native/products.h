@@ -87,11 +87,11 @@ static int most_rows(int wide) { return least(12, MOST_SUMS / wide); }
         }                                                                                                             \
     }
 
-/* The same for n rows, read at at[i] and written to out_at[i], and a matrix of any width. */
-static void multiply(int n, const REAL *rows, const int *at, long row_step, const REAL *matrix, int spans, int terms,
-                     int width, REAL *out, const int *out_at, int add) {
+/* The same for n rows, read at at[i] and written to out_at[i], and `width` columns of a matrix. */
+static void multiply(int n, const REAL *rows, const int *at, long row_step, const REAL *matrix, long stride, int spans,
+                     int terms, int width, REAL *out, const int *out_at, int add) {
 #define CALL(r, w)                                                                                                    \
-    multiply_some(r, w, rows, at + i, row_step, matrix + column, width, spans, terms, out + column, out_at + i, add)
+    multiply_some(r, w, rows, at + i, row_step, matrix + column, stride, spans, terms, out + column, out_at + i, add)
     IN_PIECES(CALL)
 #undef CALL
 }

@@ -108,26 +108,6 @@ INLINE void interleave(const uint16_t *first, const uint16_t *second, uint16_t *
     _mm512_storeu_si512(high, _mm512_permutex2var_epi16(a, _mm512_add_epi16(places, _mm512_set1_epi16(16)), b));
 }
 
-/* Transpose 16 x 16 numbers of 32 bits. */
-INLINE void transpose_16(__m512i *rows) {
-    __m512i t[16];
-    UNROLL for (int k = 0; k < 16; k += 2) {
-        t[k] = _mm512_unpacklo_epi32(rows[k], rows[k + 1]), t[k + 1] = _mm512_unpackhi_epi32(rows[k], rows[k + 1]);
-    }
-    UNROLL for (int k = 0; k < 16; k += 4) {
-        rows[k] = _mm512_unpacklo_epi64(t[k], t[k + 2]), rows[k + 1] = _mm512_unpackhi_epi64(t[k], t[k + 2]);
-        rows[k + 2] = _mm512_unpacklo_epi64(t[k + 1], t[k + 3]), rows[k + 3] = _mm512_unpackhi_epi64(t[k + 1], t[k + 3]);
-    }
-    UNROLL for (int k = 0; k < 4; k++) {
-        t[k] = _mm512_shuffle_i32x4(rows[k], rows[k + 4], 0x88), t[k + 4] = _mm512_shuffle_i32x4(rows[k], rows[k + 4], 0xdd);
-        t[k + 8] = _mm512_shuffle_i32x4(rows[k + 8], rows[k + 12], 0x88);
-        t[k + 12] = _mm512_shuffle_i32x4(rows[k + 8], rows[k + 12], 0xdd);
-    }
-    UNROLL for (int k = 0; k < 8; k++) {
-        rows[k] = _mm512_shuffle_i32x4(t[k], t[k + 8], 0x88), rows[k + 8] = _mm512_shuffle_i32x4(t[k], t[k + 8], 0xdd);
-    }
-}
-
 /* The kernel as B tiles: for the forward product [tap][32 channels][filter / 16][part] and, if wanted, for the backward
    product [8 - tap][32 filters][channel / 16][part]. */
 static void tile_kernel(const block *b, const REAL *kernel, uint16_t *parts, uint16_t *forward, uint16_t *backward) {

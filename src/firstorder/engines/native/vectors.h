@@ -82,3 +82,25 @@ INLINE vector pick(const REAL *table, mask places) {
 #endif
 }
 INLINE int least(int a, int b) { return a < b ? a : b; }
+
+#ifdef __AVX512F__
+/* Transpose 16 x 16 numbers of 32 bits. */
+INLINE void transpose_16(__m512i *rows) {
+    __m512i t[16];
+    UNROLL for (int k = 0; k < 16; k += 2) {
+        t[k] = _mm512_unpacklo_epi32(rows[k], rows[k + 1]), t[k + 1] = _mm512_unpackhi_epi32(rows[k], rows[k + 1]);
+    }
+    UNROLL for (int k = 0; k < 16; k += 4) {
+        rows[k] = _mm512_unpacklo_epi64(t[k], t[k + 2]), rows[k + 1] = _mm512_unpackhi_epi64(t[k], t[k + 2]);
+        rows[k + 2] = _mm512_unpacklo_epi64(t[k + 1], t[k + 3]), rows[k + 3] = _mm512_unpackhi_epi64(t[k + 1], t[k + 3]);
+    }
+    UNROLL for (int k = 0; k < 4; k++) {
+        t[k] = _mm512_shuffle_i32x4(rows[k], rows[k + 4], 0x88), t[k + 4] = _mm512_shuffle_i32x4(rows[k], rows[k + 4], 0xdd);
+        t[k + 8] = _mm512_shuffle_i32x4(rows[k + 8], rows[k + 12], 0x88);
+        t[k + 12] = _mm512_shuffle_i32x4(rows[k + 8], rows[k + 12], 0xdd);
+    }
+    UNROLL for (int k = 0; k < 8; k++) {
+        rows[k] = _mm512_shuffle_i32x4(t[k], t[k + 8], 0x88), rows[k + 8] = _mm512_shuffle_i32x4(t[k], t[k + 8], 0xdd);
+    }
+}
+#endif
