@@ -100,7 +100,8 @@ class Session:
 
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
-        return f"cpu, {torch.get_num_threads()} thread"
+        threads = torch.get_num_threads()
+        return f"cpu, {threads} thread{'s' if threads > 1 else ''}"
 
     def check_seeds(self, seeds: Sequence[int]) -> None:
         """Raise UserError for a seed that params.yaml does not list."""

@@ -105,7 +105,8 @@ def _native(wish: Wish, settings: TrainingSettings) -> Choice:
     reason = native.reason(settings.network) if wish.device.type == "cpu" else "it runs on a CPU only"
     if reason is not None:
         raise UnsuitedError(reason)
-    return Choice(native.NativeEngine(settings.network, settings.way), NATIVE)
+    engine = native.NativeEngine(settings.network, settings.way)
+    return Choice(engine, engine.name)
 
 
 def _lanes_engine(wish: Wish, settings: TrainingSettings) -> LanesEngine:

@@ -29,16 +29,18 @@ DEFINES = {"float": (), "double": ("-DDOUBLE",)}
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _MOST_BYTES = 64 << 20  # of a library; ours have about a hundred thousand
 _SECONDS, _SECONDS_UNSAID = 180, 10.0  # that a compiler may take, and until it is said what is waited for
-# One gradient of a network with 32 filters on images of 28 x 28; what it is does not matter, only that it ends.
+# A gradient with each way to compute one: with vectors, and with tiles where there are any. What it is does not matter,
+# only that it ends.
 _TRY = """
 import ctypes, sys
 code, number = ctypes.CDLL(sys.argv[1]), {"float": ctypes.c_float, "double": ctypes.c_double}[sys.argv[2]]
 code.net_new.restype, code.net_parameters.restype = ctypes.c_void_p, ctypes.c_long
-net = ctypes.c_void_p(code.net_new((ctypes.c_int * 7)(28, 1, 32, 0, 1, 0, 5), 2, 1))
-assert net, "no network"
-many = code.net_parameters(net)
-given, images, result = (number * many)(*[0.01] * many), (number * 1568)(*[0.5] * 1568), (number * many)()
-code.net_gradient(net, 1, given, images, (ctypes.c_int64 * 2)(0, 1), 2, result)
+for size, channels, pool in ((28, 1, 0), (84, 3, 1)):
+    net = ctypes.c_void_p(code.net_new((ctypes.c_int * 7)(size, channels, 32, pool, 1, 0, 5), 2, 1, 1))
+    assert net, "no network"
+    many, pixels = code.net_parameters(net), 2 * channels * size * size
+    given, images, result = (number * many)(*[0.01] * many), (number * pixels)(*[0.5] * pixels), (number * many)()
+    code.net_gradient(net, 1, given, images, 0, (ctypes.c_int64 * 2)(0, 1), 2, result)
 """
 
 

@@ -12,15 +12,17 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from firstorder.engines.native import compiled
 from firstorder.method.architectures import ARCHITECTURES, Architecture
+from firstorder.method.images import Pixels
 from firstorder.method.inner_loop import (
     ADAM_BETA2,
     ADAM_EPSILON,
@@ -59,17 +61,17 @@ def library(real: str) -> ctypes.CDLL | str:
     return loaded
 
 
-def _distance_from_plain(loaded: ctypes.CDLL, real: str) -> float:
+def _distance_from_plain(loaded: ctypes.CDLL, real: str, network: str = PROVEN, tiles: bool = False) -> float:
     """Return how far the library's gradient of two images is from the plain one, relative to that."""
-    network = make_network(PROVEN, 2)
+    made = make_network(network, 2)
     dtype = next(kind for kind, (name, _) in NUMBERS.items() if name == real)
-    parameters = network.initial(0).to(dtype)[None]
-    size = ARCHITECTURES[PROVEN].image_shape
+    parameters = made.initial(0).to(dtype)[None]
+    size = ARCHITECTURES[network].image_shape
     images = torch.linspace(0, 9, 2 * math.prod(size), dtype=dtype).sin().abs().view(1, 2, *size)
     batch = (images, torch.tensor([[0, 1]]))
-    inner = InnerLoop(classification_loss(network), "sgd", 0.0)
-    engine = NativeEngine(PROVEN, 2, threads=1)
-    engine.workspaces[dtype] = [Workspace(ARCHITECTURES[PROVEN], 2, 2, dtype, loaded=loaded)]
+    inner = InnerLoop(classification_loss(made), "sgd", 0.0)
+    engine = NativeEngine(network, 2, threads=1, tiles=False)
+    engine.workspaces[dtype] = [Workspace(ARCHITECTURES[network], 2, 2, dtype, tiles=tiles, loaded=loaded)]
     found = engine.gradient(inner, parameters, batch)
     with torch.enable_grad():
         wanted = Plain().gradient(inner, parameters, batch)
@@ -86,6 +88,23 @@ def reason(network: str) -> str | None:
     if ARCHITECTURES[network].filters % 16:
         return f"{ARCHITECTURES[network].filters} filters are no multiple of 16"
     return None
+
+
+@functools.cache
+def has_tiles(network: str) -> bool:
+    """Say whether float32 products of a network use matrix tiles (AMX) here.
+
+    The processor and the system must have them, and only large maps use them: see native/tiles.h. Before the first use
+    in a process, a small gradient is compared with the plain engine's; if it is wrong, a line says so.
+    """
+    loaded = library("float")
+    if isinstance(loaded, str) or not loaded.has_tiles() or ARCHITECTURES[network].pool == "stride":
+        return False
+    distance = _distance_from_plain(loaded, "float", network, tiles=True)
+    if not distance < AGREEMENT["float"]:
+        print(f"firstorder: not using matrix tiles, whose gradient is wrong by {distance:.1e}", file=sys.stderr)
+        return False
+    return True
 
 
 def peak(rounds: int) -> float | None:
@@ -111,9 +130,10 @@ class Workspace:
         images: int,
         dtype: torch.dtype,
         threads: int = 1,
+        tiles: bool = True,
         loaded: ctypes.CDLL | str | None = None,
     ) -> None:
-        """Allocate it for up to `threads` threads.
+        """Allocate it for up to `threads` threads, with matrix tiles if there are any.
 
         `dtype` is float32 or float64; `loaded` is a library that is not proven yet. Raises MemoryError.
         """
@@ -125,7 +145,7 @@ class Workspace:
         pool = POOLS[architecture.pool]
         sizes = (architecture.size, architecture.channels, architecture.filters, pool)
         shape = (ctypes.c_int * 7)(*sizes, architecture.scale, architecture.mean, way)
-        self.net = ctypes.c_void_p(loaded.net_new(shape, images, threads))
+        self.net = ctypes.c_void_p(loaded.net_new(shape, images, threads, tiles))
         if not self.net:
             raise MemoryError(f"engine native: too little memory for the maps of {images} images")
         loaded.net_set(self.net, *map(ctypes.c_double, (BATCH_NORMALISATION_EPSILON, ADAM_BETA2, ADAM_EPSILON)))
@@ -140,19 +160,21 @@ class Workspace:
 class NativeEngine(ByHand):
     """The engine for one architecture and way; see inner_loop.Engine."""
 
-    def __init__(self, network: str, way: int, threads: int | None = None) -> None:
+    def __init__(self, network: str, way: int, threads: int | None = None, tiles: bool = True) -> None:
         """Take the name of one of ARCHITECTURES. Memory is allocated when it is first needed.
 
-        `threads` is the number of threads; None means as many as PyTorch uses when this is called.
+        `threads` is the number of threads; None means as many as PyTorch uses when this is called. Without `tiles`,
+        only vectors are used.
         """
         self.architecture, self.way = ARCHITECTURES[network], way
+        self.tiles = tiles and has_tiles(network)
         self.threads = torch.get_num_threads() if threads is None else threads
         self.workspaces: dict[torch.dtype, list[Workspace]] = {}
 
     @property
     def name(self) -> str:
-        """Name of the engine in records."""
-        return "native"
+        """Name of the engine in records. With tiles the last digits are others."""
+        return "native, tiles" if self.tiles else "native"
 
     def _rooms(self, parameters: Tensor, lanes: int, images: int) -> list[Workspace]:
         """Return a workspace for each lane that is computed at the same time, for mini-batches of `images` images."""
@@ -162,15 +184,19 @@ class NativeEngine(ByHand):
         for number in range(at_once):
             if number < len(known) and known[number].images >= images and known[number].threads >= threads:
                 continue
-            known[number : number + 1] = [Workspace(self.architecture, self.way, images, parameters.dtype, threads)]
+            known[number : number + 1] = [
+                Workspace(self.architecture, self.way, images, parameters.dtype, threads, self.tiles)
+            ]
         assert known[0].parameters == parameters.shape[1], "parameters of another network"
         return known[:at_once]
+
+    STORED: ClassVar[bool] = True
 
     def adapt(
         self, inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Any]
     ) -> tuple[Tensor, OptimiserState]:
         """Take the inner steps of one lane after another."""
-        images = torch.stack([x for x, _ in batches], dim=1).to(parameters.dtype)
+        images, scale = _readable([x for x, _ in batches], parameters.dtype)
         labels = torch.stack([y for _, y in batches], dim=1)
         lanes, steps, batch = labels.shape
         adapted = parameters.detach().expand(lanes, -1).clone()
@@ -188,7 +214,7 @@ class NativeEngine(ByHand):
         _check_vectors(rooms[0].parameters, adapted.dtype, adapted, gradient, moments, mask)
         call = (ctypes.c_int(steps), ctypes.c_int(batch), (rooms[0].number * steps)(*rates), gradient)
         fixed = None if mask is None else _at(mask)
-        self._each_lane(rooms, "net_adapt", lanes, adapted, moments, fixed, images, labels, *call)
+        self._each_lane(rooms, "net_adapt", lanes, adapted, moments, fixed, images, scale, labels, *call)
         return adapted, state
 
     def _check(self, images: Tensor, labels: Tensor | None, outer: tuple[int, ...]) -> None:
@@ -219,16 +245,19 @@ class NativeEngine(ByHand):
         return self._derivative("net_hessian_product", parameters, batch, masked)
 
     def _derivative(self, function: str, parameters: Tensor, batch: Any, *vectors: Tensor) -> Tensor:
-        images, labels = batch
+        given, labels = batch[0], batch[1].contiguous()
         lanes, count = labels.shape
         parameters = parameters.detach().expand(lanes, -1).contiguous()
-        images, labels = images.to(parameters.dtype).contiguous(), labels.contiguous()
+        images, scale = _readable([given], parameters.dtype)
+        images = images[:, 0]
         result = torch.empty_like(parameters)
         rooms = self._rooms(parameters, lanes, count)
         vectors = tuple(vector.expand(lanes, -1).contiguous() for vector in vectors)
         self._check(images, labels, (lanes, count))
         _check_vectors(rooms[0].parameters, parameters.dtype, parameters, result, *vectors)
-        self._each_lane(rooms, function, lanes, parameters, images, labels, ctypes.c_int(count), *vectors, result)
+        self._each_lane(
+            rooms, function, lanes, parameters, images, scale, labels, ctypes.c_int(count), *vectors, result
+        )
         return result
 
     def logits(self, inner: InnerLoop, parameters: Tensor, images: Tensor) -> Tensor:
@@ -240,7 +269,8 @@ class NativeEngine(ByHand):
         rooms = self._rooms(parameters, lanes, count)
         self._check(images, None, (lanes, count))
         _check_vectors(rooms[0].parameters, parameters.dtype, parameters)
-        self._each_lane(rooms, "net_logits", lanes, parameters, images, ctypes.c_int(count), result)
+        numbers = ctypes.c_int(0)
+        self._each_lane(rooms, "net_logits", lanes, parameters, images, numbers, ctypes.c_int(count), result)
         return result
 
     def _each_lane(self, rooms: Sequence[Workspace], function: str, lanes: int, *arguments: Any) -> None:
@@ -258,9 +288,22 @@ class NativeEngine(ByHand):
                     raise MemoryError("engine native: too little memory for second order")
 
         if len(rooms) == 1:
-            return some(0)
+            some(0)
+            return
         with ThreadPoolExecutor(len(rooms)) as pool:  # native.c is called without Python's global lock
             list(pool.map(some, range(len(rooms))))
+
+
+def _readable(batches: Sequence[Tensor | Pixels], dtype: torch.dtype) -> tuple[Tensor, ctypes.c_int]:
+    """Return the images of mini-batches side by side, [lanes, steps, batch, ...], and the scale that native.c takes.
+
+    They are of `dtype`, scale 0, or as they are stored.
+    """
+    if all(isinstance(one, Pixels) for one in batches):
+        stored = [one for one in batches if isinstance(one, Pixels)]
+        return torch.stack([one.values for one in stored], dim=1), ctypes.c_int(stored[0].scale)
+    images = [one.to(dtype) for one in batches]
+    return torch.stack(images, dim=1), ctypes.c_int(0)
 
 
 def _check_vectors(parameters: int, dtype: torch.dtype, *vectors: Tensor | None) -> None:

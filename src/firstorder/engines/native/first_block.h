@@ -9,14 +9,27 @@
 
    G depends on the images alone, and dz is 0 but for one output of a window. */
 
-/* Copy image [channel][row][column] into the padded map [row][column][channel]. Padding stays zero. */
-static void take_image(const block *b, const REAL *image, REAL *x) {
+/* Images [image][channel][row][column]: of REAL if scale is 0, else of bytes that are divided by it. */
+typedef struct {
+    const void *data;
+    int scale;
+    long first; /* number of the mini-batch's first image */
+} pixels;
+
+/* Copy image i into the padded map [row][column][channel]. Padding stays zero. */
+static void take_image(const block *b, pixels images, int i, REAL *x) {
     const int side = b->side, channels = b->channels, line = padded_side(side, b->stride, b->before) * channels;
+    REAL values[256];
+    for (int k = 0; k < 256 && images.scale; k++) values[k] = k / (REAL)images.scale;
     for (int row = 0; row < side; row++) {
         REAL *to = x + (row + b->before) * line + b->before * channels;
         for (int channel = 0; channel < channels; channel++) {
-            const REAL *from = image + ((long)channel * side + row) * side;
-            for (int column = 0; column < side; column++) to[column * channels + channel] = from[column];
+            const long from = (((images.first + i) * channels + channel) * side + row) * side;
+            const REAL *numbers = (const REAL *)images.data + from;
+            const uint8_t *bytes_at = (const uint8_t *)images.data + from;
+            for (int column = 0; column < side; column++) {
+                to[column * channels + channel] = images.scale ? values[bytes_at[column]] : numbers[column];
+            }
         }
     }
 }

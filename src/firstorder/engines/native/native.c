@@ -34,7 +34,7 @@
 typedef struct {
     net *n;
     const REAL *parameters, *direction; /* direction: NULL, or that of the Hessian product */
-    const REAL *images;
+    pixels images;
     const int64_t *labels; /* NULL: only logits are wanted */
     int count;
     REAL *gradient;
@@ -139,10 +139,9 @@ static void forward(const work *w, team *t, int rank) {
         if (w->direction) transpose_kernel(b, w->direction + b->kernel, b->matrix_t);
     }
     const block *first = &n->blocks[0];
-    const long image = (long)first->channels * first->side * first->side;
     const int window = window_size(first);
     for (int i = begin; i < end; i++) {
-        take_image(first, w->images + i * image, first->x + i * first->x_image);
+        take_image(first, w->images, i, first->x + i * first->x_image);
         if (w->labels && !first->stored) gram(first, first->x + i * first->x_image, n->grams + (long)i * (window + 1) * window);
     }
     barrier(t);
@@ -471,7 +470,6 @@ static void adapt(team *t, int rank, void *given) {
     const adaptation *a = given;
     work w = a->batch;
     const net *n = w.n;
-    const long image = (long)n->shape[SHAPE_CHANNELS] * n->shape[SHAPE_SIZE] * n->shape[SHAPE_SIZE];
     const long begin = rank * n->parameters / t->threads, end = (rank + 1) * n->parameters / t->threads;
     if (n->tiles) tiles_begin();
     for (int step = 0; step < a->steps; step++) {
@@ -480,7 +478,7 @@ static void adapt(team *t, int rank, void *given) {
         barrier(t);
         update(a, step, begin, end);
         barrier(t);
-        w.images += w.count * image;
+        w.images.first += w.count;
         w.labels += w.count;
     }
     if (n->tiles) tiles_end();
@@ -510,30 +508,32 @@ void net_set(net *n, double epsilon, double beta2, double adam_epsilon) {
 
 long net_parameters(const net *n) { return n->parameters; }
 
-/* The functions below compute with up to `threads` threads and return 1, or 0 if there is too little memory. */
+/* The functions below compute with up to `threads` threads and return 1, or 0 if there is too little memory. `images` are
+   REAL if `scale` is 0, else bytes, to be divided by `scale`. */
 
 /* logits [images][way] */
-int net_logits(net *n, int threads, const REAL *parameters, const REAL *images, int count, REAL *logits) {
-    work w = {.n = n, .parameters = parameters, .images = images, .count = count};
+int net_logits(net *n, int threads, const REAL *parameters, const void *images, int scale, int count,
+               REAL *logits) {
+    work w = {.n = n, .parameters = parameters, .images = {images, scale, 0}, .count = count};
     together(least(threads, n->most_threads), derivative, &w);
     memcpy(logits, n->logits, sizeof(REAL) * count * n->shape[SHAPE_WAY]);
     return 1;
 }
 
 /* gradient [parameters] of the cross entropy summed over the mini-batch */
-int net_gradient(net *n, int threads, const REAL *parameters, const REAL *images, const int64_t *labels, int count,
-                  REAL *gradient) {
-    work w = {n, parameters, NULL, images, labels, count, gradient};
+int net_gradient(net *n, int threads, const REAL *parameters, const void *images, int scale, const int64_t *labels,
+                  int count, REAL *gradient) {
+    work w = {n, parameters, NULL, {images, scale, 0}, labels, count, gradient};
     memset(gradient, 0, sizeof(REAL) * n->parameters);
     together(least(threads, n->most_threads), derivative, &w);
     return 1;
 }
 
 /* product [parameters]: the Hessian of the same loss, times direction */
-int net_hessian_product(net *n, int threads, const REAL *parameters, const REAL *images, const int64_t *labels,
-                        int count, const REAL *direction, REAL *product) {
+int net_hessian_product(net *n, int threads, const REAL *parameters, const void *images, int scale,
+                        const int64_t *labels, int count, const REAL *direction, REAL *product) {
     if (!make_tangents(n)) return 0;
-    work w = {n, parameters, direction, images, labels, count, product};
+    work w = {n, parameters, direction, {images, scale, 0}, labels, count, product};
     memset(product, 0, sizeof(REAL) * n->parameters);
     together(least(threads, n->most_threads), derivative, &w);
     return 1;
@@ -542,9 +542,9 @@ int net_hessian_product(net *n, int threads, const REAL *parameters, const REAL 
 /* Take steps in place: of gradient descent (rates[step] is alpha) or, if there are second moments, of Adam with
    beta1 = 0 in TensorFlow's form (rates[step] includes the bias correction). adapted: NULL, or 0 where a parameter is
    not changed. images [step][image]...; gradient: a buffer for one gradient. */
-int net_adapt(net *n, int threads, REAL *parameters, REAL *second_moments, const REAL *adapted, const REAL *images,
-               const int64_t *labels, int steps, int count, const REAL *rates, REAL *gradient) {
-    adaptation a = {{n, parameters, NULL, images, labels, count, gradient}, parameters, second_moments, adapted, rates,
+int net_adapt(net *n, int threads, REAL *parameters, REAL *second_moments, const REAL *adapted, const void *images,
+            int scale, const int64_t *labels, int steps, int count, const REAL *rates, REAL *gradient) {
+    adaptation a = {{n, parameters, NULL, {images, scale, 0}, labels, count, gradient}, parameters, second_moments, adapted, rates,
                     steps};
     together(least(threads, n->most_threads), adapt, &a);
     return 1;
