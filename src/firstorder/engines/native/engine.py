@@ -37,7 +37,8 @@ from firstorder.method.training import classification_loss
 
 NARROWEST = 32  # bytes per vector: AVX or wider (measured in docs/performance.md)
 PROVEN = "omniglot"  # the network of the proof
-AGREEMENT = {"float": 1e-3, "double": 1e-9}  # rounding gives 2e-6 and 4e-15
+# Rounding gives 2e-6 and 4e-15, and up to 3e-3 if it decides a near tie of a maximum; a mistake gives 0.1 and more.
+AGREEMENT = {"float": 1e-2, "double": 1e-9}
 POOLS = {"stride": 0, "same": 1, "valid": 2}
 MOST_THREADS = 64  # of one lane
 NUMBERS = {torch.float32: ("float", ctypes.c_float), torch.float64: ("double", ctypes.c_double)}
@@ -67,8 +68,8 @@ def _distance_from_plain(loaded: ctypes.CDLL, real: str, network: str = PROVEN, 
     dtype = next(kind for kind, (name, _) in NUMBERS.items() if name == real)
     parameters = made.initial(0).to(dtype)[None]
     size = ARCHITECTURES[network].image_shape
-    images = torch.linspace(0, 9, 2 * math.prod(size), dtype=dtype).sin().abs().view(1, 2, *size)
-    batch = (images, torch.tensor([[0, 1]]))
+    noise = (torch.arange(2 * math.prod(size), dtype=torch.float64) ** 2).sin().abs()  # not smooth: windows without ties
+    batch = (noise.to(dtype).view(1, 2, *size), torch.tensor([[0, 1]]))
     inner = InnerLoop(classification_loss(made), "sgd", 0.0)
     engine = NativeEngine(network, 2, threads=1, tiles=False)
     engine.workspaces[dtype] = [Workspace(ARCHITECTURES[network], 2, 2, dtype, tiles=tiles, loaded=loaded)]

@@ -448,22 +448,25 @@ typedef struct {
     int steps;
 } adaptation;
 
-/* Take one step with the parameters from `begin` to `end`: see net_adapt. */
-static void update(const adaptation *a, int step, long begin, long end) {
+/* Take one step with `count` parameters from number k on, at most a vector: see net_adapt. */
+INLINE void update_some(const adaptation *a, int step, long k, const int count) {
     const net *n = a->batch.n;
-    const REAL beta2 = (REAL)n->beta2, rest = (REAL)(1 - n->beta2), epsilon = (REAL)n->adam_epsilon;
-    const REAL rate = a->rates[step], *restrict gradient = a->batch.gradient, *restrict adapted = a->adapted;
-    REAL *restrict parameters = a->parameters, *restrict second_moments = a->second_moments;
-    for (long k = begin; k < end; k++) {
-        const REAL slope = adapted ? gradient[k] * adapted[k] : gradient[k];
-        if (second_moments) {
-            const REAL moment = beta2 * second_moments[k] + rest * slope * slope;
-            second_moments[k] = moment;
-            parameters[k] -= rate * slope / (ROOT(moment) + epsilon);
-        } else {
-            parameters[k] -= rate * slope;
-        }
+    const REAL beta2 = (REAL)n->beta2, rest = (REAL)(1 - n->beta2);
+    vector slope = load_some(a->batch.gradient + k, count), parameters = load_some(a->parameters + k, count);
+    if (a->adapted) slope *= load_some(a->adapted + k, count);
+    vector change = slope;
+    if (a->second_moments) {
+        const vector moments = beta2 * load_some(a->second_moments + k, count) + rest * slope * slope;
+        store_some(a->second_moments + k, moments, count);
+        change = over_root(slope, moments, (REAL)n->adam_epsilon);
     }
+    store_some(a->parameters + k, parameters - a->rates[step] * change, count);
+}
+
+/* Take one step with the parameters from `begin` to `end`. */
+static void update(const adaptation *a, int step, long begin, long end) {
+    for (; begin + WIDE <= end; begin += WIDE) update_some(a, step, begin, WIDE);
+    if (begin < end) update_some(a, step, begin, end - begin);
 }
 
 static void adapt(team *t, int rank, void *given) {
