@@ -21,26 +21,23 @@ import torch
 from torch import Tensor
 
 from firstorder.engines.native import compiled
-from firstorder.method.architectures import ARCHITECTURES, Architecture
-from firstorder.method.images import Pixels
+from firstorder.engines.native.border import MOST_THREADS, Workspace, at, check_batch, check_vectors, readable
+from firstorder.method.architectures import ARCHITECTURES
 from firstorder.method.inner_loop import (
-    ADAM_BETA2,
-    ADAM_EPSILON,
     ByHand,
     InnerLoop,
     OptimiserState,
     Plain,
     adam_rate,
 )
-from firstorder.method.networks import BATCH_NORMALISATION_EPSILON, make_network
+from firstorder.method.networks import make_network
 from firstorder.method.training import classification_loss
 
 NARROWEST = 32  # bytes per vector: AVX or wider (measured in docs/performance.md)
 PROVEN = "omniglot"  # the network of the proof
 # Rounding gives 2e-6 and 4e-15, and up to 3e-3 if it decides a near tie of a maximum; a mistake gives 0.1 and more.
 AGREEMENT = {"float": 1e-2, "double": 1e-9}
-POOLS = {"stride": 0, "same": 1, "valid": 2}
-MOST_THREADS = 64  # of one lane
+
 NUMBERS = {torch.float32: ("float", ctypes.c_float), torch.float64: ("double", ctypes.c_double)}
 
 
@@ -68,11 +65,13 @@ def _distance_from_plain(loaded: ctypes.CDLL, real: str, network: str = PROVEN, 
     dtype = next(kind for kind, (name, _) in NUMBERS.items() if name == real)
     parameters = made.initial(0).to(dtype)[None]
     size = ARCHITECTURES[network].image_shape
-    noise = (torch.arange(2 * math.prod(size), dtype=torch.float64) ** 2).sin().abs()  # not smooth: windows without ties
+    noise = (
+        (torch.arange(2 * math.prod(size), dtype=torch.float64) ** 2).sin().abs()
+    )  # not smooth: windows without ties
     batch = (noise.to(dtype).view(1, 2, *size), torch.tensor([[0, 1]]))
     inner = InnerLoop(classification_loss(made), "sgd", 0.0)
     engine = NativeEngine(network, 2, threads=1, tiles=False)
-    engine.workspaces[dtype] = [Workspace(ARCHITECTURES[network], 2, 2, dtype, tiles=tiles, loaded=loaded)]
+    engine.workspaces[dtype] = [Workspace(loaded, ARCHITECTURES[network], 2, 2, tiles=tiles)]
     found = engine.gradient(inner, parameters, batch)
     with torch.enable_grad():
         wanted = Plain().gradient(inner, parameters, batch)
@@ -121,43 +120,6 @@ def peak(rounds: int) -> float | None:
     return float(loaded.peak(ctypes.c_long(rounds), ctypes.byref(ctypes.c_float())))
 
 
-class Workspace:
-    """The C code's memory for the maps of one network and mini-batches of up to `images` images."""
-
-    def __init__(
-        self,
-        architecture: Architecture,
-        way: int,
-        images: int,
-        dtype: torch.dtype,
-        threads: int = 1,
-        tiles: bool = True,
-        loaded: ctypes.CDLL | str | None = None,
-    ) -> None:
-        """Allocate it for up to `threads` threads, with matrix tiles if there are any.
-
-        `dtype` is float32 or float64; `loaded` is a library that is not proven yet. Raises MemoryError.
-        """
-        real, self.number = NUMBERS[dtype]
-        loaded = library(real) if loaded is None else loaded
-        if isinstance(loaded, str):
-            raise RuntimeError(loaded)
-        self.code, self.images, self.threads = loaded, images, threads
-        pool = POOLS[architecture.pool]
-        sizes = (architecture.size, architecture.channels, architecture.filters, pool)
-        shape = (ctypes.c_int * 7)(*sizes, architecture.scale, architecture.mean, way)
-        self.net = ctypes.c_void_p(loaded.net_new(shape, images, threads, tiles))
-        if not self.net:
-            raise MemoryError(f"engine native: too little memory for the maps of {images} images")
-        loaded.net_set(self.net, *map(ctypes.c_double, (BATCH_NORMALISATION_EPSILON, ADAM_BETA2, ADAM_EPSILON)))
-        self.parameters: int = loaded.net_parameters(self.net)
-
-    def __del__(self) -> None:
-        """Free the memory."""
-        if getattr(self, "net", None):
-            self.code.net_free(self.net)
-
-
 class NativeEngine(ByHand):
     """The engine for one architecture and way; see inner_loop.Engine."""
 
@@ -181,13 +143,15 @@ class NativeEngine(ByHand):
         """Return a workspace for each lane that is computed at the same time, for mini-batches of `images` images."""
         at_once = max(1, min(lanes, self.threads))
         threads = min(self.threads // at_once, MOST_THREADS)
+        loaded = library(NUMBERS[parameters.dtype][0])
+        if isinstance(loaded, str):
+            raise RuntimeError(loaded)
         known = self.workspaces.setdefault(parameters.dtype, [])
         for number in range(at_once):
             if number < len(known) and known[number].images >= images and known[number].threads >= threads:
                 continue
-            known[number : number + 1] = [
-                Workspace(self.architecture, self.way, images, parameters.dtype, threads, self.tiles)
-            ]
+            made = Workspace(loaded, self.architecture, self.way, images, threads, self.tiles)
+            known[number : number + 1] = [made]
         assert known[0].parameters == parameters.shape[1], "parameters of another network"
         return known[:at_once]
 
@@ -197,7 +161,7 @@ class NativeEngine(ByHand):
         self, inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Any]
     ) -> tuple[Tensor, OptimiserState]:
         """Take the inner steps of one lane after another."""
-        images, scale = _readable([x for x, _ in batches], parameters.dtype)
+        images, scale = readable([x for x, _ in batches], parameters.dtype)
         labels = torch.stack([y for _, y in batches], dim=1)
         lanes, steps, batch = labels.shape
         adapted = parameters.detach().expand(lanes, -1).clone()
@@ -211,30 +175,12 @@ class NativeEngine(ByHand):
             state = OptimiserState(moments, state.steps + steps)
         rooms = self._rooms(adapted, lanes, batch)
         mask = None if inner.adapted is None else inner.adapted.to(adapted.dtype).contiguous()
-        self._check(images, labels, (lanes, steps, batch))
-        _check_vectors(rooms[0].parameters, adapted.dtype, adapted, gradient, moments, mask)
-        call = (ctypes.c_int(steps), ctypes.c_int(batch), (rooms[0].number * steps)(*rates), gradient)
-        fixed = None if mask is None else _at(mask)
+        check_batch(self.architecture, self.way, images, labels, (lanes, steps, batch))
+        check_vectors(rooms[0].parameters, adapted.dtype, adapted, gradient, moments, mask)
+        call = (ctypes.c_int(steps), ctypes.c_int(batch), (NUMBERS[adapted.dtype][1] * steps)(*rates), gradient)
+        fixed = None if mask is None else at(mask)
         self._each_lane(rooms, "net_adapt", lanes, adapted, moments, fixed, images, scale, labels, *call)
         return adapted, state
-
-    def _check(self, images: Tensor, labels: Tensor | None, outer: tuple[int, ...]) -> None:
-        """Raise ValueError where C would read beyond images [*outer, channels, size, size] or labels [*outer]."""
-        size, channels = self.architecture.size, self.architecture.channels
-        if tuple(images.shape) != (*outer, channels, size, size) or not _is_readable(images):
-            raise ValueError(
-                f"engine native: images have shape {tuple(images.shape)} on {images.device}, expected "
-                f"{(*outer, channels, size, size)} on the CPU"
-            )
-        if labels is None:
-            return
-        if tuple(labels.shape) != outer or labels.dtype != torch.int64 or not _is_readable(labels):
-            raise ValueError(
-                f"engine native: labels have shape {tuple(labels.shape)} and type {labels.dtype}, expected {outer} and "
-                "torch.int64"
-            )
-        if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < self.way:
-            raise ValueError(f"engine native: labels go from {int(labels.min())} to {int(labels.max())} of {self.way}")
 
     def gradient(self, inner: InnerLoop, parameters: Tensor, batch: Any) -> Tensor:
         """Take the forward and the backward pass."""
@@ -249,13 +195,13 @@ class NativeEngine(ByHand):
         given, labels = batch[0], batch[1].contiguous()
         lanes, count = labels.shape
         parameters = parameters.detach().expand(lanes, -1).contiguous()
-        images, scale = _readable([given], parameters.dtype)
+        images, scale = readable([given], parameters.dtype)
         images = images[:, 0]
         result = torch.empty_like(parameters)
         rooms = self._rooms(parameters, lanes, count)
         vectors = tuple(vector.expand(lanes, -1).contiguous() for vector in vectors)
-        self._check(images, labels, (lanes, count))
-        _check_vectors(rooms[0].parameters, parameters.dtype, parameters, result, *vectors)
+        check_batch(self.architecture, self.way, images, labels, (lanes, count))
+        check_vectors(rooms[0].parameters, parameters.dtype, parameters, result, *vectors)
         self._each_lane(
             rooms, function, lanes, parameters, images, scale, labels, ctypes.c_int(count), *vectors, result
         )
@@ -268,8 +214,8 @@ class NativeEngine(ByHand):
         images = images.to(parameters.dtype).contiguous()
         result = parameters.new_empty(lanes, count, self.way)
         rooms = self._rooms(parameters, lanes, count)
-        self._check(images, None, (lanes, count))
-        _check_vectors(rooms[0].parameters, parameters.dtype, parameters)
+        check_batch(self.architecture, self.way, images, None, (lanes, count))
+        check_vectors(rooms[0].parameters, parameters.dtype, parameters)
         numbers = ctypes.c_int(0)
         self._each_lane(rooms, "net_logits", lanes, parameters, images, numbers, ctypes.c_int(count), result)
         return result
@@ -284,7 +230,7 @@ class NativeEngine(ByHand):
 
         def some(number: int) -> None:
             for lane in range(number, lanes, len(rooms)):
-                mine = (_at(one[lane]) if isinstance(one, Tensor) else one for one in arguments)
+                mine = (at(one[lane]) if isinstance(one, Tensor) else one for one in arguments)
                 if not call(rooms[number].net, threads, *mine):
                     raise MemoryError("engine native: too little memory for second order")
 
@@ -293,36 +239,3 @@ class NativeEngine(ByHand):
             return
         with ThreadPoolExecutor(len(rooms)) as pool:  # native.c is called without Python's global lock
             list(pool.map(some, range(len(rooms))))
-
-
-def _readable(batches: Sequence[Tensor | Pixels], dtype: torch.dtype) -> tuple[Tensor, ctypes.c_int]:
-    """Return the images of mini-batches side by side, [lanes, steps, batch, ...], and the scale that native.c takes.
-
-    They are of `dtype`, scale 0, or as they are stored.
-    """
-    if all(isinstance(one, Pixels) for one in batches):
-        stored = [one for one in batches if isinstance(one, Pixels)]
-        return torch.stack([one.values for one in stored], dim=1), ctypes.c_int(stored[0].scale)
-    images = [one.to(dtype) for one in batches]
-    return torch.stack(images, dim=1), ctypes.c_int(0)
-
-
-def _check_vectors(parameters: int, dtype: torch.dtype, *vectors: Tensor | None) -> None:
-    """Raise ValueError where C would read or write beyond vectors [..., parameters], or as another type."""
-    for vector in vectors:
-        if vector is not None and not (
-            vector.shape[-1] == parameters and vector.dtype == dtype and _is_readable(vector)
-        ):
-            raise ValueError(
-                f"engine native: a vector has shape {tuple(vector.shape)}, type {vector.dtype} on {vector.device}; "
-                f"expected {parameters} numbers of type {dtype}, contiguous, on the CPU"
-            )
-
-
-def _is_readable(tensor: Tensor) -> bool:
-    """Say whether C can read a tensor through its address."""
-    return tensor.device.type == "cpu" and tensor.is_contiguous()
-
-
-def _at(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
