@@ -202,17 +202,10 @@ def test_many_jobs_get_one_thread_each_and_one_gets_all(checkout: Checkout, stat
     write_params(checkout.root, MORE_INNER_STEPS)
     cell = settings.RECORD.format(evaluation=f"{FIVE}/1shot", mode="inductive", seed=0)
     expected = {"all": 4, "cells": 4, cell: 8}
+    options = ("--dry-run", "--printshellcmds", "--cores", "8")
     for target, threads in expected.items():
-        forced = checkout.stale("--paths").stdout.split()
-        shown = checkout.snakemake(
-            target,
-            "--dry-run",
-            "--printshellcmds",
-            "--cores",
-            "8",
-            "--forcerun",
-            *(forced if target != cell else [cell]),
-        )
+        forced = [cell] if target == cell else checkout.stale("--paths").stdout.split()
+        shown = checkout.snakemake(target, *options, "--forcerun", *forced)
         commands = re.findall(r"firstorder (train|evaluate) .*--threads (\d+) ", shown.stdout + shown.stderr)
         assert {verb for verb, _ in commands} == {"train", "evaluate"}
         assert {int(number) for _, number in commands} == {threads}, (target, commands)

@@ -143,13 +143,13 @@ class NativeEngine(ByHand):
         """Return a workspace for each lane that is computed at the same time, for mini-batches of `images` images."""
         at_once = max(1, min(lanes, self.threads))
         threads = min(self.threads // at_once, MOST_THREADS)
-        loaded = library(NUMBERS[parameters.dtype][0])
-        if isinstance(loaded, str):
-            raise RuntimeError(loaded)
         known = self.workspaces.setdefault(parameters.dtype, [])
         for number in range(at_once):
             if number < len(known) and known[number].images >= images and known[number].threads >= threads:
                 continue
+            loaded = library(NUMBERS[parameters.dtype][0])
+            if isinstance(loaded, str):
+                raise RuntimeError(loaded)
             made = Workspace(loaded, self.architecture, self.way, images, threads, self.tiles)
             known[number : number + 1] = [made]
         assert known[0].parameters == parameters.shape[1], "parameters of another network"
