@@ -189,7 +189,7 @@ def threads_each(rule):
     named = set(workflow.dag_settings.targets)
     wanted = named & set(expected()) or wanted_cells() + ([] if "cells" in named else wanted_by_figures())
     stale = [expected()[path] for path in set(wanted) if path in expected() and not is_fresh(path)]
-    evaluations = {(item.about.rpartition("/")[0], item.seed) for item in stale if item.path.endswith(".json")}
+    evaluations = {(os.path.dirname(item.about), item.seed) for item in stale if item.path.endswith(".json")}
     if rule == "evaluate":
         return max(1, workflow.cores // max(1, len(evaluations)))
     curves = {(training, seed) for training in PROJECT.trainings for seed in PROJECT.seeds}
