@@ -180,17 +180,17 @@ def is_trained(training, seed):
 
 
 @functools.cache
-def threads_each(rule):
-    """Return the threads of one job of rule `train` or `evaluate`, for which engine native has a use.
+def threads_each(verb):
+    """Return the threads of one job that trains or evaluates (`verb`); engine native has a use for them.
 
-    The cores are shared among the jobs of the rule that this workflow will run: many get one thread each, one gets all.
+    The cores are shared among the jobs of this kind that the workflow will run: many get one thread each, one gets all.
     Results have the same bytes with any number of threads.
     """
     named = set(workflow.dag_settings.targets)
     wanted = named & set(expected()) or wanted_cells() + ([] if "cells" in named else wanted_by_figures())
     stale = [expected()[path] for path in set(wanted) if path in expected() and not is_fresh(path)]
     evaluations = {(os.path.dirname(item.about), item.seed) for item in stale if item.path.endswith(".json")}
-    if rule == "evaluate":
+    if verb == "evaluate":
         return max(1, workflow.cores // max(1, len(evaluations)))
     curves = {(training, seed) for training in PROJECT.trainings for seed in PROJECT.seeds}
     curves = {key for key in curves if settings.CURVE.format(training=key[0], seed=key[1]) in {i.path for i in stale}}
