@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -152,9 +153,10 @@ def test_a_library_that_computes_something_else_is_not_used(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is whole and ends normally, but its loss lacks the softmax, as a wrong optimisation could have it."""
-    text = compiled.SOURCE.read_text(encoding="utf-8")
-    wrong = tmp_path / "wrong.c"
-    wrong.write_text(text.replace("    softmax(n, NULL, labels, count);\n", "", 1), encoding="utf-8")
+    shutil.copytree(compiled.SOURCE.parent, tmp_path / "native")
+    wrong = tmp_path / "native/native.c"
+    text = wrong.read_text(encoding="utf-8")
+    wrong.write_text(text.replace("        softmax(w);\n", "", 1), encoding="utf-8")
     assert wrong.read_text(encoding="utf-8") != text
     monkeypatch.setattr(compiled, "SOURCE", wrong)
     native.library.cache_clear()
@@ -162,6 +164,17 @@ def test_a_library_that_computes_something_else_is_not_used(
         assert "gradient is wrong by" in str(native.library("float"))
     finally:
         native.library.cache_clear()
+
+
+@needs_compiler
+def test_a_change_of_any_source_compiles_anew(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(compiled.SOURCE.parent, tmp_path / "native")
+    monkeypatch.setattr(compiled, "SOURCE", tmp_path / "native/native.c")
+    assert not isinstance(compiled.load("float"), str)
+    with (tmp_path / "native/products.h").open("a", encoding="utf-8") as file:
+        file.write("/* changed */\n")
+    assert not isinstance(compiled.load("float"), str)
+    assert len(list(cache.glob("*.so"))) == 2
 
 
 # --- Whose folder ---

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from firstorder.method import inner_loop
 from firstorder.method.algorithms import ALGORITHMS, Group
 from firstorder.method.architectures import ARCHITECTURES
 from firstorder.method.evaluation import evaluate, evaluation_shape
+from firstorder.method.images import Pixels
 from firstorder.method.inner_loop import InnerLoop, OptimiserState, Plain
 from firstorder.method.networks import make_network
 from firstorder.method.tasks import Draws
@@ -86,7 +88,8 @@ def test_in_float32_it_is_as_close_to_float64_as_torch(name: str) -> None:
     exact, parameters, batches = case(name, torch.float64, engine=False)
     wanted = inner_loop.gradient(exact, parameters, batches[0])
     loop, parameters, batches = case(name, torch.float32)
-    ours = distance(inner_loop.gradient(loop, parameters, batches[0]), wanted)
+    vectors = replace(loop, engine=native.NativeEngine(name, WAY, tiles=False))
+    ours = max(distance(inner_loop.gradient(one, parameters, batches[0]), wanted) for one in (loop, vectors))
     torchs = distance(inner_loop.gradient(replace(loop, engine=Plain()), parameters, batches[0]), wanted)
     assert ours < 2 * torchs + 1e-6
 
@@ -131,13 +134,89 @@ def test_workspaces_carry_nothing_over() -> None:
 
 
 @needs_compiler
-def test_overflow_is_propagated() -> None:
-    """Overflow must reach the check of the meta-gradient and not disappear in a maximum or a ReLU."""
-    for name in ("omniglot", "mini_imagenet"):
-        loop, parameters, batches = case(name, torch.float32)
-        broken = parameters.clone()
-        broken[:, 0] = 1e38
-        assert not torch.isfinite(inner_loop.gradient(loop, broken, batches[0])).all()
+@pytest.mark.parametrize("threads", [2, 3, 5, 16])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_results_have_the_same_bytes_with_any_number_of_threads(name: str, threads: int) -> None:
+    """One lane is shared by all threads. Of two lanes each has half of them; three are computed one or more at once."""
+    for lanes in (1, 2, 3):
+        found = []
+        for count in (1, threads):
+            loop, parameters, batches = case(name, torch.float32)
+            start = parameters[:1].expand(lanes, -1)
+            some = [(x[:1].expand(lanes, -1, -1, -1, -1), y[:1].expand(lanes, -1)) for x, y in batches]
+            loop = replace(loop, optimiser="adam", engine=native.NativeEngine(name, WAY, threads=count))
+            adapted, state = inner_loop.adapt(loop, start, OptimiserState.fresh(start), some)
+            product = inner_loop.hessian_product(loop, adapted, some[0], start)
+            logits = loop.engine.logits(loop, adapted, some[0][0])
+            found.append((adapted, state.second_moments, product, inner_loop.gradient(loop, adapted, some[1]), logits))
+        for one, other in zip(*found, strict=True):
+            assert torch.equal(one, other)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["mini_imagenet", "mini_imagenet_finn"])
+def test_where_outputs_of_a_window_are_equal_or_scales_are_not_positive_gradients_equal_those_of_autograd(
+    name: str,
+) -> None:
+    """Of equal outputs the first is passed on. A negative scale turns their order, and with 0 all are equal."""
+    loop, parameters, batches = case(name, torch.float64)
+    images, labels = batches[0]
+    images = images[..., ::12, ::12].repeat_interleave(12, -1).repeat_interleave(12, -2)  # squares of one colour
+    if ARCHITECTURES[name].scale:
+        for lane in parameters:
+            for part, values in make_network(name, WAY).named(lane).items():
+                if part.endswith("scale"):
+                    values *= torch.tensor([1.0, -1.0, 0.0, 2.0]).double().repeat(len(values) // 4)
+    plain, vector = replace(loop, engine=Plain()), torch.randn_like(parameters)
+    for function in (inner_loop.gradient, partial(inner_loop.hessian_product, vector=vector)):
+        assert (
+            distance(function(loop, parameters, (images, labels)), function(plain, parameters, (images, labels)))
+            < 1e-12
+        )
+
+
+@needs_compiler
+@pytest.mark.parametrize("tiles", [False, True])
+@pytest.mark.parametrize("block", [1, 2, 3, 4])
+@pytest.mark.parametrize("name", ["omniglot", "mini_imagenet"])
+def test_overflow_is_propagated(name: str, block: int, tiles: bool) -> None:
+    """Overflow must reach the check of the meta-gradient and not disappear in a maximum or a ReLU, nor stay behind."""
+    loop, parameters, batches = case(name, torch.float32)
+    loop = replace(loop, engine=native.NativeEngine(name, WAY, tiles=tiles))
+    wanted = inner_loop.gradient(loop, parameters, batches[0])
+    broken = parameters.clone()
+    for lane in broken:
+        make_network(name, WAY).named(lane)[f"convolution{block}.kernel"][0] = 3e38
+    assert not torch.isfinite(inner_loop.gradient(loop, broken, batches[0])).all()
+    assert torch.equal(inner_loop.gradient(loop, parameters, batches[0]), wanted)
+
+
+@needs_compiler
+@pytest.mark.parametrize("scale", [1, 255])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_images_as_they_are_stored_give_the_same_bytes_as_converted_ones(name: str, scale: int) -> None:
+    loop, parameters, batches = case(name, torch.float32)
+    stored = [(Pixels((x * scale).round().to(torch.uint8), scale), y) for x, y in batches]
+    converted = [(x.to(torch.float32), y) for x, y in stored]
+    state = OptimiserState.fresh(parameters)
+    found = [inner_loop.adapt(loop, parameters, state, given)[0] for given in (stored, converted)]
+    assert torch.equal(*found)
+    found = [inner_loop.hessian_product(loop, parameters, given[0], parameters) for given in (stored, converted)]
+    assert torch.equal(*found)
+
+
+@needs_compiler
+def test_second_order_through_adam_takes_images_as_they_are_stored() -> None:
+    """It is computed by autograd."""
+    loop, parameters, batches = case("omniglot", torch.float64)
+    stored = [(Pixels(x.round().to(torch.uint8), 1), y) for x, y in batches[:2]]
+    loop = replace(loop, optimiser="adam")
+    state = OptimiserState(torch.rand_like(parameters), 3)
+    found, wanted = (
+        inner_loop.gradient_through(loop, parameters, state, given, batches[2])
+        for given in (stored, [(x.to(torch.float64), y) for x, y in stored])
+    )
+    assert torch.equal(found, wanted)
 
 
 @needs_compiler

@@ -196,6 +196,24 @@ def test_one_value_of_one_training_edited_its_seeds_their_cells_and_the_tables(c
     assert not [path for path in changed(before, checkout.contents()) if of_three.search(path)]
 
 
+@WARM
+def test_many_jobs_get_one_thread_each_and_one_gets_all(checkout: Checkout, state: str) -> None:
+    """Of 8 cores; bytes do not depend on the number of threads (tests/engines/test_native.py)."""
+    write_params(checkout.root, MORE_INNER_STEPS)
+    cell = settings.RECORD.format(evaluation=f"{FIVE}/1shot", mode="inductive", seed=0)
+    expected = {"all": 4, "cells": 4, cell: 8}
+    options = ("--dry-run", "--printshellcmds", "--cores", "8")
+    for target, threads in expected.items():
+        forced = [cell] if target == cell else checkout.stale("--paths").stdout.split()
+        shown = checkout.snakemake(target, *options, "--forcerun", *forced)
+        commands = re.findall(r"firstorder (train|evaluate) .*--threads (\d+) ", shown.stdout + shown.stderr)
+        assert {verb for verb, _ in commands} == {"train", "evaluate"}
+        assert {int(number) for _, number in commands} == {threads}, (target, commands)
+    write_params(checkout.root, edit(MORE_INNER_STEPS, (("seeds",), list(range(10)))))
+    shown = checkout.snakemake("all", *options)
+    assert set(re.findall(r"--threads (\d+) ", shown.stdout + shown.stderr)) == {"1"}
+
+
 @BOTH
 def test_a_comment_edited_nothing_is_computed(checkout: Checkout, state: str) -> None:
     path = checkout.root / "params.yaml"

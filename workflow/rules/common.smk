@@ -179,6 +179,25 @@ def is_trained(training, seed):
     return freshness.is_trained(Path(), PROJECT, training, int(seed))
 
 
+@functools.cache
+def threads_each(verb):
+    """Return the threads of one job that trains or evaluates (`verb`); engine native has a use for them.
+
+    The cores are shared among the jobs of this kind that the workflow will run: many get one thread each, one gets all.
+    Results have the same bytes with any number of threads.
+    """
+    named = set(workflow.dag_settings.targets)
+    wanted = named & set(expected()) or wanted_cells() + ([] if "cells" in named else wanted_by_figures())
+    stale = [expected()[path] for path in set(wanted) if path in expected() and not is_fresh(path)]
+    evaluations = {(os.path.dirname(item.about), item.seed) for item in stale if item.path.endswith(".json")}
+    if verb == "evaluate":
+        return max(1, workflow.cores // max(1, len(evaluations)))
+    curves = {(training, seed) for training in PROJECT.trainings for seed in PROJECT.seeds}
+    curves = {key for key in curves if settings.CURVE.format(training=key[0], seed=key[1]) in {i.path for i in stale}}
+    trainings = curves | {(item.training, item.seed) for item in stale if item.training}
+    return max(1, workflow.cores // max(1, sum(not is_trained(*each) for each in trainings)))
+
+
 def unless_fresh(path, needed):
     """Return the inputs of a computation, or none if its result is fresh.
 

@@ -9,13 +9,13 @@ rule evaluate:
         "logs/evaluate/{evaluation}/seed-{seed}.log",
     conda:
         "../envs/compute.yaml"
-    threads: 1
+    threads: lambda wildcards: threads_each("evaluate")
     resources:
         mem_mb=2000,
     params:
         settings=lambda wildcards: PROJECT.settings_of_evaluation(wildcards.evaluation),
     shell:
-        "python -m firstorder evaluate {wildcards.evaluation:q} --seed {wildcards.seed:q} 2>&1 | tee -i {log:q}"
+        "OMP_NUM_THREADS=1 python -m firstorder evaluate {wildcards.evaluation:q} --seed {wildcards.seed:q} --threads {threads} 2>&1 | tee -i {log:q}"
 
 
 rule adaptation:

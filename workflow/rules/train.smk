@@ -13,13 +13,13 @@ rule train:
         "logs/train/{training}/seed-{seed}.log",
     conda:
         "../envs/compute.yaml"
-    threads: 1
+    threads: lambda wildcards: threads_each("train")
     resources:
         mem_mb=2000,
     params:
         settings=lambda wildcards: PROJECT.settings_of_training(wildcards.training),
     shell:
-        "python -m firstorder train {wildcards.training:q} --seed {wildcards.seed:q} 2>&1 | tee -i {log:q}"
+        "OMP_NUM_THREADS=1 python -m firstorder train {wildcards.training:q} --seed {wildcards.seed:q} --threads {threads} 2>&1 | tee -i {log:q}"
 
 
 rule sine:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from firstorder import progress, settings
 from firstorder.cli import signals
 from firstorder.cli.session import Session
-from firstorder.cli.verbs import COMPILE, DEVICE, ENGINE, SEED, Arguments, argument, verb
+from firstorder.cli.verbs import COMPILE, DEVICE, ENGINE, SEED, THREADS, Arguments, argument, verb
 from firstorder.settings import columns
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     argument("--seed", type=int, nargs="+", required=True, help="one or more; engine graph trains them together"),
     DEVICE,
     ENGINE,
+    THREADS,
     COMPILE,
     argument("--again", action="store_true", help="train from the start, even if a result or a saved state exists"),
     argument(
@@ -87,7 +88,7 @@ def _write(session: Session, training: Resumable, state: TrainingState, together
     print(f"{path}\n{curve}")
 
 
-@verb("compute", argument("evaluation"), SEED, DEVICE, ENGINE, COMPILE)
+@verb("compute", argument("evaluation"), SEED, DEVICE, ENGINE, THREADS, COMPILE)
 def evaluate(arguments: Arguments) -> int:
     """Evaluate a training for one shot and seed and write the records of its two cells."""
     from firstorder.method import evaluation

@@ -16,6 +16,7 @@ from firstorder.cli.device import ready_device
 from firstorder.cli.verbs import Arguments
 from firstorder.errors import UserError
 from firstorder.settings import checks
+from firstorder.settings.engines import NATIVE
 
 if TYPE_CHECKING:
     import torch
@@ -53,12 +54,13 @@ class Trained:
 class Session:
     """One command's view of the folder of a params.yaml.
 
-    `params` is the path of that file; `requested_device`, `requested_engine` and `compiled` are the command's options.
+    `params` is the path of that file; what is `requested`, and `compiled`, are the command's options.
     """
 
     params: Path
     requested_device: str = "cpu"
     requested_engine: str = "auto"
+    requested_threads: int | None = None
     compiled: bool = False
     _packs: dict[str, LoadedPack] = field(default_factory=dict)
     _choices: dict[str, Choice] = field(default_factory=dict)
@@ -72,6 +74,7 @@ class Session:
             Path(arguments.params),
             options.get("device", "cpu"),
             options.get("engine", "auto"),
+            options.get("threads"),
             options.get("compile", False),
         )
 
@@ -93,14 +96,16 @@ class Session:
         """
         return ready_device(self.requested_device)
 
-    @property
-    def device_name(self) -> str:
-        """The device's name in run files."""
+    def device_name(self, engine: str | None = None) -> str:
+        """Return the device's name in run files, for the name of an engine; None if none computed."""
         import torch
 
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
-        return f"cpu, {torch.get_num_threads()} thread"
+        threads = torch.get_num_threads()
+        if self.requested_threads and (engine or "").startswith(NATIVE):
+            threads = self.requested_threads
+        return f"cpu, {threads} thread{'s' if threads > 1 else ''}"
 
     def check_seeds(self, seeds: Sequence[int]) -> None:
         """Raise UserError for a seed that params.yaml does not list."""
@@ -124,7 +129,12 @@ class Session:
 
         if training not in self._choices:
             chosen = settings.lookup(self.project.trainings, training, "training")
-            wish = Wish(name=self.requested_engine, device=self.device, compiled=self.compiled)
+            wish = Wish(
+                name=self.requested_engine,
+                device=self.device,
+                compiled=self.compiled,
+                threads=self.requested_threads,
+            )
             self._choices[training] = choose(wish, chosen)
         return self._choices[training]
 
@@ -291,7 +301,7 @@ class Session:
 
         from firstorder.records import provenance
 
-        run = provenance.run_information(seconds, self.device_name)
+        run = provenance.run_information(seconds, self.device_name(engine))
         if engine is not None:
             run["engine"] = engine
         if self.device.type == "cuda":

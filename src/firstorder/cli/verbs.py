@@ -82,6 +82,12 @@ SEED = argument("--seed", type=int, required=True, help="one of params.yaml's se
 DEVICE = argument(
     "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU if there is one, else the CPU"
 )
+THREADS = argument(
+    "--threads",
+    type=whole_number,
+    metavar="N",
+    help="of engine native, whose results have the same bytes with any number (default: OMP_NUM_THREADS, or 1)",
+)
 ENGINE = argument(
     "--engine",
     choices=(AUTO, *ENGINES),

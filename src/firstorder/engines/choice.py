@@ -54,11 +54,15 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """The name of the wanted engine, its device, and whether `torch.compile` may fuse operations."""
+    """The name of the wanted engine, its device, and whether `torch.compile` may fuse operations.
+
+    `threads` are those of engine native; None means as many as PyTorch uses.
+    """
 
     name: str
     device: torch.device
     compiled: bool = False
+    threads: int | None = None
 
 
 def choose(wish: Wish, settings: TrainingSettings) -> Choice:
@@ -105,7 +109,8 @@ def _native(wish: Wish, settings: TrainingSettings) -> Choice:
     reason = native.reason(settings.network) if wish.device.type == "cpu" else "it runs on a CPU only"
     if reason is not None:
         raise UnsuitedError(reason)
-    return Choice(native.NativeEngine(settings.network, settings.way), NATIVE)
+    engine = native.NativeEngine(settings.network, settings.way, wish.threads)
+    return Choice(engine, engine.name)
 
 
 def _lanes_engine(wish: Wish, settings: TrainingSettings) -> LanesEngine:

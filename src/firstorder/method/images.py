@@ -1,6 +1,6 @@
 """The images of a pool of classes on the device, and the mini-batches of tasks gathered from them by index.
 
-Images are stored as uint8 and converted to floating point only when they are gathered.
+Images are stored as uint8 and converted to floating point only when they are gathered, or later (`Pixels`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,23 @@ import torch
 from torch import Tensor
 
 from firstorder.method.tasks import Indices, Tasks
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Images as they are stored: uint8 `values` [..., channels, height, width], in [0, 1] once divided by `scale`."""
+
+    values: Tensor
+    scale: int
+
+    def __getitem__(self, key: Any) -> Pixels:
+        """Return some of the images."""
+        return Pixels(self.values[key], self.scale)
+
+    def to(self, dtype: torch.dtype) -> Tensor:
+        """Return the images in [0, 1]."""
+        taken = self.values.to(dtype)
+        return taken if self.scale == 1 else taken / self.scale
 
 
 @dataclass(frozen=True)
@@ -47,12 +64,15 @@ class ImagePool:
         stride = self.class_images if isinstance(self.class_images, int) else max(self.class_images)
         return len(self.images) // (stride * self.turns)
 
-    def take(self, positions: Indices | Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Return the images at `positions`: [*positions.shape, channels, height, width] in [0, 1]."""
+    def pixels(self, positions: Indices | Tensor) -> Pixels:
+        """Return the images at `positions` as they are stored: [*positions.shape, channels, height, width]."""
         if not isinstance(positions, Tensor):
             positions = torch.from_numpy(positions).to(self.images.device)
-        taken = self.images[positions].to(dtype)
-        return taken if self.scale == 1 else taken / self.scale
+        return Pixels(self.images[positions], self.scale)
+
+    def take(self, positions: Indices | Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return the images at `positions`: [*positions.shape, channels, height, width] in [0, 1]."""
+        return self.pixels(positions).to(dtype)
 
 
 @dataclass(frozen=True)
@@ -70,11 +90,14 @@ class TaskImages:
     labels: Tensor
 
 
-def mini_batches(pool: ImagePool, tasks: Tasks, dtype: torch.dtype = torch.float32) -> list[tuple[Tensor, Tensor]]:
-    """Gather the mini-batches of all lanes: (images, labels) [lanes, batch, ...] for each inner step."""
-    images = pool.take(tasks.batches, dtype)
-    labels = torch.from_numpy(tasks.batch_labels).to(images.device)
-    return [(images[:, step], labels[:, step]) for step in range(images.shape[1])]
+def mini_batches(pool: ImagePool, tasks: Tasks, dtype: torch.dtype | None = torch.float32) -> list[tuple[Any, Tensor]]:
+    """Gather the mini-batches of all lanes: (images, labels) [lanes, batch, ...] for each inner step.
+
+    Images are in [0, 1] or, if `dtype` is None, `Pixels`.
+    """
+    images: Any = pool.pixels(tasks.batches) if dtype is None else pool.take(tasks.batches, dtype)
+    labels = torch.from_numpy(tasks.batch_labels).to(pool.images.device)
+    return [(images[:, step], labels[:, step]) for step in range(labels.shape[1])]
 
 
 def query_images(pool: ImagePool, tasks: Tasks, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
@@ -90,7 +113,7 @@ def query_labels(images: Tensor, way: int) -> Tensor:
     return labels.expand(len(images), -1)
 
 
-def task_images(pool: ImagePool, tasks: Tasks, dtype: torch.dtype = torch.float32) -> TaskImages:
-    """Gather the images and labels that an evaluation needs."""
-    batches = mini_batches(pool, tasks, dtype)
+def task_images(pool: ImagePool, tasks: Tasks, dtype: torch.dtype = torch.float32, stored: bool = False) -> TaskImages:
+    """Gather the images and labels that an evaluation needs; of mini-batches `Pixels` if `stored`."""
+    batches = mini_batches(pool, tasks, None if stored else dtype)
     return TaskImages(batches, pool.take(tasks.support, dtype), *query_images(pool, tasks, dtype))

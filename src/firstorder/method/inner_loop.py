@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from firstorder.method import images
-from firstorder.method.images import ImagePool, TaskImages
-from firstorder.method.tasks import Draws, TaskShape, draw_tasks
+from firstorder.method.images import ImagePool, Pixels, TaskImages
+from firstorder.method.tasks import Draws, Tasks, TaskShape, draw_tasks
 
 ADAM_BETA2 = 0.999
 ADAM_EPSILON = 1e-8
@@ -94,7 +94,8 @@ class Engine(Protocol):
     """What training and evaluation need from an engine. `Plain` defines the results; the others are tested against it.
 
     `batches` holds one mini-batch of every lane per inner step: (images [lanes, batch, channels, height, width], labels
-    [lanes, batch]), or whatever `task_images` of the same engine returns. No result can be differentiated.
+    [lanes, batch]), or whatever `task_images` and `mini_batches` of the same engine return. No result can be
+    differentiated.
     """
 
     @property
@@ -131,6 +132,9 @@ class Engine(Protocol):
     def task_images(self, pool: ImagePool, draws: Draws, tasks: range, dtype: torch.dtype) -> TaskImages:
         """Draw the tasks with these numbers and gather their images."""
 
+    def mini_batches(self, pool: ImagePool, tasks: Tasks, dtype: torch.dtype) -> list[tuple[Any, Tensor]]:
+        """Gather the mini-batches of these tasks."""
+
     def lanes_at_once(self, pool: ImagePool, shape: TaskShape, parameters: Tensor) -> int:
         """Return how many tasks of an evaluation are adapted side by side. Rounding may depend on it."""
 
@@ -138,6 +142,7 @@ class Engine(Protocol):
 class Plain:
     """The reference engine: plain autograd. See `Engine` for what its methods return."""
 
+    STORED: ClassVar[bool] = False  # whether mini-batches hold images as they are stored
     # Tasks of an evaluation adapted side by side. Rounding depends on it, so it is fixed per kind of device to make
     # results reproducible to the byte.
     LANES: ClassVar[dict[str, int]] = {"cpu": 10, "cuda": 256}
@@ -187,7 +192,11 @@ class Plain:
     def task_images(self, pool: ImagePool, draws: Draws, tasks: range, dtype: torch.dtype) -> TaskImages:
         """Draw on the host."""
         drawn = draw_tasks(draws.shape, draws.seed, draws.purpose, draws.step, tasks)
-        return images.task_images(pool, drawn, dtype)
+        return images.task_images(pool, drawn, dtype, self.STORED)
+
+    def mini_batches(self, pool: ImagePool, tasks: Tasks, dtype: torch.dtype) -> list[tuple[Any, Tensor]]:
+        """Gather by index."""
+        return images.mini_batches(pool, tasks, None if self.STORED else dtype)
 
     def lanes_at_once(self, pool: ImagePool, shape: TaskShape, parameters: Tensor) -> int:
         """Return a constant of the device."""
@@ -205,6 +214,7 @@ class ByHand(Plain):
         H_j is the Hessian of inner step j's loss at the parameters where that step starts. With Adam, use autograd.
         """
         if inner.optimiser != "sgd":
+            batches = [(x.to(parameters.dtype) if isinstance(x, Pixels) else x, y) for x, y in batches]
             return super().gradient_through(inner, parameters, state, batches, query)
         starts = points(inner, parameters, state, batches)
         product = gradient(inner, starts[-1], query)

@@ -18,7 +18,7 @@ from firstorder.errors import UserError
 from firstorder.method.algorithms import ALGORITHMS, EXTENSIONS, Algorithm, Group, Groups
 from firstorder.method.architectures import ARCHITECTURES
 from firstorder.method.evaluation import Checkpoint, evaluate, evaluation_shape, mean_accuracy
-from firstorder.method.images import ImagePool, mini_batches, query_images
+from firstorder.method.images import ImagePool, query_images
 from firstorder.method.inner_loop import Engine, InnerLoop, Loss, OptimiserState, Plain
 from firstorder.method.networks import Network, make_network
 from firstorder.method.tasks import Draws, TaskShape, draw_tasks
@@ -173,7 +173,7 @@ def draw_groups(problem: Problem, outer_step: int) -> Groups:
     """Draw the tasks of an outer step, in groups of `lanes_at_once` tasks."""
     settings, pool, shape = problem.settings, problem.pools["meta-train"], training_shape(problem)
     tasks = draw_tasks(shape, problem.seed, "training", outer_step, range(settings.meta_batch_size))
-    batches = mini_batches(pool, tasks, problem.dtype)
+    batches = problem.engine.mini_batches(pool, tasks, problem.dtype)
     query = query_images(pool, tasks, problem.dtype) if settings.query_shot else None
     lanes = lanes_at_once(problem, shape)
     chunks = [slice(first, first + lanes) for first in range(0, settings.meta_batch_size, lanes)]

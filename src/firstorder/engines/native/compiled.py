@@ -22,23 +22,25 @@ from pathlib import Path
 
 from firstorder.files import open_regular, replacing
 
-SOURCE = Path(__file__).with_name("native.c")
+SOURCE = Path(__file__).with_name("native.c")  # includes the *.h beside it
 # No -ffast-math: sums keep their order, and NaN is propagated.
-FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")
+FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-pthread")
 DEFINES = {"float": (), "double": ("-DDOUBLE",)}
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _MOST_BYTES = 64 << 20  # of a library; ours have about a hundred thousand
 _SECONDS, _SECONDS_UNSAID = 180, 10.0  # that a compiler may take, and until it is said what is waited for
-# One gradient of a network with 32 filters on images of 28 x 28; what it is does not matter, only that it ends.
+# A gradient with each way to compute one: with vectors, and with tiles where there are any. What it is does not matter,
+# only that it ends.
 _TRY = """
 import ctypes, sys
 code, number = ctypes.CDLL(sys.argv[1]), {"float": ctypes.c_float, "double": ctypes.c_double}[sys.argv[2]]
 code.net_new.restype, code.net_parameters.restype = ctypes.c_void_p, ctypes.c_long
-net = ctypes.c_void_p(code.net_new((ctypes.c_int * 7)(28, 1, 32, 0, 1, 0, 5), 2))
-assert net, "no network"
-many = code.net_parameters(net)
-given, images, result = (number * many)(*[0.01] * many), (number * 1568)(*[0.5] * 1568), (number * many)()
-code.net_gradient(net, given, images, (ctypes.c_int64 * 2)(0, 1), 2, result)
+for size, channels, pool in ((28, 1, 0), (84, 3, 1)):
+    net = ctypes.c_void_p(code.net_new((ctypes.c_int * 7)(size, channels, 32, pool, 1, 0, 5), 2, 1, 1))
+    assert net, "no network"
+    many, pixels = code.net_parameters(net), 2 * channels * size * size
+    given, images, result = (number * many)(*[0.01] * many), (number * pixels)(*[0.5] * pixels), (number * many)()
+    code.net_gradient(net, 1, given, images, 0, (ctypes.c_int64 * 2)(0, 1), 2, result)
 """
 
 
@@ -67,7 +69,8 @@ def load(real: str) -> ctypes.CDLL | str:
         version = _run([*command, "--version"]).stdout
         command = [*command, *FLAGS, *DEFINES[real]]
         # The file name depends on all of these, so a change of any of them compiles anew.
-        identity = "\n".join([SOURCE.read_text(encoding="utf-8"), *command, version, platform.machine(), processor()])
+        sources = [path.read_text(encoding="utf-8") for path in (SOURCE, *sorted(SOURCE.parent.glob("*.h")))]
+        identity = "\n".join([*sources, *command, version, platform.machine(), processor()])
         key = hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()[:16]
         path = folder() / f"native-{real}-{key}.so"
         if not _is_whole(path):

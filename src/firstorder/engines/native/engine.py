@@ -2,6 +2,9 @@
 
 The engine is optional. Without a C compiler, or for a network that native.c does not support, `reason` says why, and
 `--engine auto` uses the plain engine instead, which gives the same numbers up to rounding.
+
+It uses as many threads as PyTorch does (OMP_NUM_THREADS). Several lanes are computed at the same time, one lane by
+several threads. Results have the same bytes with any number of threads.
 """
 
 from __future__ import annotations
@@ -9,30 +12,32 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
+import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from firstorder.engines.native import compiled
-from firstorder.method.architectures import ARCHITECTURES, Architecture
+from firstorder.engines.native.border import MOST_THREADS, Workspace, at, check_batch, check_vectors, readable
+from firstorder.method.architectures import ARCHITECTURES
 from firstorder.method.inner_loop import (
-    ADAM_BETA2,
-    ADAM_EPSILON,
     ByHand,
     InnerLoop,
     OptimiserState,
     Plain,
     adam_rate,
 )
-from firstorder.method.networks import BATCH_NORMALISATION_EPSILON, make_network
+from firstorder.method.networks import make_network
 from firstorder.method.training import classification_loss
 
 NARROWEST = 32  # bytes per vector: AVX or wider (measured in docs/performance.md)
 PROVEN = "omniglot"  # the network of the proof
-AGREEMENT = {"float": 1e-3, "double": 1e-9}  # rounding gives 2e-6 and 4e-15
-POOLS = {"stride": 0, "same": 1, "valid": 2}
+# Rounding gives 2e-6 and 4e-15, and up to 3e-3 if it decides a near tie of a maximum; a mistake gives 0.1 and more.
+AGREEMENT = {"float": 1e-2, "double": 1e-9}
+
 NUMBERS = {torch.float32: ("float", ctypes.c_float), torch.float64: ("double", ctypes.c_double)}
 
 
@@ -47,23 +52,26 @@ def library(real: str) -> ctypes.CDLL | str:
         return loaded
     loaded.net_new.restype = ctypes.c_void_p
     loaded.net_parameters.restype = ctypes.c_long
+    loaded.net_free.restype = None
     distance = _distance_from_plain(loaded, real)
     if not distance < AGREEMENT[real]:
         return f"its gradient is wrong by {distance:.1e} of the plain one; delete {loaded._name}"
     return loaded
 
 
-def _distance_from_plain(loaded: ctypes.CDLL, real: str) -> float:
+def _distance_from_plain(loaded: ctypes.CDLL, real: str, network: str = PROVEN, tiles: bool = False) -> float:
     """Return how far the library's gradient of two images is from the plain one, relative to that."""
-    network = make_network(PROVEN, 2)
+    made = make_network(network, 2)
     dtype = next(kind for kind, (name, _) in NUMBERS.items() if name == real)
-    parameters = network.initial(0).to(dtype)[None]
-    size = ARCHITECTURES[PROVEN].image_shape
-    images = torch.linspace(0, 9, 2 * math.prod(size), dtype=dtype).sin().abs().view(1, 2, *size)
-    batch = (images, torch.tensor([[0, 1]]))
-    inner = InnerLoop(classification_loss(network), "sgd", 0.0)
-    engine = NativeEngine(PROVEN, 2)
-    engine.workspaces[dtype] = Workspace(ARCHITECTURES[PROVEN], 2, 2, dtype, loaded)
+    parameters = made.initial(0).to(dtype)[None]
+    size = ARCHITECTURES[network].image_shape
+    noise = (
+        (torch.arange(2 * math.prod(size), dtype=torch.float64) ** 2).sin().abs()
+    )  # not smooth: windows without ties
+    batch = (noise.to(dtype).view(1, 2, *size), torch.tensor([[0, 1]]))
+    inner = InnerLoop(classification_loss(made), "sgd", 0.0)
+    engine = NativeEngine(network, 2, threads=1, tiles=False)
+    engine.workspaces[dtype] = [Workspace(loaded, ARCHITECTURES[network], 2, 2, tiles=tiles)]
     found = engine.gradient(inner, parameters, batch)
     with torch.enable_grad():
         wanted = Plain().gradient(inner, parameters, batch)
@@ -82,6 +90,23 @@ def reason(network: str) -> str | None:
     return None
 
 
+@functools.cache
+def has_tiles(network: str) -> bool:
+    """Say whether float32 products of a network use matrix tiles (AMX) here.
+
+    The processor and the system must have them, and only large maps use them: see native/tiles.h. Before the first use
+    in a process, a small gradient is compared with the plain engine's; if it is wrong, a line says so.
+    """
+    loaded = library("float")
+    if isinstance(loaded, str) or not loaded.has_tiles() or ARCHITECTURES[network].pool == "stride":
+        return False
+    distance = _distance_from_plain(loaded, "float", network, tiles=True)
+    if not distance < AGREEMENT["float"]:
+        print(f"firstorder: not using matrix tiles, whose gradient is wrong by {distance:.1e}", file=sys.stderr)
+        return False
+    return True
+
+
 def peak(rounds: int) -> float | None:
     """Do `rounds` rounds of multiply-adds in registers; return the number of operations, None without native.c.
 
@@ -95,67 +120,52 @@ def peak(rounds: int) -> float | None:
     return float(loaded.peak(ctypes.c_long(rounds), ctypes.byref(ctypes.c_float())))
 
 
-class Workspace:
-    """The C code's memory for the maps of one network and mini-batches of up to `images` images."""
-
-    def __init__(
-        self,
-        architecture: Architecture,
-        way: int,
-        images: int,
-        dtype: torch.dtype,
-        loaded: ctypes.CDLL | str | None = None,
-    ) -> None:
-        """Allocate it. `dtype` is float32 or float64; `loaded` is a library that is not proven yet."""
-        real, self.number = NUMBERS[dtype]
-        loaded = library(real) if loaded is None else loaded
-        if isinstance(loaded, str):
-            raise RuntimeError(loaded)
-        self.code, self.images = loaded, images
-        pool = POOLS[architecture.pool]
-        sizes = (architecture.size, architecture.channels, architecture.filters, pool)
-        shape = (ctypes.c_int * 7)(*sizes, architecture.scale, architecture.mean, way)
-        self.net = ctypes.c_void_p(loaded.net_new(shape, images))
-        loaded.net_set(self.net, *map(ctypes.c_double, (BATCH_NORMALISATION_EPSILON, ADAM_BETA2, ADAM_EPSILON)))
-        self.parameters: int = loaded.net_parameters(self.net)
-
-    def __del__(self) -> None:
-        """Free the memory."""
-        if getattr(self, "net", None):
-            self.code.net_free(self.net)
-
-
 class NativeEngine(ByHand):
-    """The engine for one architecture and way, on one CPU core, lane after lane; see inner_loop.Engine."""
+    """The engine for one architecture and way; see inner_loop.Engine."""
 
-    def __init__(self, network: str, way: int) -> None:
-        """Take the name of one of ARCHITECTURES. Memory is allocated when it is first needed."""
+    def __init__(self, network: str, way: int, threads: int | None = None, tiles: bool = True) -> None:
+        """Take the name of one of ARCHITECTURES. Memory is allocated when it is first needed.
+
+        `threads` is the number of threads; None means as many as PyTorch uses when this is called. Without `tiles`,
+        only vectors are used.
+        """
         self.architecture, self.way = ARCHITECTURES[network], way
-        self.workspaces: dict[torch.dtype, Workspace] = {}
+        self.tiles = tiles and has_tiles(network)
+        self.threads = torch.get_num_threads() if threads is None else threads
+        self.workspaces: dict[torch.dtype, list[Workspace]] = {}
 
     @property
     def name(self) -> str:
-        """Name of the engine in records."""
-        return "native"
+        """Name of the engine in records. With tiles the last digits are others."""
+        return "native, tiles" if self.tiles else "native"
 
-    def workspace(self, parameters: Tensor, images: int) -> Workspace:
-        """Return a workspace for mini-batches of `images` images, with the dtype of `parameters`."""
-        known = self.workspaces.get(parameters.dtype)
-        if known is None or known.images < images:
-            known = Workspace(self.architecture, self.way, images, parameters.dtype)
-            self.workspaces[parameters.dtype] = known
-        assert known.parameters == parameters.shape[1], "parameters of another network"
-        return known
+    def _rooms(self, parameters: Tensor, lanes: int, images: int) -> list[Workspace]:
+        """Return a workspace for each lane that is computed at the same time, for mini-batches of `images` images."""
+        at_once = max(1, min(lanes, self.threads))
+        threads = min(self.threads // at_once, MOST_THREADS)
+        known = self.workspaces.setdefault(parameters.dtype, [])
+        for number in range(at_once):
+            if number < len(known) and known[number].images >= images and known[number].threads >= threads:
+                continue
+            loaded = library(NUMBERS[parameters.dtype][0])
+            if isinstance(loaded, str):
+                raise RuntimeError(loaded)
+            made = Workspace(loaded, self.architecture, self.way, images, threads, self.tiles)
+            known[number : number + 1] = [made]
+        assert known[0].parameters == parameters.shape[1], "parameters of another network"
+        return known[:at_once]
+
+    STORED: ClassVar[bool] = True
 
     def adapt(
         self, inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Any]
     ) -> tuple[Tensor, OptimiserState]:
         """Take the inner steps of one lane after another."""
-        images = torch.stack([x for x, _ in batches], dim=1).to(parameters.dtype)
+        images, scale = readable([x for x, _ in batches], parameters.dtype)
         labels = torch.stack([y for _, y in batches], dim=1)
         lanes, steps, batch = labels.shape
         adapted = parameters.detach().expand(lanes, -1).clone()
-        gradient = torch.empty_like(adapted[0])
+        gradient = torch.empty_like(adapted)
         moments = None
         rates = [inner.learning_rate] * steps
         if inner.optimiser == "adam":
@@ -163,33 +173,14 @@ class NativeEngine(ByHand):
             counts = range(state.steps + 1, state.steps + steps + 1)
             rates = [adam_rate(inner.learning_rate, count) for count in counts]
             state = OptimiserState(moments, state.steps + steps)
-        room = self.workspace(adapted, batch)
+        rooms = self._rooms(adapted, lanes, batch)
         mask = None if inner.adapted is None else inner.adapted.to(adapted.dtype).contiguous()
-        self._check(images, labels, (lanes, steps, batch))
-        _check_vectors(room.parameters, adapted.dtype, adapted, gradient, moments, mask)
-        call = (ctypes.c_int(steps), ctypes.c_int(batch), (room.number * steps)(*rates), _at(gradient))
-        _each_lane(
-            room, "net_adapt", lanes, adapted, moments, None if mask is None else _at(mask), images, labels, *call
-        )
+        check_batch(self.architecture, self.way, images, labels, (lanes, steps, batch))
+        check_vectors(rooms[0].parameters, adapted.dtype, adapted, gradient, moments, mask)
+        call = (ctypes.c_int(steps), ctypes.c_int(batch), (NUMBERS[adapted.dtype][1] * steps)(*rates), gradient)
+        fixed = None if mask is None else at(mask)
+        self._each_lane(rooms, "net_adapt", lanes, adapted, moments, fixed, images, scale, labels, *call)
         return adapted, state
-
-    def _check(self, images: Tensor, labels: Tensor | None, outer: tuple[int, ...]) -> None:
-        """Raise ValueError where C would read beyond images [*outer, channels, size, size] or labels [*outer]."""
-        size, channels = self.architecture.size, self.architecture.channels
-        if tuple(images.shape) != (*outer, channels, size, size) or not _is_readable(images):
-            raise ValueError(
-                f"engine native: images have shape {tuple(images.shape)} on {images.device}, expected "
-                f"{(*outer, channels, size, size)} on the CPU"
-            )
-        if labels is None:
-            return
-        if tuple(labels.shape) != outer or labels.dtype != torch.int64 or not _is_readable(labels):
-            raise ValueError(
-                f"engine native: labels have shape {tuple(labels.shape)} and type {labels.dtype}, expected {outer} and "
-                "torch.int64"
-            )
-        if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < self.way:
-            raise ValueError(f"engine native: labels go from {int(labels.min())} to {int(labels.max())} of {self.way}")
 
     def gradient(self, inner: InnerLoop, parameters: Tensor, batch: Any) -> Tensor:
         """Take the forward and the backward pass."""
@@ -201,16 +192,19 @@ class NativeEngine(ByHand):
         return self._derivative("net_hessian_product", parameters, batch, masked)
 
     def _derivative(self, function: str, parameters: Tensor, batch: Any, *vectors: Tensor) -> Tensor:
-        images, labels = batch
+        given, labels = batch[0], batch[1].contiguous()
         lanes, count = labels.shape
         parameters = parameters.detach().expand(lanes, -1).contiguous()
-        images, labels = images.to(parameters.dtype).contiguous(), labels.contiguous()
+        images, scale = readable([given], parameters.dtype)
+        images = images[:, 0]
         result = torch.empty_like(parameters)
-        room = self.workspace(parameters, count)
+        rooms = self._rooms(parameters, lanes, count)
         vectors = tuple(vector.expand(lanes, -1).contiguous() for vector in vectors)
-        self._check(images, labels, (lanes, count))
-        _check_vectors(room.parameters, parameters.dtype, parameters, result, *vectors)
-        _each_lane(room, function, lanes, parameters, images, labels, ctypes.c_int(count), *vectors, result)
+        check_batch(self.architecture, self.way, images, labels, (lanes, count))
+        check_vectors(rooms[0].parameters, parameters.dtype, parameters, result, *vectors)
+        self._each_lane(
+            rooms, function, lanes, parameters, images, scale, labels, ctypes.c_int(count), *vectors, result
+        )
         return result
 
     def logits(self, inner: InnerLoop, parameters: Tensor, images: Tensor) -> Tensor:
@@ -219,36 +213,29 @@ class NativeEngine(ByHand):
         parameters = parameters.detach().expand(lanes, -1).contiguous()
         images = images.to(parameters.dtype).contiguous()
         result = parameters.new_empty(lanes, count, self.way)
-        room = self.workspace(parameters, count)
-        self._check(images, None, (lanes, count))
-        _check_vectors(room.parameters, parameters.dtype, parameters)
-        _each_lane(room, "net_logits", lanes, parameters, images, ctypes.c_int(count), result)
+        rooms = self._rooms(parameters, lanes, count)
+        check_batch(self.architecture, self.way, images, None, (lanes, count))
+        check_vectors(rooms[0].parameters, parameters.dtype, parameters)
+        numbers = ctypes.c_int(0)
+        self._each_lane(rooms, "net_logits", lanes, parameters, images, numbers, ctypes.c_int(count), result)
         return result
 
+    def _each_lane(self, rooms: Sequence[Workspace], function: str, lanes: int, *arguments: Any) -> None:
+        """Call a function of native.c for each lane, with its part of every tensor and with all other arguments.
 
-def _each_lane(room: Workspace, function: str, lanes: int, *arguments: Any) -> None:
-    """Call a function of native.c for each lane, with its part of every tensor and with all other arguments."""
-    call: Callable[..., None] = getattr(room.code, function)
-    for lane in range(lanes):
-        call(room.net, *(_at(one[lane]) if isinstance(one, Tensor) else one for one in arguments))
+        As many lanes are computed at the same time as there are workspaces. Raises MemoryError.
+        """
+        call: Callable[..., int] = getattr(rooms[0].code, function)
+        threads = ctypes.c_int(max(1, self.threads // len(rooms)))
 
+        def some(number: int) -> None:
+            for lane in range(number, lanes, len(rooms)):
+                mine = (at(one[lane]) if isinstance(one, Tensor) else one for one in arguments)
+                if not call(rooms[number].net, threads, *mine):
+                    raise MemoryError("engine native: too little memory for second order")
 
-def _check_vectors(parameters: int, dtype: torch.dtype, *vectors: Tensor | None) -> None:
-    """Raise ValueError where C would read or write beyond vectors [..., parameters], or as another type."""
-    for vector in vectors:
-        if vector is not None and not (
-            vector.shape[-1] == parameters and vector.dtype == dtype and _is_readable(vector)
-        ):
-            raise ValueError(
-                f"engine native: a vector has shape {tuple(vector.shape)}, type {vector.dtype} on {vector.device}; "
-                f"expected {parameters} numbers of type {dtype}, contiguous, on the CPU"
-            )
-
-
-def _is_readable(tensor: Tensor) -> bool:
-    """Say whether C can read a tensor through its address."""
-    return tensor.device.type == "cpu" and tensor.is_contiguous()
-
-
-def _at(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
+        if len(rooms) == 1:
+            some(0)
+            return
+        with ThreadPoolExecutor(len(rooms)) as pool:  # native.c is called without Python's global lock
+            list(pool.map(some, range(len(rooms))))

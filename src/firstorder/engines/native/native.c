@@ -1,479 +1,63 @@
-/* The inner loop of the networks of method/networks.py on one CPU core: hand-written gradients, steps and Hessian
-   products. It computes what method/inner_loop.py defines, and is tested against it.
+/* The inner loop of the networks of method/networks.py on CPU cores: hand-written gradients, steps and Hessian products.
+   It computes what method/inner_loop.py defines, and is tested against it.
 
-   - Layout. A map is [image][row][column][channel] and already contains the padding of the next convolution (`padded`).
-     The window of an output is therefore three spans of 3 * channels contiguous numbers, and no patches are copied. A
-     kernel [filter][row][column][channel], as stored in the flat parameter vector, is used in place. Only the first
-     block, with 1 or 3 channels, copies its windows into patches.
-   - All three products of a convolution use two loops: `multiply` (rows times a matrix) and `accumulate` (a sum of
-     outer products). Each keeps up to 24 vectors of sums in registers and reads its input from the first-level cache.
-   - A name ending in _t is a tangent: the derivative of that quantity along a direction in parameter space. The Hessian
-     product is the tangent of the gradient.
+   vectors.h, products.h  vectors, and the two loops that do nearly all the work
+   layout.h               where everything lies in memory
+   convolution.h          the three products of a convolution
+   normalisation.h        batch normalisation, maximum and rectifier
+   first_block.h          the first block, where windows are small and the map is large
+   tiles.h                the products of blocks 2 to 4 with matrix tiles, where the processor has them
+   team.h                 threads
+   this file              the network, the steps, and what Python calls */
 
-   REAL is float or, with -DDOUBLE (for the tests), double. Needs GNU C's vector extensions: gcc or clang, any CPU. */
-
+#define _GNU_SOURCE
 #include <math.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-#ifdef DOUBLE
-#define REAL double
-#define INTEGER int64_t
-#define ROOT sqrt
-#define EXPONENTIAL exp
-#else
-#define REAL float
-#define INTEGER int32_t
-#define ROOT sqrtf
-#define EXPONENTIAL expf
-#endif
-#if defined(__AVX512F__)
-#define BYTES 64
-#define MOST_SUMS 24
-#elif defined(__AVX__)
-#define BYTES 32
-#define MOST_SUMS 12
-#else
-#define BYTES 16
-#define MOST_SUMS 12
-#endif
-#define WIDE ((int)(BYTES / sizeof(REAL))) /* numbers per vector */
-#define BLOCKS 4
-#define CHUNK 48 /* outputs of an image processed at a time, such that their maps stay in the first-level cache */
+#include "vectors.h"
+#include "products.h"
+#include "layout.h"
+#include "convolution.h"
+#include "tiles.h"
+#include "normalisation.h"
+#include "first_block.h"
+#include "team.h"
 
-typedef REAL vector __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
-typedef INTEGER mask __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias)); /* each number is 0 or -1 */
-
-enum { SHAPE_SIZE, SHAPE_CHANNELS, SHAPE_FILTERS, SHAPE_POOL, SHAPE_SCALE, SHAPE_MEAN, SHAPE_WAY };
-enum { POOL_STRIDE, POOL_SAME, POOL_VALID };
-
+/* A mini-batch, and what is wanted of it. */
 typedef struct {
-    int channels, filters;
-    int side, padded, outputs; /* side of the input map, without and with padding; of the convolution's output */
-    int gives;                 /* side of the block's output map, halved */
-    int span;                  /* contiguous numbers of a window: 3 spans per window, or 1 of a patch */
-    int row;                   /* distance from one span to the next */
-    long kernel, scale, shift; /* offsets in the flat parameter vector; scale is -1 if there is none */
-    int *from;                 /* [outputs^2] offset in an image of an output's window */
-    int *line;                 /* [outputs^2] offset of an output in an image of y */
-    int *to;                   /* [gives^2] offset of a result in an image of the next block */
-    int *window, windows;      /* [gives^2][windows] outputs of which the maximum is taken; -1: none */
-    int *left, lefts;          /* outputs that are in no pooling window */
-    long image, image_next;    /* numbers per image in x, and in the next block's x */
-    REAL *x, *x_t, *dx, *dx_t; /* input map and its gradient, with their tangents */
-    REAL *y, *y_t;             /* the convolution's map [image][output][filter] */
-    REAL *transposed, *transposed_t; /* kernel [span][channel][filter] */
-    REAL *mean, *squares, *inverse; /* of the batch: mean, sum of squared deviations, 1 / standard deviation */
-    REAL *mean_t, *slope;           /* means of y_t, and of y_t times normalised y */
-} block;
-
-typedef struct net {
-    int shape[7], most_images;
-    double epsilon, beta2, adam_epsilon; /* of batch normalisation; of Adam */
-    long parameters, head, bias;
-    int features;
-    block blocks[BLOCKS];
-    REAL *features_x, *features_dx, *features_x_t, *features_dx_t; /* the last map, [image][place][filter] */
-    REAL *flat, *flat_t, *dflat, *dflat_t;                          /* input of the dense layer, [image][feature] */
-    REAL *logits, *logits_t;
-    REAL *dy, *dy_t, *sums;
-    long last, largest; /* numbers of the last map of all images, and of the largest map of one */
-    void **owned;       /* what net_free frees */
+    net *n;
+    const REAL *parameters, *direction; /* direction: NULL, or that of the Hessian product */
+    pixels images;
+    const int64_t *labels; /* NULL: only logits are wanted */
     int count;
-} net;
+    REAL *gradient;
+} work;
 
-/* ---- the two loops ---------------------------------------------------------------------------------------------- */
+/* The images of thread `rank` are from `begin` to `end`. */
+#define MY_IMAGES const int begin = rank * w->count / t->threads, end = (rank + 1) * w->count / t->threads
 
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 24")
-
-INLINE vector spread(REAL value) { return value - (vector){0}; } /* with +, the compiler would have to turn -0 into 0 */
-INLINE vector load(const REAL *from) { return *(const vector *)from; }
-INLINE void store(REAL *to, vector value) { *(vector *)to = value; }
-INLINE vector keep(mask which, vector value) { return (vector)((mask)value & which); }
-INLINE int least(int a, int b) { return a < b ? a : b; }
-
-/* out[r][:] = (or +=) sum over k of rows[r][k] * matrix[k][:], for `count` rows and `wide` vectors. */
-INLINE void multiply_some(const int count, const int wide, const REAL *rows, const int *at, const REAL *matrix,
-                          long stride, int terms, REAL *out, const int *out_at, int add) {
-    vector sums[8][4];
-    UNROLL for (int r = 0; r < count; r++) {
-        UNROLL for (int v = 0; v < wide; v++) sums[r][v] = add ? load(out + out_at[r] + v * WIDE) : spread(0);
-    }
-    const REAL *row[8];
-    UNROLL for (int r = 0; r < count; r++) row[r] = rows + at[r];
-    for (int k = 0; k < terms; k++) {
-        vector line[4];
-        UNROLL for (int v = 0; v < wide; v++) line[v] = load(matrix + k * stride + v * WIDE);
-        UNROLL for (int r = 0; r < count; r++) {
-            vector factor = spread(row[r][k]);
-            UNROLL for (int v = 0; v < wide; v++) sums[r][v] += factor * line[v];
-        }
-    }
-    UNROLL for (int r = 0; r < count; r++) {
-        UNROLL for (int v = 0; v < wide; v++) store(out + out_at[r] + v * WIDE, sums[r][v]);
-    }
+static REAL dot(const REAL *a, const REAL *b, int count) {
+    vector sum = spread(0);
+    for (int k = 0; k < count; k += WIDE) sum += load(a + k) * load(b + k);
+    REAL total = 0;
+    for (int v = 0; v < WIDE; v++) total += sum[v];
+    return total;
 }
 
-/* out[r][:] += sum over p of factors[p * factors_stride + r] * lines[at[p]][:], for `count` rows and `wide` vectors. */
-INLINE void accumulate_some(const int count, const int wide, const REAL *factors, long factors_stride,
-                            const REAL *lines, const int *at, int terms, REAL *out, long out_stride) {
-    vector sums[8][4];
-    UNROLL for (int r = 0; r < count; r++) {
-        UNROLL for (int v = 0; v < wide; v++) sums[r][v] = load(out + r * out_stride + v * WIDE);
-    }
-    for (int p = 0; p < terms; p++) {
-        vector line[4];
-        UNROLL for (int v = 0; v < wide; v++) line[v] = load(lines + at[p] + v * WIDE);
-        UNROLL for (int r = 0; r < count; r++) {
-            vector factor = spread(factors[p * factors_stride + r]);
-            UNROLL for (int v = 0; v < wide; v++) sums[r][v] += factor * line[v];
-        }
-    }
-    UNROLL for (int r = 0; r < count; r++) {
-        UNROLL for (int v = 0; v < wide; v++) store(out + r * out_stride + v * WIDE, sums[r][v]);
-    }
-}
-
-/* The numbers of rows and vectors must be compile-time constants: call the function compiled for these. */
-#define FOR_ROWS(CALL, wide)                                                                                          \
-    switch (count) {                                                                                                  \
-        case 1: CALL(1, wide); break;                                                                                 \
-        case 2: CALL(2, wide); break;                                                                                 \
-        case 3: CALL(3, wide); break;                                                                                 \
-        case 4: CALL(4, wide); break;                                                                                 \
-        case 5: CALL(5, wide); break;                                                                                 \
-        case 6: CALL(6, wide); break;                                                                                 \
-        case 7: CALL(7, (wide > MOST_SUMS / 8 ? 1 : wide)); break;                                                    \
-        case 8: CALL(8, (wide > MOST_SUMS / 8 ? 1 : wide)); break;                                                    \
-    }
-#define FOR_SIZES(CALL)                                                                                               \
-    if (wide == 1) FOR_ROWS(CALL, 1)                                                                                  \
-    else if (wide == 2) FOR_ROWS(CALL, 2)                                                                             \
-    else if (wide == 3) FOR_ROWS(CALL, 3)                                                                             \
-    else if (wide == 4) FOR_ROWS(CALL, 4)
-
-static int widest(int vectors) {
-    if (MOST_SUMS >= 24 && vectors % 4 == 0) return 4;
-    return MOST_SUMS >= 24 && vectors % 3 == 0 ? 3 : vectors % 2 == 0 ? 2 : 1;
-}
-static int most_rows(int wide) { return least(8, MOST_SUMS / wide); }
-
-/* Cut n rows and `width` numbers into pieces that fit the registers: CALL(rows, vectors) computes those from i and
-   column on. */
-#define IN_PIECES(CALL)                                                                                               \
-    const int wide = widest(width / WIDE), most = most_rows(wide);                                                    \
-    for (int column = 0; column < width; column += wide * WIDE) {                                                     \
-        for (int i = 0, blocks = (n + most - 1) / most, count; blocks > 0; blocks--, i += count) {                    \
-            count = (n - i + blocks - 1) / blocks;                                                                    \
-            FOR_SIZES(CALL)                                                                                           \
-        }                                                                                                             \
-    }
-
-/* out[i][:] = (or +=) rows[i] times matrix [terms][width], for n rows, read at at[i] and written to out_at[i]. */
-static void multiply(int n, const REAL *rows, const int *at, const REAL *matrix, long stride, int terms, int width,
-                     REAL *out, const int *out_at, int add) {
-#define CALL(r, w) multiply_some(r, w, rows, at + i, matrix + column, stride, terms, out + column, out_at + i, add)
-    IN_PIECES(CALL)
-#undef CALL
-}
-
-/* out[r][:] += sum over p of factors[p][r] * lines[at[p]][:], out [n][width]. */
-static void accumulate(int n, const REAL *factors, long factors_stride, const REAL *lines, const int *at, int terms,
-                       int width, REAL *out, long out_stride) {
-#define CALL(r, w)                                                                                                    \
-    accumulate_some(r, w, factors + i, factors_stride, lines + column, at, terms, out + i * out_stride + column,      \
-                    out_stride)
-    IN_PIECES(CALL)
-#undef CALL
-}
-
-/* ---- convolution ------------------------------------------------------------------------------------------------ */
-
-static int spans(const block *b) { return b->span == b->row ? 1 : 3; }
-static int window_size(const block *b) { return 9 * b->channels; }
-
-static void transpose(const block *b, const REAL *kernel, REAL *to) {
-    const int n = window_size(b), filters = b->filters;
-    for (int k0 = 0; k0 < n; k0 += 16) {
-        for (int f = 0; f < filters; f++) {
-            for (int k = k0; k < least(k0 + 16, n); k++) to[(long)k * filters + f] = kernel[(long)f * n + k];
-        }
-    }
-}
-
-/* y = (or +=) the convolution of one image; `kernel` is transposed. */
-static void convolve(const block *b, const REAL *x, const REAL *kernel, REAL *y, int add) {
-    const int pixels = b->outputs * b->outputs, parts = spans(b), terms = parts == 1 ? window_size(b) : b->span;
-    for (int p = 0; p < pixels; p += CHUNK) {
-        for (int part = 0; part < parts; part++) {
-            multiply(least(CHUNK, pixels - p), x + (long)part * b->row, b->from + p,
-                     kernel + (long)part * terms * b->filters, b->filters, terms, b->filters, y, b->line + p,
-                     add || part > 0);
-        }
-    }
-}
-
-/* dkernel += the kernel's gradient from one image, [filter][window]. */
-static void convolve_kernel(const block *b, const REAL *x, const REAL *dy, REAL *dkernel) {
-    const int pixels = b->outputs * b->outputs, size = window_size(b), filters = b->filters;
-    if (spans(b) == 1) { /* patches are padded to whole vectors, so sum into a tile of that width */
-        REAL tile[filters * b->span];
-        memset(tile, 0, sizeof tile);
-        accumulate(filters, dy, filters, x, b->from, pixels, b->span, tile, b->span);
-        for (int f = 0; f < filters; f++) {
-            for (int k = 0; k < size; k++) dkernel[(long)f * size + k] += tile[f * b->span + k];
-        }
-        return;
-    }
-    /* One span at a time or, if its sums do not fit into the first-level cache, a third of it. */
-    const int parts = filters * b->span * sizeof(REAL) > 16384 ? 9 : 3, width = size / parts;
-    for (int p = 0; p < pixels; p += CHUNK) {
-        for (int part = 0; part < parts; part++) {
-            const int column = part % (parts / 3) * width;
-            accumulate(filters, dy + (long)p * filters, filters, x + (long)(part * 3 / parts) * b->row + column,
-                       b->from + p, least(CHUNK, pixels - p), width, dkernel + part * width, size);
-        }
-    }
-}
-
-/* dx += the gradient of one image's input map; `kernel` as in the flat vector. */
-static void convolve_input(const block *b, const REAL *dy, const REAL *kernel, REAL *dx) {
-    const int pixels = b->outputs * b->outputs;
-    for (int p = 0; p < pixels; p += CHUNK) {
-        for (int part = 0; part < 9; part++) {
-            multiply(least(CHUNK, pixels - p), dy, b->line + p, kernel + part * b->channels, window_size(b), b->filters,
-                     b->channels, dx + (long)(part / 3) * b->row + (part % 3) * b->channels, b->from + p, 1);
-        }
-    }
-}
-
-/* ---- batch normalisation, rectifier and maximum ------------------------------------------------------------------ */
-
-/* Merge image i's mean and squared deviations of every channel with those of the images before it (Chan, Golub and
-   LeVeque), while the image is still in the cache. */
-static void moments_of_image(const block *b, const REAL *y, int i) {
-    const int pixels = b->outputs * b->outputs, filters = b->filters;
-    for (int f = 0; f < filters; f += WIDE) {
-        vector sum = spread(0), squares = spread(0);
-        for (int start = 0; start < pixels; start += CHUNK) {
-            vector part = spread(0);
-            for (int p = start; p < least(start + CHUNK, pixels); p++) part += load(y + p * filters + f);
-            sum += part;
-        }
-        const vector centre = sum / (REAL)pixels;
-        for (int start = 0; start < pixels; start += CHUNK) {
-            vector part = spread(0);
-            for (int p = start; p < least(start + CHUNK, pixels); p++) {
-                const vector off = load(y + p * filters + f) - centre;
-                part += off * off;
-            }
-            squares += part;
-        }
-        if (i > 0) {
-            const vector before = load(b->mean + f), change = centre - before;
-            store(b->mean + f, before + change / (REAL)(i + 1));
-            squares += load(b->squares + f) + change * change * ((REAL)pixels * i / (i + 1));
-        } else {
-            store(b->mean + f, centre);
-        }
-        store(b->squares + f, squares);
-    }
-}
-
-/* The tangents of the mean and of the normalised map need two means: of y_t, and of normalised y times y_t. */
-static void moments_t(const block *b, int images) {
-    const int pixels = b->outputs * b->outputs, filters = b->filters;
-    for (int f = 0; f < filters; f += WIDE) {
-        const vector mean = load(b->mean + f), inverse = load(b->inverse + f);
-        vector sum = spread(0), products = spread(0);
-        for (long p = 0; p < (long)images * pixels; p += CHUNK) {
-            vector part = spread(0), part_products = spread(0);
-            for (long q = p; q < p + CHUNK && q < (long)images * pixels; q++) {
-                const vector tangent = load(b->y_t + q * filters + f);
-                part += tangent;
-                part_products += (load(b->y + q * filters + f) - mean) * inverse * tangent;
-            }
-            sum += part;
-            products += part_products;
-        }
-        store(b->mean_t + f, sum / ((REAL)images * pixels));
-        store(b->slope + f, products / ((REAL)images * pixels));
-    }
-}
-
-/* The values of one vector of channels that the functions below share. */
-typedef struct {
-    vector mean, inverse, scale, shift, mean_t, slope, scale_t, shift_t;
-} channel;
-
-INLINE channel channel_at(const block *b, const REAL *parameters, const REAL *direction, int f) {
-    channel c = {.mean = load(b->mean + f), .inverse = load(b->inverse + f), .scale = spread(1)};
-    c.shift = load(parameters + b->shift + f);
-    if (b->scale >= 0) c.scale = load(parameters + b->scale + f);
-    if (direction) {
-        c.mean_t = load(b->mean_t + f);
-        c.slope = load(b->slope + f);
-        c.shift_t = load(direction + b->shift + f);
-        c.scale_t = b->scale >= 0 ? load(direction + b->scale + f) : spread(0);
-    }
-    return c;
-}
-
-INLINE vector normal(const channel *c, vector y) { return (y - c->mean) * c->inverse; }
-INLINE vector normal_t(const channel *c, vector n, vector y_t) { return c->inverse * (y_t - c->mean_t - n * c->slope); }
-
-/* Mask the output of a window that is passed on: the first maximum, if it is positive. */
-INLINE vector choose(const int windows, int filters, const channel *c, const REAL *y, const int *window, mask *chosen) {
-    vector largest = spread(-INFINITY);
-    UNROLL for (int w = 0; w < windows; w++) {
-        if (window[w] < 0) {
-            chosen[w] = (mask){0};
-            continue;
-        }
-        const vector value = normal(c, load(y + window[w] * filters)) * c->scale + c->shift;
-        chosen[w] = ~(value <= largest); /* NaN is passed on, so that it is noticed */
-        UNROLL for (int before = 0; before < w; before++) chosen[before] &= ~chosen[w];
-        largest = (vector)(((mask)value & chosen[w]) | ((mask)largest & ~chosen[w]));
-    }
-    const mask positive = ~(largest <= spread(0));
-    UNROLL for (int w = 0; w < windows; w++) chosen[w] &= positive;
-    return keep(positive, largest);
-}
-
-/* Write the block's output to `out` and, if there is a direction, its tangent to `out_t`. */
-INLINE void activate(const int windows, const int tangents, const block *b, const REAL *parameters,
-                          const REAL *direction, int images, REAL *out, REAL *out_t) {
-    const int pixels = b->outputs * b->outputs, results = b->gives * b->gives, filters = b->filters;
-    for (int i = 0; i < images; i++) {
-        for (int f = 0; f < filters; f += WIDE) {
-            const channel c = channel_at(b, parameters, tangents ? direction : 0, f);
-            const REAL *y = b->y + (long)i * pixels * filters + f, *y_t = tangents ? b->y_t + (y - b->y) : 0;
-            for (int p = 0; p < results; p++) {
-                const int *window = b->window + p * windows;
-                const long to = i * b->image_next + b->to[p] + f;
-                mask chosen[4];
-                store(out + to, choose(windows, filters, &c, y, window, chosen));
-                if (!tangents) continue;
-                vector tangent = spread(0);
-                UNROLL for (int w = 0; w < windows; w++) {
-                    if (window[w] < 0) continue;
-                    const int at = window[w] * filters;
-                    const vector n = normal(&c, load(y + at)), n_t = normal_t(&c, n, load(y_t + at));
-                    tangent += keep(chosen[w], c.scale_t * n + c.scale * n_t + c.shift_t);
-                }
-                store(out_t + to, tangent);
-            }
-        }
-    }
-}
-
-/* Sums over the batch that the gradient through normalisation needs, [4][filters]: of dz and of dz times the normalised
-   map, and their tangents. They are the gradients of shift and scale, too. */
-INLINE void normalisation_sums(const int windows, const int tangents, const net *n, const block *b,
-                                    const REAL *parameters, const REAL *direction, int images, const REAL *dout,
-                                    const REAL *dout_t) {
-    const int pixels = b->outputs * b->outputs, results = b->gives * b->gives, filters = b->filters;
-    memset(n->sums, 0, sizeof(REAL) * 4 * filters);
-    for (int i = 0; i < images; i++) {
-        for (int f = 0; f < filters; f += WIDE) {
-            const channel c = channel_at(b, parameters, tangents ? direction : 0, f);
-            const REAL *y = b->y + (long)i * pixels * filters + f, *y_t = tangents ? b->y_t + (y - b->y) : 0;
-            vector part[4] = {spread(0), spread(0), spread(0), spread(0)};
-            for (int p = 0; p < results; p++) {
-                const int *window = b->window + p * windows;
-                const long from = i * b->image_next + b->to[p] + f;
-                mask chosen[4];
-                choose(windows, filters, &c, y, window, chosen);
-                UNROLL for (int w = 0; w < windows; w++) {
-                    if (window[w] < 0) continue;
-                    const int at = window[w] * filters;
-                    const vector value = normal(&c, load(y + at)), dz = keep(chosen[w], load(dout + from));
-                    part[0] += dz;
-                    part[1] += dz * value;
-                    if (!tangents) continue;
-                    const vector dz_t = keep(chosen[w], load(dout_t + from));
-                    part[2] += dz_t;
-                    part[3] += dz_t * value + dz * normal_t(&c, value, load(y_t + at));
-                }
-            }
-            for (int s = 0; s < 4; s++) {
-                REAL *sum = n->sums + s * filters + f;
-                store(sum, load(sum) + part[s]);
-            }
-        }
-    }
-}
-
-/* Compute dy (and dy_t if there is a direction) of one image from the gradient of the block's output. */
-INLINE void normalisation_input(const int windows, const int tangents, const net *n, const block *b,
-                                     const REAL *parameters, const REAL *direction, int images, int i,
-                                     const REAL *dout, const REAL *dout_t) {
-    const int pixels = b->outputs * b->outputs, results = b->gives * b->gives, filters = b->filters;
-    const REAL share = 1 / ((REAL)images * pixels);
-    for (int f = 0; f < filters; f += WIDE) {
-        const channel c = channel_at(b, parameters, tangents ? direction : 0, f);
-        const REAL *y = b->y + (long)i * pixels * filters + f, *y_t = tangents ? b->y_t + (y - b->y) : 0;
-        REAL *dy = n->dy + f, *dy_t = tangents ? n->dy_t + f : 0;
-        vector sum[4], factor = c.scale * c.inverse, factor_t = spread(0);
-        UNROLL for (int s = 0; s < 4; s++) sum[s] = load(n->sums + s * filters + f) * share;
-        if (tangents) factor_t = c.scale_t * c.inverse - factor * c.inverse * c.slope;
-#define GIVE(PLACE, DZ, DZ_T)                                                                                         \
-    do {                                                                                                              \
-        const int at = (PLACE) * filters;                                                                             \
-        const vector value = normal(&c, load(y + at)), inner = (DZ) - sum[0] - value * sum[1];                        \
-        store(dy + at, factor * inner);                                                                               \
-        if (!tangents) break;                                                                                         \
-        const vector value_t = normal_t(&c, value, load(y_t + at));                                                   \
-        store(dy_t + at, factor_t * inner + factor * ((DZ_T) - sum[2] - value_t * sum[1] - value * sum[3]));          \
-    } while (0)
-        for (int p = 0; p < results; p++) {
-            const int *window = b->window + p * windows;
-            const long from = i * b->image_next + b->to[p] + f;
-            const vector dresult = load(dout + from), dresult_t = tangents ? load(dout_t + from) : dresult;
-            mask chosen[4];
-            choose(windows, filters, &c, y, window, chosen);
-            UNROLL for (int w = 0; w < windows; w++) {
-                if (window[w] >= 0) GIVE(window[w], keep(chosen[w], dresult), keep(chosen[w], dresult_t));
-            }
-        }
-        for (int p = 0; p < b->lefts; p++) GIVE(b->left[p], spread(0), spread(0));
-#undef GIVE
-    }
-}
-
-/* Call one of the three functions above, compiled for windows of one or four outputs, without and with tangents. */
-#define FOR_WINDOWS(FUNCTION, ...)                                                                                    \
-    if (b->windows == 1 && !direction) FUNCTION(1, 0, __VA_ARGS__);                                                   \
-    else if (b->windows == 1) FUNCTION(1, 1, __VA_ARGS__);                                                            \
-    else if (!direction) FUNCTION(4, 0, __VA_ARGS__);                                                                 \
-    else FUNCTION(4, 1, __VA_ARGS__);
-
-/* ---- the network ------------------------------------------------------------------------------------------------- */
-
-/* Copy images [image][channel][row][column] into the first block's patches. Padding stays zero. */
-static void take_images(const net *n, const REAL *images, int count) {
-    const block *b = &n->blocks[0];
-    const int side = b->side, stride = n->shape[SHAPE_POOL] == POOL_STRIDE ? 2 : 1, outputs = b->outputs;
-    const int before = b->padded - 1 - side;
-    for (int line = 0; line < count * outputs; line++) { /* [image][row] */
-        REAL *patches = b->x + line / outputs * b->image + (long)(line % outputs) * outputs * b->span;
-        for (int part = 0; part < 9 * b->channels; part++) { /* [row][column][channel] of a window */
-            const int k = part / b->channels, row = line % outputs * stride + k / 3 - before;
-            if (row < 0 || row >= side) continue;
-            const long plane = (long)(line / outputs) * b->channels + part % b->channels;
-            const REAL *from = images + (plane * side + row) * side + k % 3 - before;
-            const int first = k % 3 < before, last = least(outputs, (side - 1 + before - k % 3) / stride + 1);
-            for (int column = first; column < last; column++) patches[column * b->span + part] = from[column * stride];
-        }
-    }
+static void add_scaled(REAL *to, REAL factor, const REAL *from, int count) {
+    for (int k = 0; k < count; k += WIDE) store(to + k, load(to + k) + factor * load(from + k));
 }
 
 /* Order features for the dense layer: filter by filter, or their mean over the positions. */
 static void flatten(const net *n, const REAL *map, REAL *flat, int images) {
-    const block *last = &n->blocks[BLOCKS - 1];
-    const int places = last->gives * last->gives, filters = last->filters;
+    const int places = n->blocks[BLOCKS - 1].results, filters = n->blocks[BLOCKS - 1].filters;
     for (int i = 0; i < images; i++) {
         for (int f = 0; f < filters; f++) {
             REAL sum = 0;
@@ -488,8 +72,7 @@ static void flatten(const net *n, const REAL *map, REAL *flat, int images) {
 }
 
 static void unflatten(const net *n, const REAL *flat, REAL *map, int images) {
-    const block *last = &n->blocks[BLOCKS - 1];
-    const int places = last->gives * last->gives, filters = last->filters;
+    const int places = n->blocks[BLOCKS - 1].results, filters = n->blocks[BLOCKS - 1].filters;
     for (int i = 0; i < images; i++) {
         for (int p = 0; p < places; p++) {
             for (int f = 0; f < filters; f++) {
@@ -501,242 +84,410 @@ static void unflatten(const net *n, const REAL *flat, REAL *map, int images) {
     }
 }
 
-static REAL dot(const REAL *a, const REAL *b, int count) {
-    vector sum = spread(0);
-    for (int k = 0; k < count; k += WIDE) sum += load(a + k) * load(b + k);
-    REAL total = 0;
-    for (int v = 0; v < WIDE; v++) total += sum[v];
-    return total;
-}
+/* Whether a block's products are computed with tiles. */
+static int uses_tiles(const work *w, int index) { return TILES && w->n->blocks[index].tiles && !w->direction; }
 
-static void add_scaled(REAL *to, REAL factor, const REAL *from, int count) {
-    for (int k = 0; k < count; k += WIDE) store(to + k, load(to + k) + factor * load(from + k));
+/* The convolution of images `begin` to `end`, its moments, and what is kept of it. */
+static void forward_block(const work *w, int rank, int index, int begin, int end) {
+    net *n = w->n;
+    const block *b = &n->blocks[index];
+    const long map = (long)b->pixels * b->filters;
+    const int tangents = w->direction != NULL;
+    if (!b->stored) {
+        for (int i = begin; i < end; i++) forward_first(b, w->parameters, i, tangents, n->rows[rank], n->rows_t[rank]);
+        return;
+    }
+    for (int i = begin; i < end; i += b->group) {
+        const int images = least(b->group, end - i);
+        const REAL *x = b->x + i * b->x_image, *x_t = index && tangents ? b->x_t + i * b->x_image : NULL;
+        REAL *y = b->y + i * map, *y_t = tangents ? b->y_t + i * map : NULL;
+        const int step = b->group > 1 ? b->outputs : b->rows; /* rows at a time */
+        for (int row = 0; row < b->outputs; row += step) {
+            const int rows = least(step, b->outputs - row), first = row * b->outputs;
+            const int count = b->group > 1 ? images * b->pixels : rows * b->outputs;
+            if (uses_tiles(w, index)) {
+                tile_product(&b->forward, b->split_x + i * b->x_image, n->most_images * b->x_image, b->tiled, b->filters, y,
+                             first, count);
+            } else {
+                convolve(&b->forward, x, b->matrix, b->filters, y, first, first, count, 0);
+            }
+            if (tangents) {
+                convolve(&b->forward, x, b->matrix_t, b->filters, y_t, first, first, count, 0);
+                if (x_t) convolve(&b->forward, x_t, b->matrix, b->filters, y_t, first, first, count, 1);
+            }
+            for (int k = 0; k < images; k++) {
+                const REAL *part = y + k * map + (long)first * b->filters, *part_t = tangents ? y_t + (part - y) : NULL;
+                moments(b, i + k, part, part_t, rows * b->outputs, first);
+                if (b->pooled) pool(b, w->parameters, i + k, part, part_t, row, rows);
+            }
+        }
+    }
 }
 
 /* Compute all maps and logits and, with a direction [parameters], their tangents. */
-static void forward(net *n, const REAL *parameters, const REAL *direction, const REAL *images, int count) {
+static void forward(const work *w, team *t, int rank) {
+    net *n = w->n;
     const int way = n->shape[SHAPE_WAY];
-    take_images(n, images, count);
-    for (int index = 0; index < BLOCKS; index++) {
-        block *b = &n->blocks[index];
-        const long map = (long)b->outputs * b->outputs * b->filters;
-        transpose(b, parameters + b->kernel, b->transposed);
-        if (direction) transpose(b, direction + b->kernel, b->transposed_t);
-        for (int i = 0; i < count; i++) {
-            const REAL *x = b->x + i * b->image;
-            convolve(b, x, b->transposed, b->y + i * map, 0);
-            moments_of_image(b, b->y + i * map, i);
-            if (!direction) continue;
-            convolve(b, x, b->transposed_t, b->y_t + i * map, 0);
-            if (index > 0) convolve(b, b->x_t + i * b->image, b->transposed, b->y_t + i * map, 1);
+    MY_IMAGES;
+    for (int index = rank; index < BLOCKS; index += t->threads) {
+        const block *b = &n->blocks[index];
+        if (uses_tiles(w, index)) {
+            tile_kernel(b, w->parameters + b->kernel, b->split_kernel, b->tiled, w->labels ? b->tiled_back : NULL);
+            continue;
         }
-        const REAL share = 1 / ((REAL)count * b->outputs * b->outputs);
-        for (int f = 0; f < b->filters; f++) b->inverse[f] = 1 / ROOT(b->squares[f] * share + (REAL)n->epsilon);
-        if (direction) moments_t(b, count);
-        REAL *out = index < BLOCKS - 1 ? b[1].x : n->features_x;
-        REAL *out_t = index < BLOCKS - 1 ? b[1].x_t : n->features_x_t;
-        FOR_WINDOWS(activate, b, parameters, direction, count, out, out_t)
+        transpose_kernel(b, w->parameters + b->kernel, b->matrix);
+        if (w->direction) transpose_kernel(b, w->direction + b->kernel, b->matrix_t);
     }
-    flatten(n, n->features_x, n->flat, count);
-    if (direction) flatten(n, n->features_x_t, n->flat_t, count);
-    for (int i = 0; i < count; i++) {
-        for (int w = 0; w < way; w++) {
-            const REAL *weights = parameters + n->head + (long)w * n->features, *flat = n->flat + (long)i * n->features;
-            n->logits[i * way + w] = dot(weights, flat, n->features) + parameters[n->bias + w];
-            if (!direction) continue;
-            n->logits_t[i * way + w] = dot(direction + n->head + (long)w * n->features, flat, n->features) +
+    const block *first = &n->blocks[0];
+    const int window = window_size(first);
+    for (int i = begin; i < end; i++) {
+        take_image(first, w->images, i, first->x + i * first->x_image);
+        if (w->labels && !first->stored) gram(first, first->x + i * first->x_image, n->grams + (long)i * (window + 1) * window);
+    }
+    barrier(t);
+    for (int index = 0; index < BLOCKS; index++) {
+        const block *b = &n->blocks[index];
+        forward_block(w, rank, index, begin, end);
+        barrier(t);
+        if (rank == 0) batch_moments(n, b, w->count, w->direction != NULL);
+        barrier(t);
+        const int last = index == BLOCKS - 1;
+        REAL *out = last ? n->last : b[1].x, *out_t = last ? n->last_t : b[1].x_t;
+        uint16_t *split = !last && uses_tiles(w, index + 1) ? b[1].split_x : NULL;
+        for (int i = begin; i < end; i++) {
+            if (w->direction) activate(1, b, w->parameters, w->direction, i, out, out_t, NULL, 0);
+            else activate(0, b, w->parameters, NULL, i, out, NULL, split, n->most_images * b->next_image);
+        }
+    }
+    barrier(t);
+    if (rank > 0) return;
+    flatten(n, n->last, n->flat, w->count);
+    if (w->direction) flatten(n, n->last_t, n->flat_t, w->count);
+    for (int i = 0; i < w->count; i++) {
+        for (int k = 0; k < way; k++) {
+            const REAL *weights = w->parameters + n->head + (long)k * n->features, *flat = n->flat + (long)i * n->features;
+            n->logits[i * way + k] = dot(weights, flat, n->features) + w->parameters[n->bias + k];
+            if (!w->direction) continue;
+            n->logits_t[i * way + k] = dot(w->direction + n->head + (long)k * n->features, flat, n->features) +
                                        dot(weights, n->flat_t + (long)i * n->features, n->features) +
-                                       direction[n->bias + w];
+                                       w->direction[n->bias + k];
         }
     }
 }
 
 /* Replace logits by the gradient of the summed cross entropy, and their tangents by its tangent. */
-static void softmax(net *n, const REAL *direction, const int64_t *labels, int count) {
+static void softmax(const work *w) {
+    const net *n = w->n;
     const int way = n->shape[SHAPE_WAY];
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < w->count; i++) {
         REAL *logits = n->logits + i * way, largest = logits[0], sum = 0, mean_t = 0;
-        for (int w = 1; w < way; w++) largest = logits[w] > largest ? logits[w] : largest;
-        for (int w = 0; w < way; w++) sum += logits[w] = EXPONENTIAL(logits[w] - largest);
-        for (int w = 0; w < way; w++) logits[w] /= sum;
-        if (direction) {
+        for (int k = 1; k < way; k++) largest = logits[k] > largest ? logits[k] : largest;
+        for (int k = 0; k < way; k++) sum += logits[k] = EXPONENTIAL(logits[k] - largest);
+        for (int k = 0; k < way; k++) logits[k] /= sum;
+        if (w->direction) {
             REAL *tangents = n->logits_t + i * way;
-            for (int w = 0; w < way; w++) mean_t += logits[w] * tangents[w];
-            for (int w = 0; w < way; w++) tangents[w] = logits[w] * (tangents[w] - mean_t);
+            for (int k = 0; k < way; k++) mean_t += logits[k] * tangents[k];
+            for (int k = 0; k < way; k++) tangents[k] = logits[k] * (tangents[k] - mean_t);
         }
-        logits[labels[i]] -= 1;
+        logits[w->labels[i]] -= 1;
     }
 }
 
-/* Add to `gradient` the gradient of the summed cross entropy or, with a direction, the Hessian times the direction. */
-static void backward(net *n, const REAL *parameters, const REAL *direction, int count, REAL *gradient) {
+/* The dense layer's gradients, and that of the last map. */
+static void backward_head(const work *w) {
+    net *n = w->n;
     const int way = n->shape[SHAPE_WAY], features = n->features;
-    memset(n->dflat, 0, sizeof(REAL) * count * features);
-    if (direction) memset(n->dflat_t, 0, sizeof(REAL) * count * features);
-    for (int i = 0; i < count; i++) {
-        for (int w = 0; w < way; w++) {
-            const REAL slope = n->logits[i * way + w], *weights = parameters + n->head + (long)w * features;
+    memset(n->dflat, 0, sizeof(REAL) * w->count * features);
+    if (w->direction) memset(n->dflat_t, 0, sizeof(REAL) * w->count * features);
+    for (int i = 0; i < w->count; i++) {
+        for (int k = 0; k < way; k++) {
+            const REAL slope = n->logits[i * way + k], *weights = w->parameters + n->head + (long)k * features;
             const long at = (long)i * features;
-            REAL *out = gradient + n->head + (long)w * features;
+            REAL *out = w->gradient + n->head + (long)k * features;
             add_scaled(n->dflat + at, slope, weights, features);
-            if (direction) {
-                const REAL slope_t = n->logits_t[i * way + w];
-                gradient[n->bias + w] += slope_t;
+            if (w->direction) {
+                const REAL slope_t = n->logits_t[i * way + k];
+                w->gradient[n->bias + k] += slope_t;
                 add_scaled(out, slope_t, n->flat + at, features);
                 add_scaled(out, slope, n->flat_t + at, features);
                 add_scaled(n->dflat_t + at, slope_t, weights, features);
-                add_scaled(n->dflat_t + at, slope, direction + n->head + (long)w * features, features);
+                add_scaled(n->dflat_t + at, slope, w->direction + n->head + (long)k * features, features);
             } else {
-                gradient[n->bias + w] += slope;
+                w->gradient[n->bias + k] += slope;
                 add_scaled(out, slope, n->flat + at, features);
             }
         }
     }
-    unflatten(n, n->dflat, n->features_dx, count);
-    if (direction) unflatten(n, n->dflat_t, n->features_dx_t, count);
-    for (int index = BLOCKS - 1; index >= 0; index--) {
-        block *b = &n->blocks[index];
-        const int which = direction ? 2 : 0;
-        const REAL *dout = index < BLOCKS - 1 ? b[1].dx : n->features_dx;
-        const REAL *dout_t = index < BLOCKS - 1 ? b[1].dx_t : n->features_dx_t;
-        FOR_WINDOWS(normalisation_sums, n, b, parameters, direction, count, dout, dout_t)
-        for (int f = 0; f < b->filters; f++) {
-            gradient[b->shift + f] += n->sums[which * b->filters + f];
-            if (b->scale >= 0) gradient[b->scale + f] += n->sums[(which + 1) * b->filters + f];
-        }
-        for (int i = 0; i < count; i++) {
-            const long image = i * b->image;
-            FOR_WINDOWS(normalisation_input, n, b, parameters, direction, count, i, dout, dout_t)
-            convolve_kernel(b, b->x + image, direction ? n->dy_t : n->dy, gradient + b->kernel);
-            if (direction && index > 0) convolve_kernel(b, b->x_t + image, n->dy, gradient + b->kernel);
-            if (index == 0) continue;
-            memset(b->dx + image, 0, sizeof(REAL) * b->image);
-            convolve_input(b, n->dy, parameters + b->kernel, b->dx + image);
-            if (!direction) continue;
-            memset(b->dx_t + image, 0, sizeof(REAL) * b->image);
-            convolve_input(b, n->dy_t, parameters + b->kernel, b->dx_t + image);
-            convolve_input(b, n->dy, direction + b->kernel, b->dx_t + image);
-        }
-    }
+    unflatten(n, n->dflat, n->blocks[BLOCKS - 1].dout, w->count);
+    if (w->direction) unflatten(n, n->dflat_t, n->blocks[BLOCKS - 1].dout_t, w->count);
 }
 
-/* ---- what Python calls ------------------------------------------------------------------------------------------- */
+/* Numbers from one part of a split dy to the next. */
+static long dy_plane(const net *n, const block *b) { return (n->most_threads == 1 ? 1 : n->most_images) * b->dy_image; }
 
-/* Allocate zeros that net_free frees. */
-static void *own(net *n, long count, size_t size) {
-    n->owned = realloc(n->owned, sizeof(void *) * (n->count + 1));
-    return n->owned[n->count++] = calloc(count, size);
+/* dy of image i, at number `slot` of its map. */
+static void input_gradient(const work *w, const block *b, int i, int slot, int tiles) {
+    const int tangents = w->direction != NULL;
+    uint16_t *split = tiles ? b->split_dy : NULL;
+    const long plane = tiles ? dy_plane(w->n, b) : 0;
+#define CALL(pooled, tangents)                                                                                        \
+    normalisation_input(pooled, tangents, b, w->parameters, w->direction, w->count, i, slot, split, plane)
+    if (b->pooled && tangents) CALL(1, 1);
+    else if (b->pooled) CALL(1, 0);
+    else if (tangents) CALL(0, 1);
+    else CALL(0, 0);
+#undef CALL
 }
-static int *integers(net *n, long count) { return own(n, count, sizeof(int)); }
-/* A vector may read beyond the end. */
-static REAL *numbers(net *n, long count) { return own(n, count + WIDE, sizeof(REAL)); }
 
-static void lay_out(net *n, block *b, int index, int side) {
-    const int stride = n->shape[SHAPE_POOL] == POOL_STRIDE ? 2 : 1;
-    const int before = stride == 2 && side % 2 == 0 ? 0 : 1;
-    b->channels = index == 0 ? n->shape[SHAPE_CHANNELS] : n->shape[SHAPE_FILTERS];
-    b->filters = n->shape[SHAPE_FILTERS];
-    b->side = side;
-    b->padded = side + 1 + before;
-    b->outputs = (side + stride - 1) / stride;
-    b->gives = stride == 2 ? b->outputs : n->shape[SHAPE_POOL] == POOL_SAME ? (side + 1) / 2 : side / 2;
-    b->windows = stride == 2 ? 1 : 4;
-    const int patch = (9 * b->channels + WIDE - 1) / WIDE * WIDE, pixels = b->outputs * b->outputs;
-    b->span = index == 0 ? patch : 3 * b->channels;
-    b->row = index == 0 ? patch : b->padded * b->channels;
-    b->image = index == 0 ? (long)pixels * patch : (long)b->padded * b->padded * b->channels;
-    b->from = integers(n, pixels);
-    b->line = integers(n, pixels);
-    for (int p = 0; p < pixels; p++) {
-        b->line[p] = p * b->filters;
-        const int row = p / b->outputs * stride, column = p % b->outputs * stride;
-        b->from[p] = index == 0 ? p * patch : (row * b->padded + column) * b->channels;
-    }
-    const int results = b->gives * b->gives;
-    b->window = integers(n, results * b->windows);
-    for (int p = 0; p < results * b->windows; p++) {
-        if (b->windows == 1) {
-            b->window[p] = p;
+/* The gradient of the first block's kernel, images `begin` to `end`: see first_block.h. */
+static void backward_first(const work *w, int rank, int begin, int end) {
+    net *n = w->n;
+    const block *b = &n->blocks[0];
+    const long share = (long)window_size(b) * b->filters;
+    for (int i = begin; i < end; i++) {
+        if (!b->stored) {
+            windows_of_gradient(b, w->parameters, i, n->rows[rank], n->shares + i * share, b->dout);
+            if (w->direction) windows_of_gradient(b, w->parameters, i, n->rows[rank], n->shares_t + i * share, b->dout_t);
             continue;
         }
-        const int row = p / 4 / b->gives * 2 + p % 4 / 2, column = p / 4 % b->gives * 2 + p % 2;
-        b->window[p] = row < b->outputs && column < b->outputs ? row * b->outputs + column : -1;
-    }
-    b->left = integers(n, pixels);
-    for (int p = 0; p < pixels; p++) {
-        const int out = p / b->outputs >= 2 * b->gives || p % b->outputs >= 2 * b->gives;
-        if (b->windows == 4 && out) b->left[b->lefts++] = p;
-    }
-    /* Results go into the next block's padded map, or are contiguous after the last block. */
-    const int next_before = stride == 2 && b->gives % 2 == 0 ? 0 : 1;
-    const int next_padded = index == BLOCKS - 1 ? b->gives : b->gives + 1 + next_before;
-    b->image_next = (long)next_padded * next_padded * b->filters;
-    b->to = integers(n, results);
-    for (int p = 0; p < results; p++) {
-        const int shift = index == BLOCKS - 1 ? 0 : next_before;
-        b->to[p] = ((p / b->gives + shift) * next_padded + p % b->gives + shift) * b->filters;
+        input_gradient(w, b, i, i, 0);
+        memset(n->shares + i * share, 0, sizeof(REAL) * share);
+        add_windows(b, b->x + i * b->x_image, 0, b->pixels, (w->direction ? b->dy_t : b->dy) + i * b->dy_image, b->dy_at,
+                    n->shares + i * share);
     }
 }
 
-/* Make a network for mini-batches of up to `images` images; NULL if its filters do not fill whole vectors. */
-net *net_new(const int *shape, int images) {
-    if (shape[SHAPE_FILTERS] % WIDE) return NULL;
-    net *n = calloc(1, sizeof *n);
-    memcpy(n->shape, shape, sizeof n->shape);
-    n->most_images = images;
+/* Add the kernel's gradient, filters `first` to `last`, from `images` images whose dy begins at number `slot`. */
+static void kernel_gradient(const work *w, const block *b, int i, int images, int slot, int first, int last) {
+    const REAL *x = b->x + i * b->x_image, *dy = b->dy + slot * b->dy_image;
+    REAL *to = w->gradient + b->kernel;
+    convolve_kernel(b, x, w->direction ? b->dy_t + slot * b->dy_image : dy, to, images, first, last);
+    if (w->direction) convolve_kernel(b, b->x_t + i * b->x_image, dy, to, images, first, last);
+}
+
+/* Bring the maps of image i, whose dy is number `slot`, into the forms that tiles need for the kernel's gradient. */
+static void tile_maps(const work *w, const block *b, int i, int slot) {
+    transpose_map(b, b->split_x + i * b->x_image, w->n->most_images * b->x_image, b->columns + slot * columns_image(b));
+    pair_places(b, b->split_dy + slot * b->dy_image, dy_plane(w->n, b), b->pairs + slot * PARTS * pairs_plane(b));
+}
+
+/* Add image number `slot` to the sums of the kernel's gradient, units `first` to `last`. */
+static void tile_sums(const block *b, int slot, int first, int last) {
+    tile_kernel_sums(b, b->columns + slot * columns_image(b), b->pairs + slot * PARTS * pairs_plane(b), b->dkernel, first,
+                     last);
+}
+
+/* The gradients of a kernel and of its block's input. One thread does both for a few images at a time, while their maps
+   are in the cache. Several threads first share the images, then the filters. */
+static void backward_block(const work *w, team *t, int rank, int index, int begin, int end) {
+    const block *b = &w->n->blocks[index], *before = b - 1;
+    const long result = (long)b->side * b->side * b->channels;
+    const int alone = w->n->most_threads == 1, filters = b->filters, tiles = uses_tiles(w, index);
+    for (int i = begin; i < end; i += b->group) {
+        const int images = least(b->group, end - i), slot = alone ? 0 : i;
+        const REAL *dy = b->dy + slot * b->dy_image, *dy_t = w->direction ? b->dy_t + slot * b->dy_image : NULL;
+        for (int k = 0; k < images; k++) input_gradient(w, b, i + k, slot + k, tiles);
+        REAL *dx = before->dout + i * result, *dx_t = w->direction ? before->dout_t + i * result : NULL;
+        if (tiles) {
+            tile_product(&b->backward[0], b->split_dy + slot * b->dy_image, dy_plane(w->n, b), b->tiled_back, b->channels,
+                         dx, 0, b->side * b->side);
+            tile_maps(w, b, i, slot);
+        } else {
+            convolve_input(b, dy, w->parameters + b->kernel, dx, images, 0);
+        }
+        if (w->direction) {
+            convolve_input(b, dy_t, w->parameters + b->kernel, dx_t, images, 0);
+            convolve_input(b, dy, w->direction + b->kernel, dx_t, images, 1);
+        }
+        if (alone && tiles) tile_sums(b, slot, 0, tile_units(b));
+        else if (alone) kernel_gradient(w, b, i, images, slot, 0, filters);
+    }
+    if (!alone) barrier(t);
+    if (tiles) {
+        const int first = rank * tile_units(b) / t->threads, last = (rank + 1) * tile_units(b) / t->threads;
+        for (int i = 0; i < w->count && !alone; i++) tile_sums(b, i, first, last);
+        tile_kernel_add(b, b->dkernel, w->gradient + b->kernel, first, last);
+        return;
+    }
+    if (alone) return;
+    for (int i = 0; i < w->count; i += b->group) {
+        kernel_gradient(w, b, i, least(b->group, w->count - i), i, rank * filters / t->threads,
+                        (rank + 1) * filters / t->threads);
+    }
+}
+
+/* Add to `gradient` the gradient of the summed cross entropy or, with a direction, the Hessian times the direction. */
+static void backward(const work *w, team *t, int rank) {
+    net *n = w->n;
+    MY_IMAGES;
+    if (rank == 0) {
+        softmax(w);
+        backward_head(w);
+    }
+    barrier(t);
+    for (int index = BLOCKS - 1; index >= 0; index--) {
+        const block *b = &n->blocks[index];
+        const int which = w->direction ? DZ_T : DZ;
+        for (int i = begin; i < end; i++) {
+            if (w->direction) normalisation_sums(1, b, w->parameters, w->direction, i);
+            else normalisation_sums(0, b, w->parameters, NULL, i);
+        }
+        barrier(t);
+        if (rank == 0) {
+            batch_sums(b, w->count);
+            for (int f = 0; f < b->filters; f++) {
+                w->gradient[b->shift + f] += b->sums[which * b->filters + f];
+                if (b->scale >= 0) w->gradient[b->scale + f] += b->sums[(which + 1) * b->filters + f];
+            }
+        }
+        barrier(t);
+        if (index > 0) backward_block(w, t, rank, index, begin, end);
+        else backward_first(w, rank, begin, end);
+    }
+    barrier(t);
+    if (rank > 0) return;
+    if (n->blocks[0].stored) kernel_of_shares(n, w->count, w->gradient);
+    else kernel_of_windows(n, w->parameters, w->direction, w->count, w->gradient);
+}
+
+/* ---- making a network -------------------------------------------------------------------------------------------- */
+
+static void lay_out_all(net *n) {
+    const int *shape = n->shape, images = n->most_images;
     int side = shape[SHAPE_SIZE];
-    const int filters = shape[SHAPE_FILTERS];
+    n->parameters = 0;
     for (int index = 0; index < BLOCKS; index++) {
         block *b = &n->blocks[index];
         lay_out(n, b, index, side);
+        furnish(n, b);
+        if (b->tiles) furnish_tiles(n, b);
         b->kernel = n->parameters;
-        n->parameters += (long)filters * window_size(b);
+        n->parameters += (long)b->filters * window_size(b);
         b->scale = -1;
-        if (shape[SHAPE_SCALE]) b->scale = n->parameters, n->parameters += filters;
-        b->shift = n->parameters, n->parameters += filters;
-        const long map = (long)b->outputs * b->outputs * filters;
-        b->x = numbers(n, images * b->image);
-        b->dx = index ? numbers(n, images * b->image) : NULL;
-        b->y = numbers(n, images * map);
-        b->transposed = numbers(n, (long)filters * window_size(b));
-        b->mean = numbers(n, filters), b->squares = numbers(n, filters), b->inverse = numbers(n, filters);
-        b->mean_t = numbers(n, filters), b->slope = numbers(n, filters);
-        n->largest = map > n->largest ? map : n->largest;
+        if (shape[SHAPE_SCALE]) b->scale = n->parameters, n->parameters += b->filters;
+        b->shift = n->parameters, n->parameters += b->filters;
         side = b->gives;
     }
+    const block *first = &n->blocks[0];
+    const long filters = first->filters, window = window_size(first), map = (long)images * side * side * filters;
     n->features = shape[SHAPE_MEAN] ? filters : side * side * filters;
     n->head = n->parameters, n->parameters += (long)shape[SHAPE_WAY] * n->features;
     n->bias = n->parameters, n->parameters += shape[SHAPE_WAY];
-    n->last = (long)images * side * side * filters;
-    n->features_x = numbers(n, n->last), n->features_dx = numbers(n, n->last);
-    n->flat = numbers(n, n->last), n->dflat = numbers(n, n->last);
-    n->logits = numbers(n, (long)images * shape[SHAPE_WAY]);
-    n->dy = numbers(n, n->largest), n->sums = numbers(n, 4 * filters);
-    return n;
+    n->last = numbers(&n->memory, map);
+    n->flat = numbers(&n->memory, map), n->dflat = numbers(&n->memory, map);
+    n->logits = numbers(&n->memory, (long)images * shape[SHAPE_WAY]);
+    n->shares = numbers(&n->memory, images * window * filters);
+    n->grams = reserve(&n->memory, images * (window + 1) * window, sizeof(double));
+    for (int k = 0; k < n->most_threads; k++) n->rows[k] = numbers(&n->memory, first->stored ? 0 : 2L * first->outputs * filters);
 }
 
-/* Allocate tangents when first needed: they double the memory, and only second order uses them. */
-static void make_tangents(net *n) {
-    if (n->logits_t) return;
-    const int images = n->most_images;
-    for (int index = 0; index < BLOCKS; index++) {
-        block *b = &n->blocks[index];
-        b->x_t = index ? numbers(n, images * b->image) : NULL;
-        b->dx_t = index ? numbers(n, images * b->image) : NULL;
-        b->y_t = numbers(n, images * (long)b->outputs * b->outputs * b->filters);
-        b->transposed_t = numbers(n, (long)b->filters * window_size(b));
+static void furnish_all_tangents(net *n) {
+    for (int index = 0; index < BLOCKS; index++) furnish_tangents(n, &n->blocks[index], index);
+    const block *first = &n->blocks[0];
+    const long images = n->most_images, map = images * n->blocks[BLOCKS - 1].results * first->filters;
+    n->last_t = numbers(&n->tangents, map);
+    n->flat_t = numbers(&n->tangents, map), n->dflat_t = numbers(&n->tangents, map);
+    n->logits_t = numbers(&n->tangents, images * n->shape[SHAPE_WAY]);
+    n->shares_t = numbers(&n->tangents, images * window_size(first) * first->filters);
+    for (int k = 0; k < n->most_threads; k++) {
+        n->rows_t[k] = numbers(&n->tangents, first->stored ? 0 : 2L * first->outputs * first->filters);
     }
-    n->features_x_t = numbers(n, n->last), n->features_dx_t = numbers(n, n->last);
-    n->flat_t = numbers(n, n->last), n->dflat_t = numbers(n, n->last);
-    n->logits_t = numbers(n, (long)images * n->shape[SHAPE_WAY]);
-    n->dy_t = numbers(n, n->largest);
 }
 
 void net_free(net *n) {
-    for (int k = 0; k < n->count; k++) free(n->owned[k]);
-    free(n->owned);
+    free(n->memory.base), free(n->indices.base), free(n->tangents.base);
     free(n);
 }
+
+/* Whether this library and this processor can use tiles. */
+int has_tiles(void) { return tiles_granted(); }
+
+/* Make a network for mini-batches of up to `images` images and up to `threads` threads, with tiles if they are wanted and
+   there are any; NULL if its filters do not fill whole vectors or there is too little memory. */
+net *net_new(const int *shape, int images, int threads, int tiles) {
+    if (shape[SHAPE_FILTERS] % WIDE || threads < 1 || threads > MOST_THREADS) return NULL;
+    net *n = calloc(1, sizeof *n);
+    if (!n) return NULL;
+    memcpy(n->shape, shape, sizeof n->shape);
+    n->most_images = images, n->most_threads = threads;
+    n->tiles = tiles && shape[SHAPE_FILTERS] % SIDE == 0 && tiles_granted();
+    lay_out_all(n);
+    if (!make(&n->memory) || !make(&n->indices)) return net_free(n), NULL;
+    lay_out_all(n);
+    return n;
+}
+
+/* Allocate tangents when first needed: they double the memory, and only second order uses them. 0 if that fails. */
+static int make_tangents(net *n) {
+    if (n->tangents.base) return 1;
+    furnish_all_tangents(n);
+    if (!make(&n->tangents)) return 0;
+    furnish_all_tangents(n);
+    return 1;
+}
+
+/* ---- the steps, by all threads of a team --------------------------------------------------------------------------- */
+
+/* Logits or, with labels, the gradient or the product. */
+static void compute(const work *w, team *t, int rank) {
+    forward(w, t, rank);
+    if (w->labels) backward(w, t, rank);
+}
+
+static void derivative(team *t, int rank, void *given) {
+    const work *w = given;
+    if (w->n->tiles) tiles_begin();
+    compute(w, t, rank);
+    if (w->n->tiles) tiles_end();
+}
+
+typedef struct {
+    work batch;
+    REAL *parameters, *second_moments;
+    const REAL *adapted, *rates;
+    int steps;
+} adaptation;
+
+/* Take one step with `count` parameters from number k on, at most a vector: see net_adapt. */
+INLINE void update_some(const adaptation *a, int step, long k, const int count) {
+    const net *n = a->batch.n;
+    const REAL beta2 = (REAL)n->beta2, rest = (REAL)(1 - n->beta2);
+    vector slope = load_some(a->batch.gradient + k, count), parameters = load_some(a->parameters + k, count);
+    if (a->adapted) slope *= load_some(a->adapted + k, count);
+    vector change = slope;
+    if (a->second_moments) {
+        const vector moments = beta2 * load_some(a->second_moments + k, count) + rest * slope * slope;
+        store_some(a->second_moments + k, moments, count);
+        change = over_root(slope, moments, (REAL)n->adam_epsilon);
+    }
+    store_some(a->parameters + k, parameters - a->rates[step] * change, count);
+}
+
+/* Take one step with the parameters from `begin` to `end`. */
+static void update(const adaptation *a, int step, long begin, long end) {
+    for (; begin + WIDE <= end; begin += WIDE) update_some(a, step, begin, WIDE);
+    if (begin < end) update_some(a, step, begin, end - begin);
+}
+
+static void adapt(team *t, int rank, void *given) {
+    const adaptation *a = given;
+    work w = a->batch;
+    const net *n = w.n;
+    const long begin = rank * n->parameters / t->threads, end = (rank + 1) * n->parameters / t->threads;
+    if (n->tiles) tiles_begin();
+    for (int step = 0; step < a->steps; step++) {
+        memset(w.gradient + begin, 0, sizeof(REAL) * (end - begin));
+        compute(&w, t, rank);
+        barrier(t);
+        update(a, step, begin, end);
+        barrier(t);
+        w.images.first += w.count;
+        w.labels += w.count;
+    }
+    if (n->tiles) tiles_end();
+}
+
+/* ---- what Python calls ------------------------------------------------------------------------------------------- */
 
 int vector_bytes(void) { return BYTES; }
 
@@ -760,52 +511,44 @@ void net_set(net *n, double epsilon, double beta2, double adam_epsilon) {
 
 long net_parameters(const net *n) { return n->parameters; }
 
+/* The functions below compute with up to `threads` threads and return 1, or 0 if there is too little memory. `images` are
+   REAL if `scale` is 0, else bytes, to be divided by `scale`. */
+
 /* logits [images][way] */
-void net_logits(net *n, const REAL *parameters, const REAL *images, int count, REAL *logits) {
-    forward(n, parameters, NULL, images, count);
+int net_logits(net *n, int threads, const REAL *parameters, const void *images, int scale, int count,
+               REAL *logits) {
+    work w = {.n = n, .parameters = parameters, .images = {images, scale, 0}, .count = count};
+    together(least(threads, n->most_threads), derivative, &w);
     memcpy(logits, n->logits, sizeof(REAL) * count * n->shape[SHAPE_WAY]);
+    return 1;
 }
 
 /* gradient [parameters] of the cross entropy summed over the mini-batch */
-void net_gradient(net *n, const REAL *parameters, const REAL *images, const int64_t *labels, int count,
-                  REAL *gradient) {
+int net_gradient(net *n, int threads, const REAL *parameters, const void *images, int scale, const int64_t *labels,
+                  int count, REAL *gradient) {
+    work w = {n, parameters, NULL, {images, scale, 0}, labels, count, gradient};
     memset(gradient, 0, sizeof(REAL) * n->parameters);
-    forward(n, parameters, NULL, images, count);
-    softmax(n, NULL, labels, count);
-    backward(n, parameters, NULL, count, gradient);
+    together(least(threads, n->most_threads), derivative, &w);
+    return 1;
 }
 
 /* product [parameters]: the Hessian of the same loss, times direction */
-void net_hessian_product(net *n, const REAL *parameters, const REAL *images, const int64_t *labels, int count,
-                         const REAL *direction, REAL *product) {
-    make_tangents(n);
+int net_hessian_product(net *n, int threads, const REAL *parameters, const void *images, int scale,
+                        const int64_t *labels, int count, const REAL *direction, REAL *product) {
+    if (!make_tangents(n)) return 0;
+    work w = {n, parameters, direction, {images, scale, 0}, labels, count, product};
     memset(product, 0, sizeof(REAL) * n->parameters);
-    forward(n, parameters, direction, images, count);
-    softmax(n, direction, labels, count);
-    backward(n, parameters, direction, count, product);
+    together(least(threads, n->most_threads), derivative, &w);
+    return 1;
 }
 
 /* Take steps in place: of gradient descent (rates[step] is alpha) or, if there are second moments, of Adam with
    beta1 = 0 in TensorFlow's form (rates[step] includes the bias correction). adapted: NULL, or 0 where a parameter is
    not changed. images [step][image]...; gradient: a buffer for one gradient. */
-void net_adapt(net *n, REAL *parameters, REAL *second_moments, const REAL *adapted, const REAL *images,
-               const int64_t *labels, int steps, int count, const REAL *rates, REAL *gradient) {
-    const long image = (long)n->shape[SHAPE_CHANNELS] * n->shape[SHAPE_SIZE] * n->shape[SHAPE_SIZE];
-    const REAL beta2 = (REAL)n->beta2, rest = (REAL)(1 - n->beta2), epsilon = (REAL)n->adam_epsilon;
-    for (int step = 0; step < steps; step++) {
-        net_gradient(n, parameters, images + step * count * image, labels + (long)step * count, count, gradient);
-        const REAL rate = rates[step];
-        if (adapted) {
-            for (long k = 0; k < n->parameters; k++) gradient[k] *= adapted[k];
-        }
-        if (second_moments) {
-            for (long k = 0; k < n->parameters; k++) {
-                const REAL slope = gradient[k], moment = beta2 * second_moments[k] + rest * slope * slope;
-                second_moments[k] = moment;
-                parameters[k] -= rate * slope / (ROOT(moment) + epsilon);
-            }
-        } else {
-            for (long k = 0; k < n->parameters; k++) parameters[k] -= rate * gradient[k];
-        }
-    }
+int net_adapt(net *n, int threads, REAL *parameters, REAL *second_moments, const REAL *adapted, const void *images,
+            int scale, const int64_t *labels, int steps, int count, const REAL *rates, REAL *gradient) {
+    adaptation a = {{n, parameters, NULL, {images, scale, 0}, labels, count, gradient}, parameters, second_moments, adapted, rates,
+                    steps};
+    together(least(threads, n->most_threads), adapt, &a);
+    return 1;
 }
