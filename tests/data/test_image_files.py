@@ -203,4 +203,4 @@ def test_a_palette_must_have_every_colour_that_a_pixel_names(depth: int) -> None
     for parts in (((b"PLTE", palette[: 3 * most]),), ((b"PLTE", palette[: 3 * most]), transparent)):
         assert "no colour in its palette" in fault_of(png(header, *parts, data))
     assert "no palette" in fault_of(png(header, data))
-    assert "no palette" in fault_of(png(header, data, (b"PLTE", palette[: 3 * (most + 1)])))
+    assert "palette comes after its rows" in fault_of(png(header, data, (b"PLTE", palette[: 3 * (most + 1)])))

@@ -45,9 +45,9 @@ def draw(class_id: str, number: int, side: int = 84) -> Pixels:
     return np.random.default_rng([int(class_id[1:]), number]).integers(0, 256, (side, side, 3), dtype=np.uint8)
 
 
-def as_file(pixels: Pixels, kind: str = "PNG") -> bytes:
+def as_file(pixels: Pixels, kind: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind)
+    Image.fromarray(pixels).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -228,7 +228,7 @@ def test_images_of_equal_pixels_are_reported_with_the_splits_or_classes_they_cro
     files["train/n01532829/n0153282900000004.png"] = files["train/n01532829/n0153282900000001.png"]
     files["train/n01558993/n0155899300000009.png"] = files["train/n01532829/n0153282900000002.png"]
     # Other bytes, the same pixels.
-    files["test/n01930112/n0193011200000001.png"] = as_file(draw("n01855672", 3)) + b"more"
+    files["test/n01930112/n0193011200000001.png"] = as_file(draw("n01855672", 3), compress_level=1)
     duplicates = rows(pack_of(as_folder(files, tmp_path))[1], "duplicate")
     assert duplicates == [
         ("test|val", "n01930112|n01855672", 2, "n0193011200000001.png = n0185567200000003.png; crosses splits"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from firstorder import progress, settings
 from firstorder.cli.session import Session
 from firstorder.cli.verbs import Arguments, argument, verb
-from firstorder.errors import UserError
+from firstorder.errors import UserError, shown
 from firstorder.files import replacing
 
 
@@ -24,12 +24,12 @@ def download(arguments: Arguments) -> None:
     from firstorder.data import downloads, omniglot
 
     def tell(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+        print(shown(line), file=sys.stderr, flush=True)
 
     folder = Path(arguments.folder)
     named = {archive.name: archive for archive in omniglot.ARCHIVES}
     for archive in [settings.lookup(named, name, "archive") for name in arguments.archive or named]:
-        print(downloads.fetch(archive, folder, os.environ.get("DATA_MIRROR"), progress.shown, tell))
+        print(shown(downloads.fetch(archive, folder, os.environ.get("DATA_MIRROR"), progress.shown, tell)))
 
 
 @verb("compute", argument("dataset"))
@@ -49,7 +49,9 @@ def pack(arguments: Arguments) -> None:
     made = module.make_pack(raw, progress.shown) if source == "omniglot" else module.make_pack(progress.shown)
     path = session.root / project.pack_path(arguments.dataset)
     packs.write_pack(path, made)
-    print(f"{path}: {len(made.class_names):,} classes, images {made.images.shape[1:]}, digest {made.digest()[:16]}")
+    print(
+        f"{shown(path)}: {len(made.class_names):,} classes, images {made.images.shape[1:]}, digest {made.digest()[:16]}"
+    )
 
 
 @verb(
@@ -86,7 +88,7 @@ def data(arguments: Arguments) -> None:
     with replacing(path.with_suffix(".census.csv")) as part:
         cells.write_rows(part, mini_imagenet_census.CENSUS_COLUMNS, census)
         packs.write_pack(path, made)
-    print(f"{path}: {census[0].images:,} images of {len(made.class_names)} classes, digest {made.digest()[:16]}")
-    print(path.with_suffix(".census.csv"))
+    print(f"{shown(path)}: {census[0].images:,} images of {len(made.class_names)} classes, digest {made.digest()[:16]}")
+    print(shown(path.with_suffix(".census.csv")))
     for warning in mini_imagenet_census.warnings_of(census):
-        print(f"warning: {warning}", file=sys.stderr)
+        print(f"warning: {shown(warning)}", file=sys.stderr)

@@ -33,8 +33,23 @@ class Archive:
     md5: str
 
 
+def name_inside(name: str) -> PurePosixPath:
+    """Return the name of a file in an archive or folder, by its folders; those of Windows may part them by backslashes.
+
+    Raises ValueError for a name that leaves the archive's folder.
+    """
+    parted = name.replace("\\", "/")
+    if _leaves(parted):
+        raise ValueError(f"its member {name!r}: its name leaves the folder")
+    return PurePosixPath(parted)
+
+
+def _leaves(name: str) -> bool:
+    return name.startswith("/") or ".." in name.split("/") or bool(PureWindowsPath(name).drive)
+
+
 def members(path: Path, suffix: str = "", largest: int = LARGEST_MEMBER_BYTES) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of each file in the zip `path` whose name ends in `suffix`, sorted by name.
+    """Yield name and content of each file in the zip `path` whose name ends in `suffix` (or `SUFFIX`), sorted by name.
 
     Nothing is written to disk. All members are checked before the first content is yielded.
 
@@ -44,11 +59,13 @@ def members(path: Path, suffix: str = "", largest: int = LARGEST_MEMBER_BYTES) -
     with _reading_zip(path), open_regular(path) as file, zipfile.ZipFile(file) as archive:
         infos = archive.infolist()
         _check_members(path, infos, largest)
-        for name in sorted(info.filename for info in infos if not info.is_dir() and info.filename.endswith(suffix)):
-            with archive.open(name) as member:
-                # Not archive.read, which unpacks without a bound and only then cuts to the announced size.
-                content = member.read(archive.getinfo(name).file_size + 1)
-            yield name, content
+        named = {str(name_inside(info.filename)): info for info in infos if not info.filename.endswith(("/", "\\"))}
+        for name, info in sorted(named.items()):
+            if name.lower().endswith(suffix):
+                with archive.open(info) as member:
+                    # Not archive.read, which unpacks without a bound and only then cuts to the announced size.
+                    content = member.read(info.file_size + 1)
+                yield name, content
 
 
 def is_whole(path: Path) -> bool:
@@ -83,8 +100,8 @@ def _check_members(path: Path, infos: Iterable[zipfile.ZipInfo], largest: int) -
     seen, total = set(), 0
     for info in infos:
         total += info.file_size
-        name = info.filename
-        if name.startswith("/") or "\\" in name or PureWindowsPath(name).drive or ".." in PurePosixPath(name).parts:
+        name = info.filename.replace("\\", "/")
+        if _leaves(name):
             fault = "its name leaves the folder"
         elif stat.S_ISLNK(info.external_attr >> 16):
             fault = "it is a link"
@@ -101,4 +118,6 @@ def _check_members(path: Path, infos: Iterable[zipfile.ZipInfo], largest: int) -
         else:
             seen.add(name)
             continue
-        raise UserError(f"{path}: refused for its member {name!r}: {fault}; delete it and download the official one")
+        raise UserError(
+            f"{path}: refused for its member {info.filename!r}: {fault}; delete it and download the official one"
+        )

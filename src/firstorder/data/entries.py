@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import stat
 import tarfile
 import zipfile
@@ -14,6 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
 from firstorder.data import image_files
+from firstorder.data.archives import name_inside
+from firstorder.errors import shown
 from firstorder.files import open_regular
 
 EXTENSIONS = (
@@ -22,7 +26,10 @@ EXTENSIONS = (
 )
 Mode = Literal["r:", "r:gz", "r:bz2", "r:xz"]
 COMPRESSIONS: dict[bytes, Mode] = {b"\x1f\x8b": "r:gz", b"BZh": "r:bz2", b"\xfd7zXZ\0": "r:xz"}
-LARGEST_EXTENSION_BYTES = 1 << 20  # of what a tar says before a member; names have a few hundred
+LARGEST_EXTENSION_BYTES = 1 << 16  # of what a tar says before a member; names have a few hundred
+LARGEST_MEMBER_BYTES = 1 << 40  # all of ILSVRC-2012 has 1.5e11
+LONGEST_DIGITS = 100  # in a row; Python's search in them takes a time that grows with the square of their number
+AFTER_END_BYTES = 1 << 20  # of zeros, which fill a tar up to its block size
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ def _in_folder(source: Path) -> Iterator[Entry]:
     for folder, folders, files in os.walk(source, onerror=fail, followlinks=True):
         below = PurePosixPath(Path(folder).relative_to(source).as_posix())
         for name in sorted(folders):
-            yield Entry(below / name, None)
+            yield Entry(below / name_inside(name), None)
         folders[:] = sorted(name for name in folders if not image_files.is_passed_over(PurePosixPath(name)))
         for name in [*folders]:
             identity = _identity(Path(folder, name))
@@ -67,9 +74,15 @@ def _in_folder(source: Path) -> Iterator[Entry]:
             path = Path(folder, name)
             if image_files.is_passed_over(PurePosixPath(name)):
                 continue
-            status = path.stat()
+            try:
+                status = path.stat()
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ELOOP):
+                    raise
+                status = path.lstat()  # a link that leads nowhere
             is_file = stat.S_ISREG(status.st_mode)
-            yield Entry(below / name, partial(open_regular, path), status.st_size, is_file)
+            # A zip made with backslashes is unpacked by some tools into files with such names.
+            yield Entry(below / name_inside(name), partial(open_regular, path), status.st_size, is_file)
 
 
 def _identity(folder: Path) -> tuple[int, int]:
@@ -79,20 +92,73 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 def _in_zip(archive: zipfile.ZipFile) -> Iterator[Entry]:
     for info in archive.infolist():
-        get = None if info.is_dir() else partial(archive.open, info)
+        path = name_inside(info.filename)
+        get = None if info.filename.endswith(("/", "\\")) else partial(archive.open, info)
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack without a bound
-            raise zipfile.BadZipFile(f"{info.filename} is neither stored nor deflated")
+            raise zipfile.BadZipFile(f"{shown(path)} is neither stored nor deflated")
         kind = stat.S_IFMT(info.external_attr >> 16)
-        yield Entry(PurePosixPath(info.filename), get, info.file_size, kind in (0, stat.S_IFREG))
+        yield Entry(path, get, info.file_size, kind in (0, stat.S_IFREG))
 
 
-class _BoundedMember(tarfile.TarInfo):
-    """A member of a tar. One that only extends the next one, as by a long name, is read at once, so it is bounded."""
+class _CheckedMember(tarfile.TarInfo):
+    """A member of a tar whose header is whole and says what can be.
+
+    Python ends a tar without a word at a damaged header, and reads for ever where a size is negative or a sparse file's
+    map is cut short. One that only extends the next one, as by a long name, is read at once, so it is bounded.
+    """
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Any:
+        try:
+            return super().fromtarfile(tarfile_)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # typeshed does not know it
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"a member's header is damaged or missing ({error})") from None
 
     def _proc_member(self, archive: tarfile.TarFile) -> Any:
         if self.type in EXTENSIONS and self.size > LARGEST_EXTENSION_BYTES:
             raise tarfile.ReadError(f"the header before a member has {self.size:,} bytes")
-        return super()._proc_member(archive)  # type: ignore[misc]  # typeshed does not know it
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            self._refuse_sparse()
+        return super()._proc_member(archive)  # type: ignore[misc]
+
+    def _proc_pax(self, archive: Any) -> Any:
+        header = archive.fileobj.read(self._block(self.size))
+        if re.search(rb"\d{%d}" % LONGEST_DIGITS, header):
+            raise tarfile.ReadError(f"{LONGEST_DIGITS} digits in a row in the header before a member")
+        archive.fileobj = _ReadAgain(header, archive, archive.fileobj)
+        return super()._proc_pax(archive)  # type: ignore[misc]
+
+    def _block(self, count: int) -> int:
+        self._check_size(count)
+        return super()._block(count)  # type: ignore[misc, no-any-return]
+
+    def _apply_pax_info(self, headers: dict[str, str], encoding: str, errors: str) -> None:
+        super()._apply_pax_info(headers, encoding, errors)  # type: ignore[misc]
+        self._check_size(self.size)
+
+    def _check_size(self, size: int) -> None:
+        if not 0 <= size <= LARGEST_MEMBER_BYTES:
+            raise tarfile.ReadError(f"a member has {size:,} bytes")
+
+    def _refuse_sparse(self, *_: object) -> None:
+        raise tarfile.ReadError("a member is a sparse file, which is not read; make the tar without sparse files")
+
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
+
+
+@dataclass
+class _ReadAgain:
+    """Stands in for a tar's file, to give what was read from it once more; a compressed file cannot go back."""
+
+    header: bytes
+    archive: Any
+    file: IO[bytes]
+
+    def read(self, count: int) -> bytes:
+        self.archive.fileobj = self.file
+        return self.header
 
 
 def open_tar(file: IO[bytes]) -> tarfile.TarFile:
@@ -101,11 +167,11 @@ def open_tar(file: IO[bytes]) -> tarfile.TarFile:
     start = file.read(6)
     file.seek(0)
     mode: Mode = next((mode for begins, mode in COMPRESSIONS.items() if start.startswith(begins)), "r:")
-    return tarfile.open(fileobj=file, mode=mode, tarinfo=_BoundedMember)
+    return tarfile.open(fileobj=file, mode=mode, tarinfo=_CheckedMember)
 
 
 def members_of(archive: tarfile.TarFile) -> Iterator[Entry]:
-    """List an open tar, with all that is in it."""
+    """List an open tar, with all that is in it; raises tarfile.ReadError where it ends before its end or after it."""
 
     def opener(member: tarfile.TarInfo) -> IO[bytes]:
         file = archive.extractfile(member)
@@ -114,4 +180,7 @@ def members_of(archive: tarfile.TarFile) -> Iterator[Entry]:
 
     for member in archive:
         get = None if member.isdir() else partial(opener, member)
-        yield Entry(PurePosixPath(member.name), get, member.size, member.isreg())
+        yield Entry(name_inside(member.name), get, member.size, member.isreg())
+    assert archive.fileobj is not None
+    if archive.fileobj.read(AFTER_END_BYTES).strip(b"\0"):
+        raise tarfile.ReadError("more follows its end, as if two archives had been joined")

@@ -2,7 +2,8 @@
 
 An image counts by its name (PNG or JPEG, in no folder that a system or a tool keeps for itself) and is decoded by its
 content. Pillow alone is too forgiving: it paints what a JPEG lacks grey, clips 16-bit greys to white, halves the depth
-of 16-bit colours, skips the checksums of a PNG, and paints its missing rows and palette black. All of that is refused.
+of 16-bit colours, skips the checksums of a PNG, takes the last of its headers, and paints missing rows and palettes
+black. All of that is refused.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ NEVER = (
     *("thumbs", "thumbs.db"),
 )
 PNG = b"\x89PNG\r\n\x1a\n"
+PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}  # by type of colour
+# Parts that come once, before the rows.
+PNG_ONCE = {b"IHDR": "header", b"PLTE": "palette", b"tRNS": "transparency", b"acTL": "number of pictures"}
 # How files begin that are taken for images, for messages.
 OTHER_FORMATS = (
     *((b"GIF8", "GIF"), (b"BM", "BMP"), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"%!PS", "EPS"), (b"RIFF", "WebP")),
@@ -132,6 +136,7 @@ def png_fault(content: bytes) -> str | None:
     """Return what is wrong with a PNG: a part cut short or with a wrong checksum, no header, no end, too few rows.
 
     Its rows must fill the picture and be followed by their own checksum; a palette must be there if pixels need one.
+    The parts that make the picture come once and in their order, so that every decoder takes the same ones.
     """
     place, parts = len(PNG), list[tuple[bytes, bytes]]()
     while place + 12 <= len(content):
@@ -144,10 +149,29 @@ def png_fault(content: bytes) -> str | None:
         if zlib.crc32(content[place + 4 : end - 4]) != struct.unpack_from(">I", content, end - 4)[0]:
             return f"a wrong checksum at byte {place:,}"
         if kind == b"IEND":
-            return _rows_fault(parts)
+            more = len(content) - end + size
+            return f"{more:,} bytes after its end" if more else _parts_fault(parts) or _rows_fault(parts)
         parts.append((kind, content[place + 8 : end - 4]))
         place = end
     return "it ends before its end marker"
+
+
+def _parts_fault(parts: Sequence[tuple[bytes, bytes]]) -> str | None:
+    depth, colours, compression, filtering, interlaced = parts[0][1][8:]
+    if depth not in PNG_DEPTHS.get(colours, ()) or compression or filtering or interlaced > 1:
+        return "a header of no known kind"
+    kinds = [kind for kind, _ in parts]
+    critical = [kind for kind, _ in itertools.groupby(kinds) if kind[:1].isupper()]
+    if unknown := set(critical) - {b"IHDR", b"PLTE", b"IDAT"}:
+        return f"a part {min(unknown)!r}, which is not known"
+    for kind, name in PNG_ONCE.items():
+        if kinds.count(kind) > 1:
+            return f"more than one {name}"
+    data = kinds.index(b"IDAT") if b"IDAT" in kinds else len(kinds)
+    late = next((name for kind, name in PNG_ONCE.items() if kind in kinds[data:]), None)
+    if late:
+        return f"its {late} comes after its rows"
+    return "its rows are in two places" if critical.count(b"IDAT") > 1 else None
 
 
 def _rows_fault(parts: Sequence[tuple[bytes, bytes]]) -> str | None:

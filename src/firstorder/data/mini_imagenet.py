@@ -19,7 +19,7 @@ import numpy as np
 
 from firstorder.data import image_files
 from firstorder.data.mini_imagenet_census import CensusRow, Seen, Slot, census_of
-from firstorder.data.mini_imagenet_lists import read_names, select
+from firstorder.data.mini_imagenet_lists import not_lists, read_names, select
 from firstorder.data.mini_imagenet_sources import Found, opened
 from firstorder.data.packs import Images, Pack
 from firstorder.errors import UserError
@@ -71,6 +71,7 @@ def make_pack(
     """
     with opened(source, splits, chosen=names is not None) as listing:
         found, by_rank = select(listing.images, read_names(names), source) if names else (listing.images, {})
+        listing.left_out += not_lists(names) if names else []
         classes = _classes(found, splits, source)
         counts = tuple(len(of_class) for of_class in classes.values())
         images = np.zeros((len(classes), max(counts), 3, SIDE, SIDE), np.uint8)
@@ -83,7 +84,7 @@ def make_pack(
                 seen.by_pixels[hashlib.sha256(pixels.tobytes()).digest()].append(slot)
                 bar.advance()
     pack = Pack(images, tuple(classes), 255, counts if min(counts) < max(counts) else None, resize, "mini_imagenet")
-    return pack, list(census_of(pack, counts, seen, resize, listing.others, by_rank))
+    return pack, list(census_of(pack, counts, seen, resize, listing, by_rank))
 
 
 def _classes(found: Sequence[Found], splits: Mapping[str, str], source: Path) -> dict[str, list[int]]:

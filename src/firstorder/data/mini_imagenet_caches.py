@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -27,19 +27,25 @@ class Cache:
     class_ids: tuple[str, ...]
 
 
+def is_cache(path: PurePath) -> bool:
+    """Say whether a file has the name of one of the three pickles, in capitals or not."""
+    return path.name.lower() in (*NAMES, *OTHER_NAMES)
+
+
 def paths(source: Path) -> list[Path]:
     """Return the three pickles if `source` is or contains one of them; raises UserError if others are missing."""
-    folder = source.parent if source.name in (*NAMES, *OTHER_NAMES) else source
-    found = {name: folder / name for name in NAMES if (folder / name).is_file()}
-    for other, name in OTHER_NAMES.items():
-        if not (folder / other).is_file():
-            continue
-        if name in found:
-            raise UserError(f"{folder}: has both {name} and {other}, expected one of them; take the other out")
-        found[name] = folder / other
+    folder = source.parent if is_cache(source) else source
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if is_cache(path) and path.is_file():
+            name = OTHER_NAMES.get(path.name.lower(), path.name.lower())
+            if name in found:
+                both = f"{found[name].name} and {path.name}"
+                raise UserError(f"{folder}: has both {both}, expected one of them; take the other out")
+            found[name] = path
     if found and len(found) < len(NAMES):
         missing = ", ".join(name for name in NAMES if name not in found)
-        there = next(iter(found.values())).name
+        there = next(found[name].name for name in NAMES if name in found)
         raise UserError(f"{folder}: has {there} but not {missing}; the three belong together")
     return [found[name] for name in NAMES if name in found]
 
@@ -50,7 +56,7 @@ def read(path: Path, classes: Collection[str]) -> Cache:
     Keys may be bytes, as in a cache of Python 2 that was loaded with encoding="bytes" and saved again. Raises UserError
     if the pickle contains anything else.
     """
-    cache = _with_text_keys(safe_pickle.read(path))
+    cache = _with_text_keys(path, safe_pickle.read(path))
     images, of_class = (cache.get(key) if isinstance(cache, dict) else None for key in ("image_data", "class_dict"))
     if not isinstance(images, np.ndarray) or not isinstance(of_class, dict):
         raise UserError(f"{path}: expected a dict of image_data, an array, and class_dict, a dict; {DOWNLOAD_AGAIN}")
@@ -64,7 +70,7 @@ def read(path: Path, classes: Collection[str]) -> Cache:
             f"{path}: image_data: has {len(images):,} images, expected at most {MOST_IMAGES_OF_A_CLASS:,} a class; "
             f"{DOWNLOAD_AGAIN}"
         )
-    return Cache(images, _class_ids(path, _with_text_keys(of_class), len(images), classes))
+    return Cache(images, _class_ids(path, _with_text_keys(path, of_class), len(images), classes))
 
 
 def _class_ids(path: Path, of_class: dict[Any, Any], images: int, classes: Collection[str]) -> tuple[str, ...]:
@@ -88,8 +94,15 @@ def _class_ids(path: Path, of_class: dict[Any, Any], images: int, classes: Colle
     return tuple(class_id for _, class_id in found)
 
 
-def _with_text_keys(value: Any) -> Any:
-    """Return a dict with its bytes keys decoded, one character per byte; anything else unchanged."""
+def _with_text_keys(path: Path, value: Any) -> Any:
+    """Return a dict with its bytes keys decoded, one character per byte; anything else unchanged.
+
+    Raises UserError if a key is there both as text and as bytes.
+    """
     if not isinstance(value, dict):
         return value
-    return {key.decode("latin1") if isinstance(key, bytes) else key: each for key, each in value.items()}
+    decoded = {key.decode("latin1") if isinstance(key, bytes) else key: each for key, each in value.items()}
+    if len(decoded) < len(value):
+        twice = next(key for key in value if isinstance(key, bytes) and key.decode("latin1") in value)
+        raise UserError(f"{path}: has the key {twice.decode('latin1')!r} twice, as text and as bytes; {DOWNLOAD_AGAIN}")
+    return decoded

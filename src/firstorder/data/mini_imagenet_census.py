@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import NamedTuple
 
+from firstorder.data.mini_imagenet_sources import Listing
 from firstorder.data.packs import Pack
+from firstorder.errors import shown
 
 NOMINAL = 600  # images per class
 # How tools mark the copy that they make of a file whose name is taken.
@@ -18,7 +20,7 @@ CENSUS_COLUMNS = ("what", "split", "class", "images", "detail")
 
 
 class CensusRow(NamedTuple):
-    """One line of the census, by CENSUS_COLUMNS; `what` is set, split, class, rank, other, size, duplicate or name."""
+    """One line of the census, by CENSUS_COLUMNS; `what` is set, split, class, size, or one of those that are told."""
 
     what: str
     split: str
@@ -49,7 +51,7 @@ def census_of(
     counts: Sequence[int],
     seen: Seen,
     resize: str,
-    others: Sequence[str],
+    listing: Listing,
     by_rank: Mapping[str, int],
 ) -> Iterator[CensusRow]:
     """Describe a pack: the whole set, its splits and classes, the sizes of the images, and images of equal pixels."""
@@ -68,19 +70,28 @@ def census_of(
         yield CensusRow("class", split, class_id, count, _against_nominal(count))
     for class_id, files in sorted(by_rank.items()):
         yield CensusRow("rank", "", class_id, files, "files ranked, of which the list names some by their rank")
-    if others:
-        detail = f"files of classes passed over, since they are no PNG or JPEG images, the first: {others[0]}"
-        yield CensusRow("other", "", "", len(others), detail)
+    for what, (detail, places) in _asides(listing).items():
+        if places:
+            yield CensusRow(what, "", "", len(places), f"{detail}, the first: {places[0]}")
     for size, count in sorted(seen.sizes.items(), key=lambda item: (-item[1], item[0])):
         yield CensusRow("size", "", "", count, size)
     for same in sorted(sorted(group) for group in seen.by_pixels.values() if len(group) > 1):
         splits, ids = ([slot.class_name.split("/")[part] for slot in same] for part in (0, 1))
-        names = " = ".join(slot.image for slot in same)
+        names = " = ".join(shown(slot.image) for slot in same)
         crossing = "; crosses splits" if len(set(splits)) > 1 else "; crosses classes" if len(set(ids)) > 1 else ""
         yield CensusRow(
             "duplicate", "|".join(dict.fromkeys(splits)), "|".join(dict.fromkeys(ids)), len(same), names + crossing
         )
     yield from _same_names(seen)
+
+
+def _asides(listing: Listing) -> dict[str, tuple[str, Sequence[str]]]:
+    """Map `what` to what is said of some files and where they are."""
+    return {
+        "other": ("files of classes passed over, since they are no PNG or JPEG images", listing.others),
+        "left": ("archives, pickles or files beside lists are not read", listing.left_out),
+        "below": ("images are in subfolders of their class and packed beside the class's own images", listing.below),
+    }
 
 
 def _same_names(seen: Seen) -> Iterator[CensusRow]:
@@ -97,7 +108,7 @@ def _same_names(seen: Seen) -> Iterator[CensusRow]:
             named[COPY.sub("", stem)] += named.pop(stem)
         for images in sorted(sorted(images) for images in named.values()):
             if len({pixels for _, pixels in images}) > 1:
-                names = " = ".join(name for name, _ in images)
+                names = " = ".join(shown(name) for name, _ in images)
                 split, class_id = class_name.split("/")
                 yield CensusRow("name", split, class_id, len(images), names)
 
@@ -129,7 +140,7 @@ def warnings_of(census: Sequence[CensusRow]) -> list[str]:
     more = [row for row in census if row.what == "class" and row.images > NOMINAL]
     if more:
         warnings.append(f"{len(more)} classes have more than {NOMINAL} images, the first: {more[0].class_id}")
-    warnings += [f"{row.images:,} {row.detail}" for row in census if row.what == "other"]
+    warnings += [f"{row.images:,} {row.detail}" for row in census if row.what in ("other", "left", "below")]
     return warnings
 
 

@@ -11,14 +11,18 @@ import io
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from hashlib import sha256
+from itertools import compress
 from pathlib import Path
 
 from firstorder.data import image_files
-from firstorder.data.mini_imagenet_sources import CLASS_ID, Found
-from firstorder.errors import UserError
-from firstorder.files import Kind
+from firstorder.data.entries import entries_of
+from firstorder.data.mini_imagenet_classes import class_at_start, classes_in
+from firstorder.data.mini_imagenet_sources import Found
+from firstorder.errors import UserError, shown
+from firstorder.files import Kind, unreadable
 
 HEADING = ["filename", "label"]
 LIST_FILE = Kind(
@@ -32,29 +36,47 @@ LIST_FILE = Kind(
 def read_names(path: Path) -> dict[str, list[str]]:
     """Read the lists of file names: class id -> names. A first line `filename,label` is a heading, no other is.
 
-    In a folder, every csv is a list, except hidden ones and those in hidden folders. Raises UserError for a missing or
-    empty list, a line that names no image or one of another class than its label, or a name that occurs twice.
+    In a folder, every csv is a list, in capitals or not, except hidden ones and those in hidden folders.
+
+    Raises UserError for a missing or empty list, a line that names no image or one of another class than its label, or
+    a name that occurs twice.
     """
-    files = [path]
-    if path.is_dir():
-        below = sorted(file.relative_to(path) for file in path.rglob("*.csv"))
-        files = [path / file for file in below if not image_files.is_passed_over(file)]
     listed: dict[str, list[str]] = defaultdict(list)
-    for file in files:
+    for file in _files_in(path)[0] if path.is_dir() else [path]:
         for name, *others in _lines(file):
-            if not CLASS_ID.match(name):
+            class_id = class_at_start(name)
+            if class_id is None:
                 raise UserError(
                     f"{file}: expected a name like n0153282900000005.jpg in each line, or a first line "
                     f"{','.join(HEADING)}, found {name[:80]!r}; correct that line"
                 )
-            if others and CLASS_ID.fullmatch(others[0]) and others[0] != name[:9]:
-                raise UserError(f"{file}: {name!r} is listed under class {others[0]}; correct that line")
-            listed[name[:9]].append(name)
+            if against := sorted(set().union(*map(classes_in, others)) - {class_id}):
+                raise UserError(f"{file}: {name!r} is listed under class {against[0]}; correct that line")
+            listed[class_id].append(name)
     twice = [name for names in listed.values() for name, count in Counter(names).items() if count > 1]
     if twice or not listed:
         problem = f"{twice[0]!r} comes twice" if twice else "no file names"
         raise UserError(f"{path}: {problem}; expected csv with each image's file name once, in the first column")
     return dict(listed)
+
+
+def not_lists(path: Path) -> list[str]:
+    """Return the files in a folder of lists that are not read, for messages; none for a single list."""
+    return [shown(file) for file in _files_in(path)[1]] if path.is_dir() else []
+
+
+def _files_in(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the lists in a folder and its other files, both sorted."""
+    with ExitStack() as stack:
+        try:
+            paths = sorted(entry.path for entry in entries_of(folder, stack) if entry.open)
+        except OSError as error:
+            raise unreadable(Path(error.filename or folder), error, LIST_FILE.what) from None
+        except ValueError as error:
+            raise UserError(f"{folder}: {error}; rename it") from None
+    files = [folder / path for path in paths if not image_files.is_passed_over(path)]
+    is_list = [file.suffix.lower() == ".csv" for file in files]
+    return list(compress(files, is_list)), [file for file, its in zip(files, is_list, strict=True) if not its]
 
 
 def _lines(file: Path) -> list[list[str]]:
@@ -89,12 +111,12 @@ def select(found: Sequence[Found], listed: Mapping[str, list[str]], source: Path
         ranked = sorted(by_number)
         for name in names:
             same = by_name.get(name)
-            if same is None and ranked and (ravi := re.fullmatch(r"n\d{8}(\d{8})\.\w+", name)):
+            if same is None and ranked and (ravi := re.fullmatch(r"[nN][0-9]{8}([0-9]{8})\.\w+", name)):
                 rank, by_rank[class_id] = int(ravi[1]), len(ranked)
                 same = by_number[ranked[rank - 1]] if 1 <= rank <= len(ranked) else None
             place = _one_of(same, found, name) if same else None
             if place is None or place in taken:
-                why = "is not there" if place is None else f"is {found[place].name}, as is {taken[place]!r}"
+                why = "is not there" if place is None else f"is {shown(found[place].name)}, as is {taken[place]!r}"
                 raise UserError(
                     f"{source}: the listed image {name!r} {why} (class {class_id} has {len(positions):,} images "
                     "there); the source must hold every image listed, by its name or as a whole class of ILSVRC-2012"
@@ -121,5 +143,5 @@ def _digest(image: Found) -> bytes:
 
 def _number(name: str) -> int | None:
     """Return the number in an ILSVRC-2012 name, such as 18 in n01532829_18.JPEG."""
-    matched = re.fullmatch(r"n\d{8}_(\d+)\.\w+", name)
+    matched = re.fullmatch(r"[nN][0-9]{8}_([0-9]+)\.\w+", name)
     return int(matched[1]) if matched else None

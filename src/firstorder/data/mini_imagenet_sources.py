@@ -9,7 +9,6 @@ in ILSVRC-2012, sorted by their number. Nothing is unpacked to disk.
 from __future__ import annotations
 
 import lzma
-import re
 import struct
 import tarfile
 import zipfile
@@ -19,16 +18,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 from firstorder.data import image_files, mini_imagenet_caches
 from firstorder.data.entries import Entry, entries_of, members_of, open_tar
 from firstorder.data.mini_imagenet_caches import DOWNLOAD_AGAIN
+from firstorder.data.mini_imagenet_classes import class_at_start, class_named, class_of_folders
+from firstorder.data.mini_imagenet_leftovers import below_others, may_hold_images
 from firstorder.data.packs import Images
-from firstorder.errors import UserError, reason
+from firstorder.errors import UserError, reason, shown
 from firstorder.files import is_about_access, unreadable
 
-CLASS_ID = re.compile(r"n\d{8}")
 LARGEST_IMAGE_BYTES = 64 << 20
 # Files that often lie beside images; what others hold is looked at.
 NO_IMAGES = (".xml", ".txt", ".csv", ".json", ".md", ".html", ".log", ".yaml", ".pkl", ".mat")
@@ -61,10 +60,13 @@ class Found:
 
 @dataclass
 class Listing:
-    """What a source has: its images, in its order, and the files of its classes that are no images."""
+    """What a source has, in its order. Places are for messages."""
 
     images: list[Found] = field(default_factory=list)
-    others: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)  # files of classes that are no images
+    left_out: list[str] = field(default_factory=list)  # archives and pickles beside what was read, and files by lists
+    below: list[str] = field(default_factory=list)  # images in subfolders beside a class's own images
+    paths: list[PurePosixPath] = field(default_factory=list)  # of images, those in the tar of a class below its name
 
 
 @contextmanager
@@ -83,7 +85,8 @@ def opened(source: Path, classes: Collection[str], *, chosen: bool = False) -> I
         if caches and chosen:
             raise UserError(f"{source}: the cache pickles hold no file names to choose by; leave out --names")
         if caches:
-            yield Listing([image for path in caches for image in _cached(path, classes)])
+            beside = _beside_caches(source, stack)
+            yield Listing([image for path in caches for image in _cached(path, classes)], left_out=beside)
         else:
             yield _listed(source, stack, classes, chosen=chosen)
 
@@ -98,9 +101,11 @@ def _listed(source: Path, stack: ExitStack, classes: Collection[str], *, chosen:
         filled: set[PurePosixPath] = set()
         for entry in entries:
             class_id = _class_of(entry, source, chosen=chosen)
+            where = f"{source}: {shown(entry.path)}"
+            if class_id is None and entry.open and may_hold_images(entry.path):
+                listing.left_out.append(where)
             if class_id is None or (chosen and class_id not in classes):
                 continue
-            where = f"{source}: {entry.path}"
             if entry.path in seen and entry.open:
                 raise UserError(f"{where}: comes twice; {DOWNLOAD_AGAIN}")
             seen.add(entry.path)
@@ -116,27 +121,56 @@ def _listed(source: Path, stack: ExitStack, classes: Collection[str], *, chosen:
                 folders.add(entry.path)
                 continue
             filled.update(entry.path.parents)
-            if entry.path.suffix == ".tar":
+            if entry.path.suffix.lower() == ".tar":
                 if not chosen:
                     raise UserError(f"{where}: is a whole class; say with --names which of its images are wanted")
-                _add_tar(listing, stack.enter_context(entry.open()), class_id, where, stack)
+                _add_tar(listing, entry, class_id, where, stack)
             else:
                 listing.images.append(_image(entry, class_id, where))
+                listing.paths.append(entry.path)
     for folder in sorted(folders - filled):  # which means that a copy went wrong
-        raise UserError(f"{source}: {folder}: a class folder with no images; fill it or take it out")
+        raise UserError(f"{source}: {shown(folder)}: a class folder with no images; fill it or take it out")
     if not listing.images:
-        raise UserError(_no_images(source, everything))
+        raise UserError(_no_images(source, everything, listing.left_out))
+    listing.below = [f"{source}: {shown(path)}" for path in below_others(listing.paths)]
     return listing
 
 
-def _no_images(source: Path, entries: Sequence[Entry]) -> str:
-    """Say that a source has no images, and why not if all lie in hidden folders."""
+def _beside_caches(source: Path, stack: ExitStack) -> list[str]:
+    """List the archives and further pickles beside the three; none if one of the three was named.
+
+    Raises UserError for images of classes beside them, since either could be the set that is meant.
+    """
+    if mini_imagenet_caches.is_cache(source):
+        return []
+    beside = []
+    with _reading(source):
+        for entry in entries_of(source, stack):
+            if entry.open is None or image_files.is_passed_over(entry.path):
+                continue
+            named = class_of_folders(entry.path.parts[:-1]) or class_at_start(entry.path.name)
+            if named and (image_files.is_image(entry.path) or may_hold_images(entry.path)):
+                raise UserError(
+                    f"{source}: has the three cache pickles and also images in files, such as {shown(entry.path)}; "
+                    "name with --source the folder of the images or, if the pickles are meant, one of the three"
+                )
+            is_one = len(entry.path.parts) == 1 and mini_imagenet_caches.is_cache(entry.path)
+            if may_hold_images(entry.path) and not is_one:
+                beside.append(f"{source}: {shown(entry.path)}")
+    return beside
+
+
+def _no_images(source: Path, entries: Sequence[Entry], left_out: Sequence[str]) -> str:
+    """Say that a source has no images, and why not if all lie in hidden folders or in archives."""
     images = [e.path for e in entries if e.open and e.path.suffix.lower() in image_files.SUFFIXES]
     if images:
         return (
             f"{source}: no images found: {len(images):,} lie in hidden folders or folders of a system, such as "
-            f"{images[0]}, which are passed over; name the folder that has them, or pack the archive from within it"
+            f"{shown(images[0])}, which are passed over; name the folder that has them, or pack the archive from "
+            "within it"
         )
+    if left_out:
+        return f"{left_out[0]}: archives and pickles in a folder or archive are not read; unpack it or name it itself"
     return (
         f"{source}: no images found; expected images in folders named by WordNet id (n01532829), tars of "
         f"such classes, or {', '.join(mini_imagenet_caches.NAMES)}"
@@ -150,7 +184,7 @@ def _counts(entry: Entry, where: str) -> bool:
     format, or one by its content under another name. And for what would count but is no file.
     """
     suffix = entry.path.suffix.lower()
-    if image_files.is_image(entry.path) or entry.path.suffix == ".tar":
+    if image_files.is_image(entry.path) or suffix == ".tar":
         if not entry.is_file:
             raise UserError(f"{where}: is a link or device, not a file; put the image itself there or take it out")
         return True
@@ -167,16 +201,19 @@ def _counts(entry: Entry, where: str) -> bool:
     return False
 
 
-def _add_tar(listing: Listing, file: IO[bytes], class_id: str, where: str, stack: ExitStack) -> None:
+def _add_tar(listing: Listing, tar: Entry, class_id: str, where: str, stack: ExitStack) -> None:
     """Add the images in the tar of a class."""
-    archive = stack.enter_context(open_tar(file))
+    assert tar.open is not None
+    archive = stack.enter_context(open_tar(stack.enter_context(tar.open())))
     before = len(listing.images)
     for entry in members_of(archive):
-        inside = f"{where}: {entry.path}"
+        inside = f"{where}: {shown(entry.path)}"
         if entry.open is None or image_files.is_passed_over(entry.path):
             continue
+        _check_class(entry, class_id, where)
         if _counts(entry, inside):
             listing.images.append(_image(entry, class_id, inside))
+            listing.paths.append(tar.path / class_id / entry.path)
         else:
             listing.others.append(inside)
     if len(listing.images) == before:
@@ -185,26 +222,34 @@ def _add_tar(listing: Listing, file: IO[bytes], class_id: str, where: str, stack
 
 def _class_of(entry: Entry, source: Path, *, chosen: bool) -> str | None:
     """Return the class of a file, class folder or tar of a class; None for anything that belongs to no class."""
-    folders = entry.path.parts[:-1] if entry.open else entry.path.parts
-    by_folder = next((part for part in reversed(folders) if CLASS_ID.fullmatch(part)), None)
+    by_folder = class_of_folders(entry.path.parts[:-1] if entry.open else entry.path.parts)
     if entry.open is None:
         return by_folder
-    name = entry.path.name
-    by_name = name[:9] if CLASS_ID.match(name) else None
-    if by_name and by_folder and by_name != by_folder:
-        raise UserError(f"{source}: {entry.path}: its name says class {by_name}, its folder {by_folder}; move it")
-    if entry.path.suffix == ".tar" and name == f"{by_name}.tar":
-        return by_name
-    if entry.path.suffix == ".tar" and not by_folder:
+    by_name = class_at_start(entry.path.name)
+    if by_folder or by_name:
+        _check_class(entry, by_folder or by_name or "", str(source))
+    if entry.path.suffix.lower() == ".tar" and entry.path.name.lower() != f"{by_name}.tar" and not by_folder:
         return None
     if by_folder or by_name:
         return by_folder or by_name
     if image_files.is_image(entry.path) and not chosen:
         raise UserError(
-            f"{source}: {entry.path}: an image of no class; expected a folder named by WordNet id above it: name the "
-            "folder of the classes (such as Data/CLS-LOC/train) with --source, or the wanted images with --names"
+            f"{source}: {shown(entry.path)}: an image of no class; expected a folder named by WordNet id above it: "
+            "name the folder of the classes (such as Data/CLS-LOC/train) with --source, or the wanted images with --names"
         )
     return None
+
+
+def _check_class(entry: Entry, class_id: str, source: str) -> None:
+    """Raise UserError unless the name of a file, and each folder above it, names this class or none."""
+    by_name, folders = class_at_start(entry.path.name), entry.path.parts[:-1]
+    if by_name and by_name != class_id:
+        why = f"its name says class {by_name}, its folder {class_id}"
+    elif others := sorted(set(map(class_named, folders)) - {class_id, None}):
+        why = f"a folder says class {others[0]}, another or its name {class_id}"
+    else:
+        return
+    raise UserError(f"{source}: {shown(entry.path)}: {why}; move it")
 
 
 def _image(entry: Entry, class_id: str, where: str) -> Found:

@@ -22,7 +22,7 @@ import numpy as np
 from firstorder.data import image_files
 from firstorder.data.archives import Archive, members
 from firstorder.data.packs import Images, Pack
-from firstorder.errors import UserError
+from firstorder.errors import UserError, shown
 from firstorder.progress import Track, silent
 
 RAW_SIDE = 105  # pixels
@@ -100,7 +100,7 @@ def make_pack(folder: Path, track: Track = silent, expected: Content = OFFICIAL)
     with track("omniglot", len(classes), "characters") as bar:
         for place, (alphabet, character) in zip(images, classes, strict=True):
             for number, (name, png) in enumerate(sorted(drawings[alphabet, character].items())):
-                full, small = _decode(png, f"{folder}: {alphabet}/{character}/{name}")
+                full, small = _decode(png, f"{folder}: {shown(f'{alphabet}/{character}/{name}')}")
                 sha.update(f"{alphabet}/{character}/{name}\n".encode())
                 sha.update(full)
                 place[number, 0] = small
@@ -149,7 +149,7 @@ def _counts(drawings: Mapping[Character, dict[str, bytes]], expected: Content) -
     yield "alphabets", len({alphabet for alphabet, _ in drawings}), expected.alphabets
     yield "characters", len(drawings), expected.characters
     for (alphabet, character), files in sorted(drawings.items()):
-        yield f"drawings of {alphabet}/{character}", len(files), expected.drawings
+        yield f"drawings of {shown(f'{alphabet}/{character}')}", len(files), expected.drawings
 
 
 def _decode(png: bytes, where: str) -> tuple[bytes, Images]:

@@ -257,13 +257,14 @@ class _Unpickler(pickle._Unpickler):
 
     def update(self, items: list[Any]) -> None:
         """Set items of the dictionary on the stack. Hashing a key of nested tuples could hang or crash Python."""
-        target = self.stack[-1]
-        if type(target) is not dict:
+        if type(target := self.stack[-1]) is not dict:
             raise _RefusedError(f"items set in a {type(target).__name__}")
-        for key in items[::2]:
+        for key, value in zip(items[::2], items[1::2], strict=True):
             if type(key) not in (str, bytes):
                 raise _RefusedError(f"a dict's key of type {type(key).__name__}, where a text is expected")
-        target.update(zip(items[::2], items[1::2], strict=True))
+            if key in target:
+                raise _RefusedError(f"the key {key[:40]!r} is given twice")
+            target[key] = value
 
 
 def _check_plain(value: Any) -> None:
