@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from firstorder.data import archives
+from firstorder.data.addresses import mirrored, without_secrets
 from firstorder.data.archives import Archive
 from firstorder.data.transfers import USUAL, Limits, Transfer, UnavailableError, Wanted, size_of
 from firstorder.errors import UserError
@@ -39,7 +39,7 @@ def fetch(
 ) -> Path:
     """Download `archive` to `folder` (named after the data set), unless a complete one is there; return its path.
 
-    With a `mirror` (the value of DATA_MIRROR: a folder, or an address that begins with http, https or file), first
+    With a `mirror` (the value of DATA_MIRROR: a folder, or an address of http, https or file without a password), first
     `<mirror>/<data set>/<name>` and `<mirror>/<name>` are tried, then the official addresses. `tell` is given a
     line where a source fails and the next is tried. The file appears only when it is complete.
 
@@ -49,7 +49,7 @@ def fetch(
     path = folder / archive.name
     if archives.is_whole(path):
         return path
-    sources = [(address, False) for address in _mirrored(mirror, folder.name, archive.name)] if mirror else []
+    sources = [(address, False) for address in mirrored(mirror, folder.name, archive.name)] if mirror else []
     sources += [(address, True) for address in archive.urls]
     failures: list[str] = []
     told = 0
@@ -66,7 +66,7 @@ def fetch(
                 try:
                     Transfer(address, part, wanted, track, limits).run()
                 except UnavailableError as failure:
-                    failures.append(f"{address} ({failure})")
+                    failures.append(f"{without_secrets(address)} ({failure})")
                     if place < len(sources) and sources[place][1]:  # not between the two places in a mirror
                         tell(f"{archive.name}: tried {', '.join(failures[told:])}; trying {sources[place][0]}")
                         told = len(failures)
@@ -81,23 +81,6 @@ def fetch(
         f"{archive.name} could not be fetched, tried {', '.join(failures)}; try again later, set DATA_MIRROR to a "
         f"folder or an address that holds {folder.name}/{archive.name}{unset}, or put the file at {path} by hand"
     )
-
-
-def _mirrored(mirror: str, dataset: str, name: str) -> tuple[str, ...]:
-    """Return the two addresses in the mirror at which the archive may be."""
-    if "://" not in mirror:
-        root = Path(mirror).expanduser().resolve()
-        if not root.is_dir():
-            raise UserError(f"DATA_MIRROR is {mirror!r}: no such folder; set it to one that has {dataset}/{name}")
-        base = root.as_uri()
-    elif mirror.startswith(("http://", "https://", "file://")):
-        base = mirror.rstrip("/")
-    else:
-        raise UserError(
-            f"DATA_MIRROR is {mirror!r}: expected a folder or an address that begins with http://, https:// or file://"
-        )
-    quoted = urllib.parse.quote(name)
-    return f"{base}/{urllib.parse.quote(dataset)}/{quoted}", f"{base}/{quoted}"
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+from firstorder.data.addresses import said
 from firstorder.files import open_regular
 from firstorder.progress import Track
 
@@ -128,7 +129,7 @@ class Transfer:
             if (coding := answer.headers.get("Content-Encoding", "identity").lower()) in ("gzip", "x-gzip"):
                 reader, total = gzip.GzipFile(fileobj=answer), None
             elif coding != "identity":
-                raise UnavailableError(f"Content-Encoding {_one_line(coding)}, expected none")
+                raise UnavailableError(f"Content-Encoding {said(coding)}, expected none")
             with self.track(self.wanted.name, total or self.wanted.bytes, "bytes", start) as bar:
                 while chunk := self.next_chunk(reader):
                     self.part.write(chunk)
@@ -191,7 +192,7 @@ class Transfer:
             yield
         except urllib.error.HTTPError as error:
             error.close()
-            reason = f"HTTP {error.code} {_one_line(error.reason)}"
+            reason = f"HTTP {error.code} {said(error.reason)}"
             if error.code == 416:  # it has no bytes from there on, so it has another file
                 self.refuse(reason, joined=True)
             if error.code in PASSING:
@@ -199,7 +200,9 @@ class Transfer:
             raise UnavailableError(reason) from None
         except (OSError, http.client.HTTPException, ValueError, EOFError, zlib.error) as error:
             cause = getattr(error, "reason", error)
-            reason = _one_line(getattr(cause, "strerror", None) or cause)
+            reason = said(getattr(cause, "strerror", None) or cause)
+            if isinstance(cause, http.client.InvalidURL):  # it quotes the address, which may hold a password
+                reason = "not a valid address"
             if isinstance(cause, TimeoutError):
                 raise PassingError(f"no answer for {self.limits.silence:g} s") from None
             unknown = isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME
@@ -215,9 +218,10 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         """Return the request for the address that a server names."""
-        if not newurl.startswith(("https://",) if req.type == "https" else ("https://", "http://")):
+        parts = urllib.parse.urlsplit(newurl)
+        if parts.scheme not in ("https", req.type) or req.type == "file" or "@" in parts.netloc:
             fp.close()
-            raise UnavailableError(f"redirected from {req.type} to {_one_line(newurl)}, which is not followed")
+            raise UnavailableError(f"redirected from {req.type} to {said(newurl)}, which is not followed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -292,9 +296,3 @@ def _asked_pause(headers: Message) -> float:
         return (parsedate_to_datetime(asked) - parsedate_to_datetime(headers.get("Date", ""))).total_seconds()
     except (TypeError, ValueError):
         return 0.0
-
-
-def _one_line(text: object) -> str:
-    """Return what a server or the system said as a short line that cannot steer a terminal."""
-    line = " ".join(str(text).split()) or type(text).__name__
-    return "".join(character if character.isprintable() else "?" for character in line)[:200]

@@ -82,6 +82,7 @@ class _Loader(yaml.SafeLoader):
         try:
             older = self.construct_object(node)
         except yaml.MarkedYAMLError:
+            self.recursive_objects.pop(node, None)
             return
         newer: object = f"the text {text[:80]!r}"
         if _NEWER.fullmatch(text):
