@@ -638,3 +638,56 @@ def test_the_command_fetches_the_named_archive_or_both(
     assert names_in(place.folder) == ["images.zip", "other.zip"]
     assert main(["download", "others.zip"]) == 2
     assert "unknown archive 'others.zip' (did you mean 'other.zip'?)" in capsys.readouterr().err
+
+
+# --- Addresses with a password, and other odd ones ---
+
+
+@pytest.mark.parametrize(
+    "mirror",
+    [
+        *("http://ada:hunter2@127.0.0.1:1/", "HTTPS://ada:hunter2@127.0.0.1:1", "http://hunter2@127.0.0.1:1/x"),
+        *("http://ada:hun/hunter2@127.0.0.1:1/", "http://ada:12/hunter2@127.0.0.1:1/", "ftp://ada:hunter2@host/x"),
+        *("ada:hunter2@host:/mirror", "http:/ada:hunter2@host", " http://ada:hunter2@host", "file://a:hunter2@host/x"),
+        *("http://ada:x@hunter2@127.0.0.1:1/", "http://127.0.0.1:1/?token=hunter2", "http://[ada:hunter2@::1"),
+        *("http://ada:hunter2@127.0.0.1:1\n/", "http://ada:hun ter2hunter2@127.0.0.1:1/", "http://a\\@b:hunter2@c/"),
+    ],
+)
+def test_a_password_in_the_mirrors_address_is_never_shown(mirror: str, place: Place) -> None:
+    message = place.refused(mirror=mirror)
+    assert "hunter2" not in message + "".join(place.told)
+    assert "hun" not in message
+    assert "DATA_MIRROR" in message
+
+
+def test_a_password_in_a_redirect_is_not_shown_and_not_sent(place: Place) -> None:
+    url = place.server.play("/a", redirect("http://ada:hunter2@127.0.0.1:1/b?key=hunter2"))
+    message = place.refused(url)
+    assert "redirected from http to http" not in message or "hunter2" not in message
+    assert "which is not followed" in message
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize("proxy", ["http://ada:hun/hunter2@127.0.0.1:1", "http://ada:hunter2@127.0.0.1:port"])
+def test_a_password_of_a_proxy_is_not_shown(proxy: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    assert "hunter2" not in place.refused("http://mirror.invalid/images.zip")
+
+
+@pytest.mark.parametrize(
+    "mirror", ["http://127.0.0.1:1/a\nfirstorder: done", "no such\nfolder\x1b[31m", "http://h/a#b"]
+)
+def test_a_mirror_that_steers_the_terminal_is_refused(mirror: str, place: Place) -> None:
+    message = place.refused(mirror=mirror)
+    assert message.startswith("DATA_MIRROR ")
+    assert place.server.asked == []
+
+
+def test_the_scheme_of_a_mirror_may_be_in_capitals(place: Place, tmp_path: Path) -> None:
+    place.server.play("/m/omniglot/images.zip", whole(REZIPPED))
+    place.fetch(mirror=f"{place.server.address}/m".replace("http:", "HTTP:"))
+    assert_whole(place, REZIPPED)
+    (tmp_path / "images.zip").write_bytes(WHOLE)
+    (place.folder / "images.zip").unlink()
+    place.fetch(mirror=tmp_path.as_uri().replace("file:", "File:"))
+    assert_whole(place)

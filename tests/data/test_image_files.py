@@ -204,3 +204,51 @@ def test_a_palette_must_have_every_colour_that_a_pixel_names(depth: int) -> None
         assert "no colour in its palette" in fault_of(png(header, *parts, data))
     assert "no palette" in fault_of(png(header, data))
     assert "palette comes after its rows" in fault_of(png(header, data, (b"PLTE", palette[: 3 * (most + 1)])))
+
+
+# --- PNGs that two decoders would read differently ---
+
+DATA = (b"IDAT", zlib.compress(grey_rows(interlaced=False)))
+HEADER = (13, 21, 8, 0, 0)
+PALETTE = (b"PLTE", bytes(range(30)))
+
+
+def second_header(width: int, depth: int) -> tuple[bytes, bytes]:
+    return b"IHDR", struct.pack(">IIBBBBB", width, 21, depth, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("parts", "fault"),
+    [
+        ((second_header(13, 16), DATA), "more than one header"),
+        ((DATA, second_header(7, 8)), "more than one header"),
+        ((second_header(13, 8), DATA), "more than one header"),
+        ((PALETTE, PALETTE, DATA), "more than one palette"),
+        ((DATA, PALETTE), "its palette comes after its rows"),
+        (((b"tRNS", b"\0\1"), (b"tRNS", b"\0\2"), DATA), "more than one transparency"),
+        ((DATA, (b"tEXt", b"a\0b"), DATA), "its rows are in two places"),
+        (((b"ABCD", b""), DATA), "a part b'ABCD', which is not known"),
+        ((DATA, (b"CgBI", b"1234")), "a part b'CgBI', which is not known"),
+    ],
+)
+def test_a_png_with_parts_twice_unknown_or_out_of_order_is_refused(
+    parts: tuple[tuple[bytes, bytes], ...], fault: str
+) -> None:
+    assert fault in fault_of(png(HEADER, *parts))
+
+
+@pytest.mark.parametrize("more", [b"\0", b"more", png(HEADER, DATA)])
+def test_what_follows_the_end_of_a_png_is_refused(more: bytes) -> None:
+    assert f"{len(more):,} bytes after its end" in fault_of(png(HEADER, DATA) + more)
+
+
+@pytest.mark.parametrize(
+    "header", [(13, 21, 3, 0, 0), (13, 21, 4, 2, 0), (13, 21, 8, 1, 0), (13, 21, 8, 7, 0), (13, 21, 8, 0, 2)]
+)
+def test_a_header_of_no_known_kind_is_refused(header: tuple[int, int, int, int, int]) -> None:
+    assert "a header of no known kind" in fault_of(png(header, DATA))
+
+
+def test_parts_that_change_no_pixel_are_taken_in_any_number() -> None:
+    notes = ((b"tEXt", b"a\0b"), (b"gAMA", b"\0\0\xb1\x8f"), (b"tEXt", b"a\0b"))
+    np.testing.assert_array_equal(np.asarray(decode(png(HEADER, *notes, DATA, (b"tIME", bytes(7))))), GREY)

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from firstorder.data import glyphs, omniglot
 from firstorder.data.packs import Pack, make_pools, read_pack, split_classes, write_pack
 from firstorder.errors import UserError
-from firstorder.settings import DatasetSettings
+from firstorder.settings import DatasetSettings, checks
 
 
 def small_pack(classes: int = 5) -> Pack:
@@ -369,3 +370,7 @@ def test_a_fifo_in_place_of_a_pack_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "set.npz")
     with pytest.raises(UserError, match="is a FIFO, not a file"):
         read_pack(tmp_path / "set.npz")
+
+
+def test_the_settings_know_how_many_classes_each_source_has() -> None:
+    assert checks.CLASSES == {"omniglot": omniglot.OFFICIAL.characters, "glyphs": glyphs.CHARACTERS}

@@ -278,6 +278,17 @@ WRONG: dict[str, tuple[list[tuple[tuple[Any, ...], Any]], list[str]]] = {
         [(("datasets", "omniglot", "rotations"), ABSENT)],
         ["params.yaml: datasets: omniglot: key 'rotations' is missing (degrees"],
     ),
+    "all characters for meta-training": (
+        [(("datasets", "omniglot", "meta_train_classes"), 1623)],
+        ["datasets: omniglot: meta_train_classes: omniglot has 1,623 classes, so 1,623 for meta-training and 0 for"],
+    ),
+    "no characters left by meta-validation": (
+        [
+            (("datasets", "omniglot", "meta_train_classes"), 1200),
+            (("datasets", "omniglot", "meta_validation_classes"), 423),
+        ],
+        ["so 1,200 for meta-training and 423 for meta-validation leave none for meta-test; lower them"],
+    ),
     "resize of drawings": (
         [(("datasets", "omniglot", "resize"), "nearest")],
         ["params.yaml: datasets: omniglot: omniglot has no resize; remove it"],

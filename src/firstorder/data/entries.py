@@ -91,6 +91,7 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def _in_zip(archive: zipfile.ZipFile) -> Iterator[Entry]:
+    _check_start(archive)
     for info in archive.infolist():
         path = name_inside(info.filename)
         get = None if info.filename.endswith(("/", "\\")) else partial(archive.open, info)
@@ -98,6 +99,15 @@ def _in_zip(archive: zipfile.ZipFile) -> Iterator[Entry]:
             raise zipfile.BadZipFile(f"{shown(path)} is neither stored nor deflated")
         kind = stat.S_IFMT(info.external_attr >> 16)
         yield Entry(path, get, info.file_size, kind in (0, stat.S_IFREG))
+
+
+def _check_start(archive: zipfile.ZipFile) -> None:
+    """Raise BadZipFile for two zips in one file, of which Python would read the second only."""
+    assert archive.fp is not None
+    archive.fp.seek(0)
+    first = min((info.header_offset for info in archive.infolist()), default=0)
+    if first and archive.fp.read(4) == b"PK\3\4":
+        raise zipfile.BadZipFile(f"{first:,} bytes before its first member, as if two archives had been joined")
 
 
 class _CheckedMember(tarfile.TarInfo):

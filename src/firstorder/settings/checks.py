@@ -18,6 +18,7 @@ from firstorder.settings.study_checks import check_beside_evaluations, check_the
 from firstorder.settings.trainings import DatasetSettings, SweepSettings, TrainingSettings
 from firstorder.settings.yaml_files import read_yaml
 
+CLASSES = {"omniglot": 1623, "glyphs": 1187}  # in a whole pack, by source
 MOST_POINTS = 100_000  # of a learning curve; the paper's have a few hundred
 
 
@@ -124,6 +125,13 @@ def _check_source(project: Project, dataset: DatasetSettings, place: str) -> Non
             if key not in given:
                 what = DatasetSettings.__dataclass_fields__[key].metadata["help"]
                 raise UserError(f"{place}: key {key!r} is missing ({what})")
+    train, left_out = dataset.meta_train_classes or 0, dataset.meta_validation_classes or 0
+    if train + left_out >= CLASSES.get(dataset.source, train + left_out + 1):
+        classes = CLASSES[dataset.source]
+        raise UserError(
+            f"{place}: meta_train_classes: {dataset.source} has {classes:,} classes, so {train:,} for meta-training "
+            f"and {left_out:,} for meta-validation leave none for meta-test; lower them"
+        )
     if dataset.pack is not None:
         packed = project.datasets[dataset.pack]
         if packed.packing != dataset.packing:

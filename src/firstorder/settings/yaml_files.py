@@ -65,9 +65,10 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def compose_scalar_node(self, anchor: dict[Any, yaml.Node]) -> yaml.ScalarNode:
+        has_tag = self.peek_event().tag is not None  # type: ignore[no-untyped-call]
         node: yaml.ScalarNode = super().compose_scalar_node(anchor)
         kind, text = str(node.tag).rpartition(":")[2], str(node.value)
-        is_plain_text = kind == "str" and node.style is None
+        is_plain_text = kind == "str" and node.style is None and not has_tag
         if kind in _SAME:
             if not _SAME[kind].fullmatch(text):
                 self.refuse(node, text)
