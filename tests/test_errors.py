@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from firstorder.__main__ import main
-from firstorder.errors import UserError, lacks_memory
+from firstorder.errors import UserError, lacks_memory, shown
 from tests.cli.test_poor_machines import with_verb
 
 
 @pytest.mark.parametrize(
-    ("given", "shown"),
+    ("given", "expected"),
     [
         ("a\nb", "a b"),
         ("a \r\n\t b", "a b"),
@@ -27,8 +27,19 @@ from tests.cli.test_poor_machines import with_verb
         ("two  spaces, é and ± stay", "two  spaces, é and ± stay"),
     ],
 )
-def test_line_breaks_control_characters_and_addresses_are_taken_out(given: str, shown: str) -> None:
-    assert str(UserError(given)) == shown
+def test_line_breaks_control_characters_and_addresses_are_taken_out(given: str, expected: str) -> None:
+    assert str(UserError(given)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        *(("a\nb", "a\\nb"), ("a\r\tb", "a\\r\\tb"), ("\x1b[31m\x9b", "\\x1b[31m\\x9b"), ("a\u2028b", "a\\u2028b")),
+        *(("gnp.\u202eexe", "gnp.\\u202eexe"), ("a\u200bb", "a\\u200bb"), ("\udce9", "\\udce9"), ("é ± ok", "é ± ok")),
+    ],
+)
+def test_a_name_is_shown_with_escapes(name: str, expected: str) -> None:
+    assert shown(name) == expected
 
 
 def test_of_a_long_message_the_file_and_the_next_step_are_left() -> None:

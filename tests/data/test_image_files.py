@@ -252,3 +252,8 @@ def test_a_header_of_no_known_kind_is_refused(header: tuple[int, int, int, int, 
 def test_parts_that_change_no_pixel_are_taken_in_any_number() -> None:
     notes = ((b"tEXt", b"a\0b"), (b"gAMA", b"\0\0\xb1\x8f"), (b"tEXt", b"a\0b"))
     np.testing.assert_array_equal(np.asarray(decode(png(HEADER, *notes, DATA, (b"tIME", bytes(7))))), GREY)
+
+
+@pytest.mark.parametrize(("width", "height"), [(13, 20), (12, 21), (5, 5)])
+def test_more_rows_than_the_header_says_are_refused(width: int, height: int) -> None:
+    assert "its rows have more than" in fault_of(png((width, height, 8, 0, 0), DATA))

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from firstorder.__main__ import main
+from firstorder.data import entries
 from firstorder.data.archives import members
 from firstorder.data.mini_imagenet_caches import NAMES as CACHES
 from firstorder.data.mini_imagenet_census import warnings_of
@@ -129,6 +130,11 @@ BAD_HEADERS = {
     "an old map without end": header("n01558993/z.png", tarfile.GNUTYPE_SPARSE),
     "a map of nothing": header("n01558993/z.png", pax={"GNU.sparse.map": "5,-3", "GNU.sparse.size": "9"}),
     "digits that Python searches for ever": pax_block(tarfile.XHDTYPE, b"1" * 60_000) + header("z"),
+    "a sparse name": header("z", pax={"GNU.sparse.name": "n01558993/z.png"}),
+    "a malformed record": pax_block(tarfile.XHDTYPE, b"99 path=a.png\n") + header("z"),
+    "a record behind a malformed one": pax_block(tarfile.XHDTYPE, b"x\n14 path=a.png\n") + header("z"),
+    "an erased header": bytes(512) + header("n01558993/z.png"),
+    "an erased part": bytes(3 << 20) + header("n01558993/z.png"),
     "a wrong checksum": b"\1" + header("n01558993/z.png")[1:],
     "half a header": header("n01558993/z.png")[:300],
     "no end": b"",
@@ -158,6 +164,18 @@ def test_long_names_and_headers_before_members_are_read(tmp_path: Path) -> None:
                 info.size = len(content)
                 archive.addfile(info, io.BytesIO(content))
         np.testing.assert_array_equal(pack_of(path)[0].images, EXPECTED)
+
+
+def test_zeros_without_end_behind_a_tar_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entries, "MOST_ZEROS", 2 << 20)
+    (tmp_path / "a.tar").write_bytes(tar_of(made_up()) + bytes(1 << 20))
+    np.testing.assert_array_equal(pack_of(tmp_path / "a.tar")[0].images, EXPECTED)
+    (tmp_path / "a.tar").write_bytes(tar_of(made_up()) + bytes(3 << 20))
+    assert "more follows its end" in message_of(tmp_path / "a.tar")
+
+
+def test_a_colon_in_the_name_of_a_file_in_a_folder_is_no_drive(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(pack_of(as_folder({**made_up(), "n:notes": b"x"}, tmp_path))[0].images, EXPECTED)
 
 
 @pytest.mark.parametrize("form", ["tar", "zip"])

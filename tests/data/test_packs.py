@@ -373,4 +373,4 @@ def test_a_fifo_in_place_of_a_pack_is_refused_at_once(tmp_path: Path) -> None:
 
 
 def test_the_settings_know_how_many_classes_each_source_has() -> None:
-    assert checks.CLASSES == {"omniglot": omniglot.OFFICIAL.characters, "glyphs": glyphs.CHARACTERS}
+    assert {"omniglot": omniglot.OFFICIAL.characters, "glyphs": glyphs.CHARACTERS} == checks.CLASSES

@@ -28,8 +28,9 @@ Mode = Literal["r:", "r:gz", "r:bz2", "r:xz"]
 COMPRESSIONS: dict[bytes, Mode] = {b"\x1f\x8b": "r:gz", b"BZh": "r:bz2", b"\xfd7zXZ\0": "r:xz"}
 LARGEST_EXTENSION_BYTES = 1 << 16  # of what a tar says before a member; names have a few hundred
 LARGEST_MEMBER_BYTES = 1 << 40  # all of ILSVRC-2012 has 1.5e11
+PAX_RECORD = re.compile(rb"([1-9]\d{0,5}) [^=\n]+=")
 LONGEST_DIGITS = 100  # in a row; Python's search in them takes a time that grows with the square of their number
-AFTER_END_BYTES = 1 << 20  # of zeros, which fill a tar up to its block size
+MOST_ZEROS = 1 << 28  # after the end of a tar, which fill it up to its block size
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def _in_folder(source: Path) -> Iterator[Entry]:
     for folder, folders, files in os.walk(source, onerror=fail, followlinks=True):
         below = PurePosixPath(Path(folder).relative_to(source).as_posix())
         for name in sorted(folders):
-            yield Entry(below / name_inside(name), None)
+            yield Entry(below / _parted(name), None)
         folders[:] = sorted(name for name in folders if not image_files.is_passed_over(PurePosixPath(name)))
         for name in [*folders]:
             identity = _identity(Path(folder, name))
@@ -81,8 +82,12 @@ def _in_folder(source: Path) -> Iterator[Entry]:
                     raise
                 status = path.lstat()  # a link that leads nowhere
             is_file = stat.S_ISREG(status.st_mode)
-            # A zip made with backslashes is unpacked by some tools into files with such names.
-            yield Entry(below / name_inside(name), partial(open_regular, path), status.st_size, is_file)
+            yield Entry(below / _parted(name), partial(open_regular, path), status.st_size, is_file)
+
+
+def _parted(name: str) -> PurePosixPath:
+    """Return the name of a file in a folder; some tools unpack archives of Windows into names with backslashes."""
+    return name_inside(name) if "\\" in name else PurePosixPath(name)
 
 
 def _identity(folder: Path) -> tuple[int, int]:
@@ -137,6 +142,13 @@ class _CheckedMember(tarfile.TarInfo):
         header = archive.fileobj.read(self._block(self.size))
         if re.search(rb"\d{%d}" % LONGEST_DIGITS, header):
             raise tarfile.ReadError(f"{LONGEST_DIGITS} digits in a row in the header before a member")
+        place = 0
+        while place < self.size:  # Python passes over whatever follows a malformed record
+            found = PAX_RECORD.match(header, place)
+            length = int(found[1]) if found else 0
+            place += length
+            if not found or found.end() > place or header[place - 1 : place] != b"\n":
+                raise tarfile.ReadError("the header before a member has a malformed record")
         archive.fileobj = _ReadAgain(header, archive, archive.fileobj)
         return super()._proc_pax(archive)  # type: ignore[misc]
 
@@ -145,6 +157,8 @@ class _CheckedMember(tarfile.TarInfo):
         return super()._block(count)  # type: ignore[misc, no-any-return]
 
     def _apply_pax_info(self, headers: dict[str, str], encoding: str, errors: str) -> None:
+        if any(key.startswith("GNU.sparse.") for key in headers):
+            self._refuse_sparse()
         super()._apply_pax_info(headers, encoding, errors)  # type: ignore[misc]
         self._check_size(self.size)
 
@@ -156,6 +170,16 @@ class _CheckedMember(tarfile.TarInfo):
         raise tarfile.ReadError("a member is a sparse file, which is not read; make the tar without sparse files")
 
     _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """Raise tarfile.ReadError if anything but zeros follows the end of a tar that has been read."""
+    assert archive.fileobj is not None
+    zeros = 0
+    while chunk := archive.fileobj.read(1 << 20):
+        zeros += len(chunk)
+        if chunk.strip(b"\0") or zeros > MOST_ZEROS:
+            raise tarfile.ReadError("more follows its end, as if two archives had been joined or a part were erased")
 
 
 @dataclass
@@ -191,6 +215,4 @@ def members_of(archive: tarfile.TarFile) -> Iterator[Entry]:
     for member in archive:
         get = None if member.isdir() else partial(opener, member)
         yield Entry(name_inside(member.name), get, member.size, member.isreg())
-    assert archive.fileobj is not None
-    if archive.fileobj.read(AFTER_END_BYTES).strip(b"\0"):
-        raise tarfile.ReadError("more follows its end, as if two archives had been joined")
+    _check_end(archive)

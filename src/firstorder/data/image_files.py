@@ -192,6 +192,8 @@ def _rows_fault(parts: Sequence[tuple[bytes, bytes]]) -> str | None:
         while rest and not rows.eof and found <= due:
             found += len(rows.decompress(rest, 1 << 20))
             rest = rows.unconsumed_tail
-    if found < due or (found == due and not rows.eof):
-        return f"its rows have {found:,} bytes, expected {due:,}" if found < due else "its rows have no checksum"
-    return None
+    if found > due:
+        return f"its rows have more than the {due:,} bytes expected"
+    if found < due:
+        return f"its rows have {found:,} bytes, expected {due:,}"
+    return None if rows.eof else "its rows have no checksum"
