@@ -691,3 +691,12 @@ def test_the_scheme_of_a_mirror_may_be_in_capitals(place: Place, tmp_path: Path)
     (place.folder / "images.zip").unlink()
     place.fetch(mirror=tmp_path.as_uri().replace("file:", "File:"))
     assert_whole(place)
+
+
+@pytest.mark.parametrize("mirror", ["~nobody-here/data", "loop/data", "x" * 5000])
+def test_a_folder_that_cannot_be_is_no_such_folder(
+    mirror: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    assert "no such folder" in place.refused(mirror=mirror)

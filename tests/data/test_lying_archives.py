@@ -189,6 +189,26 @@ def test_two_archives_in_one_file_are_refused(form: str, tmp_path: Path) -> None
     assert "as if two archives had been joined" in message_of(joined)
 
 
+@pytest.mark.parametrize("more", [b"x", tar_of({"n01532829/more.png": THUMBNAIL}), b"PK\5\6" + bytes(17)])
+def test_more_behind_a_zip_is_refused(more: bytes, tmp_path: Path) -> None:
+    source = as_zip(made_up(), tmp_path / "a.zip")
+    source.write_bytes(source.read_bytes() + more)
+    assert message_of(source).startswith(f"{source}: expected a folder, a whole zip or a whole tar, found: ")
+
+
+def test_a_tar_that_ends_with_a_zip_is_a_tar(tmp_path: Path) -> None:
+    inside = as_zip({"n01558993/q.png": THUMBNAIL}, tmp_path / "small.zip").read_bytes()
+    pack, census = pack_of(as_tar({**made_up(), "small.zip": inside}, tmp_path / "a.tar"))
+    np.testing.assert_array_equal(pack.images, EXPECTED)
+    assert "small.zip" in warnings_of(census)[0]
+
+
+def test_a_zip_with_a_comment_is_read(tmp_path: Path) -> None:
+    with zipfile.ZipFile(as_zip(made_up(), tmp_path / "a.zip"), "a") as archive:
+        archive.comment = b"as I packed it"
+    np.testing.assert_array_equal(pack_of(tmp_path / "a.zip")[0].images, EXPECTED)
+
+
 # --- Endings, and several forms at once ---
 
 

@@ -35,8 +35,12 @@ def mirrored(mirror: str, dataset: str, name: str) -> tuple[str, ...]:
     """
     scheme, separator, rest = mirror.partition("://")
     if not separator:
-        root = Path(mirror).expanduser().resolve()
-        if not root.is_dir():
+        try:
+            root = Path(mirror).expanduser().resolve()
+            is_there = root.is_dir()
+        except (OSError, RuntimeError, ValueError):  # the home of nobody, a link to itself, a name too long
+            is_there = False
+        if not is_there:
             raise UserError(
                 f"DATA_MIRROR is {without_secrets(mirror)!r}: no such folder; set it to one that has {dataset}/{name}"
             )

@@ -30,6 +30,7 @@ LARGEST_EXTENSION_BYTES = 1 << 16  # of what a tar says before a member; names h
 LARGEST_MEMBER_BYTES = 1 << 40  # all of ILSVRC-2012 has 1.5e11
 PAX_RECORD = re.compile(rb"([1-9]\d{0,5}) [^=\n]+=")
 LONGEST_DIGITS = 100  # in a row; Python's search in them takes a time that grows with the square of their number
+ZIPS = (b"PK\3\4", b"PK\5\6", b"PK\7\x08")  # how they begin
 MOST_ZEROS = 1 << 28  # after the end of a tar, which fill it up to its block size
 
 
@@ -48,7 +49,8 @@ def entries_of(source: Path, stack: ExitStack) -> Iterator[Entry]:
     if source.is_dir():
         return _in_folder(source)
     file = stack.enter_context(open_regular(source))
-    if zipfile.is_zipfile(file):
+    # By its beginning: an archive of one kind may end with one of another kind, and would pass for that.
+    if file.read(4) in ZIPS:
         return _in_zip(stack.enter_context(zipfile.ZipFile(file)))
     file.seek(0)
     return members_of(stack.enter_context(open_tar(file)))
@@ -96,7 +98,7 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def _in_zip(archive: zipfile.ZipFile) -> Iterator[Entry]:
-    _check_start(archive)
+    _check_whole(archive)
     for info in archive.infolist():
         path = name_inside(info.filename)
         get = None if info.filename.endswith(("/", "\\")) else partial(archive.open, info)
@@ -106,13 +108,13 @@ def _in_zip(archive: zipfile.ZipFile) -> Iterator[Entry]:
         yield Entry(path, get, info.file_size, kind in (0, stat.S_IFREG))
 
 
-def _check_start(archive: zipfile.ZipFile) -> None:
-    """Raise BadZipFile for two zips in one file, of which Python would read the second only."""
+def _check_whole(archive: zipfile.ZipFile) -> None:
+    """Raise BadZipFile for a zip with more before or after it, as another zip, which Python would not read."""
     assert archive.fp is not None
-    archive.fp.seek(0)
+    archive.fp.seek(-22 - len(archive.comment), os.SEEK_END)
     first = min((info.header_offset for info in archive.infolist()), default=0)
-    if first and archive.fp.read(4) == b"PK\3\4":
-        raise zipfile.BadZipFile(f"{first:,} bytes before its first member, as if two archives had been joined")
+    if first or archive.fp.read(4) != b"PK\5\6":
+        raise zipfile.BadZipFile("more before or after it in the file, as if two archives had been joined")
 
 
 class _CheckedMember(tarfile.TarInfo):
