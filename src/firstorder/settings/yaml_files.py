@@ -9,6 +9,7 @@ with an exponent (1e-3) are read as the newer one does.
 from __future__ import annotations
 
 import datetime
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ _SAME = {
     "int": re.compile(r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+"),
     "float": _FLOAT,
     "bool": re.compile("true|True|TRUE|false|False|FALSE"),
+    "null": re.compile("~|null|Null|NULL|"),
     "timestamp": re.compile("(?!)"),
 }
 _NEWER = re.compile(r"[-+]?[0-9]+|0o[0-7]+")  # whole numbers by YAML 1.2, also those that PyYAML takes for texts
@@ -90,11 +92,11 @@ class _Loader(yaml.SafeLoader):
             newer = int(text.replace("0o", ""), 8 if "o" in text else 10)
             if newer == older:
                 return
-        read = f"the text {older[:80]!r}" if isinstance(older, str) else str(older).lower()
+        read = f"the text {older[:80]!r}" if isinstance(older, str) else json.dumps(older, default=str)
         if isinstance(older, datetime.date):
             advice = "put it between quotes"
         else:
-            meant = "true or false" if isinstance(older, bool) else "a plain decimal number"
+            meant = {bool: "true or false", type(None): "null"}.get(type(older), "a plain decimal number")
             advice = f"write {meant} or, if it is a text, put it between quotes"
         problem = f"{text[:80]!r} is {read} in YAML 1.1 and {newer} in YAML 1.2; {advice}"
         raise _DifferentError(problem=problem, problem_mark=node.start_mark)
