@@ -20,11 +20,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from firstorder.engines.by_hand import ByHand
 from firstorder.engines.native import compiled
 from firstorder.engines.native.border import MOST_THREADS, Workspace, at, check_batch, check_vectors, readable
 from firstorder.method.architectures import ARCHITECTURES
 from firstorder.method.inner_loop import (
-    ByHand,
     InnerLoop,
     OptimiserState,
     Plain,
