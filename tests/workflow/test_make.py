@@ -43,8 +43,9 @@ TARGETS = {
     "MINI_IMAGENET_NAMES": ["cell"],
     "FORCE": ["cell"],
     "ALLOW_STALE": ["report", "figures"],
+    "PROFILE": ["bench"],
 }
-ONLY_EXPORTED = {"DATA_MIRROR", "MINI_IMAGENET", "MINI_IMAGENET_NAMES", "FORCE", "ALLOW_STALE"}
+ONLY_EXPORTED = {"DATA_MIRROR", "MINI_IMAGENET", "MINI_IMAGENET_NAMES", "FORCE", "ALLOW_STALE", "PROFILE"}
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def run(bench: Bench, track: Track = silent) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "device": bench.device,
-        "machine": _machine(device),
+        "machine": machine_name(device),
         "run": provenance.run_information(time.monotonic() - begun, device),
         "settings": {"rounds": bench.rounds, "seconds_per_measurement": bench.seconds, "cores": bench.cores},
         "limits": limit,
@@ -98,11 +98,15 @@ def run(bench: Bench, track: Track = silent) -> dict[str, Any]:
 
 def write(folder: Path, result: Mapping[str, Any]) -> Path:
     """Write a result as <machine>.json into `folder`, keys sorted; return its path."""
-    slug = re.sub(r"[^a-z0-9]+", "-", result["machine"].lower()).strip("-")
-    path = folder / f"{slug}.json"
+    path = folder / f"{file_name(result['machine'])}.json"
     with replacing(path) as part:
         part.write_text(json.dumps(result, sort_keys=True, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return path
+
+
+def file_name(machine: str) -> str:
+    """Return the name of a machine's files, without suffix."""
+    return re.sub(r"[^a-z0-9]+", "-", machine.lower()).strip("-")
 
 
 def startup(starts: int = STARTS) -> dict[str, float]:
@@ -119,7 +123,7 @@ def startup(starts: int = STARTS) -> dict[str, float]:
     return found
 
 
-def _machine(device: str) -> str:
+def machine_name(device: str = "cpu") -> str:
     """Name the machine: processor or GPU, and the number of cores that the process may use."""
     processor, cores = provenance.run_information(0, device)["machine"].split(", ")[:2]
     return f"{processor if device == 'cpu' else device}, {cores}"
