@@ -29,10 +29,11 @@ from firstorder.files import replacing
 from firstorder.method.networks import make_network
 from firstorder.progress import Bar, Track, silent
 from firstorder.records import provenance
-from firstorder.settings.engines import CONTENDERS, JAX, ONE, PLAIN, SCHEMA, SIDE_BY_SIDE
+from firstorder.settings.engines import CONTENDERS, JAX, ONE, PLAIN, SCHEMA, SIDE_BY_SIDE, THREADED
 
 STARTS = 3  # repetitions of each start-up time
 SCALED = "W1"
+SCALED_BY_THREADS = ("W1", "W3", "W5 mini-imagenet")
 SCALING_COUNTS: dict[str, dict[str, tuple[int, ...]]] = {
     "cpu": {"outer steps": (1, 2, 4, 8), "tasks": (1, 2, 4, 8, 16), "lanes": (1, 2, 4, 8, 16)},
     "cuda": {"outer steps": (1, 4, 16, 64), "tasks": (1, 4, 16, 64), "lanes": (1, 4, 16, 64, 256, 1024)},
@@ -66,6 +67,21 @@ class Bench:
             return {ONE: Layout(1, 1)}
         return {ONE: Layout(1, self.cores)} | ({SIDE_BY_SIDE: Layout(self.cores, 1)} if self.cores > 1 else {})
 
+    def thread_counts(self) -> list[int]:
+        """Return the powers of two up to the number of cores, and that number."""
+        return sorted({2**power for power in range(self.cores.bit_length())} | {self.cores})
+
+    def threaded(self) -> list[tuple[str, str]]:
+        """Return the engines and workloads whose growth with threads is measured: on a CPU with several cores."""
+        several = self.device == "cpu" and self.cores > 1
+        names = [name for name in SCALED_BY_THREADS if several and name in self.workloads]
+        return [(engine, name) for engine in self.engines if engine in THREADED for name in names]
+
+    def measurements(self) -> int:
+        """Return how often a rate is measured."""
+        layouts = len(self.layouts()) * len(self.workloads) * len(self.engines)
+        return self.rounds * (layouts + len(self.threaded()) * len(self.thread_counts()))
+
     def job(self, workload: Workload, engine: str, threads: int) -> Job:
         """Return the job of one process of this benchmark."""
         return Job(workload=workload, engine=engine, device=self.device, threads=threads)
@@ -74,10 +90,10 @@ class Bench:
 def run(bench: Bench, track: Track = silent) -> dict[str, Any]:
     """Measure everything; return what `write` writes. Rates are outer steps or tasks per second."""
     begun = time.monotonic()
-    measurements = len(bench.layouts()) * len(bench.workloads) * len(bench.engines) * bench.rounds
-    with track("bench", measurements, "measurements") as bar:
+    with track("bench", bench.measurements(), "measurements") as bar:
         limit = _limits(bench)
         measured = {name: _workload(bench, workload, bar) for name, workload in bench.workloads.items()}
+        threads = _threads(bench, bar)
         scaling = _scaling(bench)
         limit = _better(limit, _limits(bench))
     for name, result in measured.items():
@@ -91,7 +107,7 @@ def run(bench: Bench, track: Track = silent) -> dict[str, Any]:
         "settings": {"rounds": bench.rounds, "seconds_per_measurement": bench.seconds, "cores": bench.cores},
         "limits": limit,
         "workloads": measured,
-        "scaling": {"workload": SCALED, "engines": scaling},
+        "scaling": {"workload": SCALED, "engines": scaling, "threads": threads},
         "startup_seconds": startup(bench.starts),
     }
 
@@ -219,6 +235,33 @@ def _scaling(bench: Bench) -> dict[str, list[dict[str, Any]]]:
                 if worker.absent is None:
                     found[engine] = _ask(worker, "scaling", counts)
     return found
+
+
+def _threads(bench: Bench, bar: Bar) -> dict[str, Any]:
+    """Measure the growth with threads: engine -> workload -> threads -> rates. What is not available is left out."""
+    found: dict[str, Any] = {}
+    for engine, name in bench.threaded():
+        rates = _rates_by_threads(bench, bench.workloads[name], engine, bar)
+        if rates:
+            found.setdefault(engine, {})[name] = rates
+    return found
+
+
+def _rates_by_threads(bench: Bench, workload: Workload, engine: str, bar: Bar) -> dict[str, Any]:
+    """Measure one process with 1, 2, ... threads in alternating rounds; nothing if the engine is not available."""
+    with ExitStack() as stack:
+        crews = {
+            str(count): stack.enter_context(crew([bench.job(workload, engine, count)]))
+            for count in bench.thread_counts()
+        }
+        if any(worker.absent is not None for (worker,) in crews.values()):
+            bar.advance(bench.rounds * len(crews))
+            return {}
+        measurements = {count: partial(total_rate, workers, bench.seconds) for count, workers in crews.items()}
+        rates = timing.interleaved(
+            measurements, bench.rounds, lambda count: bar.advance(1, f"{workload.title}, {count} threads")
+        )
+    return {count: timing.summary(one) for count, one in rates.items()}
 
 
 def _ask(worker: Worker, request: str, *values: Any) -> Any:

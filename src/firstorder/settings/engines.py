@@ -11,5 +11,7 @@ ENGINES = (PLAIN, NATIVE, LANES, GRAPH)  # what --engine takes beside AUTO; see 
 CONTENDERS = {PLAIN: 1, NATIVE: 1, LANES: 1, GRAPH: 1, f"{GRAPH}, 3 seeds": 3, JAX: 1}
 TIMED = {"cpu": (PLAIN, NATIVE, JAX), "cuda": (PLAIN, LANES, GRAPH, f"{GRAPH}, 3 seeds")}  # by default
 
+THREADED = (NATIVE,)  # whose growth with the threads of one process is measured on a CPU
+
 SCHEMA = 2  # of the benchmark's JSON files
 ONE, SIDE_BY_SIDE = "one process", "side by side"  # layouts: one process on all cores; one on each, all at once
