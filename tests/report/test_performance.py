@@ -166,3 +166,12 @@ def test_a_page_without_markers_is_named(measured: Path) -> None:
     (measured / "docs/performance.md").write_text("nothing here\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"performance\.md: expected one line"):
         performance.update(measured / "docs/performance.md", measured / "results/bench")
+
+
+def test_software_of_a_contender_of_its_own_is_named(result: dict[str, Any]) -> None:
+    engines = result["workloads"]["W1"]["engines"]
+    engines["authors"] = {
+        layout: {**entry, "software": "TensorFlow 2.15.1"} for layout, entry in engines["plain"].items()
+    }
+    text = performance_tables.markdown(result, "x", Path("docs/performance.md"))
+    assert "\n\nauthors ran with TensorFlow 2.15.1." in text

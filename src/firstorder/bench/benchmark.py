@@ -23,13 +23,14 @@ from typing import Any
 import torch
 
 from firstorder.bench import flops, timing
+from firstorder.bench.authors import AuthorsCode
 from firstorder.bench.processes import Job, Worker, crew, total_rate
 from firstorder.bench.workloads import Workload
 from firstorder.files import replacing
 from firstorder.method.networks import make_network
 from firstorder.progress import Bar, Track, silent
 from firstorder.records import provenance
-from firstorder.settings.engines import CONTENDERS, JAX, ONE, PLAIN, SCHEMA, SIDE_BY_SIDE, THREADED
+from firstorder.settings.engines import AUTHORS, CONTENDERS, JAX, ONE, PLAIN, SCHEMA, SIDE_BY_SIDE, THREADED
 
 STARTS = 3  # repetitions of each start-up time
 SCALED = "W1"
@@ -60,6 +61,7 @@ class Bench:
     cores: int = 1
     scaling: Mapping[str, Sequence[int]] | None = None  # counts by axis; None: SCALING_COUNTS
     starts: int = STARTS
+    authors: AuthorsCode | None = None
 
     def layouts(self) -> dict[str, Layout]:
         """Return the layouts by name: ONE and, on a CPU with several cores, SIDE_BY_SIDE."""
@@ -84,7 +86,7 @@ class Bench:
 
     def job(self, workload: Workload, engine: str, threads: int) -> Job:
         """Return the job of one process of this benchmark."""
-        return Job(workload=workload, engine=engine, device=self.device, threads=threads)
+        return Job(workload=workload, engine=engine, device=self.device, threads=threads, authors=self.authors)
 
 
 def run(bench: Bench, track: Track = silent) -> dict[str, Any]:
@@ -230,7 +232,7 @@ def _scaling(bench: Bench) -> dict[str, list[dict[str, Any]]]:
     counts = SCALING_COUNTS[bench.device] if bench.scaling is None else bench.scaling
     found = {}
     for engine in bench.engines:
-        if engine != JAX and CONTENDERS[engine] == 1:
+        if engine not in (JAX, AUTHORS) and CONTENDERS[engine] == 1:
             with crew([bench.job(workload, engine, 1)]) as (worker,):
                 if worker.absent is None:
                     found[engine] = _ask(worker, "scaling", counts)

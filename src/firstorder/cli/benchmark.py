@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from firstorder import progress, settings
 from firstorder.cli.session import Session
 from firstorder.cli.verbs import DEVICE, Arguments, argument, verb, whole_number
-from firstorder.settings.engines import CONTENDERS, TIMED
+from firstorder.settings.engines import AUTHORS, CONTENDERS, TIMED
 
 if TYPE_CHECKING:
     from firstorder.bench.workloads import Workload
@@ -29,6 +30,14 @@ RESULTS = "results/bench"
     argument("--workloads", nargs="+", default=[], metavar="W", help="such as W1 W4; default: all"),
     argument("--engines", nargs="+", metavar="E", help="such as plain native; default: those for the device"),
     argument(
+        "--with-authors",
+        metavar="PATH",
+        help="time the authors' code too: a checkout of openai/supervised-reptile; needs TensorFlow 2.15",
+    ),
+    argument(
+        "--authors-python", default=sys.executable, metavar="PYTHON", help="one with TensorFlow (default: this one)"
+    ),
+    argument(
         "--profile",
         action="store_true",
         help="instead: print where the time of an inner step goes in engine native with one thread, by phase and block",
@@ -38,13 +47,18 @@ def bench(arguments: Arguments) -> None:
     """Time the benchmark's workloads on this machine with every available engine and write one JSON file."""
     from firstorder.bench import benchmark as module
     from firstorder.bench import workloads
+    from firstorder.bench.authors import AuthorsCode
 
     session = Session.of(arguments)
     if arguments.profile:
         _profile(arguments, workloads.chosen(session.project, arguments.workloads, "cpu"))
         return
     device = session.device.type
-    engines = arguments.engines or TIMED[device]
+    engines = [*(arguments.engines or TIMED[device])]
+    theirs = None
+    if arguments.with_authors is not None:
+        theirs = AuthorsCode(Path(arguments.with_authors), arguments.authors_python)
+        engines = [*dict.fromkeys([*engines, AUTHORS])]
     for name in engines:
         settings.lookup(CONTENDERS, name, "engine")
     plan = module.Bench(
@@ -54,6 +68,7 @@ def bench(arguments: Arguments) -> None:
         rounds=arguments.rounds,
         seconds=arguments.seconds,
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        authors=theirs,
     )
     print(module.write(Path(arguments.output or RESULTS), module.run(plan, progress.shown)))
 

@@ -45,6 +45,7 @@ def markdown(result: Mapping[str, Any], name: str, page: Path) -> str:
             _inputs(result["workloads"]),
             *_threads(result),
             *_left_out(result["workloads"]),
+            *_software(result["workloads"]),
             *charts,
         ]
     )
@@ -171,6 +172,18 @@ def _left_out(workloads: Mapping[str, Any]) -> list[str]:
         where = "" if len(names) == len(workloads) else f" in {', '.join(names)}"
         sentences.append(f"{engine} is left out{where}: {reason.rstrip('.')}.")
     return [" ".join(sentences)] if sentences else []
+
+
+def _software(workloads: Mapping[str, Any]) -> list[str]:
+    """Return a paragraph on the contenders that run with software of their own, such as the authors' code."""
+    found = {
+        f"{engine} ran with {entry['software']}."
+        for workload in workloads.values()
+        for engine, layouts in workload["engines"].items()
+        for entry in layouts.values()
+        if "software" in entry
+    }
+    return [" ".join(sorted(found))] if found else []
 
 
 def _relative(path: str, page: Path) -> str:
