@@ -42,10 +42,14 @@ class Case:
     units: int = 1
 
 
+def pool_size(workload: Workload) -> PoolSize:
+    """Return the size of the pool that a workload draws from."""
+    return workload.pool or POOLS[ARCHITECTURES[workload.settings.network].size]
+
+
 def noise(workload: Workload, device: torch.device) -> ImagePool:
     """Return a pool of noise images with the data set's size and value range."""
-    architecture = ARCHITECTURES[workload.settings.network]
-    pool = workload.pool or POOLS[architecture.size]
+    architecture, pool = ARCHITECTURES[workload.settings.network], pool_size(workload)
     scale = 1 if architecture.channels == 1 else 255
     shape = (pool.classes, pool.class_images, architecture.channels, architecture.size, architecture.size)
     values = np.random.default_rng(0).integers(0, scale + 1, shape, dtype=np.uint8)

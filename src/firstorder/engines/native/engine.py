@@ -42,12 +42,12 @@ NUMBERS = {torch.float32: ("float", ctypes.c_float), torch.float64: ("double", c
 
 
 @functools.cache
-def library(real: str) -> ctypes.CDLL | str:
-    """Return the compiled native.c for `real` ("float" or "double"), or the reason why it cannot be used.
+def library(real: str, *defines: str) -> ctypes.CDLL | str:
+    """Return native.c compiled for `real` ("float" or "double") and `defines`, or the reason why it cannot be used.
 
     Before its first use in a process, it computes a small gradient, which is compared with the plain engine's.
     """
-    loaded = compiled.load(real)
+    loaded = compiled.load(real, *defines)
     if isinstance(loaded, str):
         return loaded
     loaded.net_new.restype = ctypes.c_void_p

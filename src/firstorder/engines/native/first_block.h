@@ -83,8 +83,10 @@ static void forward_first(const block *b, const REAL *parameters, int i, int tan
         const int rows = least(2, b->outputs - row), first = row * b->outputs, count = rows * b->outputs;
         convolve(&b->forward, x, b->matrix, b->filters, y, first, 0, count, 0);
         if (tangents) convolve(&b->forward, x, b->matrix_t, b->filters, y_t, first, 0, count, 0);
+        END_PHASE(0, Y);
         moments(b, i, y, tangents ? y_t : NULL, count, first);
         pool(b, parameters, i, y, tangents ? y_t : NULL, row, rows);
+        END_PHASE(0, MOMENTS);
     }
 }
 

@@ -8,6 +8,7 @@
    first_block.h          the first block, where windows are small and the map is large
    tiles.h                the products of blocks 2 to 4 with matrix tiles, where the processor has them
    team.h                 threads
+   profile.h              clocks, if wanted
    this file              the network, the steps, and what Python calls */
 
 #define _GNU_SOURCE
@@ -20,10 +21,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "vectors.h"
 #include "products.h"
 #include "layout.h"
+#include "profile.h"
 #include "convolution.h"
 #include "tiles.h"
 #include "normalisation.h"
@@ -115,11 +118,13 @@ static void forward_block(const work *w, int rank, int index, int begin, int end
                 convolve(&b->forward, x, b->matrix_t, b->filters, y_t, first, first, count, 0);
                 if (x_t) convolve(&b->forward, x_t, b->matrix, b->filters, y_t, first, first, count, 1);
             }
+            END_PHASE(index, Y);
             for (int k = 0; k < images; k++) {
                 const REAL *part = y + k * map + (long)first * b->filters, *part_t = tangents ? y_t + (part - y) : NULL;
                 moments(b, i + k, part, part_t, rows * b->outputs, first);
                 if (b->pooled) pool(b, w->parameters, i + k, part, part_t, row, rows);
             }
+            END_PHASE(index, MOMENTS);
         }
     }
 }
@@ -133,10 +138,11 @@ static void forward(const work *w, team *t, int rank) {
         const block *b = &n->blocks[index];
         if (uses_tiles(w, index)) {
             tile_kernel(b, w->parameters + b->kernel, b->split_kernel, b->tiled, w->labels ? b->tiled_back : NULL);
-            continue;
+        } else {
+            transpose_kernel(b, w->parameters + b->kernel, b->matrix);
+            if (w->direction) transpose_kernel(b, w->direction + b->kernel, b->matrix_t);
         }
-        transpose_kernel(b, w->parameters + b->kernel, b->matrix);
-        if (w->direction) transpose_kernel(b, w->direction + b->kernel, b->matrix_t);
+        END_PHASE(index, KERNELS);
     }
     const block *first = &n->blocks[0];
     const int window = window_size(first);
@@ -144,6 +150,7 @@ static void forward(const work *w, team *t, int rank) {
         take_image(first, w->images, i, first->x + i * first->x_image);
         if (w->labels && !first->stored) gram(first, first->x + i * first->x_image, n->grams + (long)i * (window + 1) * window);
     }
+    END_PHASE(0, IMAGES);
     barrier(t);
     for (int index = 0; index < BLOCKS; index++) {
         const block *b = &n->blocks[index];
@@ -151,6 +158,7 @@ static void forward(const work *w, team *t, int rank) {
         barrier(t);
         if (rank == 0) batch_moments(n, b, w->count, w->direction != NULL);
         barrier(t);
+        END_PHASE(index, MOMENTS);
         const int last = index == BLOCKS - 1;
         REAL *out = last ? n->last : b[1].x, *out_t = last ? n->last_t : b[1].x_t;
         uint16_t *split = !last && uses_tiles(w, index + 1) ? b[1].split_x : NULL;
@@ -158,6 +166,7 @@ static void forward(const work *w, team *t, int rank) {
             if (w->direction) activate(1, b, w->parameters, w->direction, i, out, out_t, NULL, 0);
             else activate(0, b, w->parameters, NULL, i, out, NULL, split, n->most_images * b->next_image);
         }
+        END_PHASE(index, ACTIVATION);
     }
     barrier(t);
     if (rank > 0) return;
@@ -173,6 +182,7 @@ static void forward(const work *w, team *t, int rank) {
                                        w->direction[n->bias + k];
         }
     }
+    END_PHASE(NETWORK, HEAD);
 }
 
 /* Replace logits by the gradient of the summed cross entropy, and their tangents by its tangent. */
@@ -251,9 +261,11 @@ static void backward_first(const work *w, int rank, int begin, int end) {
             continue;
         }
         input_gradient(w, b, i, i, 0);
+        END_PHASE(0, DY);
         memset(n->shares + i * share, 0, sizeof(REAL) * share);
         add_windows(b, b->x + i * b->x_image, 0, b->pixels, (w->direction ? b->dy_t : b->dy) + i * b->dy_image, b->dy_at,
                     n->shares + i * share);
+        END_PHASE(0, DK);
     }
 }
 
@@ -287,11 +299,11 @@ static void backward_block(const work *w, team *t, int rank, int index, int begi
         const int images = least(b->group, end - i), slot = alone ? 0 : i;
         const REAL *dy = b->dy + slot * b->dy_image, *dy_t = w->direction ? b->dy_t + slot * b->dy_image : NULL;
         for (int k = 0; k < images; k++) input_gradient(w, b, i + k, slot + k, tiles);
+        END_PHASE(index, DY);
         REAL *dx = before->dout + i * result, *dx_t = w->direction ? before->dout_t + i * result : NULL;
         if (tiles) {
             tile_product(&b->backward[0], b->split_dy + slot * b->dy_image, dy_plane(w->n, b), b->tiled_back, b->channels,
                          dx, 0, b->side * b->side);
-            tile_maps(w, b, i, slot);
         } else {
             convolve_input(b, dy, w->parameters + b->kernel, dx, images, 0);
         }
@@ -299,8 +311,11 @@ static void backward_block(const work *w, team *t, int rank, int index, int begi
             convolve_input(b, dy_t, w->parameters + b->kernel, dx_t, images, 0);
             convolve_input(b, dy, w->direction + b->kernel, dx_t, images, 1);
         }
+        END_PHASE(index, DX);
+        if (tiles) tile_maps(w, b, i, slot);
         if (alone && tiles) tile_sums(b, slot, 0, tile_units(b));
         else if (alone) kernel_gradient(w, b, i, images, slot, 0, filters);
+        END_PHASE(index, DK);
     }
     if (!alone) barrier(t);
     if (tiles) {
@@ -325,6 +340,7 @@ static void backward(const work *w, team *t, int rank) {
         backward_head(w);
     }
     barrier(t);
+    END_PHASE(NETWORK, HEAD);
     for (int index = BLOCKS - 1; index >= 0; index--) {
         const block *b = &n->blocks[index];
         const int which = w->direction ? DZ_T : DZ;
@@ -341,13 +357,16 @@ static void backward(const work *w, team *t, int rank) {
             }
         }
         barrier(t);
+        END_PHASE(index, DZ_SUMS);
         if (index > 0) backward_block(w, t, rank, index, begin, end);
         else backward_first(w, rank, begin, end);
+        END_PHASE(index, DK);
     }
     barrier(t);
     if (rank > 0) return;
     if (n->blocks[0].stored) kernel_of_shares(n, w->count, w->gradient);
     else kernel_of_windows(n, w->parameters, w->direction, w->count, w->gradient);
+    END_PHASE(0, DK);
 }
 
 /* ---- making a network -------------------------------------------------------------------------------------------- */
@@ -436,6 +455,7 @@ static void compute(const work *w, team *t, int rank) {
 
 static void derivative(team *t, int rank, void *given) {
     const work *w = given;
+    BEGIN_PHASES(rank);
     if (w->n->tiles) tiles_begin();
     compute(w, t, rank);
     if (w->n->tiles) tiles_end();
@@ -474,13 +494,16 @@ static void adapt(team *t, int rank, void *given) {
     work w = a->batch;
     const net *n = w.n;
     const long begin = rank * n->parameters / t->threads, end = (rank + 1) * n->parameters / t->threads;
+    BEGIN_PHASES(rank);
     if (n->tiles) tiles_begin();
     for (int step = 0; step < a->steps; step++) {
         memset(w.gradient + begin, 0, sizeof(REAL) * (end - begin));
+        END_PHASE(NETWORK, OPTIMISER);
         compute(&w, t, rank);
         barrier(t);
         update(a, step, begin, end);
         barrier(t);
+        END_PHASE(NETWORK, OPTIMISER);
         w.images.first += w.count;
         w.labels += w.count;
     }
