@@ -56,8 +56,8 @@ def noise(workload: Workload, device: torch.device) -> ImagePool:
     return ImagePool.of(values, scale, device)
 
 
-def make_case(workload: Workload, engine_name: str, device: torch.device) -> Case:
-    """Prepare a workload for one of settings.engines.CONTENDERS.
+def make_case(workload: Workload, engine_name: str, device: torch.device, threads: int = 1) -> Case:
+    """Prepare a workload for one of settings.engines.CONTENDERS; `threads` are those of engine native.
 
     Raises ImportError or UnsuitedError, with the reason, where the engine is not available or does not support it.
     """
@@ -67,7 +67,7 @@ def make_case(workload: Workload, engine_name: str, device: torch.device) -> Cas
         return _in_jax(workload, device)
     if engine_name.startswith(GRAPH):
         return _captured_steps(workload, CONTENDERS[engine_name], device)
-    engine = MAKERS[engine_name](Wish(name=engine_name, device=device), workload.settings).engine
+    engine = MAKERS[engine_name](Wish(name=engine_name, device=device, threads=threads), workload.settings).engine
     pool = noise(workload, device)
     problem = Problem("benchmark", workload.settings, 0, {"meta-train": pool, "meta-test": pool}, engine)
     if workload.evaluation is None:

@@ -27,7 +27,7 @@ from firstorder.bench.contenders import Case, make_case, pool_size
 from firstorder.bench.workloads import Workload
 from firstorder.engines.choice import UnsuitedError
 from firstorder.errors import UserError
-from firstorder.settings.engines import AUTHORS, JAX
+from firstorder.settings.engines import AUTHORS, JAX, NATIVE
 
 INPUT_SECONDS = 0.2
 WAIT_SECONDS = 0.05  # on a GPU, between two synchronisations
@@ -138,7 +138,7 @@ class Server:
     def __init__(self, job: Job) -> None:
         self.job, self.device = job, torch.device(job.device)
         self.wait = partial(machine.synchronise, self.device)
-        self.case: Case = make_case(job.workload, job.engine, self.device)
+        self.case: Case = make_case(job.workload, job.engine, self.device, job.threads)
         self.case.step()
         self.wait()
         self.steps_per_wait = 1
@@ -176,7 +176,7 @@ class Server:
         for axis, numbers in counts.items():
             for number in numbers:
                 repeats, workload = _scaled(self.job.workload, axis, number)
-                case = make_case(workload, self.job.engine, self.device)
+                case = make_case(workload, self.job.engine, self.device, self.job.threads)
                 # A minimum time of 0 gives exactly `repeats` steps. The first try is a warm-up and is not counted.
                 tries = [timing.timed(case.step, 0.0, self.wait, repeats).seconds for _ in range(SCALING_TRIES + 1)]
                 points.append({"axis": axis, "count": number, "seconds": float(f"{min(tries[1:]):.4g}")})
@@ -201,7 +201,7 @@ def serve(connection: Connection, job: Job, begun: float) -> None:
         os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     if job.device == "cpu":
         allocator.keep_freed_memory()
-    torch.set_num_threads(job.threads)
+    torch.set_num_threads(1 if job.engine == NATIVE else job.threads)  # native has threads of its own
     try:
         server = Server(job)
     except (ImportError, UnsuitedError, NotImplementedError) as error:

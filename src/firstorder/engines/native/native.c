@@ -1,5 +1,5 @@
-/* The inner loop of the networks of method/networks.py on CPU cores: hand-written gradients, steps and Hessian products.
-   It computes what method/inner_loop.py defines, and is tested against it.
+/* The inner loop of the networks of method/networks.py on CPU cores: hand-written gradients, steps and Hessian
+   products. It computes what method/inner_loop.py defines, and is tested against it.
 
    vectors.h, products.h  vectors, and the two loops that do nearly all the work
    layout.h               where everything lies in memory
@@ -79,9 +79,9 @@ static void unflatten(const net *n, const REAL *flat, REAL *map, int images) {
     for (int i = 0; i < images; i++) {
         for (int p = 0; p < places; p++) {
             for (int f = 0; f < filters; f++) {
-                map[((long)i * places + p) * filters + f] =
-                    n->shape[SHAPE_MEAN] ? flat[(long)i * n->features + f] / places
-                                         : flat[(long)i * n->features + f * places + p];
+                map[((long)i * places + p) * filters + f] = n->shape[SHAPE_MEAN]
+                                                                ? flat[(long)i * n->features + f] / places
+                                                                : flat[(long)i * n->features + f * places + p];
             }
         }
     }
@@ -109,8 +109,8 @@ static void forward_block(const work *w, int rank, int index, int begin, int end
             const int rows = least(step, b->outputs - row), first = row * b->outputs;
             const int count = b->group > 1 ? images * b->pixels : rows * b->outputs;
             if (uses_tiles(w, index)) {
-                tile_product(&b->forward, b->split_x + i * b->x_image, n->most_images * b->x_image, b->tiled, b->filters, y,
-                             first, count);
+                tile_product(&b->forward, b->split_x + i * b->x_image, n->most_images * b->x_image, b->tiled,
+                             b->filters, y, first, count);
             } else {
                 convolve(&b->forward, x, b->matrix, b->filters, y, first, first, count, 0);
             }
@@ -148,7 +148,8 @@ static void forward(const work *w, team *t, int rank) {
     const int window = window_size(first);
     for (int i = begin; i < end; i++) {
         take_image(first, w->images, i, first->x + i * first->x_image);
-        if (w->labels && !first->stored) gram(first, first->x + i * first->x_image, n->grams + (long)i * (window + 1) * window);
+        if (w->labels && !first->stored)
+            gram(first, first->x + i * first->x_image, n->grams + (long)i * (window + 1) * window);
     }
     END_PHASE(0, IMAGES);
     barrier(t);
@@ -174,7 +175,8 @@ static void forward(const work *w, team *t, int rank) {
     if (w->direction) flatten(n, n->last_t, n->flat_t, w->count);
     for (int i = 0; i < w->count; i++) {
         for (int k = 0; k < way; k++) {
-            const REAL *weights = w->parameters + n->head + (long)k * n->features, *flat = n->flat + (long)i * n->features;
+            const REAL *weights = w->parameters + n->head + (long)k * n->features,
+                       *flat = n->flat + (long)i * n->features;
             n->logits[i * way + k] = dot(weights, flat, n->features) + w->parameters[n->bias + k];
             if (!w->direction) continue;
             n->logits_t[i * way + k] = dot(w->direction + n->head + (long)k * n->features, flat, n->features) +
@@ -240,7 +242,7 @@ static void input_gradient(const work *w, const block *b, int i, int slot, int t
     const int tangents = w->direction != NULL;
     uint16_t *split = tiles ? b->split_dy : NULL;
     const long plane = tiles ? dy_plane(w->n, b) : 0;
-#define CALL(pooled, tangents)                                                                                        \
+#define CALL(pooled, tangents) \
     normalisation_input(pooled, tangents, b, w->parameters, w->direction, w->count, i, slot, split, plane)
     if (b->pooled && tangents) CALL(1, 1);
     else if (b->pooled) CALL(1, 0);
@@ -257,14 +259,15 @@ static void backward_first(const work *w, int rank, int begin, int end) {
     for (int i = begin; i < end; i++) {
         if (!b->stored) {
             windows_of_gradient(b, w->parameters, i, n->rows[rank], n->shares + i * share, b->dout);
-            if (w->direction) windows_of_gradient(b, w->parameters, i, n->rows[rank], n->shares_t + i * share, b->dout_t);
+            if (w->direction)
+                windows_of_gradient(b, w->parameters, i, n->rows[rank], n->shares_t + i * share, b->dout_t);
             continue;
         }
         input_gradient(w, b, i, i, 0);
         END_PHASE(0, DY);
         memset(n->shares + i * share, 0, sizeof(REAL) * share);
-        add_windows(b, b->x + i * b->x_image, 0, b->pixels, (w->direction ? b->dy_t : b->dy) + i * b->dy_image, b->dy_at,
-                    n->shares + i * share);
+        add_windows(b, b->x + i * b->x_image, 0, b->pixels, (w->direction ? b->dy_t : b->dy) + i * b->dy_image,
+                    b->dy_at, n->shares + i * share);
         END_PHASE(0, DK);
     }
 }
@@ -285,8 +288,8 @@ static void tile_maps(const work *w, const block *b, int i, int slot) {
 
 /* Add image number `slot` to the sums of the kernel's gradient, units `first` to `last`. */
 static void tile_sums(const block *b, int slot, int first, int last) {
-    tile_kernel_sums(b, b->columns + slot * columns_image(b), b->pairs + slot * PARTS * pairs_plane(b), b->dkernel, first,
-                     last);
+    tile_kernel_sums(b, b->columns + slot * columns_image(b), b->pairs + slot * PARTS * pairs_plane(b), b->dkernel,
+                     first, last);
 }
 
 /* The gradients of a kernel and of its block's input. One thread does both for a few images at a time, while their maps
@@ -302,8 +305,8 @@ static void backward_block(const work *w, team *t, int rank, int index, int begi
         END_PHASE(index, DY);
         REAL *dx = before->dout + i * result, *dx_t = w->direction ? before->dout_t + i * result : NULL;
         if (tiles) {
-            tile_product(&b->backward[0], b->split_dy + slot * b->dy_image, dy_plane(w->n, b), b->tiled_back, b->channels,
-                         dx, 0, b->side * b->side);
+            tile_product(&b->backward[0], b->split_dy + slot * b->dy_image, dy_plane(w->n, b), b->tiled_back,
+                         b->channels, dx, 0, b->side * b->side);
         } else {
             convolve_input(b, dy, w->parameters + b->kernel, dx, images, 0);
         }
@@ -397,7 +400,8 @@ static void lay_out_all(net *n) {
     n->logits = numbers(&n->memory, (long)images * shape[SHAPE_WAY]);
     n->shares = numbers(&n->memory, images * window * filters);
     n->grams = reserve(&n->memory, images * (window + 1) * window, sizeof(double));
-    for (int k = 0; k < n->most_threads; k++) n->rows[k] = numbers(&n->memory, first->stored ? 0 : 2L * first->outputs * filters);
+    for (int k = 0; k < n->most_threads; k++)
+        n->rows[k] = numbers(&n->memory, first->stored ? 0 : 2L * first->outputs * filters);
 }
 
 static void furnish_all_tangents(net *n) {
@@ -421,8 +425,8 @@ void net_free(net *n) {
 /* Whether this library and this processor can use tiles. */
 int has_tiles(void) { return tiles_granted(); }
 
-/* Make a network for mini-batches of up to `images` images and up to `threads` threads, with tiles if they are wanted and
-   there are any; NULL if its filters do not fill whole vectors or there is too little memory. */
+/* Make a network for mini-batches of up to `images` images and up to `threads` threads, with tiles if they are wanted
+   and there are any; NULL if its filters do not fill whole vectors or there is too little memory. */
 net *net_new(const int *shape, int images, int threads, int tiles) {
     if (shape[SHAPE_FILTERS] % WIDE || threads < 1 || threads > MOST_THREADS) return NULL;
     net *n = calloc(1, sizeof *n);
@@ -445,7 +449,7 @@ static int make_tangents(net *n) {
     return 1;
 }
 
-/* ---- the steps, by all threads of a team --------------------------------------------------------------------------- */
+/* ---- the steps, by all threads of a team ------------------------------------------------------------------------ */
 
 /* Logits or, with labels, the gradient or the product. */
 static void compute(const work *w, team *t, int rank) {
@@ -534,12 +538,11 @@ void net_set(net *n, double epsilon, double beta2, double adam_epsilon) {
 
 long net_parameters(const net *n) { return n->parameters; }
 
-/* The functions below compute with up to `threads` threads and return 1, or 0 if there is too little memory. `images` are
-   REAL if `scale` is 0, else bytes, to be divided by `scale`. */
+/* The functions below compute with up to `threads` threads and return 1, or 0 if there is too little memory. `images`
+   are REAL if `scale` is 0, else bytes, to be divided by `scale`. */
 
 /* logits [images][way] */
-int net_logits(net *n, int threads, const REAL *parameters, const void *images, int scale, int count,
-               REAL *logits) {
+int net_logits(net *n, int threads, const REAL *parameters, const void *images, int scale, int count, REAL *logits) {
     work w = {.n = n, .parameters = parameters, .images = {images, scale, 0}, .count = count};
     together(least(threads, n->most_threads), derivative, &w);
     memcpy(logits, n->logits, sizeof(REAL) * count * n->shape[SHAPE_WAY]);
@@ -548,7 +551,7 @@ int net_logits(net *n, int threads, const REAL *parameters, const void *images, 
 
 /* gradient [parameters] of the cross entropy summed over the mini-batch */
 int net_gradient(net *n, int threads, const REAL *parameters, const void *images, int scale, const int64_t *labels,
-                  int count, REAL *gradient) {
+                 int count, REAL *gradient) {
     work w = {n, parameters, NULL, {images, scale, 0}, labels, count, gradient};
     memset(gradient, 0, sizeof(REAL) * n->parameters);
     together(least(threads, n->most_threads), derivative, &w);
@@ -569,8 +572,12 @@ int net_hessian_product(net *n, int threads, const REAL *parameters, const void 
    beta1 = 0 in TensorFlow's form (rates[step] includes the bias correction). adapted: NULL, or 0 where a parameter is
    not changed. images [step][image]...; gradient: a buffer for one gradient. */
 int net_adapt(net *n, int threads, REAL *parameters, REAL *second_moments, const REAL *adapted, const void *images,
-            int scale, const int64_t *labels, int steps, int count, const REAL *rates, REAL *gradient) {
-    adaptation a = {{n, parameters, NULL, {images, scale, 0}, labels, count, gradient}, parameters, second_moments, adapted, rates,
+              int scale, const int64_t *labels, int steps, int count, const REAL *rates, REAL *gradient) {
+    adaptation a = {{n, parameters, NULL, {images, scale, 0}, labels, count, gradient},
+                    parameters,
+                    second_moments,
+                    adapted,
+                    rates,
                     steps};
     together(least(threads, n->most_threads), adapt, &a);
     return 1;

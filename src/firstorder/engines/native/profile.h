@@ -1,16 +1,18 @@
-/* Where the time of an inner step goes, if compiled with -DPROFILE. Otherwise the macros are empty and there is no clock.
+/* Where the time of an inner step goes, if compiled with -DPROFILE. Otherwise the macros are empty and there is no
+   clock.
 
-   Thread 0 reads a clock at the end of each phase and adds the ticks since the last reading to that phase of a block, so
-   what it waits at a barrier counts to the phase after it. The counts are those of all networks of the process, of which
-   only one may be computed at a time. */
+   Thread 0 reads a clock at the end of each phase and adds the ticks since the last reading to that phase of a block,
+   so what it waits at a barrier counts to the phase after it. The counts are those of all networks of the process, of
+   which only one may be computed at a time. */
 
 #define NETWORK BLOCKS /* in place of a block, for phases of the whole network */
 
 #ifdef PROFILE
 /* The phases, and what Python calls them, in the same order. */
 enum { KERNELS, IMAGES, Y, MOMENTS, ACTIVATION, DZ_SUMS, DY, DX, DK, HEAD, OPTIMISER, PHASES };
-const char *const phase_names = "kernels arranged, images taken, convolution y, moments and pooling, activation, "
-                                "sums of the backward normalisation, dy, dx, dK, head, optimiser";
+const char *const phase_names =
+    "kernels arranged, images taken, convolution y, moments and pooling, activation, "
+    "sums of the backward normalisation, dy, dx, dK, head, optimiser";
 
 static uint64_t phase_ticks[BLOCKS + 1][PHASES];
 static _Thread_local uint64_t last_reading; /* 0: this thread does not count */
