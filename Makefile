@@ -11,7 +11,7 @@ SEED ?= 0
 DIR ?= .
 # The device whose times `make plan` prints: cpu, or a GPU's name as in a run file (.run.json).
 DEVICE ?= cpu
-SET := PYTHON CORES SEED DIR DEVICE CELL FORCE ALLOW_STALE FROM REMOTE SERVICE MINI_IMAGENET MINI_IMAGENET_NAMES
+SET := PYTHON CORES SEED DIR DEVICE CELL FORCE ALLOW_STALE FROM REMOTE SERVICE MINI_IMAGENET MINI_IMAGENET_NAMES PROFILE
 $(foreach name,$(SET),$(if $(filter-out undefined,$(origin $(name))),$(eval override export $(name) := $$(value $(name)))))
 # A relative DATA_MIRROR is relative to this folder, but Snakemake works in another one.
 ifdef DATA_MIRROR
@@ -175,8 +175,8 @@ audit: $(AUDIT) ## seconds | check all locked packages for known vulnerabilities
 ##@ Development
 .PHONY: bench lint format schema lock clean-quick
 bench: $(TORCH) ## 6 min | time every engine on this machine, which must be idle; update docs/performance.md
-	$(PY) -m firstorder bench
-	$(PY) -m firstorder performance
+	$(PY) -m firstorder bench $(if $(PROFILE),--profile)
+	$(if $(PROFILE),,$(PY) -m firstorder performance)
 
 lint: $(TORCH) ## seconds | run ruff, snakefmt, mypy and import-linter; changes nothing
 	$(PY) -m ruff check .

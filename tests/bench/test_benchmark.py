@@ -58,6 +58,15 @@ class InThisProcess:
         return self.answers.pop(0)
 
 
+class Counted:
+    """Replaces a bar: counts what is done."""
+
+    units = 0
+
+    def advance(self, units: int = 1, status: str = "") -> None:
+        self.units += units
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run everything in this process with one thread and tiny matrix products."""
@@ -183,6 +192,7 @@ def test_results_have_the_schema_of_the_stored_example(quick: None, tmp_path: Pa
     workload = replace(plan.workloads["W1"], settings=replace(tiny().settings, second_moments="per_lane"))
     result = benchmark.run(replace(plan, workloads={"W1": workload}))
     assert keys(result) == keys(EXAMPLE)
+    assert keys(result["scaling"]) == keys(EXAMPLE["scaling"])
     assert keys(result["workloads"]["W1"]) == keys(EXAMPLE["workloads"]["W1"])
     layouts = result["workloads"]["W1"]["engines"]["plain"]
     assert {name: (entry["processes"], entry["threads"]) for name, entry in layouts.items()} == {
@@ -196,6 +206,34 @@ def test_results_have_the_schema_of_the_stored_example(quick: None, tmp_path: Pa
     text = path.read_text(encoding="utf-8")
     assert path.name.endswith("-cores.json")
     assert text == json.dumps(json.loads(text), sort_keys=True, indent=1) + "\n"
+
+
+@pytest.mark.parametrize(("cores", "counts"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])])
+def test_threads_are_powers_of_two_and_all_cores(cores: int, counts: list[int]) -> None:
+    assert benchmark.Bench(device="cpu", workloads={}, engines=(), cores=cores).thread_counts() == counts
+
+
+def test_growth_with_threads_is_that_of_one_process(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two engines one is measured, with a process for each number of threads; of two workloads one."""
+    asked: list[tuple[str, int]] = []
+
+    @contextmanager
+    def crew(jobs: Sequence[Job]) -> Iterator[list[InThisProcess]]:
+        asked.extend((one.engine, one.threads) for one in jobs)
+        yield [InThisProcess(one) for one in jobs]
+
+    monkeypatch.setattr(benchmark, "THREADED", ("plain",))
+    monkeypatch.setattr(benchmark, "crew", crew)
+    named = {"W1": tiny(), "W2": tiny()}
+    plan = benchmark.Bench(device="cpu", workloads=named, engines=("lanes", "plain"), rounds=2, seconds=0.0, cores=3)
+    counted = Counted()
+    found = benchmark._threads(plan, counted)
+    assert asked == [("plain", 1), ("plain", 2), ("plain", 3)]
+    assert {engine: [*names] for engine, names in found.items()} == {"plain": ["W1"]}
+    assert keys(found["plain"]["W1"]) == {"1", "2", "3"}
+    assert keys(found["plain"]["W1"]["3"]) == keys(EXAMPLE["scaling"]["threads"]["native"]["W1"]["2"])
+    assert counted.units == plan.measurements() - 2 * 2 * 2 * 2  # layouts, workloads, engines, rounds
+    assert benchmark._threads(replace(plan, cores=1), counted) == {}
 
 
 def test_fractions_and_floors_by_hand() -> None:

@@ -213,7 +213,7 @@ def test_second_order_through_adam_takes_images_as_they_are_stored() -> None:
     loop = replace(loop, optimiser="adam")
     state = OptimiserState(torch.rand_like(parameters), 3)
     found, wanted = (
-        inner_loop.gradient_through(loop, parameters, state, given, batches[2])
+        loop.engine.gradient_through(loop, parameters, state, given, batches[2])
         for given in (stored, [(x.to(torch.float64), y) for x, y in stored])
     )
     assert torch.equal(found, wanted)

@@ -95,6 +95,24 @@ def test_the_table_compares_the_better_way_of_each_engine_with_plain(result: dic
     assert "![Percent of the limit on Example processor, 2 cores](../results/bench/example.png)" in text
 
 
+def test_rates_are_shown_with_their_growth_with_threads(result: dict[str, Any]) -> None:
+    text = performance_tables.markdown(result, "results/bench/example", Path("docs/performance.md"))
+    assert "| One process, units a second | engine | 1 thread | 2 |" in text
+    assert "| **W1** | native | 20 | 38 (x1.90) |" in text
+    assert "| **W3** | native | 1 | 1.8 (x1.80) |" in text
+
+
+def test_results_without_threads_are_read(result: dict[str, Any], tmp_path: Path) -> None:
+    """Older files of the same schema lack them."""
+    for path in (Path(__file__).parents[2] / "results/bench").glob("*.json"):
+        performance.read(path)
+    del result["scaling"]["threads"]
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(result), encoding="utf-8")
+    old = performance.read(path)
+    assert "1 thread |" not in performance_tables.markdown(old, "old", path)
+
+
 def test_a_gpu_is_shown_apart_with_kernels_and_floors(measured: Path, result: dict[str, Any]) -> None:
     path = measured / "results/bench/gpu.json"
     path.write_text(json.dumps(on_a_gpu(result)), encoding="utf-8")
@@ -148,3 +166,12 @@ def test_a_page_without_markers_is_named(measured: Path) -> None:
     (measured / "docs/performance.md").write_text("nothing here\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"performance\.md: expected one line"):
         performance.update(measured / "docs/performance.md", measured / "results/bench")
+
+
+def test_software_of_a_contender_of_its_own_is_named(result: dict[str, Any]) -> None:
+    engines = result["workloads"]["W1"]["engines"]
+    engines["authors"] = {
+        layout: {**entry, "software": "TensorFlow 2.15.1"} for layout, entry in engines["plain"].items()
+    }
+    text = performance_tables.markdown(result, "x", Path("docs/performance.md"))
+    assert "\n\nauthors ran with TensorFlow 2.15.1." in text

@@ -43,8 +43,9 @@ TARGETS = {
     "MINI_IMAGENET_NAMES": ["cell"],
     "FORCE": ["cell"],
     "ALLOW_STALE": ["report", "figures"],
+    "PROFILE": ["bench"],
 }
-ONLY_EXPORTED = {"DATA_MIRROR", "MINI_IMAGENET", "MINI_IMAGENET_NAMES", "FORCE", "ALLOW_STALE"}
+ONLY_EXPORTED = {"DATA_MIRROR", "MINI_IMAGENET", "MINI_IMAGENET_NAMES", "FORCE", "ALLOW_STALE", "PROFILE"}
 
 
 @pytest.fixture
@@ -111,3 +112,13 @@ def test_folders_may_have_any_name(folder: Path, target: str) -> None:
     wanted = {f"{name}/" for name in names if name != "quick" or target != "ci-figures"}
     assert wanted <= set(noted(folder, "arguments"))
     assert ("quick/" in noted(folder, "arguments")) is (target != "ci-figures")
+
+
+@pytest.mark.parametrize(
+    ("given", "commands"),
+    [([], ["bench", "performance"]), (["PROFILE=1"], ["bench --profile"]), (["PROFILE="], ["bench", "performance"])],
+)
+def test_a_profile_leaves_the_page_alone(folder: Path, given: list[str], commands: list[str]) -> None:
+    assert make(folder, "bench", *given).returncode == 0
+    said = " ".join(noted(folder, "arguments")).split("-m firstorder ")[1:]
+    assert [one.strip() for one in said] == commands

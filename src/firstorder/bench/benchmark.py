@@ -23,16 +23,18 @@ from typing import Any
 import torch
 
 from firstorder.bench import flops, timing
+from firstorder.bench.authors import AuthorsCode
 from firstorder.bench.processes import Job, Worker, crew, total_rate
 from firstorder.bench.workloads import Workload
 from firstorder.files import replacing
 from firstorder.method.networks import make_network
 from firstorder.progress import Bar, Track, silent
 from firstorder.records import provenance
-from firstorder.settings.engines import CONTENDERS, JAX, ONE, PLAIN, SCHEMA, SIDE_BY_SIDE
+from firstorder.settings.engines import AUTHORS, CONTENDERS, JAX, ONE, PLAIN, SCHEMA, SIDE_BY_SIDE, THREADED
 
 STARTS = 3  # repetitions of each start-up time
 SCALED = "W1"
+SCALED_BY_THREADS = ("W1", "W3", "W5 mini-imagenet")
 SCALING_COUNTS: dict[str, dict[str, tuple[int, ...]]] = {
     "cpu": {"outer steps": (1, 2, 4, 8), "tasks": (1, 2, 4, 8, 16), "lanes": (1, 2, 4, 8, 16)},
     "cuda": {"outer steps": (1, 4, 16, 64), "tasks": (1, 4, 16, 64), "lanes": (1, 4, 16, 64, 256, 1024)},
@@ -59,6 +61,7 @@ class Bench:
     cores: int = 1
     scaling: Mapping[str, Sequence[int]] | None = None  # counts by axis; None: SCALING_COUNTS
     starts: int = STARTS
+    authors: AuthorsCode | None = None
 
     def layouts(self) -> dict[str, Layout]:
         """Return the layouts by name: ONE and, on a CPU with several cores, SIDE_BY_SIDE."""
@@ -66,18 +69,33 @@ class Bench:
             return {ONE: Layout(1, 1)}
         return {ONE: Layout(1, self.cores)} | ({SIDE_BY_SIDE: Layout(self.cores, 1)} if self.cores > 1 else {})
 
+    def thread_counts(self) -> list[int]:
+        """Return the powers of two up to the number of cores, and that number."""
+        return sorted({2**power for power in range(self.cores.bit_length())} | {self.cores})
+
+    def threaded(self) -> list[tuple[str, str]]:
+        """Return the engines and workloads whose growth with threads is measured: on a CPU with several cores."""
+        several = self.device == "cpu" and self.cores > 1
+        names = [name for name in SCALED_BY_THREADS if several and name in self.workloads]
+        return [(engine, name) for engine in self.engines if engine in THREADED for name in names]
+
+    def measurements(self) -> int:
+        """Return how often a rate is measured."""
+        layouts = len(self.layouts()) * len(self.workloads) * len(self.engines)
+        return self.rounds * (layouts + len(self.threaded()) * len(self.thread_counts()))
+
     def job(self, workload: Workload, engine: str, threads: int) -> Job:
         """Return the job of one process of this benchmark."""
-        return Job(workload=workload, engine=engine, device=self.device, threads=threads)
+        return Job(workload=workload, engine=engine, device=self.device, threads=threads, authors=self.authors)
 
 
 def run(bench: Bench, track: Track = silent) -> dict[str, Any]:
     """Measure everything; return what `write` writes. Rates are outer steps or tasks per second."""
     begun = time.monotonic()
-    measurements = len(bench.layouts()) * len(bench.workloads) * len(bench.engines) * bench.rounds
-    with track("bench", measurements, "measurements") as bar:
+    with track("bench", bench.measurements(), "measurements") as bar:
         limit = _limits(bench)
         measured = {name: _workload(bench, workload, bar) for name, workload in bench.workloads.items()}
+        threads = _threads(bench, bar)
         scaling = _scaling(bench)
         limit = _better(limit, _limits(bench))
     for name, result in measured.items():
@@ -86,23 +104,27 @@ def run(bench: Bench, track: Track = silent) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "device": bench.device,
-        "machine": _machine(device),
+        "machine": machine_name(device),
         "run": provenance.run_information(time.monotonic() - begun, device),
         "settings": {"rounds": bench.rounds, "seconds_per_measurement": bench.seconds, "cores": bench.cores},
         "limits": limit,
         "workloads": measured,
-        "scaling": {"workload": SCALED, "engines": scaling},
+        "scaling": {"workload": SCALED, "engines": scaling, "threads": threads},
         "startup_seconds": startup(bench.starts),
     }
 
 
 def write(folder: Path, result: Mapping[str, Any]) -> Path:
     """Write a result as <machine>.json into `folder`, keys sorted; return its path."""
-    slug = re.sub(r"[^a-z0-9]+", "-", result["machine"].lower()).strip("-")
-    path = folder / f"{slug}.json"
+    path = folder / f"{file_name(result['machine'])}.json"
     with replacing(path) as part:
         part.write_text(json.dumps(result, sort_keys=True, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return path
+
+
+def file_name(machine: str) -> str:
+    """Return the name of a machine's files, without suffix."""
+    return re.sub(r"[^a-z0-9]+", "-", machine.lower()).strip("-")
 
 
 def startup(starts: int = STARTS) -> dict[str, float]:
@@ -119,7 +141,7 @@ def startup(starts: int = STARTS) -> dict[str, float]:
     return found
 
 
-def _machine(device: str) -> str:
+def machine_name(device: str = "cpu") -> str:
     """Name the machine: processor or GPU, and the number of cores that the process may use."""
     processor, cores = provenance.run_information(0, device)["machine"].split(", ")[:2]
     return f"{processor if device == 'cpu' else device}, {cores}"
@@ -210,11 +232,38 @@ def _scaling(bench: Bench) -> dict[str, list[dict[str, Any]]]:
     counts = SCALING_COUNTS[bench.device] if bench.scaling is None else bench.scaling
     found = {}
     for engine in bench.engines:
-        if engine != JAX and CONTENDERS[engine] == 1:
+        if engine not in (JAX, AUTHORS) and CONTENDERS[engine] == 1:
             with crew([bench.job(workload, engine, 1)]) as (worker,):
                 if worker.absent is None:
                     found[engine] = _ask(worker, "scaling", counts)
     return found
+
+
+def _threads(bench: Bench, bar: Bar) -> dict[str, Any]:
+    """Measure the growth with threads: engine -> workload -> threads -> rates. What is not available is left out."""
+    found: dict[str, Any] = {}
+    for engine, name in bench.threaded():
+        rates = _rates_by_threads(bench, bench.workloads[name], engine, bar)
+        if rates:
+            found.setdefault(engine, {})[name] = rates
+    return found
+
+
+def _rates_by_threads(bench: Bench, workload: Workload, engine: str, bar: Bar) -> dict[str, Any]:
+    """Measure one process with 1, 2, ... threads in alternating rounds; nothing if the engine is not available."""
+    with ExitStack() as stack:
+        crews = {
+            str(count): stack.enter_context(crew([bench.job(workload, engine, count)]))
+            for count in bench.thread_counts()
+        }
+        if any(worker.absent is not None for (worker,) in crews.values()):
+            bar.advance(bench.rounds * len(crews))
+            return {}
+        measurements = {count: partial(total_rate, workers, bench.seconds) for count, workers in crews.items()}
+        rates = timing.interleaved(
+            measurements, bench.rounds, lambda count: bar.advance(1, f"{workload.title}, {count} threads")
+        )
+    return {count: timing.summary(one) for count, one in rates.items()}
 
 
 def _ask(worker: Worker, request: str, *values: Any) -> Any:

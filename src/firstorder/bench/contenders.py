@@ -42,18 +42,22 @@ class Case:
     units: int = 1
 
 
+def pool_size(workload: Workload) -> PoolSize:
+    """Return the size of the pool that a workload draws from."""
+    return workload.pool or POOLS[ARCHITECTURES[workload.settings.network].size]
+
+
 def noise(workload: Workload, device: torch.device) -> ImagePool:
     """Return a pool of noise images with the data set's size and value range."""
-    architecture = ARCHITECTURES[workload.settings.network]
-    pool = workload.pool or POOLS[architecture.size]
+    architecture, pool = ARCHITECTURES[workload.settings.network], pool_size(workload)
     scale = 1 if architecture.channels == 1 else 255
     shape = (pool.classes, pool.class_images, architecture.channels, architecture.size, architecture.size)
     values = np.random.default_rng(0).integers(0, scale + 1, shape, dtype=np.uint8)
     return ImagePool.of(values, scale, device)
 
 
-def make_case(workload: Workload, engine_name: str, device: torch.device) -> Case:
-    """Prepare a workload for one of settings.engines.CONTENDERS.
+def make_case(workload: Workload, engine_name: str, device: torch.device, threads: int = 1) -> Case:
+    """Prepare a workload for one of settings.engines.CONTENDERS; `threads` are those of engine native.
 
     Raises ImportError or UnsuitedError, with the reason, where the engine is not available or does not support it.
     """
@@ -63,7 +67,7 @@ def make_case(workload: Workload, engine_name: str, device: torch.device) -> Cas
         return _in_jax(workload, device)
     if engine_name.startswith(GRAPH):
         return _captured_steps(workload, CONTENDERS[engine_name], device)
-    engine = MAKERS[engine_name](Wish(name=engine_name, device=device), workload.settings).engine
+    engine = MAKERS[engine_name](Wish(name=engine_name, device=device, threads=threads), workload.settings).engine
     pool = noise(workload, device)
     problem = Problem("benchmark", workload.settings, 0, {"meta-train": pool, "meta-test": pool}, engine)
     if workload.evaluation is None:

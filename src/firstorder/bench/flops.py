@@ -43,13 +43,18 @@ class Operations:
 
 def operations(network: str, way: int) -> Operations:
     """Count the operations of a network of architectures.ARCHITECTURES on one image."""
+    layers = products(network)
+    dense = 2 * _features(ARCHITECTURES[network]) * way
+    return Operations(sum(layers) + dense, layers[0])
+
+
+def products(network: str) -> list[int]:
+    """Count the operations of each convolution's forward pass on one image; its two gradients have as many each."""
     architecture = ARCHITECTURES[network]
-    layers = [
+    return [
         2 * places * 9 * channels * architecture.filters
         for places, channels in zip(_places(architecture), _channels(architecture), strict=True)
     ]
-    dense = 2 * _features(architecture) * way
-    return Operations(sum(layers) + dense, layers[0])
 
 
 def of_outer_step(settings: TrainingSettings) -> int:

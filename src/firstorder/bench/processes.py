@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,12 +21,13 @@ from typing import Any, Literal
 
 import torch
 
-from firstorder.bench import allocator, machine, timing
-from firstorder.bench.contenders import Case, make_case
+from firstorder.bench import allocator, authors, machine, timing
+from firstorder.bench.authors import AuthorsCode
+from firstorder.bench.contenders import Case, make_case, pool_size
 from firstorder.bench.workloads import Workload
 from firstorder.engines.choice import UnsuitedError
 from firstorder.errors import UserError
-from firstorder.settings.engines import JAX
+from firstorder.settings.engines import AUTHORS, JAX, NATIVE
 
 INPUT_SECONDS = 0.2
 WAIT_SECONDS = 0.05  # on a GPU, between two synchronisations
@@ -40,6 +42,7 @@ class Job:
     engine: str
     device: str
     threads: int
+    authors: AuthorsCode | None = None  # of engine AUTHORS
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,23 @@ class Worker:
     """A process that has taken the first step of its job and answers requests, or `absent`: why it cannot."""
 
     def __init__(self, job: Job) -> None:
-        context = multiprocessing.get_context("spawn")
         self.name = f"{job.workload.title} with {job.engine}"
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, job, time.monotonic()), daemon=True)
-        self.process.start()
-        theirs.close()
         self.absent: str | None = None
         self.first_step_seconds = 0.0
+        self.connection, theirs = multiprocessing.Pipe()
+        with theirs:
+            self.start(job, theirs)
+
+    def start(self, job: Job, theirs: Connection) -> None:
+        """Start the process, which answers at the end `theirs` of the connection."""
+        context = multiprocessing.get_context("spawn")
+        self.process = context.Process(target=serve, args=(theirs, job, time.monotonic()), daemon=True)
+        self.process.start()
+
+    def exit_code(self) -> int | None:
+        """Wait for the end of the process; return its exit code."""
+        self.process.join()
+        return self.process.exitcode
 
     def wait_until_ready(self) -> None:
         """Wait for the first step, or for the reason why there is none."""
@@ -77,16 +89,47 @@ class Worker:
         try:
             return self.connection.recv()
         except EOFError:
-            self.process.join()
             raise UserError(
-                f"benchmark of {self.name}: its process ended with exit code {self.process.exitcode}; see its messages "
+                f"benchmark of {self.name}: its process ended with exit code {self.exit_code()}; see its messages "
                 "above, if any; -9 usually means out of memory; choose other engines with --engines"
             ) from None
 
     def close(self) -> None:
         """End the process."""
         self.connection.close()
-        self.process.join()
+        self.exit_code()
+
+
+class AuthorsWorker(Worker):
+    """A Worker that runs authors_worker.py in another Python."""
+
+    def start(self, job: Job, theirs: Connection) -> None:
+        """Start it, unless it is known that it cannot run."""
+        self.begun, self.started = time.monotonic(), None
+        self.absent = authors.unsuited(job.authors, job.workload)
+        if job.device != "cpu":
+            self.absent = "runs on a CPU only"
+        if self.absent is not None or job.authors is None:
+            return
+        descriptor = theirs.fileno()
+        command = authors.command(job.authors, job.workload, pool_size(job.workload), job.threads, descriptor)
+        try:
+            self.started = subprocess.Popen(
+                command, pass_fds=[descriptor], env=authors.environment(job.threads), stdin=subprocess.DEVNULL
+            )
+        except OSError as error:
+            self.absent = f"{job.authors.python} cannot be run: {error.strerror}"
+
+    def wait_until_ready(self) -> None:
+        """Wait for the first step, or for the reason why there is none."""
+        if self.absent is None:
+            start = self.answer()
+            self.absent = start["absent"]
+            self.first_step_seconds = start.get("ready", self.begun) - self.begun
+
+    def exit_code(self) -> int | None:
+        """Wait for the end of the process; return its exit code."""
+        return self.started.wait() if self.started else None
 
 
 class Server:
@@ -95,7 +138,7 @@ class Server:
     def __init__(self, job: Job) -> None:
         self.job, self.device = job, torch.device(job.device)
         self.wait = partial(machine.synchronise, self.device)
-        self.case: Case = make_case(job.workload, job.engine, self.device)
+        self.case: Case = make_case(job.workload, job.engine, self.device, job.threads)
         self.case.step()
         self.wait()
         self.steps_per_wait = 1
@@ -133,7 +176,7 @@ class Server:
         for axis, numbers in counts.items():
             for number in numbers:
                 repeats, workload = _scaled(self.job.workload, axis, number)
-                case = make_case(workload, self.job.engine, self.device)
+                case = make_case(workload, self.job.engine, self.device, self.job.threads)
                 # A minimum time of 0 gives exactly `repeats` steps. The first try is a warm-up and is not counted.
                 tries = [timing.timed(case.step, 0.0, self.wait, repeats).seconds for _ in range(SCALING_TRIES + 1)]
                 points.append({"axis": axis, "count": number, "seconds": float(f"{min(tries[1:]):.4g}")})
@@ -158,7 +201,7 @@ def serve(connection: Connection, job: Job, begun: float) -> None:
         os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     if job.device == "cpu":
         allocator.keep_freed_memory()
-    torch.set_num_threads(job.threads)
+    torch.set_num_threads(1 if job.engine == NATIVE else job.threads)  # native has threads of its own
     try:
         server = Server(job)
     except (ImportError, UnsuitedError, NotImplementedError) as error:
@@ -176,7 +219,7 @@ def serve(connection: Connection, job: Job, begun: float) -> None:
 @contextmanager
 def crew(jobs: Sequence[Job]) -> Iterator[list[Worker]]:
     """Start a process for each job and wait until all have taken their first step; end them on leaving the context."""
-    workers = [Worker(job) for job in jobs]
+    workers = [AuthorsWorker(job) if job.engine == AUTHORS else Worker(job) for job in jobs]
     try:
         for worker in workers:
             worker.wait_until_ready()

@@ -1,6 +1,6 @@
 """The images of a pool of classes on the device, and the mini-batches of tasks gathered from them by index.
 
-Images are stored as uint8 and converted to floating point only when they are gathered, or later (`Pixels`).
+Images are stored as uint8 and converted to floating point only when they are gathered, or later.
 """
 
 from __future__ import annotations
@@ -91,10 +91,7 @@ class TaskImages:
 
 
 def mini_batches(pool: ImagePool, tasks: Tasks, dtype: torch.dtype | None = torch.float32) -> list[tuple[Any, Tensor]]:
-    """Gather the mini-batches of all lanes: (images, labels) [lanes, batch, ...] for each inner step.
-
-    Images are in [0, 1] or, if `dtype` is None, `Pixels`.
-    """
+    """Gather the mini-batches of all lanes: (images or, without `dtype`, Pixels, labels) for each inner step."""
     images: Any = pool.pixels(tasks.batches) if dtype is None else pool.take(tasks.batches, dtype)
     labels = torch.from_numpy(tasks.batch_labels).to(pool.images.device)
     return [(images[:, step], labels[:, step]) for step in range(labels.shape[1])]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from firstorder.method import images
-from firstorder.method.images import ImagePool, Pixels, TaskImages
+from firstorder.method.images import ImagePool, TaskImages
 from firstorder.method.tasks import Draws, Tasks, TaskShape, draw_tasks
 
 ADAM_BETA2 = 0.999
@@ -94,8 +94,7 @@ class Engine(Protocol):
     """What training and evaluation need from an engine. `Plain` defines the results; the others are tested against it.
 
     `batches` holds one mini-batch of every lane per inner step: (images [lanes, batch, channels, height, width], labels
-    [lanes, batch]), or whatever `task_images` and `mini_batches` of the same engine return. No result can be
-    differentiated.
+    [lanes, batch]), or what the engine's `mini_batches` returns. No result can be differentiated.
     """
 
     @property
@@ -201,26 +200,6 @@ class Plain:
     def lanes_at_once(self, pool: ImagePool, shape: TaskShape, parameters: Tensor) -> int:
         """Return a constant of the device."""
         return self.LANES[pool.images.device.type]
-
-
-class ByHand(Plain):
-    """Base of engines without autograd: with SGD as inner optimiser, MAML's gradient is made of Hessian products."""
-
-    def gradient_through(
-        self, inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Any], query: Any
-    ) -> Tensor:
-        """Multiply the query gradient by (I - alpha H_j), from the last inner step j to the first.
-
-        H_j is the Hessian of inner step j's loss at the parameters where that step starts. With Adam, use autograd.
-        """
-        if inner.optimiser != "sgd":
-            batches = [(x.to(parameters.dtype) if isinstance(x, Pixels) else x, y) for x, y in batches]
-            return super().gradient_through(inner, parameters, state, batches, query)
-        starts = points(inner, parameters, state, batches)
-        product = gradient(inner, starts[-1], query)
-        for point, batch in zip(starts[-2::-1], reversed(batches), strict=True):
-            product = product - inner.learning_rate * hessian_product(inner, point, batch, product)
-        return product
 
 
 def adapt(inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Any]) -> Adapted:

@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from firstorder.engines.by_hand import ByHand
 from firstorder.engines.lanes import patches
 from firstorder.engines.lanes.draws import draw
 from firstorder.engines.lanes.passes import Passes, Saved, Workspace
 from firstorder.engines.lanes.pieces import Pieces
 from firstorder.method.images import ImagePool, TaskImages, query_labels
-from firstorder.method.inner_loop import ADAM_BETA2, ADAM_EPSILON, ByHand, InnerLoop, OptimiserState, adam_rate
+from firstorder.method.inner_loop import ADAM_BETA2, ADAM_EPSILON, InnerLoop, OptimiserState, adam_rate
 from firstorder.method.tasks import Draws, TaskShape
 
 # An evaluation on a GPU has as many lanes as fit into this memory, the same on every GPU: rounding depends on it.

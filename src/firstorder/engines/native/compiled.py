@@ -60,14 +60,17 @@ def compiler() -> list[str] | None:
     return None
 
 
-def load(real: str) -> ctypes.CDLL | str:
-    """Load native.c for `real` ("float" or "double"), compiling it if needed; return the reason if that fails."""
+def load(real: str, *defines: str) -> ctypes.CDLL | str:
+    """Load native.c for `real` ("float" or "double") and `defines`, such as "-DPROFILE", compiling it if needed.
+
+    Returns the reason if that fails.
+    """
     try:
         command = compiler()
         if command is None:
             return "no C compiler found (install gcc or clang, or set CC)"
         version = _run([*command, "--version"]).stdout
-        command = [*command, *FLAGS, *DEFINES[real]]
+        command = [*command, *FLAGS, *DEFINES[real], *defines]
         # The file name depends on all of these, so a change of any of them compiles anew.
         sources = [path.read_text(encoding="utf-8") for path in (SOURCE, *sorted(SOURCE.parent.glob("*.h")))]
         identity = "\n".join([*sources, *command, version, platform.machine(), processor()])

@@ -57,15 +57,17 @@ static void convolve_input(const block *b, const REAL *dy, const REAL *kernel, R
         for (int first = 0; first < n; first += CHUNK) {
             for (int place = 0; place < g->spans * columns; place++) {
                 const REAL *from = dy + place / columns * g->row + place % columns * g->tap;
-                multiply(least(CHUNK, n - first), from, g->at + first, 0, kernel + backward_tap(b, c, place) * b->channels,
-                         size, 1, b->filters, b->channels, dx, g->to + first, add || place > 0);
+                multiply(least(CHUNK, n - first), from, g->at + first, 0,
+                         kernel + backward_tap(b, c, place) * b->channels, size, 1, b->filters, b->channels, dx,
+                         g->to + first, add || place > 0);
             }
         }
     }
 }
 
 /* dK += its sum over `images` images, for the filters from `begin` to `end`. */
-static void convolve_kernel(const block *b, const REAL *x, const REAL *dy, REAL *dkernel, int images, int begin, int end) {
+static void convolve_kernel(const block *b, const REAL *x, const REAL *dy, REAL *dkernel, int images, int begin,
+                            int end) {
     const int size = window_size(b), n = images * b->pixels;
     const int cut = (size_t)b->filters * b->forward.terms * sizeof(REAL) > AT_ONCE ? 3 : 1, width = size / 3 / cut;
     for (int first = 0; first < n; first += CHUNK) {

@@ -13,6 +13,7 @@ import ctypes
 import functools
 import math
 import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
@@ -20,11 +21,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from firstorder.engines.by_hand import ByHand
 from firstorder.engines.native import compiled
 from firstorder.engines.native.border import MOST_THREADS, Workspace, at, check_batch, check_vectors, readable
+from firstorder.engines.native.pace import Pace
 from firstorder.method.architectures import ARCHITECTURES
 from firstorder.method.inner_loop import (
-    ByHand,
     InnerLoop,
     OptimiserState,
     Plain,
@@ -42,12 +44,12 @@ NUMBERS = {torch.float32: ("float", ctypes.c_float), torch.float64: ("double", c
 
 
 @functools.cache
-def library(real: str) -> ctypes.CDLL | str:
-    """Return the compiled native.c for `real` ("float" or "double"), or the reason why it cannot be used.
+def library(real: str, *defines: str) -> ctypes.CDLL | str:
+    """Return native.c compiled for `real` ("float" or "double") and `defines`, or the reason why it cannot be used.
 
     Before its first use in a process, it computes a small gradient, which is compared with the plain engine's.
     """
-    loaded = compiled.load(real)
+    loaded = compiled.load(real, *defines)
     if isinstance(loaded, str):
         return loaded
     loaded.net_new.restype = ctypes.c_void_p
@@ -133,6 +135,7 @@ class NativeEngine(ByHand):
         self.tiles = tiles and has_tiles(network)
         self.threads = torch.get_num_threads() if threads is None else threads
         self.workspaces: dict[torch.dtype, list[Workspace]] = {}
+        self.pace = Pace(min(self.threads, MOST_THREADS))
 
     @property
     def name(self) -> str:
@@ -179,7 +182,10 @@ class NativeEngine(ByHand):
         check_vectors(rooms[0].parameters, adapted.dtype, adapted, gradient, moments, mask)
         call = (ctypes.c_int(steps), ctypes.c_int(batch), (NUMBERS[adapted.dtype][1] * steps)(*rates), gradient)
         fixed = None if mask is None else at(mask)
-        self._each_lane(rooms, "net_adapt", lanes, adapted, moments, fixed, images, scale, labels, *call)
+        threads, begun = self.pace.threads() if lanes == 1 else self.threads // len(rooms), time.monotonic()
+        self._each_lane(rooms, "net_adapt", lanes, threads, adapted, moments, fixed, images, scale, labels, *call)
+        if lanes == 1:
+            self.pace.note(threads, (time.monotonic() - begun) / max(1, steps * batch))
         return adapted, state
 
     def gradient(self, inner: InnerLoop, parameters: Tensor, batch: Any) -> Tensor:
@@ -202,8 +208,9 @@ class NativeEngine(ByHand):
         vectors = tuple(vector.expand(lanes, -1).contiguous() for vector in vectors)
         check_batch(self.architecture, self.way, images, labels, (lanes, count))
         check_vectors(rooms[0].parameters, parameters.dtype, parameters, result, *vectors)
+        threads = self.threads // len(rooms)
         self._each_lane(
-            rooms, function, lanes, parameters, images, scale, labels, ctypes.c_int(count), *vectors, result
+            rooms, function, lanes, threads, parameters, images, scale, labels, ctypes.c_int(count), *vectors, result
         )
         return result
 
@@ -216,22 +223,22 @@ class NativeEngine(ByHand):
         rooms = self._rooms(parameters, lanes, count)
         check_batch(self.architecture, self.way, images, None, (lanes, count))
         check_vectors(rooms[0].parameters, parameters.dtype, parameters)
-        numbers = ctypes.c_int(0)
-        self._each_lane(rooms, "net_logits", lanes, parameters, images, numbers, ctypes.c_int(count), result)
+        numbers, threads = ctypes.c_int(0), self.threads // len(rooms)
+        self._each_lane(rooms, "net_logits", lanes, threads, parameters, images, numbers, ctypes.c_int(count), result)
         return result
 
-    def _each_lane(self, rooms: Sequence[Workspace], function: str, lanes: int, *arguments: Any) -> None:
+    def _each_lane(self, rooms: Sequence[Workspace], function: str, lanes: int, threads: int, *arguments: Any) -> None:
         """Call a function of native.c for each lane, with its part of every tensor and with all other arguments.
 
-        As many lanes are computed at the same time as there are workspaces. Raises MemoryError.
+        As many lanes are computed at the same time as there are workspaces, each by `threads` threads. Raises
+        MemoryError.
         """
         call: Callable[..., int] = getattr(rooms[0].code, function)
-        threads = ctypes.c_int(max(1, self.threads // len(rooms)))
 
         def some(number: int) -> None:
             for lane in range(number, lanes, len(rooms)):
                 mine = (at(one[lane]) if isinstance(one, Tensor) else one for one in arguments)
-                if not call(rooms[number].net, threads, *mine):
+                if not call(rooms[number].net, ctypes.c_int(threads), *mine):
                     raise MemoryError("engine native: too little memory for second order")
 
         if len(rooms) == 1:

@@ -1,8 +1,8 @@
 /* The first block, where a window has 9 or 27 numbers and the map is the largest of all.
 
-   If the network pools, y is never stored: two rows at a time are convolved, pooled and forgotten. The kernel's gradient
-   needs y at every place, but linearly, and y = K x for windows x. Write X for the sum of all windows and G for the sum
-   of their outer products. With value = (y - mean) / s, s the standard deviation, summed over all places,
+   If the network pools, y is never stored: two rows at a time are convolved, pooled and forgotten. The kernel's
+   gradient needs y at every place, but linearly, and y = K x for windows x. Write X for the sum of all windows and G
+   for the sum of their outer products. With value = (y - mean) / s, s the standard deviation, summed over all places,
 
      V = sum value x' = (K G - mean X) / s
      dK = scale / s (sum dz x' - (sum dz / N) X - (sum dz value / N) V)
@@ -37,12 +37,14 @@ static void take_image(const block *b, pixels images, int i, REAL *x) {
 /* Write G [window][window] and X [window] of one image.
 
    The entry of G for numbers a of row r and b of row r + d of a window sums over rows i of the image the products of
-   number a of a span in row i and number b of the span below it in row i + d. It depends on r only in that no window has
-   the image's last row as its first, or its first row as its last. */
+   number a of a span in row i and number b of the span below it in row i + d. It depends on r only in that no window
+   has the image's last row as its first, or its first row as its last. */
 static void gram(const block *b, const REAL *x, double *g) {
-    const int side = b->side, channels = b->channels, span = 3 * channels, size = 3 * span, line = (side + 2) * channels;
+    const int side = b->side, channels = b->channels, span = 3 * channels, size = 3 * span,
+              line = (side + 2) * channels;
     const int width = (span + WIDE - 1) / WIDE * WIDE, all = (span + 1) * width, *columns = b->forward.at;
-    double total[3][all], first[3][all], last[3][all]; /* sums over all rows, of the first and of the last: for each d */
+    double total[3][all], first[3][all],
+        last[3][all]; /* sums over all rows, of the first and of the last: for each d */
     memset(total, 0, sizeof total), memset(last, 0, sizeof last);
     for (int i = 1; i <= side; i++) {
         for (int d = 0; d < 3 && i + d <= side; d++) {
@@ -83,13 +85,16 @@ static void forward_first(const block *b, const REAL *parameters, int i, int tan
         const int rows = least(2, b->outputs - row), first = row * b->outputs, count = rows * b->outputs;
         convolve(&b->forward, x, b->matrix, b->filters, y, first, 0, count, 0);
         if (tangents) convolve(&b->forward, x, b->matrix_t, b->filters, y_t, first, 0, count, 0);
+        END_PHASE(0, Y);
         moments(b, i, y, tangents ? y_t : NULL, count, first);
         pool(b, parameters, i, y, tangents ? y_t : NULL, row, rows);
+        END_PHASE(0, MOMENTS);
     }
 }
 
 /* share [window][filter] += the sum over `count` places of windows of x, from number `first` on, times lines[at[p]]. */
-static void add_windows(const block *b, const REAL *x, int first, int count, const REAL *lines, const int *at, REAL *share) {
+static void add_windows(const block *b, const REAL *x, int first, int count, const REAL *lines, const int *at,
+                        REAL *share) {
     const int terms = b->forward.terms, filters = b->filters;
     for (int s = 0; s < 3; s++) {
         accumulate(terms, x + s * b->forward.row, b->forward.at + first, lines, at, count, filters,
@@ -97,8 +102,8 @@ static void add_windows(const block *b, const REAL *x, int first, int count, con
     }
 }
 
-/* Write places [channel][p][4][4]: for each window p in a row of windows, the 4 x 4 places that its outputs' windows of x
-   cover. */
+/* Write places [channel][p][4][4]: for each window p in a row of windows, the 4 x 4 places that its outputs' windows
+   of x cover. */
 static void window_places(const block *b, const REAL *x, int row, REAL *places) {
     const int channels = b->channels, padded = b->side + 2;
     REAL line[padded + 1];
@@ -115,7 +120,8 @@ static void window_places(const block *b, const REAL *x, int row, REAL *places) 
 
 /* share [window][filter] = sum dz x' of image i, for dout or, for the tangent, dout_t. Of the places that a window of
    outputs covers each filter picks the 3 x 3 of its best output. */
-static void windows_of_gradient(const block *b, const REAL *parameters, int i, REAL *places, REAL *share, const REAL *dout) {
+static void windows_of_gradient(const block *b, const REAL *parameters, int i, REAL *places, REAL *share,
+                                const REAL *dout) {
     const int filters = b->filters, channels = b->channels, gives = b->gives;
     vector dz[gives];
     mask corner[gives]; /* number of the first of the 3 x 3 places: 0, 1, 4 or 5 */
@@ -158,7 +164,8 @@ static void kernel_of_windows(const net *n, const REAL *parameters, const REAL *
     for (int f = 0; f < filters; f++) {
         const REAL *kernel = parameters + b->kernel + (long)f * size;
         const double inverse = b->inverse[f], factor = inverse * (b->scale >= 0 ? parameters[b->scale + f] : 1);
-        const double mean_dz = b->sums[DZ * filters + f] * share, mean_product = b->sums[DZ_VALUE * filters + f] * share;
+        const double mean_dz = b->sums[DZ * filters + f] * share,
+                     mean_product = b->sums[DZ_VALUE * filters + f] * share;
         for (int k = 0; k < size; k++) {
             double given = 0, value = -b->mean[f] * total[k];
             for (int i = 0; i < images; i++) given += n->shares[((long)i * size + k) * filters + f];

@@ -10,12 +10,12 @@
 
 #define BLOCKS 4
 #define MOST_THREADS 64
-#define CHUNK 96 /* most outputs at a time, such that their maps stay in the first-level cache */
-#define LEAST 48 /* outputs at a time; several images together if one has fewer */
+#define CHUNK 96        /* most outputs at a time, such that their maps stay in the first-level cache */
+#define LEAST 48        /* outputs at a time; several images together if one has fewer */
 #define TILES_CHUNK 256 /* most outputs at a time with tiles, which compute 32 at a time */
 #define TILES_LEAST 256 /* outputs of an image from which on tiles are faster than vectors */
-#define PARTS 3  /* bfloat16 numbers that a float32 number is split into: see tiles.h */
-#define SIDE 32  /* numbers along the side of four tiles */
+#define PARTS 3         /* bfloat16 numbers that a float32 number is split into: see tiles.h */
+#define SIDE 32         /* numbers along the side of four tiles */
 
 enum { SHAPE_SIZE, SHAPE_CHANNELS, SHAPE_FILTERS, SHAPE_POOL, SHAPE_SCALE, SHAPE_MEAN, SHAPE_WAY };
 enum { POOL_STRIDE, POOL_SAME, POOL_VALID };
@@ -31,34 +31,34 @@ typedef struct {
 
 typedef struct {
     int channels, filters;
-    int pooled, stored;       /* whether it takes maxima; whether y is stored, or never (first_block.h) */
-    int side, stride, before; /* of the input map without padding; padding before it */
-    int outputs, gives;       /* side of y; side of the block's output */
-    int pixels, results;      /* outputs^2, gives^2 */
-    int group;                /* images that are convolved together */
-    int rows;                 /* rows of y that are convolved together; even, unless that is all of them */
-    long kernel, scale, shift; /* offsets in the flat parameter vector; scale is -1 if there is none */
-    long x_image, dy_image;   /* numbers per image in x and in dy */
+    int pooled, stored;           /* whether it takes maxima; whether y is stored, or never (first_block.h) */
+    int side, stride, before;     /* of the input map without padding; padding before it */
+    int outputs, gives;           /* side of y; side of the block's output */
+    int pixels, results;          /* outputs^2, gives^2 */
+    int group;                    /* images that are convolved together */
+    int rows;                     /* rows of y that are convolved together; even, unless that is all of them */
+    long kernel, scale, shift;    /* offsets in the flat parameter vector; scale is -1 if there is none */
+    long x_image, dy_image;       /* numbers per image in x and in dy */
     product forward, backward[4]; /* backward: windows of dy give dx */
-    int backwards;            /* their number: 1, or 4 for the parities of row and column */
-    int *dy_at;               /* [group * pixels] where an output lies in dy */
-    int *window;              /* [results][4] outputs of which the maximum is taken; -1: none */
-    int *left, lefts;         /* outputs that are in no window */
-    int *into;                /* [results] where a result lies in an image of the next block's x */
-    long next_image;          /* numbers per image in the next block's x */
+    int backwards;                /* their number: 1, or 4 for the parities of row and column */
+    int *dy_at;                   /* [group * pixels] where an output lies in dy */
+    int *window;                  /* [results][4] outputs of which the maximum is taken; -1: none */
+    int *left, lefts;             /* outputs that are in no window */
+    int *into;                    /* [results] where a result lies in an image of the next block's x */
+    long next_image;              /* numbers per image in the next block's x */
     REAL *x, *x_t;
-    REAL *y, *y_t;            /* [image][output][filter] */
-    REAL *best, *best_t;      /* [image][result][filter]: y where it is largest in its window; y itself without */
-    int8_t *which;            /* [image][result][filter]: which output of the window that is */
-    REAL *dout, *dout_t;      /* gradient of the block's output, [image][result][filter] */
+    REAL *y, *y_t;       /* [image][output][filter] */
+    REAL *best, *best_t; /* [image][result][filter]: y where it is largest in its window; y itself without */
+    int8_t *which;       /* [image][result][filter]: which output of the window that is */
+    REAL *dout, *dout_t; /* gradient of the block's output, [image][result][filter] */
     REAL *dy, *dy_t;
-    REAL *matrix, *matrix_t;  /* the kernel as y needs it, [tap][channel][filter] */
+    REAL *matrix, *matrix_t;                  /* the kernel as y needs it, [tap][channel][filter] */
     REAL *means, *squares, *means_t, *slopes; /* [image][filter]: of one image's y: mean, sum of squared deviations,
                                                  mean of y_t, sum of deviations of y times those of y_t */
-    REAL *mean, *inverse, *mean_t, *slope; /* [filter]: of the batch: mean, 1 / standard deviation, mean of y_t, and
+    REAL *mean, *inverse, *mean_t, *slope;    /* [filter]: of the batch: mean, 1 / standard deviation, mean of y_t, and
                                               mean of normalised y times y_t */
-    REAL *parts, *sums;                    /* [image][SUMS][filter] and [SUMS][filter] */
-    int tiles; /* whether its products use tiles.h, which needs: x and dy in parts, x transposed and dy in pairs, the kernel */
+    REAL *parts, *sums;                       /* [image][SUMS][filter] and [SUMS][filter] */
+    int tiles; /* whether its products use tiles.h, which needs the forms of x, dy and the kernel below */
     uint16_t *split_x, *split_dy, *columns, *pairs, *split_kernel, *tiled, *tiled_back;
     REAL *dkernel;
 } block;
@@ -70,7 +70,7 @@ typedef struct {
 
 typedef struct net {
     int shape[7], most_images, most_threads;
-    int tiles; /* whether the products of blocks 2 to 4 use tiles */
+    int tiles;                           /* whether the products of blocks 2 to 4 use tiles */
     double epsilon, beta2, adam_epsilon; /* of batch normalisation; of Adam */
     long parameters, head, bias;
     int features;
@@ -79,8 +79,8 @@ typedef struct net {
     REAL *flat, *flat_t, *dflat, *dflat_t; /* input of the dense layer, [image][feature] */
     REAL *logits, *logits_t;
     REAL *rows[MOST_THREADS], *rows_t[MOST_THREADS]; /* of the first block's y, two rows for each thread */
-    REAL *shares, *shares_t;               /* [image]: share of the first kernel's gradient, [window][filter] */
-    double *grams;                         /* [image]: sums of products of the first block's windows */
+    REAL *shares, *shares_t; /* [image]: share of the first kernel's gradient, [window][filter] */
+    double *grams;           /* [image]: sums of products of the first block's windows */
     arena memory, tangents, indices;
 } net;
 

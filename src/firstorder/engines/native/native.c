@@ -1,5 +1,5 @@
-/* The inner loop of the networks of method/networks.py on CPU cores: hand-written gradients, steps and Hessian products.
-   It computes what method/inner_loop.py defines, and is tested against it.
+/* The inner loop of the networks of method/networks.py on CPU cores: hand-written gradients, steps and Hessian
+   products. It computes what method/inner_loop.py defines, and is tested against it.
 
    vectors.h, products.h  vectors, and the two loops that do nearly all the work
    layout.h               where everything lies in memory
@@ -8,6 +8,7 @@
    first_block.h          the first block, where windows are small and the map is large
    tiles.h                the products of blocks 2 to 4 with matrix tiles, where the processor has them
    team.h                 threads
+   profile.h              clocks, if wanted
    this file              the network, the steps, and what Python calls */
 
 #define _GNU_SOURCE
@@ -20,10 +21,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "vectors.h"
 #include "products.h"
 #include "layout.h"
+#include "profile.h"
 #include "convolution.h"
 #include "tiles.h"
 #include "normalisation.h"
@@ -76,9 +79,9 @@ static void unflatten(const net *n, const REAL *flat, REAL *map, int images) {
     for (int i = 0; i < images; i++) {
         for (int p = 0; p < places; p++) {
             for (int f = 0; f < filters; f++) {
-                map[((long)i * places + p) * filters + f] =
-                    n->shape[SHAPE_MEAN] ? flat[(long)i * n->features + f] / places
-                                         : flat[(long)i * n->features + f * places + p];
+                map[((long)i * places + p) * filters + f] = n->shape[SHAPE_MEAN]
+                                                                ? flat[(long)i * n->features + f] / places
+                                                                : flat[(long)i * n->features + f * places + p];
             }
         }
     }
@@ -106,8 +109,8 @@ static void forward_block(const work *w, int rank, int index, int begin, int end
             const int rows = least(step, b->outputs - row), first = row * b->outputs;
             const int count = b->group > 1 ? images * b->pixels : rows * b->outputs;
             if (uses_tiles(w, index)) {
-                tile_product(&b->forward, b->split_x + i * b->x_image, n->most_images * b->x_image, b->tiled, b->filters, y,
-                             first, count);
+                tile_product(&b->forward, b->split_x + i * b->x_image, n->most_images * b->x_image, b->tiled,
+                             b->filters, y, first, count);
             } else {
                 convolve(&b->forward, x, b->matrix, b->filters, y, first, first, count, 0);
             }
@@ -115,11 +118,13 @@ static void forward_block(const work *w, int rank, int index, int begin, int end
                 convolve(&b->forward, x, b->matrix_t, b->filters, y_t, first, first, count, 0);
                 if (x_t) convolve(&b->forward, x_t, b->matrix, b->filters, y_t, first, first, count, 1);
             }
+            END_PHASE(index, Y);
             for (int k = 0; k < images; k++) {
                 const REAL *part = y + k * map + (long)first * b->filters, *part_t = tangents ? y_t + (part - y) : NULL;
                 moments(b, i + k, part, part_t, rows * b->outputs, first);
                 if (b->pooled) pool(b, w->parameters, i + k, part, part_t, row, rows);
             }
+            END_PHASE(index, MOMENTS);
         }
     }
 }
@@ -133,17 +138,20 @@ static void forward(const work *w, team *t, int rank) {
         const block *b = &n->blocks[index];
         if (uses_tiles(w, index)) {
             tile_kernel(b, w->parameters + b->kernel, b->split_kernel, b->tiled, w->labels ? b->tiled_back : NULL);
-            continue;
+        } else {
+            transpose_kernel(b, w->parameters + b->kernel, b->matrix);
+            if (w->direction) transpose_kernel(b, w->direction + b->kernel, b->matrix_t);
         }
-        transpose_kernel(b, w->parameters + b->kernel, b->matrix);
-        if (w->direction) transpose_kernel(b, w->direction + b->kernel, b->matrix_t);
+        END_PHASE(index, KERNELS);
     }
     const block *first = &n->blocks[0];
     const int window = window_size(first);
     for (int i = begin; i < end; i++) {
         take_image(first, w->images, i, first->x + i * first->x_image);
-        if (w->labels && !first->stored) gram(first, first->x + i * first->x_image, n->grams + (long)i * (window + 1) * window);
+        if (w->labels && !first->stored)
+            gram(first, first->x + i * first->x_image, n->grams + (long)i * (window + 1) * window);
     }
+    END_PHASE(0, IMAGES);
     barrier(t);
     for (int index = 0; index < BLOCKS; index++) {
         const block *b = &n->blocks[index];
@@ -151,6 +159,7 @@ static void forward(const work *w, team *t, int rank) {
         barrier(t);
         if (rank == 0) batch_moments(n, b, w->count, w->direction != NULL);
         barrier(t);
+        END_PHASE(index, MOMENTS);
         const int last = index == BLOCKS - 1;
         REAL *out = last ? n->last : b[1].x, *out_t = last ? n->last_t : b[1].x_t;
         uint16_t *split = !last && uses_tiles(w, index + 1) ? b[1].split_x : NULL;
@@ -158,6 +167,7 @@ static void forward(const work *w, team *t, int rank) {
             if (w->direction) activate(1, b, w->parameters, w->direction, i, out, out_t, NULL, 0);
             else activate(0, b, w->parameters, NULL, i, out, NULL, split, n->most_images * b->next_image);
         }
+        END_PHASE(index, ACTIVATION);
     }
     barrier(t);
     if (rank > 0) return;
@@ -165,7 +175,8 @@ static void forward(const work *w, team *t, int rank) {
     if (w->direction) flatten(n, n->last_t, n->flat_t, w->count);
     for (int i = 0; i < w->count; i++) {
         for (int k = 0; k < way; k++) {
-            const REAL *weights = w->parameters + n->head + (long)k * n->features, *flat = n->flat + (long)i * n->features;
+            const REAL *weights = w->parameters + n->head + (long)k * n->features,
+                       *flat = n->flat + (long)i * n->features;
             n->logits[i * way + k] = dot(weights, flat, n->features) + w->parameters[n->bias + k];
             if (!w->direction) continue;
             n->logits_t[i * way + k] = dot(w->direction + n->head + (long)k * n->features, flat, n->features) +
@@ -173,6 +184,7 @@ static void forward(const work *w, team *t, int rank) {
                                        w->direction[n->bias + k];
         }
     }
+    END_PHASE(NETWORK, HEAD);
 }
 
 /* Replace logits by the gradient of the summed cross entropy, and their tangents by its tangent. */
@@ -230,7 +242,7 @@ static void input_gradient(const work *w, const block *b, int i, int slot, int t
     const int tangents = w->direction != NULL;
     uint16_t *split = tiles ? b->split_dy : NULL;
     const long plane = tiles ? dy_plane(w->n, b) : 0;
-#define CALL(pooled, tangents)                                                                                        \
+#define CALL(pooled, tangents) \
     normalisation_input(pooled, tangents, b, w->parameters, w->direction, w->count, i, slot, split, plane)
     if (b->pooled && tangents) CALL(1, 1);
     else if (b->pooled) CALL(1, 0);
@@ -247,13 +259,16 @@ static void backward_first(const work *w, int rank, int begin, int end) {
     for (int i = begin; i < end; i++) {
         if (!b->stored) {
             windows_of_gradient(b, w->parameters, i, n->rows[rank], n->shares + i * share, b->dout);
-            if (w->direction) windows_of_gradient(b, w->parameters, i, n->rows[rank], n->shares_t + i * share, b->dout_t);
+            if (w->direction)
+                windows_of_gradient(b, w->parameters, i, n->rows[rank], n->shares_t + i * share, b->dout_t);
             continue;
         }
         input_gradient(w, b, i, i, 0);
+        END_PHASE(0, DY);
         memset(n->shares + i * share, 0, sizeof(REAL) * share);
-        add_windows(b, b->x + i * b->x_image, 0, b->pixels, (w->direction ? b->dy_t : b->dy) + i * b->dy_image, b->dy_at,
-                    n->shares + i * share);
+        add_windows(b, b->x + i * b->x_image, 0, b->pixels, (w->direction ? b->dy_t : b->dy) + i * b->dy_image,
+                    b->dy_at, n->shares + i * share);
+        END_PHASE(0, DK);
     }
 }
 
@@ -273,8 +288,8 @@ static void tile_maps(const work *w, const block *b, int i, int slot) {
 
 /* Add image number `slot` to the sums of the kernel's gradient, units `first` to `last`. */
 static void tile_sums(const block *b, int slot, int first, int last) {
-    tile_kernel_sums(b, b->columns + slot * columns_image(b), b->pairs + slot * PARTS * pairs_plane(b), b->dkernel, first,
-                     last);
+    tile_kernel_sums(b, b->columns + slot * columns_image(b), b->pairs + slot * PARTS * pairs_plane(b), b->dkernel,
+                     first, last);
 }
 
 /* The gradients of a kernel and of its block's input. One thread does both for a few images at a time, while their maps
@@ -287,11 +302,11 @@ static void backward_block(const work *w, team *t, int rank, int index, int begi
         const int images = least(b->group, end - i), slot = alone ? 0 : i;
         const REAL *dy = b->dy + slot * b->dy_image, *dy_t = w->direction ? b->dy_t + slot * b->dy_image : NULL;
         for (int k = 0; k < images; k++) input_gradient(w, b, i + k, slot + k, tiles);
+        END_PHASE(index, DY);
         REAL *dx = before->dout + i * result, *dx_t = w->direction ? before->dout_t + i * result : NULL;
         if (tiles) {
-            tile_product(&b->backward[0], b->split_dy + slot * b->dy_image, dy_plane(w->n, b), b->tiled_back, b->channels,
-                         dx, 0, b->side * b->side);
-            tile_maps(w, b, i, slot);
+            tile_product(&b->backward[0], b->split_dy + slot * b->dy_image, dy_plane(w->n, b), b->tiled_back,
+                         b->channels, dx, 0, b->side * b->side);
         } else {
             convolve_input(b, dy, w->parameters + b->kernel, dx, images, 0);
         }
@@ -299,8 +314,11 @@ static void backward_block(const work *w, team *t, int rank, int index, int begi
             convolve_input(b, dy_t, w->parameters + b->kernel, dx_t, images, 0);
             convolve_input(b, dy, w->direction + b->kernel, dx_t, images, 1);
         }
+        END_PHASE(index, DX);
+        if (tiles) tile_maps(w, b, i, slot);
         if (alone && tiles) tile_sums(b, slot, 0, tile_units(b));
         else if (alone) kernel_gradient(w, b, i, images, slot, 0, filters);
+        END_PHASE(index, DK);
     }
     if (!alone) barrier(t);
     if (tiles) {
@@ -325,6 +343,7 @@ static void backward(const work *w, team *t, int rank) {
         backward_head(w);
     }
     barrier(t);
+    END_PHASE(NETWORK, HEAD);
     for (int index = BLOCKS - 1; index >= 0; index--) {
         const block *b = &n->blocks[index];
         const int which = w->direction ? DZ_T : DZ;
@@ -341,13 +360,16 @@ static void backward(const work *w, team *t, int rank) {
             }
         }
         barrier(t);
+        END_PHASE(index, DZ_SUMS);
         if (index > 0) backward_block(w, t, rank, index, begin, end);
         else backward_first(w, rank, begin, end);
+        END_PHASE(index, DK);
     }
     barrier(t);
     if (rank > 0) return;
     if (n->blocks[0].stored) kernel_of_shares(n, w->count, w->gradient);
     else kernel_of_windows(n, w->parameters, w->direction, w->count, w->gradient);
+    END_PHASE(0, DK);
 }
 
 /* ---- making a network -------------------------------------------------------------------------------------------- */
@@ -378,7 +400,8 @@ static void lay_out_all(net *n) {
     n->logits = numbers(&n->memory, (long)images * shape[SHAPE_WAY]);
     n->shares = numbers(&n->memory, images * window * filters);
     n->grams = reserve(&n->memory, images * (window + 1) * window, sizeof(double));
-    for (int k = 0; k < n->most_threads; k++) n->rows[k] = numbers(&n->memory, first->stored ? 0 : 2L * first->outputs * filters);
+    for (int k = 0; k < n->most_threads; k++)
+        n->rows[k] = numbers(&n->memory, first->stored ? 0 : 2L * first->outputs * filters);
 }
 
 static void furnish_all_tangents(net *n) {
@@ -402,8 +425,8 @@ void net_free(net *n) {
 /* Whether this library and this processor can use tiles. */
 int has_tiles(void) { return tiles_granted(); }
 
-/* Make a network for mini-batches of up to `images` images and up to `threads` threads, with tiles if they are wanted and
-   there are any; NULL if its filters do not fill whole vectors or there is too little memory. */
+/* Make a network for mini-batches of up to `images` images and up to `threads` threads, with tiles if they are wanted
+   and there are any; NULL if its filters do not fill whole vectors or there is too little memory. */
 net *net_new(const int *shape, int images, int threads, int tiles) {
     if (shape[SHAPE_FILTERS] % WIDE || threads < 1 || threads > MOST_THREADS) return NULL;
     net *n = calloc(1, sizeof *n);
@@ -426,7 +449,7 @@ static int make_tangents(net *n) {
     return 1;
 }
 
-/* ---- the steps, by all threads of a team --------------------------------------------------------------------------- */
+/* ---- the steps, by all threads of a team ------------------------------------------------------------------------ */
 
 /* Logits or, with labels, the gradient or the product. */
 static void compute(const work *w, team *t, int rank) {
@@ -436,6 +459,7 @@ static void compute(const work *w, team *t, int rank) {
 
 static void derivative(team *t, int rank, void *given) {
     const work *w = given;
+    BEGIN_PHASES(rank);
     if (w->n->tiles) tiles_begin();
     compute(w, t, rank);
     if (w->n->tiles) tiles_end();
@@ -474,13 +498,16 @@ static void adapt(team *t, int rank, void *given) {
     work w = a->batch;
     const net *n = w.n;
     const long begin = rank * n->parameters / t->threads, end = (rank + 1) * n->parameters / t->threads;
+    BEGIN_PHASES(rank);
     if (n->tiles) tiles_begin();
     for (int step = 0; step < a->steps; step++) {
         memset(w.gradient + begin, 0, sizeof(REAL) * (end - begin));
+        END_PHASE(NETWORK, OPTIMISER);
         compute(&w, t, rank);
         barrier(t);
         update(a, step, begin, end);
         barrier(t);
+        END_PHASE(NETWORK, OPTIMISER);
         w.images.first += w.count;
         w.labels += w.count;
     }
@@ -511,12 +538,11 @@ void net_set(net *n, double epsilon, double beta2, double adam_epsilon) {
 
 long net_parameters(const net *n) { return n->parameters; }
 
-/* The functions below compute with up to `threads` threads and return 1, or 0 if there is too little memory. `images` are
-   REAL if `scale` is 0, else bytes, to be divided by `scale`. */
+/* The functions below compute with up to `threads` threads and return 1, or 0 if there is too little memory. `images`
+   are REAL if `scale` is 0, else bytes, to be divided by `scale`. */
 
 /* logits [images][way] */
-int net_logits(net *n, int threads, const REAL *parameters, const void *images, int scale, int count,
-               REAL *logits) {
+int net_logits(net *n, int threads, const REAL *parameters, const void *images, int scale, int count, REAL *logits) {
     work w = {.n = n, .parameters = parameters, .images = {images, scale, 0}, .count = count};
     together(least(threads, n->most_threads), derivative, &w);
     memcpy(logits, n->logits, sizeof(REAL) * count * n->shape[SHAPE_WAY]);
@@ -525,7 +551,7 @@ int net_logits(net *n, int threads, const REAL *parameters, const void *images, 
 
 /* gradient [parameters] of the cross entropy summed over the mini-batch */
 int net_gradient(net *n, int threads, const REAL *parameters, const void *images, int scale, const int64_t *labels,
-                  int count, REAL *gradient) {
+                 int count, REAL *gradient) {
     work w = {n, parameters, NULL, {images, scale, 0}, labels, count, gradient};
     memset(gradient, 0, sizeof(REAL) * n->parameters);
     together(least(threads, n->most_threads), derivative, &w);
@@ -546,8 +572,12 @@ int net_hessian_product(net *n, int threads, const REAL *parameters, const void 
    beta1 = 0 in TensorFlow's form (rates[step] includes the bias correction). adapted: NULL, or 0 where a parameter is
    not changed. images [step][image]...; gradient: a buffer for one gradient. */
 int net_adapt(net *n, int threads, REAL *parameters, REAL *second_moments, const REAL *adapted, const void *images,
-            int scale, const int64_t *labels, int steps, int count, const REAL *rates, REAL *gradient) {
-    adaptation a = {{n, parameters, NULL, {images, scale, 0}, labels, count, gradient}, parameters, second_moments, adapted, rates,
+              int scale, const int64_t *labels, int steps, int count, const REAL *rates, REAL *gradient) {
+    adaptation a = {{n, parameters, NULL, {images, scale, 0}, labels, count, gradient},
+                    parameters,
+                    second_moments,
+                    adapted,
+                    rates,
                     steps};
     together(least(threads, n->most_threads), adapt, &a);
     return 1;

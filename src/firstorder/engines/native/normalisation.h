@@ -16,9 +16,9 @@ INLINE void merge(vector *mean, vector *squares, vector more_mean, vector more_s
     *squares += more_squares + change * change * (REAL)((double)before * count / (before + count));
 }
 
-/* Merge the moments of `pixels` outputs of an image with those of the `before` outputs before them. Deviations are taken
-   from the first of these outputs, which no more than sqrt(pixels) standard deviations separate from their mean, so at
-   most a `pixels`-th of the precision of their squares is lost. */
+/* Merge the moments of `pixels` outputs of an image with those of the `before` outputs before them. Deviations are
+   taken from the first of these outputs, which no more than sqrt(pixels) standard deviations separate from their mean,
+   so at most a `pixels`-th of the precision of their squares is lost. */
 static void moments(const block *b, int i, const REAL *y, const REAL *y_t, int pixels, int before) {
     const int filters = b->filters;
     for (int f = 0; f < filters; f += WIDE) {
@@ -43,7 +43,8 @@ static void moments(const block *b, int i, const REAL *y, const REAL *y_t, int p
         REAL *means_t = b->means_t + (long)i * filters + f, *slopes = b->slopes + (long)i * filters + f;
         const vector mean_t = before ? load(means_t) : spread(0), more_t = centre_t + sum_t * share;
         vector slope = product - sum * sum_t * share;
-        if (before) slope += load(slopes) + change * (more_t - mean_t) * (REAL)((double)before * pixels / (before + pixels));
+        if (before)
+            slope += load(slopes) + change * (more_t - mean_t) * (REAL)((double)before * pixels / (before + pixels));
         store(means_t, mean_t + (more_t - mean_t) * (REAL)((double)pixels / (before + pixels)));
         store(slopes, slope);
     }
@@ -75,8 +76,9 @@ static void batch_moments(const net *n, const block *b, int images, int tangents
 
 /* ---- forward ----------------------------------------------------------------------------------------------------- */
 
-/* Keep of each window in `rows` rows of y the largest number, or the smallest where the scale is negative, and which it
-   was: of equal ones the first. Where the scale is 0 all z are equal, so the first is kept. y holds rows from `row` on. */
+/* Keep of each window in `rows` rows of y the largest number, or the smallest where the scale is negative, and which
+   it was: of equal ones the first. Where the scale is 0 all z are equal, so the first is kept. y holds rows from `row`
+   on. */
 static void pool(const block *b, const REAL *parameters, int i, const REAL *y, const REAL *y_t, int row, int rows) {
     const int filters = b->filters, begin = row * b->outputs;
     const int first = row / 2 * b->gives, end = least((row + rows + 1) / 2, b->gives) * b->gives;
@@ -87,7 +89,8 @@ static void pool(const block *b, const REAL *parameters, int i, const REAL *y, c
             const int *window = b->window + 4 * p;
             const long to = ((long)i * b->results + p) * filters + f;
             const long at = (long)(window[0] - begin) * filters + f;
-            vector best = load(y + at), best_t = y_t ? load(y_t + at) : best, largest = (vector)(((mask)best & some) ^ sign);
+            vector best = load(y + at), best_t = y_t ? load(y_t + at) : best,
+                   largest = (vector)(((mask)best & some) ^ sign);
             mask which = {0};
             UNROLL for (int w = 1; w < 4; w++) {
                 if (window[w] < 0) continue;
@@ -129,10 +132,10 @@ INLINE vector normal_t(const channel *c, vector n, vector y_t) { return c->inver
 /* Whether z is passed on. NaN is, so that it is noticed. */
 INLINE mask passes(const channel *c, vector value) { return ~(mask)(value * c->scale + c->shift <= spread(0)); }
 
-/* Write image i's result to `out` and, if there is a direction, its tangent to `out_t`: maps of the next block. If there
-   is `split`, the result goes there in parts. */
-INLINE void activate(const int tangents, const block *b, const REAL *parameters, const REAL *direction, int i, REAL *out,
-                     REAL *out_t, uint16_t *split, long plane) {
+/* Write image i's result to `out` and, if there is a direction, its tangent to `out_t`: maps of the next block. If
+   there is `split`, the result goes there in parts. */
+INLINE void activate(const int tangents, const block *b, const REAL *parameters, const REAL *direction, int i,
+                     REAL *out, REAL *out_t, uint16_t *split, long plane) {
     const int filters = b->filters;
     for (int f = 0; f < filters; f += WIDE) {
         const channel c = channel_at(b, parameters, tangents ? direction : NULL, f);
@@ -153,7 +156,8 @@ INLINE void activate(const int tangents, const block *b, const REAL *parameters,
 /* ---- backward ---------------------------------------------------------------------------------------------------- */
 
 /* Sum dz and dz times value over image i, and their tangents. */
-INLINE void normalisation_sums(const int tangents, const block *b, const REAL *parameters, const REAL *direction, int i) {
+INLINE void normalisation_sums(const int tangents, const block *b, const REAL *parameters, const REAL *direction,
+                               int i) {
     const int filters = b->filters;
     for (int f = 0; f < filters; f += WIDE) {
         const channel c = channel_at(b, parameters, tangents ? direction : NULL, f);
@@ -196,22 +200,23 @@ INLINE void normalisation_input(const int pooled, const int tangents, const bloc
         vector sum[SUMS], factor = c.scale * c.inverse, factor_t = spread(0);
         UNROLL for (int s = 0; s < SUMS; s++) sum[s] = load(b->sums + s * filters + f) * share;
         if (tangents) factor_t = c.scale_t * c.inverse - factor * c.inverse * c.slope;
-#define GIVE(PLACE, DZ_HERE, DZ_T_HERE)                                                                               \
-    do {                                                                                                              \
-        const int place = (PLACE), to = b->dy_at[place];                                                              \
-        const long from = (long)place * filters;                                                                      \
-        const vector value = normal(&c, load(y + from)), inner = (DZ_HERE) - sum[DZ] - value * sum[DZ_VALUE];         \
-        if (split) store_split(split + slot * b->dy_image + f + to, plane, factor * inner);                           \
-        else store(dy + to, factor * inner);                                                                          \
-        if (!tangents) break;                                                                                         \
-        const vector value_t = normal_t(&c, value, load(y_t + from));                                                 \
-        const vector inner_t = (DZ_T_HERE) - sum[DZ_T] - value_t * sum[DZ_VALUE] - value * sum[DZ_VALUE_T];           \
-        store(dy_t + to, factor_t * inner + factor * inner_t);                                                        \
+#define GIVE(PLACE, DZ_HERE, DZ_T_HERE)                                                                     \
+    do {                                                                                                    \
+        const int place = (PLACE), to = b->dy_at[place];                                                    \
+        const long from = (long)place * filters;                                                            \
+        const vector value = normal(&c, load(y + from)), inner = (DZ_HERE)-sum[DZ] - value * sum[DZ_VALUE]; \
+        if (split) store_split(split + slot * b->dy_image + f + to, plane, factor * inner);                 \
+        else store(dy + to, factor * inner);                                                                \
+        if (!tangents) break;                                                                               \
+        const vector value_t = normal_t(&c, value, load(y_t + from));                                       \
+        const vector inner_t = (DZ_T_HERE)-sum[DZ_T] - value_t * sum[DZ_VALUE] - value * sum[DZ_VALUE_T];   \
+        store(dy_t + to, factor_t * inner + factor * inner_t);                                              \
     } while (0)
         for (int p = 0; p < b->results; p++) {
             const long at = ((long)i * b->results + p) * filters + f;
             const mask positive = passes(&c, normal(&c, load(b->best + at)));
-            const vector dz = keep(positive, load(b->dout + at)), dz_t = tangents ? keep(positive, load(b->dout_t + at)) : dz;
+            const vector dz = keep(positive, load(b->dout + at)),
+                         dz_t = tangents ? keep(positive, load(b->dout_t + at)) : dz;
             if (!pooled) {
                 GIVE(p, dz, dz_t);
                 continue;

@@ -4,7 +4,8 @@
 /* out[r][:] = (or +=) sum over s, k of rows[r][s * row_step + k] * matrix[s][k][:], matrix [spans][terms][stride], for
    `count` rows and `wide` vectors. */
 INLINE void multiply_some(const int count, const int wide, const REAL *rows, const int *at, long row_step,
-                          const REAL *matrix, long stride, int spans, int terms, REAL *out, const int *out_at, int add) {
+                          const REAL *matrix, long stride, int spans, int terms, REAL *out, const int *out_at,
+                          int add) {
     vector sums[12][4];
     UNROLL for (int r = 0; r < count; r++) {
         UNROLL for (int v = 0; v < wide; v++) sums[r][v] = add ? load(out + out_at[r] + v * WIDE) : spread(0);
@@ -49,25 +50,49 @@ INLINE void accumulate_some(const int count, const int wide, const REAL *factors
 }
 
 /* The numbers of rows and vectors must be compile-time constants: call the function compiled for these. */
-#define FOR_ROWS(CALL, wide)                                                                                          \
-    switch (count) {                                                                                                  \
-        case 1: CALL(1, wide); break;                                                                                 \
-        case 2: CALL(2, wide); break;                                                                                 \
-        case 3: CALL(3, wide); break;                                                                                 \
-        case 4: CALL(4, wide); break;                                                                                 \
-        case 5: CALL(5, wide); break;                                                                                 \
-        case 6: CALL(6, wide); break;                                                                                 \
-        case 7: CALL(7, (wide > MOST_SUMS / 7 ? 1 : wide)); break;                                                    \
-        case 8: CALL(8, (wide > MOST_SUMS / 8 ? 1 : wide)); break;                                                    \
-        case 9: CALL(9, (wide > MOST_SUMS / 9 ? 1 : wide)); break;                                                    \
-        case 10: CALL(10, (wide > MOST_SUMS / 10 ? 1 : wide)); break;                                                 \
-        case 11: CALL(11, (wide > MOST_SUMS / 11 ? 1 : wide)); break;                                                 \
-        case 12: CALL(12, (wide > MOST_SUMS / 12 ? 1 : wide)); break;                                                 \
+#define FOR_ROWS(CALL, wide)                              \
+    switch (count) {                                      \
+        case 1:                                           \
+            CALL(1, wide);                                \
+            break;                                        \
+        case 2:                                           \
+            CALL(2, wide);                                \
+            break;                                        \
+        case 3:                                           \
+            CALL(3, wide);                                \
+            break;                                        \
+        case 4:                                           \
+            CALL(4, wide);                                \
+            break;                                        \
+        case 5:                                           \
+            CALL(5, wide);                                \
+            break;                                        \
+        case 6:                                           \
+            CALL(6, wide);                                \
+            break;                                        \
+        case 7:                                           \
+            CALL(7, (wide > MOST_SUMS / 7 ? 1 : wide));   \
+            break;                                        \
+        case 8:                                           \
+            CALL(8, (wide > MOST_SUMS / 8 ? 1 : wide));   \
+            break;                                        \
+        case 9:                                           \
+            CALL(9, (wide > MOST_SUMS / 9 ? 1 : wide));   \
+            break;                                        \
+        case 10:                                          \
+            CALL(10, (wide > MOST_SUMS / 10 ? 1 : wide)); \
+            break;                                        \
+        case 11:                                          \
+            CALL(11, (wide > MOST_SUMS / 11 ? 1 : wide)); \
+            break;                                        \
+        case 12:                                          \
+            CALL(12, (wide > MOST_SUMS / 12 ? 1 : wide)); \
+            break;                                        \
     }
-#define FOR_SIZES(CALL)                                                                                               \
-    if (wide == 1) FOR_ROWS(CALL, 1)                                                                                  \
-    else if (wide == 2) FOR_ROWS(CALL, 2)                                                                             \
-    else if (wide == 3) FOR_ROWS(CALL, 3)                                                                             \
+#define FOR_SIZES(CALL)                   \
+    if (wide == 1) FOR_ROWS(CALL, 1)      \
+    else if (wide == 2) FOR_ROWS(CALL, 2) \
+    else if (wide == 3) FOR_ROWS(CALL, 3) \
     else if (wide == 4) FOR_ROWS(CALL, 4)
 
 static int widest(int vectors) {
@@ -78,19 +103,19 @@ static int most_rows(int wide) { return least(12, MOST_SUMS / wide); }
 
 /* Cut n rows and `width` numbers into pieces that fit the registers: CALL(rows, vectors) computes those from i and
    column on. */
-#define IN_PIECES(CALL)                                                                                               \
-    const int wide = widest(width / WIDE), most = most_rows(wide);                                                    \
-    for (int column = 0; column < width; column += wide * WIDE) {                                                     \
-        for (int i = 0, pieces = (n + most - 1) / most, count; pieces > 0; pieces--, i += count) {                    \
-            count = (n - i + pieces - 1) / pieces;                                                                    \
-            FOR_SIZES(CALL)                                                                                           \
-        }                                                                                                             \
+#define IN_PIECES(CALL)                                                                            \
+    const int wide = widest(width / WIDE), most = most_rows(wide);                                 \
+    for (int column = 0; column < width; column += wide * WIDE) {                                  \
+        for (int i = 0, pieces = (n + most - 1) / most, count; pieces > 0; pieces--, i += count) { \
+            count = (n - i + pieces - 1) / pieces;                                                 \
+            FOR_SIZES(CALL)                                                                        \
+        }                                                                                          \
     }
 
 /* The same for n rows, read at at[i] and written to out_at[i], and `width` columns of a matrix. */
 static void multiply(int n, const REAL *rows, const int *at, long row_step, const REAL *matrix, long stride, int spans,
                      int terms, int width, REAL *out, const int *out_at, int add) {
-#define CALL(r, w)                                                                                                    \
+#define CALL(r, w) \
     multiply_some(r, w, rows, at + i, row_step, matrix + column, stride, spans, terms, out + column, out_at + i, add)
     IN_PIECES(CALL)
 #undef CALL
@@ -99,7 +124,7 @@ static void multiply(int n, const REAL *rows, const int *at, long row_step, cons
 /* out[r][:] += sum over p of factors[factors_at[p] + r] * lines[at[p]][:], out [n][width]. */
 static void accumulate(int n, const REAL *factors, const int *factors_at, const REAL *lines, const int *at, int terms,
                        int width, REAL *out, long out_stride) {
-#define CALL(r, w)                                                                                                    \
+#define CALL(r, w) \
     accumulate_some(r, w, factors + i, factors_at, lines + column, at, terms, out + i * out_stride + column, out_stride)
     IN_PIECES(CALL)
 #undef CALL

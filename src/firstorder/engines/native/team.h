@@ -12,10 +12,10 @@ typedef struct {
 #define PAUSE() ((void)0)
 #endif
 
-/* Wait until `*value` is no longer `old`: at first without giving up the core, as waits are short. */
+/* Wait until `*value` is no longer `old`: for some 50 microseconds without giving up the core, as waits are short. */
 static void wait_while(atomic_int *value, int old) {
     for (long tries = 0; atomic_load_explicit(value, memory_order_acquire) == old; tries++) {
-        if (tries < 20000) PAUSE();
+        if (tries < 1000) PAUSE();
         else sched_yield();
     }
 }

@@ -1,15 +1,15 @@
 /* The products of blocks 2 to 4 with the matrix tiles (AMX) of newer Intel processors, in float32's precision.
 
-   A tile instruction multiplies bfloat16 numbers and adds in float32. So each float32 number is split into three bfloat16
-   numbers, high + middle + low, which together have its 24 bits, and of the nine products of two numbers the six largest
-   are added: hh, hm, hl, mh, mm, lh. The other three are below a unit of the last place.
+   A tile instruction multiplies bfloat16 numbers and adds in float32. So each float32 number is split into three
+   bfloat16 numbers, high + middle + low, which together have its 24 bits, and of the nine products of two numbers the
+   six largest are added: hh, hm, hl, mh, mm, lh. The other three are below a unit of the last place.
 
    A tile has 16 rows of 64 bytes. dp(C, A, B) adds to C[16][16] the product of A[16][32] and B[32][16], where B holds
    pairs of rows: [16][16][2]. Here four C tiles make 32 x 32 sums, of which each step adds 32 terms.
 
    - y and dx: A is 32 windows of the split map; B is the split kernel.
-   - dK[tap]: A is the transposed map [channel][place], B is dy as pairs of places. Both lie on the grid of the padded map,
-     so that a tap is a shift.
+   - dK[tap]: A is the transposed map [channel][place], B is dy as pairs of places. Both lie on the grid of the padded
+     map, so that a tap is a shift.
 
    They pay for large maps only, as splitting a kernel and arranging maps costs as much as they save otherwise. Tangents
    are computed with vectors. */
@@ -47,9 +47,9 @@ static void tiles_begin(void) {
 static void tiles_end(void) { __asm__ volatile("tilerelease" ::: "memory"); }
 
 #define TILE_ZERO(T) __asm__ volatile("tilezero %%tmm" #T ::: "memory")
-#define TILE_LOAD(T, FROM, STRIDE)                                                                                    \
+#define TILE_LOAD(T, FROM, STRIDE) \
     __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #T ::"r"(FROM), "r"((long)(STRIDE)) : "memory")
-#define TILE_STORE(T, TO, STRIDE)                                                                                     \
+#define TILE_STORE(T, TO, STRIDE) \
     __asm__ volatile("tilestored %%tmm" #T ", (%0,%1,1)" ::"r"(TO), "r"((long)(STRIDE)) : "memory")
 #define TILE_ADD(C, A, B) __asm__ volatile("tdpbf16ps %%tmm" #B ", %%tmm" #A ", %%tmm" #C ::: "memory")
 
@@ -77,7 +77,7 @@ INLINE void tile_step(const rows_of_a *a, const uint16_t *b, const long part, co
     }
 }
 
-/* ---- splitting ----------------------------------------------------------------------------------------------------- */
+/* ---- splitting -------------------------------------------------------------------------------------------------- */
 
 /* Split 16 numbers. What is infinite or NaN becomes NaN. */
 INLINE void split(vector value, __m256i *parts) {
@@ -101,8 +101,8 @@ static void split_map(const REAL *from, long count, uint16_t *to, long plane) {
 
 /* Interleave 32 numbers with 32 others: 16 pairs each go to `low` and `high`. */
 INLINE void interleave(const uint16_t *first, const uint16_t *second, uint16_t *low, uint16_t *high) {
-    const __m512i places = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37,
-                                            5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+    const __m512i places = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6,
+                                            37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
     const __m512i a = _mm512_loadu_si512(first), b = _mm512_loadu_si512(second);
     _mm512_storeu_si512(low, _mm512_permutex2var_epi16(a, places, b));
     _mm512_storeu_si512(high, _mm512_permutex2var_epi16(a, _mm512_add_epi16(places, _mm512_set1_epi16(16)), b));
@@ -140,7 +140,7 @@ static void tile_kernel(const block *b, const REAL *kernel, uint16_t *parts, uin
     }
 }
 
-/* ---- y and dx ------------------------------------------------------------------------------------------------------- */
+/* ---- y and dx --------------------------------------------------------------------------------------------------- */
 
 /* How far apart 16 windows lie; 0 if not equally far. */
 static int distance_apart(const int *at) {
@@ -150,8 +150,8 @@ static int distance_apart(const int *at) {
     return at[1] - at[0];
 }
 
-/* out = the product of split windows for `count` outputs from number `first` on; in and matrix in parts. The windows of 16
-   outputs are read where they lie if they lie equally far apart, else from a copy. */
+/* out = the product of split windows for `count` outputs from number `first` on; in and matrix in parts. The windows
+   of 16 outputs are read where they lie if they lie equally far apart, else from a copy. */
 static void tile_product(const product *g, const uint16_t *in, long plane, const uint16_t *matrix, int width, REAL *out,
                          int first, int count) {
     _Alignas(64) uint16_t copies[2][2][PARTS][TILE]; /* of this step and the next */
@@ -206,7 +206,7 @@ static void tile_product(const product *g, const uint16_t *in, long plane, const
     }
 }
 
-/* ---- dK ------------------------------------------------------------------------------------------------------------- */
+/* ---- dK --------------------------------------------------------------------------------------------------------- */
 
 /* Transpose an image's split map to [part][channel][grid_row]. */
 static void transpose_map(const block *b, const uint16_t *x, long plane, uint16_t *to) {

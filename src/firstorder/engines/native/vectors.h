@@ -90,8 +90,9 @@ INLINE vector pick(const REAL *table, mask places) {
 }
 INLINE int least(int a, int b) { return a < b ? a : b; }
 
-/* a / (sqrt(b) + epsilon) for b >= 0. In float32 by approximations of 14 bits, each improved by a step of Newton's method to
-   about a unit of the last place, as the processor's own square roots and divisions would take a twentieth of a training. */
+/* a / (sqrt(b) + epsilon) for b >= 0. In float32 by approximations of 14 bits, each improved by a step of Newton's
+   method to about a unit of the last place, as the processor's own square roots and divisions would take a twentieth
+   of a training. */
 INLINE vector over_root(vector a, vector b, REAL epsilon) {
 #if defined(__AVX512F__) && !defined(DOUBLE)
     const vector least_normal = spread(1.17549435e-38f); /* of 0 the inverse root would be infinite */
@@ -117,10 +118,12 @@ INLINE void transpose_16(__m512i *rows) {
     }
     UNROLL for (int k = 0; k < 16; k += 4) {
         rows[k] = _mm512_unpacklo_epi64(t[k], t[k + 2]), rows[k + 1] = _mm512_unpackhi_epi64(t[k], t[k + 2]);
-        rows[k + 2] = _mm512_unpacklo_epi64(t[k + 1], t[k + 3]), rows[k + 3] = _mm512_unpackhi_epi64(t[k + 1], t[k + 3]);
+        rows[k + 2] = _mm512_unpacklo_epi64(t[k + 1], t[k + 3]),
+                 rows[k + 3] = _mm512_unpackhi_epi64(t[k + 1], t[k + 3]);
     }
     UNROLL for (int k = 0; k < 4; k++) {
-        t[k] = _mm512_shuffle_i32x4(rows[k], rows[k + 4], 0x88), t[k + 4] = _mm512_shuffle_i32x4(rows[k], rows[k + 4], 0xdd);
+        t[k] = _mm512_shuffle_i32x4(rows[k], rows[k + 4], 0x88),
+        t[k + 4] = _mm512_shuffle_i32x4(rows[k], rows[k + 4], 0xdd);
         t[k + 8] = _mm512_shuffle_i32x4(rows[k + 8], rows[k + 12], 0x88);
         t[k + 12] = _mm512_shuffle_i32x4(rows[k + 8], rows[k + 12], 0xdd);
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,9 @@ def markdown(result: Mapping[str, Any], name: str, page: Path) -> str:
             "\n".join(f"| {' | '.join(line)} |" for line in _table(result)),
             f"{limit}. Starting: {', '.join([*starts, *_first_steps(result['workloads'])])}.",
             _inputs(result["workloads"]),
+            *_threads(result),
             *_left_out(result["workloads"]),
+            *_software(result["workloads"]),
             *charts,
         ]
     )
@@ -135,6 +137,30 @@ def _inputs(workloads: Mapping[str, Any]) -> str:
     return f"{what}: {'; '.join(times) or MISSING}."
 
 
+def _threads(result: Mapping[str, Any]) -> list[str]:
+    """Return a table of the rates of one process with more and more threads; nothing if that was not measured."""
+    measured = result["scaling"].get("threads", {})
+    counts = sorted({int(count) for each in measured.values() for rates in each.values() for count in rates})
+    if not counts:
+        return []
+    heading = [str(count) if count > 1 else "1 thread" for count in counts]
+    lines = [["One process, units a second", "engine", *heading], ["---", "---", *["---:"] * len(counts)]]
+    for engine, each in measured.items():
+        for name in result["workloads"]:
+            if name in each:
+                lines.append([f"**{name}**", engine, *_growth(each[name], counts)])
+    return ["\n".join(f"| {' | '.join(line)} |" for line in lines)]
+
+
+def _growth(rates: Mapping[str, Any], counts: Sequence[int]) -> list[str]:
+    """Return the rate with each number of threads, and behind it how many times that with one thread it is."""
+    medians = {int(count): float(entry["median"]) for count, entry in rates.items()}
+    texts = [
+        f"{medians[count]:.3g} (x{medians[count] / medians[1]:.2f})" if count in medians else "" for count in counts
+    ]
+    return [texts[0].split(" ")[0], *texts[1:]]
+
+
 def _left_out(workloads: Mapping[str, Any]) -> list[str]:
     """Return a paragraph on the missing engines: where and why, a sentence for each engine and reason."""
     found: dict[tuple[str, str], list[str]] = {}
@@ -146,6 +172,18 @@ def _left_out(workloads: Mapping[str, Any]) -> list[str]:
         where = "" if len(names) == len(workloads) else f" in {', '.join(names)}"
         sentences.append(f"{engine} is left out{where}: {reason.rstrip('.')}.")
     return [" ".join(sentences)] if sentences else []
+
+
+def _software(workloads: Mapping[str, Any]) -> list[str]:
+    """Return a paragraph on the contenders that run with software of their own, such as the authors' code."""
+    found = {
+        f"{engine} ran with {entry['software']}."
+        for workload in workloads.values()
+        for engine, layouts in workload["engines"].items()
+        for entry in layouts.values()
+        if "software" in entry
+    }
+    return [" ".join(sorted(found))] if found else []
 
 
 def _relative(path: str, page: Path) -> str:

@@ -86,6 +86,7 @@ _PALETTE = {
     "graph": 0,
     "graph, 3 seeds": 9,
     "jax": 1,
+    "authors": 3,
 }
 SEQUENTIAL = "mako_r"  # seaborn's: even steps of lightness, dark is high
 _CYCLE = (1, 4, 2, 3, 5, 8)  # for roles that params.yaml names: easy to tell apart
