@@ -118,7 +118,7 @@ def test_what_is_no_small_file_is_not_read(what: str, tmp_path: Path) -> None:
         *(("12_000", "12000", "the text '12_000'"), ("1_2.5", "12.5", "the text '1_2.5'")),
         *(("Yes", "true", "the text 'Yes'"), ("off", "false", "the text 'off'"), ("NO", "false", "the text 'NO'")),
         *(("09", "the text '09'", "9"), ("0o10", "the text '0o10'", "8"), ("+08", "the text '+08'", "8")),
-        *(("2019-03-04", '"2019-03-04"', "the text '2019-03-04'"), ("!!int 0640", "416", "640")),
+        *(("2019-03-04", "the date 2019-03-04", "the text '2019-03-04'"), ("!!int 0640", "416", "640")),
         *(('!!int "0640"', "416", "640"), ("!!bool on", "true", "the text 'on'"), ("!!null x", "null", "the text 'x'")),
     ],
 )

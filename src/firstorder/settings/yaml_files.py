@@ -94,6 +94,7 @@ class _Loader(yaml.SafeLoader):
                 return
         read = f"the text {older[:80]!r}" if isinstance(older, str) else json.dumps(older, default=str)
         if isinstance(older, datetime.date):
+            read = f"the date {older}"
             advice = "put it between quotes"
         else:
             meant = {bool: "true or false", type(None): "null"}.get(type(older), "a plain decimal number")
