@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
@@ -570,6 +571,51 @@ def test_a_training_that_is_not_whole_is_trained_again(
         damaged = bytearray(path.read_bytes())
         damaged[-40] ^= 1
         path.write_bytes(damaged)
+    assert train() == 0
+    assert rest.steps == list(range(6))
+
+
+def forget_the_checkpoint(root: Path) -> None:
+    """Make the curve's run file one from before it named the checkpoint."""
+    run = cells.read_run(root / CURVE)
+    del run["checkpoint_digest"]
+    cells.write_run(root / CURVE, cells.sealed(run, (root / CURVE).read_bytes()))
+
+
+@pytest.mark.parametrize("named_by", ["a record", "a .dvc file"])
+@pytest.mark.parametrize("data", ["here", "not here, as after a pull"])
+def test_a_finished_training_with_an_older_run_file_is_not_trained_over(
+    computed_project: Path, monkeypatch: pytest.MonkeyPatch, named_by: str, data: str
+) -> None:
+    forget_the_checkpoint(computed_project)
+    if data != "here":
+        shutil.rmtree(computed_project / "data")
+    if named_by != "a record":
+        shutil.rmtree(computed_project / "results/cells")
+        content = (computed_project / MODEL).read_bytes()
+        md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        told = {"outs": [{"md5": md5, "size": len(content), "hash": "md5", "path": Path(MODEL).name}]}
+        (computed_project / f"{MODEL}.dvc").write_text(yaml.safe_dump(told), encoding="utf-8")
+    rest, before = Interrupt(monkeypatch, -1), files_below(computed_project)
+    assert train() == 0
+    assert rest.steps == []
+    assert files_below(computed_project) == before
+
+
+@pytest.mark.parametrize("named_by", ["nothing", "a .dvc file, with another digest", "a record, with another digest"])
+def test_a_checkpoint_that_nothing_names_is_trained_again(
+    computed_project: Path, monkeypatch: pytest.MonkeyPatch, named_by: str
+) -> None:
+    forget_the_checkpoint(computed_project)
+    if "record" in named_by:
+        content = (computed_project / MODEL).read_bytes()
+        (computed_project / MODEL).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    else:
+        shutil.rmtree(computed_project / "results/cells")
+    if "dvc" in named_by:
+        told = {"outs": [{"md5": "0" * 32, "size": 1, "hash": "md5", "path": Path(MODEL).name}]}
+        (computed_project / f"{MODEL}.dvc").write_text(yaml.safe_dump(told), encoding="utf-8")
+    rest = Interrupt(monkeypatch, -1)
     assert train() == 0
     assert rest.steps == list(range(6))
 
