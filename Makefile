@@ -130,7 +130,7 @@ figures: $(INSTALLED) ## seconds | redraw every table and figure from the record
 	$(PY) -m firstorder readme README.md . reduced $(if $(ALLOW_STALE),--allow-stale)
 
 report: $(INSTALLED) ## seconds | redraw the report of one folder: make report [DIR=reduced] [ALLOW_STALE=1]
-	@$(call HOLD,$$DIR,--report,report) $(REPORT) --directory="$$DIR"
+	@$(call HOLD,$$DIR,--report $(if $(ALLOW_STALE),--allow-stale),report) $(REPORT) --directory="$$DIR"
 
 paper: $(TORCH) ## days | everything at full length
 	$(call COMPUTE,.,,paper,computed)

@@ -289,6 +289,18 @@ def test_by_default_the_report_refuses_stale_records(with_stale: tuple[Path, set
             write()
 
 
+def test_the_report_shows_curves_that_a_figure_draws_and_no_others(tmp_path: Path) -> None:
+    """A stale curve that nothing shows is no reason to refuse the report."""
+    project = make_project(tmp_path)
+    curves = {item.about for item in staleness.shown(project) if item.command.startswith("firstorder train")}
+    assert curves == {name for figure in project.figures for name in project.trainings_of_figure(figure)} != set()
+    without = changed_params(figures={"accuracies": PARAMS["figures"]["accuracies"]})
+    hidden = {item.name for item in staleness.shown(project)} - {
+        item.name for item in staleness.shown(make_project(tmp_path, without))
+    }
+    assert hidden == {f"curve of {name} seed {seed}" for name in curves for seed in project.seeds}
+
+
 def test_nothing_is_marked_if_nothing_is_stale(tmp_path: Path) -> None:
     project = make_project(tmp_path)
     store_record(tmp_path, project, ONE_SHOT, "inductive", {0: HALF})

@@ -61,6 +61,7 @@ PROJECT = edit(
 )
 MORE_INNER_STEPS = edit(PROJECT, (("trainings", FIVE, "inner_steps"), 3))
 REPORT = {"accuracies", "claims", "page"}
+OF_REPORT = ("accuracies", "table", "claims", "figure", "page")
 OF_FIVE = REPORT | {f"table {TABLES[FIVE]}"}
 FIGURE_OF_FIVE = {f"figure {FIGURES[FIVE]}"}
 SHOWN = {*(f"table {name}" for name in TABLES.values()), *(f"figure {name}" for name in FIGURES.values())}
@@ -406,3 +407,25 @@ def test_an_interrupted_training_leaves_a_checkpoint_that_was_pulled_since(check
     # Training again would give the same bytes here, but a run file of its own.
     runs = {settings.RECORD.format(evaluation=f"{FIVE}/1shot", mode=mode, seed=0) for mode in settings.MODES}
     assert changed(before, checkout.contents()) == {path.replace(".json", ".run.json") for path in runs}
+
+
+@pytest.mark.parametrize("state", ["clone"])
+def test_a_report_of_stale_results_is_refused_once_and_every_table_and_figure_stays(
+    checkout: Checkout, state: str
+) -> None:
+    write_params(checkout.root, edit(PROJECT, (("evaluations", f"{FIVE}/1shot", "tasks"), 11)))
+    before = checkout.contents()
+    drawn = ("--allowed-rules", "report", *OF_REPORT, "--forcerun", *OF_REPORT)
+    report = ("report", "--config", "records=existing", *drawn)
+    command = [sys.executable, "-m", "firstorder", "hold", "--params", str(checkout.root / "params.yaml"), "--report"]
+    held = subprocess.run(
+        [*command, "--", *checkout.command(*report)], env=checkout.variables(), capture_output=True, text=True
+    )
+    assert held.returncode == 2
+    assert re.fullmatch(r"firstorder: .*/seed-0\.json: stale, .*; make it again: make cell .*\n", held.stderr)
+    assert checkout.contents() == before
+    # Plain Snakemake finds it job by job.
+    assert checkout.snakemake(*report).returncode != 0
+    of_three = {path for path in before if TABLES[THREE] in path or FIGURES[THREE] in path}
+    assert changed(before, checkout.contents()) <= of_three
+    assert {path for path in before if not (checkout.root / path).exists()} == set()

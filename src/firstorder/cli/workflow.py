@@ -7,13 +7,14 @@ import sys
 from firstorder.cli import output
 from firstorder.cli.check import SELECTION, cell_of, check_cell, paths_of, stale_of
 from firstorder.cli.session import Session
-from firstorder.cli.verbs import Arguments, argument, verb
+from firstorder.cli.verbs import ALLOW_STALE, Arguments, argument, verb
 
 
 @verb(
     "internal",
     *SELECTION,
-    argument("--report", action="store_true", help="take only the lock of the report"),
+    argument("--report", action="store_true", help="take only the lock of the report; refuse it if it is stale"),
+    ALLOW_STALE,
     argument("--stale", action="store_true", help="append the stale files to the command, to be computed again"),
     argument("--told", default="another command", help="description shown to commands that wait for this one"),
     argument("command", nargs="+", help="the command, after --"),
@@ -33,6 +34,11 @@ def hold(arguments: Arguments) -> int:
         wanted = [locks.Lock(locks.FOLDER, shared=True), locks.Lock(f"training/{cell.training}/seed-{cell.seed}")]
     locks.take(session.root, wanted, arguments.told, lambda text: print(f"firstorder: {text}", file=sys.stderr))
     # Only now, after the wait: the previous holder of the locks may have computed them.
+    if arguments.report:
+        from firstorder.report.read import staleness
+
+        # Here and not in each job of Snakemake, which would say it again in lines of its own.
+        staleness.check(session.root, staleness.shown(session.project))
     added = paths_of(session, stale_of(session, arguments)) if arguments.stale else []
     output.flush()
     return locks.exec_command([*arguments.command, *added])
