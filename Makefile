@@ -49,9 +49,10 @@ REDRAW = $(AGAIN) figures; for folder; do case "$$folder" in studies/*) $(AGAIN)
 
 # $(call HOLD,FOLDER,OPTIONS,TARGET): take the folder's locks, then run the command that follows; commands that wait for
 # it are shown TARGET. $(call COMPUTE,FOLDER,OPTIONS,TARGET,FILES): run Snakemake that way. Stale results are forced,
-# because without metadata, as in a clone, Snakemake does not notice them.
+# because without metadata, as in a clone, Snakemake does not notice them; with FORCE=1 all the cells are.
 HOLD = $(PY) -m firstorder hold --params="$(1)/params.yaml" $(2) --told "make $(3)" --
-COMPUTE = $(call HOLD,$(1),--stale $(2),$(3)) $(SNAKEMAKE) --directory="$(1)" $(4) --forcerun
+COMPUTE = $(call HOLD,$(1),--stale $(if $(FORCE),--force) $(2),$(3)) $(SNAKEMAKE) --directory="$(1)" $(4) --forcerun
+IN_DIR = $(if $(filter-out .,$(value DIR)), DIR=$$DIR)
 CELL_FILE = "results/cells/$$CELL/seed-$$SEED.json"
 
 # The rules call `python`: it must be that of .venv, and import the package of this folder.
@@ -111,17 +112,16 @@ test: lint ## 3 min | lint, then all tests that need no GPU and no network
 
 ##@ The paper's results
 .PHONY: omniglot algorithms cell figures report paper plan why
-omniglot: $(TORCH) ## 13 min | Reptile on Omniglot 5-way, real data, at the reduced length of reduced/params.yaml
+omniglot: $(TORCH) ## 13 min | Reptile on Omniglot 5-way, real data, at the reduced length of reduced/params.yaml [FORCE=1]
 	$(call COMPUTE,reduced,--algorithms $(OMNIGLOT),omniglot,cells --config algorithms=$(OMNIGLOT))
 	$(MAKE) report DIR=reduced
 
-algorithms: $(TORCH) ## 40 min | all algorithms on Omniglot 5-way, at the reduced length of reduced/params.yaml
+algorithms: $(TORCH) ## 40 min | all algorithms on Omniglot 5-way, at the reduced length of reduced/params.yaml [FORCE=1]
 	$(call COMPUTE,reduced,,algorithms,computed)
 	$(MAKE) report DIR=reduced
 
 cell: $(TORCH) ## hours | one cell: make cell CELL=reptile/omniglot-5way/1shot/transductive SEED=0 [DIR=reduced] [FORCE=1]
-	@$(call COMPUTE,$$DIR,--cell="$$CELL" --seed="$$SEED",cell CELL=$$CELL SEED=$$SEED,$(CELL_FILE)) \
-		$(if $(FORCE),$(CELL_FILE))
+	@$(call COMPUTE,$$DIR,--cell="$$CELL" --seed="$$SEED",cell CELL=$$CELL SEED=$$SEED$(IN_DIR),$(CELL_FILE))
 	$(MAKE) report
 
 figures: $(INSTALLED) ## seconds | redraw every table and figure from the recorded results; no torch, no data

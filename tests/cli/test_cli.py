@@ -27,6 +27,7 @@ from firstorder.method import training
 from firstorder.records import cells, checkpoints, provenance
 from firstorder.records.cells import read_record
 from firstorder.settings import checks, columns
+from firstorder.upkeep import locks
 from tests.conftest import EVALUATION, TINY_PARAMS, TRAINING, edit, files_below, tiny_pack, write_params
 
 MODEL = f"models/{TRAINING}/seed-0.safetensors"
@@ -679,3 +680,55 @@ def test_a_checkpoint_of_another_training_or_step_is_not_evaluated(
     Path(MODEL).write_bytes(save(tensors, {"about": json.dumps({**about, key: value})}))
     assert main(["evaluate", EVALUATION, "--seed", "0", "--device", "cpu"]) == 2
     assert f"{MODEL}: its {key} is {value}, expected " in capsys.readouterr().err
+
+
+# --- Computed already ---
+
+
+@pytest.fixture
+def held(computed_project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Return a function that runs `hold --stale` with options and returns the files appended to its command."""
+    write_params(computed_project, edit(TINY_PARAMS, (("seeds",), [0])))
+
+    def run(*options: str) -> list[str]:
+        given: list[list[str]] = []
+        monkeypatch.setattr(locks, "take", lambda *given: None)  # they would be held by all tests that follow
+        monkeypatch.setattr(locks, "exec_command", lambda command: given.append(list(command)) or 0)
+        assert main(["hold", "--stale", *options, "--told", "make it", "--", "command"]) == 0
+        assert given[0][0] == "command"
+        return given[0][1:]
+
+    return run
+
+
+CELL = ["--cell", f"{EVALUATION}/inductive", "--seed", "0"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(CELL, "the cell is recorded; to compute it"), ([], "all 2 cells are recorded; to compute them")],
+)
+def test_a_command_with_nothing_to_compute_says_how_to_compute_anyway(
+    held: Callable[..., list[str]], capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    assert held(*options) == []
+    assert capsys.readouterr().err == f"firstorder: {said} yourself: make it FORCE=1\n"
+
+
+def test_by_force_all_chosen_cells_are_computed(
+    held: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert held("--force") == sorted(RECORDS.values())
+    assert held("--force", *CELL) == [RECORDS["inductive"]]
+    assert held("--force", "--algorithms", "maml+untrained") == []
+    assert capsys.readouterr().err == ""
+
+
+def test_nothing_is_said_if_a_cell_is_missing_or_stale(
+    held: Callable[..., list[str]], computed_project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (computed_project / RECORDS["transductive"]).unlink()
+    assert held() == []
+    write_params(computed_project, edit(TINY_PARAMS, (("seeds",), [0]), (("evaluations", EVALUATION, "tasks"), 11)))
+    assert held(*CELL) == [RECORDS["inductive"]]
+    assert capsys.readouterr().err == ""

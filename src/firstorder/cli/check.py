@@ -32,7 +32,7 @@ def stale(arguments: Arguments) -> int:
     session = Session.of(arguments)
     found = stale_of(session, arguments)
     if arguments.paths:
-        print(*paths_of(session, found))
+        print(*paths_of(session, [item for item, _ in found]))
         return 0
     for item, difference in found:
         print(f"{item.name}: {difference}")
@@ -54,13 +54,26 @@ def stale_of(session: Session, arguments: Arguments) -> list[tuple[Expected, str
     return [(item, difference) for item, difference in found if item.about.split("/")[0] in algorithms]
 
 
-def paths_of(session: Session, found: list[tuple[Expected, str]]) -> list[str]:
-    """List the files to compute again for stale results."""
+def paths_of(session: Session, chosen: list[Expected]) -> list[str]:
+    """List the files to compute again for these results."""
     from firstorder.records import freshness
 
-    return sorted(
-        {path for item, _ in found for path in freshness.paths_to_rebuild(session.root, session.project, item)}
-    )
+    return sorted({path for item in chosen for path in freshness.paths_to_rebuild(session.root, session.project, item)})
+
+
+def cells_of(session: Session, arguments: Arguments) -> list[Expected]:
+    """List the cells that the arguments of SELECTION name."""
+    from firstorder.records import freshness
+
+    if arguments.cell is not None:
+        return [cell_of(session, arguments)]
+    project = session.project
+    algorithms = (arguments.algorithms or "").split("+")
+    return [
+        freshness.cell(project, *cell)
+        for cell in project.cells()
+        if not arguments.algorithms or cell.evaluation.split("/")[0] in algorithms
+    ]
 
 
 def cell_of(session: Session, arguments: Arguments) -> Expected:
