@@ -97,7 +97,7 @@ $(AUDIT): requirements-audit.lock .venv/bin/python
 
 ##@ Start here
 .PHONY: help quick test
-help: ## seconds | list the targets with their cost on two CPU cores
+help: ## seconds | list the targets; costs are about those on two cores of an AMD EPYC, after the set-up (2 min, once)
 	@awk -F ' ## | [|] ' '/^##@/ { print "\n" substr($$0, 5) } \
 		/^[a-z-]+:.* ## / { sub(/:.*/, "", $$1); printf "  make %-12s %-11s %s\n", $$1, $$2, $$3 }' Makefile
 
@@ -107,12 +107,12 @@ quick: $(TORCH) ## 4 min | the whole pipeline on drawn glyphs; then redraw all r
 	$(MAKE) report DIR=reduced
 	@ls -1 {quick,.,reduced}/results/{tables/*,figures/*,report.html} 2>/dev/null || true
 
-test: lint ## 3 min | lint, then all tests that need no GPU and no network
+test: lint ## 8 min | lint, then all tests that need no GPU and no network
 	$(PY) -m pytest
 
 ##@ The paper's results
 .PHONY: omniglot algorithms cell figures report paper plan why
-omniglot: $(TORCH) ## 13 min | Reptile on Omniglot 5-way, real data, at the reduced length of reduced/params.yaml [FORCE=1]
+omniglot: $(TORCH) ## 12 min | Reptile on Omniglot 5-way, real data, at the reduced length of reduced/params.yaml [FORCE=1]
 	$(call COMPUTE,reduced,--algorithms $(OMNIGLOT),omniglot,cells --config algorithms=$(OMNIGLOT))
 	$(MAKE) report DIR=reduced
 
@@ -124,7 +124,7 @@ cell: $(TORCH) ## hours | one cell: make cell CELL=reptile/omniglot-5way/1shot/t
 	@$(call COMPUTE,$$DIR,--cell="$$CELL" --seed="$$SEED",cell CELL=$$CELL SEED=$$SEED$(IN_DIR),$(CELL_FILE))
 	$(MAKE) report
 
-figures: $(INSTALLED) ## seconds | redraw every table and figure from the recorded results; no torch, no data
+figures: $(INSTALLED) ## 1 min | redraw every table and figure from the recorded results; no torch, no data
 	$(MAKE) report DIR=.
 	$(MAKE) report DIR=reduced
 	$(PY) -m firstorder readme README.md . reduced $(if $(ALLOW_STALE),--allow-stale)
@@ -132,7 +132,7 @@ figures: $(INSTALLED) ## seconds | redraw every table and figure from the record
 report: $(INSTALLED) ## seconds | redraw the report of one folder: make report [DIR=reduced] [ALLOW_STALE=1]
 	@$(call HOLD,$$DIR,--report $(if $(ALLOW_STALE),--allow-stale),report) $(REPORT) --directory="$$DIR"
 
-paper: $(TORCH) ## days | everything at full length
+paper: $(TORCH) ## weeks | everything at full length; far less on a GPU (make plan DEVICE=...)
 	$(call COMPUTE,.,,paper,computed)
 	$(MAKE) report
 

@@ -105,6 +105,13 @@ def test_help_lists_every_target_with_its_cost() -> None:
     assert {"quick", "test", "omniglot", "cell", "figures", "paper"} <= set(listed)
 
 
+def test_readme_states_the_times_of_the_help() -> None:
+    listed = dict(re.findall(r"^  make (\S+) +(\S.*?)  +\S", make("help").stdout, re.MULTILINE))
+    stated = re.findall(r"^\| `make (\S+?)(?: .*?)?` \| .* \| (.*?) \|$", read("README.md"), re.MULTILINE)
+    assert {"quick", "test", "omniglot", "cell", "figures", "paper"} <= {target for target, _ in stated}
+    assert {target: listed[target] for target, _ in stated} == dict(stated)
+
+
 def test_every_rule_is_either_listed_or_a_file_of_the_set_up() -> None:
     rules = set(re.findall(r"^([^\s#.:=$][^\s:=]*):(?!=)", read("Makefile"), re.MULTILINE))
     assert rules == targets_with_recipe()
