@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save, save_file
 
 from firstorder import NUMERICS_VERSION, __version__, settings
 from firstorder.__main__ import main
+from firstorder.cli.verbs import VERBS
 from firstorder.data import packs
 from firstorder.method import training
 from firstorder.records import cells, checkpoints, provenance
@@ -379,6 +380,30 @@ def test_an_unknown_name_or_file_is_reported_in_one_line(
     tiny_project: Path, refused: Refused, command: list[str], expected: str
 ) -> None:
     assert refused(tiny_project, command).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("command", "example"),
+    [
+        (["hold", "--cell", "", "--seed", "0", "--", "true"], f"which cell? Name one, like: CELL={EVALUATION}/"),
+        (["why", ""], f"which cell? Name one, like: CELL={EVALUATION}/inductive SEED=0; firstorder plan lists"),
+        (["collect", ""], "which folder? Name one with a params.yaml, like: FROM="),
+    ],
+)
+def test_what_make_was_not_given_is_asked_for_with_an_example(
+    tiny_project: Path, refused: Refused, command: list[str], example: str
+) -> None:
+    assert refused(tiny_project, command).startswith(example)
+
+
+def test_every_argument_has_a_help_text() -> None:
+    lacking = {
+        f"{verb.name} {argument.names[0]}"
+        for verb in VERBS.values()
+        for argument in verb.arguments
+        if not argument.options.get("help")
+    }
+    assert lacking == set()
 
 
 def test_a_known_cell_is_accepted(tiny_project: Path) -> None:

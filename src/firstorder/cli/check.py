@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from firstorder import progress, settings
 from firstorder.cli.session import Session
-from firstorder.cli.verbs import SEED, Argument, Arguments, argument, verb
+from firstorder.cli.verbs import CELL, SEED, Argument, Arguments, argument, verb
 from firstorder.errors import UserError
 
 if TYPE_CHECKING:
@@ -76,11 +76,19 @@ def cells_of(session: Session, arguments: Arguments) -> list[Expected]:
     ]
 
 
+def check_named(session: Session, cell: str) -> None:
+    """Raise UserError with an example if make was given no CELL."""
+    if not cell:
+        example = next((f"{evaluation}/{mode}" for evaluation, mode, _ in session.project.cells()), "")
+        raise UserError(f"which cell? Name one, like: CELL={example} SEED=0; firstorder plan lists the evaluations")
+
+
 def cell_of(session: Session, arguments: Arguments) -> Expected:
     """Return the cell named by --cell and --seed; raises UserError if params.yaml lists no such cell or seed."""
     from firstorder.records import freshness
 
     project = session.project
+    check_named(session, arguments.cell)
     known = {f"{evaluation}/{mode}": (evaluation, mode) for evaluation, mode, _ in project.cells()}
     evaluation, mode = settings.lookup(known, arguments.cell, "cell")
     if arguments.seed is None:
@@ -102,7 +110,7 @@ def verify(arguments: Arguments) -> int:
     return 1 if verification.mismatches else 0
 
 
-@verb("internal", argument("cell"), SEED)
+@verb("internal", CELL, SEED)
 def check_cell(arguments: Arguments) -> None:
     """Say whether a cell of params.yaml is fresh, stale or missing; refuse an unknown or edited cell."""
     from firstorder.records import freshness

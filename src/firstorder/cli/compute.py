@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from firstorder import progress, settings
 from firstorder.cli import signals
 from firstorder.cli.session import Session
-from firstorder.cli.verbs import COMPILE, DEVICE, ENGINE, SEED, THREADS, Arguments, argument, verb
+from firstorder.cli.verbs import COMPILE, DEVICE, ENGINE, EVALUATION, SEED, THREADS, TRAINING, Arguments, argument, verb
 from firstorder.settings import columns
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @verb(
     "compute",
-    argument("training"),
+    TRAINING,
     argument("--seed", type=int, nargs="+", required=True, help="one or more; engine graph trains them together"),
     DEVICE,
     ENGINE,
@@ -91,7 +91,7 @@ def _write(session: Session, training: Resumable, state: TrainingState, together
     print(f"{path}\n{curve}")
 
 
-@verb("compute", argument("evaluation"), SEED, DEVICE, ENGINE, THREADS, COMPILE)
+@verb("compute", EVALUATION, SEED, DEVICE, ENGINE, THREADS, COMPILE)
 def evaluate(arguments: Arguments) -> int:
     """Evaluate a training for one shot and seed and write the records of its two cells."""
     from firstorder.method import evaluation

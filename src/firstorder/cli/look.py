@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from firstorder.cli.check import check_named
 from firstorder.cli.session import Session
-from firstorder.cli.verbs import PUBLISHED, Arguments, argument, verb
+from firstorder.cli.verbs import CELL, PUBLISHED, Arguments, argument, verb
 
 
 @verb(
     "look",
-    argument("cell"),
+    CELL,
     argument("--seed", type=int, help="one seed; default: all seeds of params.yaml"),
     PUBLISHED,
 )
@@ -21,6 +22,7 @@ def why(arguments: Arguments) -> None:
     session = Session.of(arguments)
     seeds = session.project.seeds if arguments.seed is None else (arguments.seed,)
     session.check_seeds(seeds)
+    check_named(session, arguments.cell)
     print(module.explain(session.root, session.project, arguments.cell, seeds, Path(arguments.published)))
 
 
