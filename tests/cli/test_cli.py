@@ -707,6 +707,25 @@ def test_a_checkpoint_of_another_training_or_step_is_not_evaluated(
     assert f"{MODEL}: its {key} is {value}, expected " in capsys.readouterr().err
 
 
+# --- Shown ---
+
+
+def test_show_prints_the_accuracy_of_every_recorded_cell_and_the_report(
+    computed_project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show"]) == 0
+    title, *cells_shown, report = capsys.readouterr().out.splitlines()
+    assert title == "Made-up images: accuracy in %"
+    shown = {line.split()[0]: float(line.split()[3]) for line in cells_shown}
+    counts = {mode: read_record(computed_project / path).correct_histogram for mode, path in RECORDS.items()}
+    right = {mode: sum(i * tasks for i, tasks in enumerate(found)) / (5 * 12) for mode, found in counts.items()}
+    assert shown == {f"{EVALUATION}/{mode}": pytest.approx(100 * share, abs=0.006) for mode, share in right.items()}
+    assert report == "report: not drawn yet (make report)"
+    (computed_project / "results/report.html").touch()
+    assert main(["show"]) == 0
+    assert capsys.readouterr().out.endswith("\nreport: results/report.html\n")
+
+
 # --- Computed already ---
 
 

@@ -26,6 +26,25 @@ def why(arguments: Arguments) -> None:
     print(module.explain(session.root, session.project, arguments.cell, seeds, Path(arguments.published)))
 
 
+@verb("look")
+def show(arguments: Arguments) -> None:
+    """Print the recorded accuracy of every cell with its 95 % interval over tasks, and where the report is."""
+    from firstorder.report import PAGE
+    from firstorder.report.read import accuracies
+    from firstorder.report.text.formatting import percent
+
+    session = Session.of(arguments)
+    records = accuracies.fresh_records(session.root, session.project)
+    rows = accuracies.frame(records).itertuples()
+    names = [f"{record.evaluation}/{record.mode} seed {record.seed}" for record in records]
+    wide = max(map(len, names), default=0)
+    print(f"{session.project.title}: accuracy in %")
+    for name, row in zip(names, rows, strict=True):
+        print(f"  {name:{wide}}  {percent(row.accuracy, row.half_width_tasks)}")
+    page = session.root / PAGE
+    print(f"report: {page if page.exists() else 'not drawn yet (make report)'}")
+
+
 @verb(
     "look",
     argument("--device", default="cpu", help="cpu, or a GPU's name as in a run file (.run.json)"),
