@@ -49,9 +49,10 @@ REDRAW = $(AGAIN) figures; for folder; do case "$$folder" in studies/*) $(AGAIN)
 
 # $(call HOLD,FOLDER,OPTIONS,TARGET): take the folder's locks, then run the command that follows; commands that wait for
 # it are shown TARGET. $(call COMPUTE,FOLDER,OPTIONS,TARGET,FILES): run Snakemake that way. Stale results are forced,
-# because without metadata, as in a clone, Snakemake does not notice them.
+# because without metadata, as in a clone, Snakemake does not notice them; with FORCE=1 all the cells are.
 HOLD = $(PY) -m firstorder hold --params="$(1)/params.yaml" $(2) --told "make $(3)" --
-COMPUTE = $(call HOLD,$(1),--stale $(2),$(3)) $(SNAKEMAKE) --directory="$(1)" $(4) --forcerun
+COMPUTE = $(call HOLD,$(1),--stale $(if $(FORCE),--force) $(2),$(3)) $(SNAKEMAKE) --directory="$(1)" $(4) --forcerun
+IN_DIR = $(if $(filter-out .,$(value DIR)), DIR=$$DIR)
 CELL_FILE = "results/cells/$$CELL/seed-$$SEED.json"
 
 # The rules call `python`: it must be that of .venv, and import the package of this folder.
@@ -96,7 +97,7 @@ $(AUDIT): requirements-audit.lock .venv/bin/python
 
 ##@ Start here
 .PHONY: help quick test
-help: ## seconds | list the targets with their cost on two CPU cores
+help: ## seconds | list the targets; costs are about those on two cores of an AMD EPYC, after the set-up (2 min, once)
 	@awk -F ' ## | [|] ' '/^##@/ { print "\n" substr($$0, 5) } \
 		/^[a-z-]+:.* ## / { sub(/:.*/, "", $$1); printf "  make %-12s %-11s %s\n", $$1, $$2, $$3 }' Makefile
 
@@ -104,35 +105,35 @@ quick: $(TORCH) ## 4 min | the whole pipeline on drawn glyphs; then redraw all r
 	$(call COMPUTE,quick,,quick,all)
 	$(MAKE) report DIR=.
 	$(MAKE) report DIR=reduced
-	@ls -1 {quick,.,reduced}/results/{tables/*,figures/*,report.html} 2>/dev/null || true
+	@$(PY) -m firstorder show --params=quick/params.yaml
+	@echo "expected on other machines: docs/evidence.md, The quick run; recorded results: {.,reduced}/results/report.html"
 
-test: lint ## 3 min | lint, then all tests that need no GPU and no network
+test: lint ## 8 min | lint, then all tests that need no GPU and no network
 	$(PY) -m pytest
 
 ##@ The paper's results
 .PHONY: omniglot algorithms cell figures report paper plan why
-omniglot: $(TORCH) ## 13 min | Reptile on Omniglot 5-way, real data, at the reduced length of reduced/params.yaml
+omniglot: $(TORCH) ## 12 min | Reptile on Omniglot 5-way, real data, at the reduced length of reduced/params.yaml [FORCE=1]
 	$(call COMPUTE,reduced,--algorithms $(OMNIGLOT),omniglot,cells --config algorithms=$(OMNIGLOT))
 	$(MAKE) report DIR=reduced
 
-algorithms: $(TORCH) ## 40 min | all algorithms on Omniglot 5-way, at the reduced length of reduced/params.yaml
+algorithms: $(TORCH) ## 40 min | all algorithms on Omniglot 5-way, at the reduced length of reduced/params.yaml [FORCE=1]
 	$(call COMPUTE,reduced,,algorithms,computed)
 	$(MAKE) report DIR=reduced
 
 cell: $(TORCH) ## hours | one cell: make cell CELL=reptile/omniglot-5way/1shot/transductive SEED=0 [DIR=reduced] [FORCE=1]
-	@$(call COMPUTE,$$DIR,--cell="$$CELL" --seed="$$SEED",cell CELL=$$CELL SEED=$$SEED,$(CELL_FILE)) \
-		$(if $(FORCE),$(CELL_FILE))
+	@$(call COMPUTE,$$DIR,--cell="$$CELL" --seed="$$SEED",cell CELL=$$CELL SEED=$$SEED$(IN_DIR),$(CELL_FILE))
 	$(MAKE) report
 
-figures: $(INSTALLED) ## seconds | redraw every table and figure from the recorded results; no torch, no data
+figures: $(INSTALLED) ## 1 min | redraw every table and figure from the recorded results; no torch, no data
 	$(MAKE) report DIR=.
 	$(MAKE) report DIR=reduced
 	$(PY) -m firstorder readme README.md . reduced $(if $(ALLOW_STALE),--allow-stale)
 
 report: $(INSTALLED) ## seconds | redraw the report of one folder: make report [DIR=reduced] [ALLOW_STALE=1]
-	@$(call HOLD,$$DIR,--report,report) $(REPORT) --directory="$$DIR"
+	@$(call HOLD,$$DIR,--report $(if $(ALLOW_STALE),--allow-stale),report) $(REPORT) --directory="$$DIR"
 
-paper: $(TORCH) ## days | everything at full length
+paper: $(TORCH) ## weeks | everything at full length; far less on a GPU (make plan DEVICE=...)
 	$(call COMPUTE,.,,paper,computed)
 	$(MAKE) report
 

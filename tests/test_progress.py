@@ -42,6 +42,13 @@ def test_a_line_gives_what_is_done_the_rate_the_time_left_and_the_status(
     assert lines == ["reptile seed 0: 5,000/20,000 outer steps (25 %), 50.0 outer steps/s, 0:05:00 left, 97.5 %"]
 
 
+def test_the_rate_of_a_download_is_in_megabytes(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.shown("images.zip", 9_464_212, "bytes") as bar:
+        clock.now += 2
+        bar.advance(9_464_212)
+    assert capsys.readouterr().err == "images.zip: 9,464,212/9,464,212 bytes (100 %), 4.7 MB/s, 0:00:00 left\n"
+
+
 def test_work_done_before_counts_as_done_but_not_in_the_rate(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     """Resumed at 8,000 of 10,000; 1,000 more in 50 s are 20 a second, so the last 1,000 take 50 s."""
     with progress.shown("reptile seed 0", 10_000, "outer steps", 8000) as bar:

@@ -1,7 +1,5 @@
 """Compare this package with a recording of the authors' code, from the same start and mini-batches.
 
-Usage: python tools/compare_recording.py RECORDING.npz
-
 A recording is an npz file with keys like `init|conv2d|kernel:0`, `outer0|images`, `outer0|conv2d|kernel:0`,
 `eval1shot|support`, `eval1shot|transductive_logits`: TensorFlow's names, kernels [height, width, in, out], dense
 [in, out] with the flattened map in the order height, width, channel. Every outer step and every evaluation starts from
@@ -17,7 +15,9 @@ Biases of convolutions are left out: batch normalisation cancels them, so they o
 
 from __future__ import annotations
 
+import argparse
 import sys
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -144,6 +144,9 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    main(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recording", metavar="RECORDING.npz", help="it holds images of Omniglot and is not published")
+    try:
+        main(parser.parse_args().recording)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        sys.exit(f"not a recording that can be read: {error}")

@@ -1,7 +1,5 @@
 """Seal results recorded before run files contained a SHA-256, so that `firstorder verify` can check them.
 
-Usage: python tools/seal_results.py FOLDER...
-
 Below each FOLDER, every run file (`.run.json`) without a seal gets the SHA-256 of the record or curve beside it and a
 digest of itself. This is done only if both files are committed and unchanged, because then Git shows that they are what
 was recorded.
@@ -9,8 +7,8 @@ was recorded.
 
 from __future__ import annotations
 
+import argparse
 import subprocess
-import sys
 from pathlib import Path
 
 from firstorder.records.cells import read_run, sealed, write_run
@@ -41,7 +39,7 @@ def seal(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    for name in sys.argv[1:]:
-        seal(Path(name))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="with results/, such as . or reduced")
+    for folder in parser.parse_args().folders:
+        seal(folder)

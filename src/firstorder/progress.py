@@ -94,7 +94,7 @@ class _Lines:
         status = f", {self.status}" if self.status else ""
         share = 100 * self.done / max(self.total, 1)
         print(
-            f"{self.what}: {self.done:,}/{self.total:,} {self.unit} ({share:.0f} %), {rate:,.1f} {self.unit}/s, "
+            f"{self.what}: {self.done:,}/{self.total:,} {self.unit} ({share:.0f} %), {_speed(rate, self.unit)}, "
             f"{left} left{status}",
             file=sys.stderr,
             flush=True,
@@ -123,7 +123,7 @@ class _Rich:
         self.progress.update(self.task, advance=units, **fields)
         done = self.progress.tasks[0].completed - self.first
         seconds = max(time.monotonic() - self.start, 1e-9)
-        self.progress.update(self.task, rate=f"{done / seconds:,.1f} {self.unit}/s")
+        self.progress.update(self.task, rate=_speed(done / seconds, self.unit))
 
 
 @contextmanager
@@ -137,6 +137,10 @@ def shown(what: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
         lines = _Lines(what, total, unit, done)
         yield lines
         lines.print_line(time.monotonic())
+
+
+def _speed(rate: float, unit: str) -> str:
+    return f"{rate / 1e6:,.1f} MB/s" if unit == "bytes" else f"{rate:,.1f} {unit}/s"
 
 
 def _clock(seconds: float) -> str:

@@ -16,16 +16,19 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
 from firstorder import NUMERICS_VERSION, __version__, settings
 from firstorder.__main__ import main
+from firstorder.cli.verbs import VERBS
 from firstorder.data import packs
 from firstorder.method import training
 from firstorder.records import cells, checkpoints, provenance
 from firstorder.records.cells import read_record
 from firstorder.settings import checks, columns
+from firstorder.upkeep import locks
 from tests.conftest import EVALUATION, TINY_PARAMS, TRAINING, edit, files_below, tiny_pack, write_params
 
 MODEL = f"models/{TRAINING}/seed-0.safetensors"
@@ -379,6 +382,30 @@ def test_an_unknown_name_or_file_is_reported_in_one_line(
     assert refused(tiny_project, command).startswith(expected)
 
 
+@pytest.mark.parametrize(
+    ("command", "example"),
+    [
+        (["hold", "--cell", "", "--seed", "0", "--", "true"], f"which cell? Name one, like: CELL={EVALUATION}/"),
+        (["why", ""], f"which cell? Name one, like: CELL={EVALUATION}/inductive SEED=0; firstorder plan lists"),
+        (["collect", ""], "which folder? Name one with a params.yaml, like: FROM="),
+    ],
+)
+def test_what_make_was_not_given_is_asked_for_with_an_example(
+    tiny_project: Path, refused: Refused, command: list[str], example: str
+) -> None:
+    assert refused(tiny_project, command).startswith(example)
+
+
+def test_every_argument_has_a_help_text() -> None:
+    lacking = {
+        f"{verb.name} {argument.names[0]}"
+        for verb in VERBS.values()
+        for argument in verb.arguments
+        if not argument.options.get("help")
+    }
+    assert lacking == set()
+
+
 def test_a_known_cell_is_accepted(tiny_project: Path) -> None:
     assert main(["check-cell", f"{EVALUATION}/transductive", "--seed", "1"]) == 0
 
@@ -574,6 +601,51 @@ def test_a_training_that_is_not_whole_is_trained_again(
     assert rest.steps == list(range(6))
 
 
+def forget_the_checkpoint(root: Path) -> None:
+    """Make the curve's run file one from before it named the checkpoint."""
+    run = cells.read_run(root / CURVE)
+    del run["checkpoint_digest"]
+    cells.write_run(root / CURVE, cells.sealed(run, (root / CURVE).read_bytes()))
+
+
+@pytest.mark.parametrize("named_by", ["a record", "a .dvc file"])
+@pytest.mark.parametrize("data", ["here", "not here, as after a pull"])
+def test_a_finished_training_with_an_older_run_file_is_not_trained_over(
+    computed_project: Path, monkeypatch: pytest.MonkeyPatch, named_by: str, data: str
+) -> None:
+    forget_the_checkpoint(computed_project)
+    if data != "here":
+        shutil.rmtree(computed_project / "data")
+    if named_by != "a record":
+        shutil.rmtree(computed_project / "results/cells")
+        content = (computed_project / MODEL).read_bytes()
+        md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        told = {"outs": [{"md5": md5, "size": len(content), "hash": "md5", "path": Path(MODEL).name}]}
+        (computed_project / f"{MODEL}.dvc").write_text(yaml.safe_dump(told), encoding="utf-8")
+    rest, before = Interrupt(monkeypatch, -1), files_below(computed_project)
+    assert train() == 0
+    assert rest.steps == []
+    assert files_below(computed_project) == before
+
+
+@pytest.mark.parametrize("named_by", ["nothing", "a .dvc file, with another digest", "a record, with another digest"])
+def test_a_checkpoint_that_nothing_names_is_trained_again(
+    computed_project: Path, monkeypatch: pytest.MonkeyPatch, named_by: str
+) -> None:
+    forget_the_checkpoint(computed_project)
+    if "record" in named_by:
+        content = (computed_project / MODEL).read_bytes()
+        (computed_project / MODEL).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    else:
+        shutil.rmtree(computed_project / "results/cells")
+    if "dvc" in named_by:
+        told = {"outs": [{"md5": "0" * 32, "size": 1, "hash": "md5", "path": Path(MODEL).name}]}
+        (computed_project / f"{MODEL}.dvc").write_text(yaml.safe_dump(told), encoding="utf-8")
+    rest = Interrupt(monkeypatch, -1)
+    assert train() == 0
+    assert rest.steps == list(range(6))
+
+
 def test_an_evaluation_refuses_another_checkpoint_than_the_training_made(
     computed_project: Path, refused: Refused
 ) -> None:
@@ -633,3 +705,74 @@ def test_a_checkpoint_of_another_training_or_step_is_not_evaluated(
     Path(MODEL).write_bytes(save(tensors, {"about": json.dumps({**about, key: value})}))
     assert main(["evaluate", EVALUATION, "--seed", "0", "--device", "cpu"]) == 2
     assert f"{MODEL}: its {key} is {value}, expected " in capsys.readouterr().err
+
+
+# --- Shown ---
+
+
+def test_show_prints_the_accuracy_of_every_recorded_cell_and_the_report(
+    computed_project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show"]) == 0
+    title, *cells_shown, report = capsys.readouterr().out.splitlines()
+    assert title == "Made-up images: accuracy in %"
+    shown = {line.split()[0]: float(line.split()[3]) for line in cells_shown}
+    counts = {mode: read_record(computed_project / path).correct_histogram for mode, path in RECORDS.items()}
+    right = {mode: sum(i * tasks for i, tasks in enumerate(found)) / (5 * 12) for mode, found in counts.items()}
+    assert shown == {f"{EVALUATION}/{mode}": pytest.approx(100 * share, abs=0.006) for mode, share in right.items()}
+    assert report == "report: not drawn yet (make report)"
+    (computed_project / "results/report.html").touch()
+    assert main(["show"]) == 0
+    assert capsys.readouterr().out.endswith("\nreport: results/report.html\n")
+
+
+# --- Computed already ---
+
+
+@pytest.fixture
+def held(computed_project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Return a function that runs `hold --stale` with options and returns the files appended to its command."""
+    write_params(computed_project, edit(TINY_PARAMS, (("seeds",), [0])))
+
+    def run(*options: str) -> list[str]:
+        given: list[list[str]] = []
+        monkeypatch.setattr(locks, "take", lambda *given: None)  # they would be held by all tests that follow
+        monkeypatch.setattr(locks, "exec_command", lambda command: given.append(list(command)) or 0)
+        assert main(["hold", "--stale", *options, "--told", "make it", "--", "command"]) == 0
+        assert given[0][0] == "command"
+        return given[0][1:]
+
+    return run
+
+
+CELL = ["--cell", f"{EVALUATION}/inductive", "--seed", "0"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(CELL, "the cell is recorded; to compute it"), ([], "all 2 cells are recorded; to compute them")],
+)
+def test_a_command_with_nothing_to_compute_says_how_to_compute_anyway(
+    held: Callable[..., list[str]], capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    assert held(*options) == []
+    assert capsys.readouterr().err == f"firstorder: {said} yourself: make it FORCE=1\n"
+
+
+def test_by_force_all_chosen_cells_are_computed(
+    held: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert held("--force") == sorted(RECORDS.values())
+    assert held("--force", *CELL) == [RECORDS["inductive"]]
+    assert held("--force", "--algorithms", "maml+untrained") == []
+    assert capsys.readouterr().err == ""
+
+
+def test_nothing_is_said_if_a_cell_is_missing_or_stale(
+    held: Callable[..., list[str]], computed_project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (computed_project / RECORDS["transductive"]).unlink()
+    assert held() == []
+    write_params(computed_project, edit(TINY_PARAMS, (("seeds",), [0]), (("evaluations", EVALUATION, "tasks"), 11)))
+    assert held(*CELL) == [RECORDS["inductive"]]
+    assert capsys.readouterr().err == ""

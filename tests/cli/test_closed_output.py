@@ -29,6 +29,7 @@ PRINTING = {
     "help of a verb": ["plan", "--help"],
     "why": ["why", CELL, "--published", PUBLISHED],
     "plan": ["plan"],
+    "show": ["show"],
     "stale": ["stale", "--paths"],
     "verify": ["verify"],
     "check-cell": ["check-cell", CELL, "--seed", "0"],

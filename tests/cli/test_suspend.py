@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from firstorder import settings
 from firstorder.__main__ import main
@@ -318,6 +320,15 @@ def test_a_state_that_does_not_say_what_it_was_made_with_needs_the_data_here(
     (tiny_project / "elsewhere").rename(tiny_project / "data")
     assert main(["suspend"]) == 0
     assert step_of(tiny_project) == 2
+    # The suspended one says so, and needs no data.
+    kept, said = states.read_sealed(tiny_project / STATE)
+    assert said == {**about, "sha256": said["sha256"]}
+    assert all(torch.equal(kept[name], tensor) for name, tensor in tensors.items())
+    shutil.rmtree("data")
+    state.unlink()
+    capsys.readouterr()
+    assert main(["suspend"]) == 0
+    assert capsys.readouterr().out.startswith(f"already there: {STATE} ({TRAINING} seed 0 at outer step 2 of 6, ")
 
 
 def test_counts_of_another_engine_are_passed_over_with_a_line(
@@ -345,3 +356,59 @@ def test_a_damaged_checkpoint_in_unfinished_is_passed_over_with_a_line(
     assert main(EVALUATE) == 2  # there is no checkpoint
     assert f"{CARRIED}: passed over (" in capsys.readouterr().err
     assert main(TRAIN) == 0
+
+
+def test_a_clone_in_which_nothing_ran_has_nothing_to_commit(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    killed(*TRAIN)
+    suspended(capsys)
+    root = cloned(repository, monkeypatch)
+    before = files_below(root)
+    assert main(["suspend"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"already there: {STATE} ({TRAINING} seed 0 at outer step 3 of 6, ")
+    assert files_below(root) == before
+
+
+def test_a_published_checkpoint_is_not_copied_as_a_clone_can_pull_it(
+    computed_project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Evaluations wait for it, as new cells do in a clone after `dvc pull`."""
+    shutil.rmtree("results/cells")
+    assert main(["suspend"]) == 0
+    assert Path(CARRIED).exists()
+    content = Path(MODEL).read_bytes()
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    told = f"outs:\n- md5: {md5}\n  size: {len(content)}\n  hash: md5\n  path: {Path(MODEL).name}\n"
+    Path(f"{MODEL}.dvc").write_text(told, encoding="utf-8")
+    capsys.readouterr()
+    assert main(["suspend"]) == 0
+    assert capsys.readouterr().out == "nothing is unfinished\n"
+    assert not Path(CARRIED).exists()
+    Path(f"{MODEL}.dvc").write_text(told.replace(md5, "0" * 32), encoding="utf-8")
+    assert main(["suspend"]) == 0
+    assert Path(CARRIED).exists()
+
+
+def test_what_is_computed_once_more_is_suspended_too(
+    computed_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As by FORCE=1 in a clone without checkpoints: everything is recorded, and a training has begun."""
+    Path(MODEL).unlink()
+    stopped_after(monkeypatch, 2)
+    capsys.readouterr()
+    assert main(["suspend"]) == 0
+    assert f"suspended: {STATE} ({TRAINING} seed 0 at outer step 2 of 6, " in capsys.readouterr().out
+    shutil.rmtree(".work")
+    assert main(TRAIN) == 0
+    assert f"goes on from {STATE}: 2 of 6\n" in capsys.readouterr().err
+    assert main(["suspend"]) == 0
+    assert not Path(STATE).exists()
+    killed(*EVALUATE)
+    capsys.readouterr()
+    assert main(["suspend"]) == 0
+    assert f"suspended: {COUNTS} ({EVALUATION} seed 0 at task 10 of 12, " in capsys.readouterr().out
+    assert main(EVALUATE) == 0
+    assert main(["suspend"]) == 0
+    assert not Path(COUNTS).exists()

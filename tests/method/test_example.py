@@ -181,3 +181,12 @@ def test_the_example_imports_only_the_glyphs_from_the_package():
         elif isinstance(node, ast.Import):
             imported |= {name.name for name in node.names}
     assert {name for name in imported if "firstorder" in name} == {"firstorder.data.glyphs.make_pack"}
+
+
+def test_readme_and_example_name_one_command_which_works_on_one_core() -> None:
+    """With several threads it may hang on a machine whose cores are busy."""
+    command = ".venv/bin/python examples/reptile.py"
+    assert f"`{command}`" in reptile.__doc__
+    assert f"`{command}`" in (PATH.parents[1] / "README.md").read_text(encoding="utf-8")
+    last = ast.parse(PATH.read_text(encoding="utf-8")).body[-1]
+    assert [ast.unparse(line) for line in last.body] == ["torch.set_num_threads(1)", "main()"]

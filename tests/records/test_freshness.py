@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -95,6 +96,49 @@ def test_changed_data_is_reported_whatever_its_time_stamp(computed_project: Path
     assert all(difference.startswith("data_digest: ") for difference in found.values())
     pack.unlink()
     assert reported(computed_project, TINY_PARAMS) == {}
+
+
+def trained_anew(root: Path, curve: str) -> str:
+    """Change the checkpoint as another training of the same settings would, and the run file of its curve.
+
+    Returns the digest of the new checkpoint.
+    """
+    content = (root / MODEL).read_bytes()
+    (root / MODEL).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    found = hashlib.sha256((root / MODEL).read_bytes()).hexdigest()
+    path = root / settings.CURVE.format(training=TRAINING, seed=0)
+    run = {key: value for key, value in cells.read_run(path).items() if key != "checkpoint_digest"}
+    named = {"it names the new one": {"checkpoint_digest": found}, "it names none": {}}[curve]
+    cells.write_run(path, cells.sealed({**run, **named}, path.read_bytes()))
+    return found
+
+
+@pytest.mark.parametrize("curve", ["it names the new one", "it names none"])
+def test_a_record_of_another_checkpoint_than_its_trainings_is_reported(
+    computed_project: Path, capsys: pytest.CaptureFixture[str], curve: str
+) -> None:
+    """As after one cell was computed with FORCE=1 without the checkpoint: the other cells of its training."""
+    assert main(["stale"]) == 0
+    measured = cells.read_record(computed_project / RECORD).checkpoint_digest
+    found = trained_anew(computed_project, curve)
+    assert main(["stale"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == [f"{EVALUATION}/{mode} seed 0" for mode in settings.MODES]
+    assert f"checkpoint_digest: {measured:.16} -> {found:.16} (" in lines[0]
+    assert main(["accuracies"]) == 2
+    assert "stale, the checkpoint has changed since: checkpoint_digest: " in capsys.readouterr().err
+
+
+def test_a_record_is_fresh_where_neither_curve_nor_checkpoint_is_here_or_they_are_of_other_settings(
+    computed_project: Path,
+) -> None:
+    trained_anew(computed_project, "it names none")
+    (computed_project / MODEL).unlink()
+    assert reported(computed_project, TINY_PARAMS) == {}
+    trained = computed_project / settings.CURVE.format(training=TRAINING, seed=0)
+    run = {**cells.read_run(trained), "settings_digest": "0" * 16, "checkpoint_digest": "0" * 64}
+    cells.write_run(trained, cells.sealed(run, trained.read_bytes()))
+    assert set(reported(computed_project, TINY_PARAMS)) == {f"curve of {TRAINING} seed 0"}
 
 
 def test_the_verb_can_be_limited_to_one_cell_or_some_algorithms(
@@ -243,6 +287,18 @@ def test_by_default_the_report_refuses_stale_records(with_stale: tuple[Path, set
     ):
         with pytest.raises(UserError, match=r"stale, .* since: evaluation\.inner_steps: 50 -> 51"):
             write()
+
+
+def test_the_report_shows_curves_that_a_figure_draws_and_no_others(tmp_path: Path) -> None:
+    """A stale curve that nothing shows is no reason to refuse the report."""
+    project = make_project(tmp_path)
+    curves = {item.about for item in staleness.shown(project) if item.command.startswith("firstorder train")}
+    assert curves == {name for figure in project.figures for name in project.trainings_of_figure(figure)} != set()
+    without = changed_params(figures={"accuracies": PARAMS["figures"]["accuracies"]})
+    hidden = {item.name for item in staleness.shown(project)} - {
+        item.name for item in staleness.shown(make_project(tmp_path, without))
+    }
+    assert hidden == {f"curve of {name} seed {seed}" for name in curves for seed in project.seeds}
 
 
 def test_nothing_is_marked_if_nothing_is_stale(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_a_set_too_large_for_a_clone_is_refused_and_names_the_way_out(
 ) -> None:
     monkeypatch.setattr(publish, "LARGEST_PUBLISHED_BYTES", 10_000)
     message = refused(capsys)
-    assert f"would have {MODEL.stat().st_size:,} bytes in 1 checkpoints, expected at most 10,000" in message
+    assert f"would have {MODEL.stat().st_size:,} bytes in 1 checkpoint, expected at most 10,000" in message
     assert "--remote" in message
 
 

@@ -80,9 +80,9 @@ def test_a_whole_project_verifies(kept: Path, capsys: pytest.CaptureFixture[str]
     assert main(["verify"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed == [
-        "verified: 1 checkpoints, 1 curves, 2 files that DVC tracks, 2 objects in DVC's cache, "
-        "1 objects in DVC's remote, 1 packs, 2 records, 1 tables of accuracies",
-        "not compared: 1 archives (not here)",
+        "verified: 1 checkpoint, 1 curve, 2 files that DVC tracks, 2 objects in DVC's cache, "
+        "1 object in DVC's remote, 1 pack, 2 records, 1 table of accuracies",
+        "not compared: 1 archive (not here)",
         "no mismatch",
     ]
 

@@ -105,6 +105,30 @@ def test_help_lists_every_target_with_its_cost() -> None:
     assert {"quick", "test", "omniglot", "cell", "figures", "paper"} <= set(listed)
 
 
+def test_readme_states_the_times_of_the_help() -> None:
+    listed = dict(re.findall(r"^  make (\S+) +(\S.*?)  +\S", make("help").stdout, re.MULTILINE))
+    stated = re.findall(r"^\| `make (\S+?)(?: .*?)?` \| .* \| (.*?) \|$", read("README.md"), re.MULTILINE)
+    assert {"quick", "test", "omniglot", "cell", "figures", "paper"} <= {target for target, _ in stated}
+    assert {target: listed[target] for target, _ in stated} == dict(stated)
+
+
+@pytest.mark.parametrize("name", ["seal_results", "compare_recording", "audit", "fuzz"])
+def test_a_tool_explains_itself(name: str) -> None:
+    done = subprocess.run([sys.executable, ROOT / f"tools/{name}.py", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"usage: {name}.py")
+
+
+def test_a_recording_that_is_missing_or_none_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "none.npz").write_bytes(b"not a zip")
+    for path in (tmp_path / "missing.npz", tmp_path / "none.npz"):
+        done = subprocess.run(
+            [sys.executable, ROOT / "tools/compare_recording.py", path], capture_output=True, text=True
+        )
+        assert done.returncode == 1
+        assert re.fullmatch("not a recording that can be read: .*\n", done.stderr)
+
+
 def test_every_rule_is_either_listed_or_a_file_of_the_set_up() -> None:
     rules = set(re.findall(r"^([^\s#.:=$][^\s:=]*):(?!=)", read("Makefile"), re.MULTILINE))
     assert rules == targets_with_recipe()

@@ -41,7 +41,7 @@ TARGETS = {
     "DATA_MIRROR": ["omniglot", "cell"],
     "MINI_IMAGENET": ["cell"],
     "MINI_IMAGENET_NAMES": ["cell"],
-    "FORCE": ["cell"],
+    "FORCE": ["cell", "omniglot", "algorithms"],
     "ALLOW_STALE": ["report", "figures"],
     "PROFILE": ["bench"],
 }
@@ -122,3 +122,20 @@ def test_a_profile_leaves_the_page_alone(folder: Path, given: list[str], command
     assert make(folder, "bench", *given).returncode == 0
     said = " ".join(noted(folder, "arguments")).split("-m firstorder ")[1:]
     assert [one.strip() for one in said] == commands
+
+
+@pytest.mark.parametrize("target", ["cell", "omniglot", "algorithms", "quick", "paper"])
+@pytest.mark.parametrize("force", [True, False])
+def test_recorded_cells_are_computed_only_by_force(folder: Path, target: str, force: bool) -> None:
+    assert make(folder, target, "CELL=a", *(["FORCE=1"] if force else [])).returncode == 0
+    arguments = noted(folder, "arguments")
+    assert arguments[arguments.index("hold") :].count("--force") == force
+    assert arguments[arguments.index("--told") + 1] == (
+        "make cell CELL=a SEED=0" if target == "cell" else f"make {target}"
+    )
+
+
+def test_a_command_is_told_with_its_folder(folder: Path) -> None:
+    assert make(folder, "cell", "CELL=a", "DIR=reduced").returncode == 0
+    arguments = noted(folder, "arguments")
+    assert arguments[arguments.index("--told") + 1] == "make cell CELL=a SEED=0 DIR=reduced"

@@ -12,8 +12,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +27,7 @@ import firstorder
 from firstorder import __main__ as command_line
 from firstorder import settings
 from firstorder.data import packs
+from firstorder.records.cells import read_run, sealed, write_run
 from tests.conftest import TINY_PARAMS, edit, tiny_pack, write_params
 from tests.conftest import TRAINING as FIVE
 
@@ -58,6 +61,7 @@ PROJECT = edit(
 )
 MORE_INNER_STEPS = edit(PROJECT, (("trainings", FIVE, "inner_steps"), 3))
 REPORT = {"accuracies", "claims", "page"}
+OF_REPORT = ("accuracies", "table", "claims", "figure", "page")
 OF_FIVE = REPORT | {f"table {TABLES[FIVE]}"}
 FIGURE_OF_FIVE = {f"figure {FIGURES[FIVE]}"}
 SHOWN = {*(f"table {name}" for name in TABLES.values()), *(f"figure {name}" for name in FIGURES.values())}
@@ -74,10 +78,32 @@ class Checkout:
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run Snakemake in this folder."""
+        command = self.command(*arguments)
+        return subprocess.run(command, capture_output=True, text=True, env=self.variables(), check=False)
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return the command that runs Snakemake in this folder."""
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
         command += ["--directory", str(self.root), "--workflow-profile", str(REPOSITORY / "profiles/default")]
-        command += ["--quiet", "host", "--cores", "1", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, env=self.variables(), check=False)
+        return [*command, "--quiet", "host", "--cores", "1", *arguments]
+
+    def interrupt(self, verb: str, *arguments: str) -> None:
+        """Run Snakemake in this folder and press Ctrl-C while a job of `firstorder VERB` works."""
+        waits = self.root.with_name("waits")
+        waits.mkdir()
+        (waits / "python").write_text(
+            f'#!/bin/sh\n[ "$3" = {verb} ] || exec "{self.python}/python" "$@"\ntouch "{waits}/began"\nexec sleep 60\n',
+            encoding="utf-8",
+        )
+        (waits / "python").chmod(0o755)
+        environment = {**self.variables(), "PATH": f"{waits}{os.pathsep}{os.environ['PATH']}"}
+        with subprocess.Popen(self.command(*arguments), env=environment, start_new_session=True) as process:
+            deadline = time.monotonic() + 60
+            while not (waits / "began").exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            os.killpg(process.pid, signal.SIGINT)
+            assert process.wait(timeout=60) != 0
+        assert (waits / "began").exists()
 
     def variables(self) -> dict[str, str]:
         """Return the environment variables of all commands in this folder."""
@@ -360,3 +386,46 @@ def test_a_checkpoint_of_another_architecture_is_refused_and_every_record_stays(
     assert f"{models[0].relative_to(checkout.root)}: made for another network" in answer.stdout + answer.stderr
     assert checkout.contents() == before
     assert models[0].read_bytes() == models[1].read_bytes()
+
+
+@PULLED
+def test_an_interrupted_training_leaves_a_checkpoint_that_was_pulled_since(checkout: Checkout, state: str) -> None:
+    """Snakemake notes that its job was interrupted and plans it again, but there is nothing left to train."""
+    model = checkout.root / settings.MODEL.format(training=FIVE, seed=0)
+    pulled = model.read_bytes()
+    model.unlink()
+    cell = settings.RECORD.format(evaluation=f"{FIVE}/1shot", mode="inductive", seed=0)
+    curve = checkout.root / settings.CURVE.format(training=FIVE, seed=0)
+    run = {key: value for key, value in read_run(curve).items() if key != "checkpoint_digest"}  # as the oldest ones
+    write_run(curve, sealed(run, curve.read_bytes()))
+    before = checkout.contents()
+    checkout.interrupt("train", cell, "--forcerun", cell)
+    assert checkout.contents() == before
+    model.write_bytes(pulled)
+    assert checkout.rebuild(cell, "--forcerun", cell) == {f"train {FIVE} 0", f"evaluate {FIVE}/1shot 0"}
+    assert model.read_bytes() == pulled
+    # Training again would give the same bytes here, but a run file of its own.
+    runs = {settings.RECORD.format(evaluation=f"{FIVE}/1shot", mode=mode, seed=0) for mode in settings.MODES}
+    assert changed(before, checkout.contents()) == {path.replace(".json", ".run.json") for path in runs}
+
+
+@pytest.mark.parametrize("state", ["clone"])
+def test_a_report_of_stale_results_is_refused_once_and_every_table_and_figure_stays(
+    checkout: Checkout, state: str
+) -> None:
+    write_params(checkout.root, edit(PROJECT, (("evaluations", f"{FIVE}/1shot", "tasks"), 11)))
+    before = checkout.contents()
+    drawn = ("--allowed-rules", "report", *OF_REPORT, "--forcerun", *OF_REPORT)
+    report = ("report", "--config", "records=existing", *drawn)
+    command = [sys.executable, "-m", "firstorder", "hold", "--params", str(checkout.root / "params.yaml"), "--report"]
+    held = subprocess.run(
+        [*command, "--", *checkout.command(*report)], env=checkout.variables(), capture_output=True, text=True
+    )
+    assert held.returncode == 2
+    assert re.fullmatch(r"firstorder: .*/seed-0\.json: stale, .*; make it again: make cell .*\n", held.stderr)
+    assert checkout.contents() == before
+    # Plain Snakemake finds it job by job.
+    assert checkout.snakemake(*report).returncode != 0
+    of_three = {path for path in before if TABLES[THREE] in path or FIGURES[THREE] in path}
+    assert changed(before, checkout.contents()) <= of_three
+    assert {path for path in before if not (checkout.root / path).exists()} == set()

@@ -13,8 +13,9 @@ rule accuracies:
     input:
         records=lambda wildcards: shown("results/accuracies.csv", shown_cells()),
     output:
-        accuracies="results/accuracies.csv",
-        metrics="results/metrics.json",
+        # `update`: the old files stay if the new ones are refused.
+        accuracies=update("results/accuracies.csv"),
+        metrics=update("results/metrics.json"),
     log:
         "logs/report/accuracies.log",
     conda:
@@ -35,13 +36,13 @@ rule table:
         claims=ancient(CLAIMS),
     output:
         csv=report(
-            "results/tables/{table}.csv",
+            update("results/tables/{table}.csv"),
             caption="../caption.rst",
             category="Tables",
             labels={"table": "{table}"},
         ),
-        markdown="results/tables/{table}.md",
-        latex="results/tables/{table}.tex",
+        markdown=update("results/tables/{table}.md"),
+        latex=update("results/tables/{table}.tex"),
     log:
         "logs/report/table-{table}.log",
     conda:
@@ -66,11 +67,11 @@ rule claims:
         claims=ancient(CLAIMS),
     output:
         csv=report(
-            "results/claims.csv",
+            update("results/claims.csv"),
             caption="../caption.rst",
             category="Claims",
         ),
-        markdown="results/claims.md",
+        markdown=update("results/claims.md"),
     log:
         "logs/report/claims.log",
     conda:
@@ -94,13 +95,13 @@ rule figure:
         claims=ancient(CLAIMS),
     output:
         png=report(
-            "results/figures/{figure}.png",
+            update("results/figures/{figure}.png"),
             caption="../caption.rst",
             category="Figures",
             labels={"figure": "{figure}"},
         ),
-        pdf="results/figures/{figure}.pdf",
-        csv="results/figures/{figure}.csv",
+        pdf=update("results/figures/{figure}.pdf"),
+        csv=update("results/figures/{figure}.csv"),
     log:
         "logs/report/figure-{figure}.log",
     conda:
@@ -122,7 +123,7 @@ rule page:
         shown=[path for path in wanted_report() if not path.endswith((".html", "accuracies.csv"))],
         accuracies=rules.accuracies.output.accuracies,
     output:
-        html="results/report.html",
+        html=update("results/report.html"),
     log:
         "logs/report/page.log",
     conda:

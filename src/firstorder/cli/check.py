@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from firstorder import progress, settings
 from firstorder.cli.session import Session
-from firstorder.cli.verbs import SEED, Argument, Arguments, argument, verb
+from firstorder.cli.verbs import CELL, SEED, Argument, Arguments, argument, verb
 from firstorder.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def stale(arguments: Arguments) -> int:
     session = Session.of(arguments)
     found = stale_of(session, arguments)
     if arguments.paths:
-        print(*paths_of(session, found))
+        print(*paths_of(session, [item for item, _ in found]))
         return 0
     for item, difference in found:
         print(f"{item.name}: {difference}")
@@ -54,13 +54,33 @@ def stale_of(session: Session, arguments: Arguments) -> list[tuple[Expected, str
     return [(item, difference) for item, difference in found if item.about.split("/")[0] in algorithms]
 
 
-def paths_of(session: Session, found: list[tuple[Expected, str]]) -> list[str]:
-    """List the files to compute again for stale results."""
+def paths_of(session: Session, chosen: list[Expected]) -> list[str]:
+    """List the files to compute again for these results."""
     from firstorder.records import freshness
 
-    return sorted(
-        {path for item, _ in found for path in freshness.paths_to_rebuild(session.root, session.project, item)}
-    )
+    return sorted({path for item in chosen for path in freshness.paths_to_rebuild(session.root, session.project, item)})
+
+
+def cells_of(session: Session, arguments: Arguments) -> list[Expected]:
+    """List the cells that the arguments of SELECTION name."""
+    from firstorder.records import freshness
+
+    if arguments.cell is not None:
+        return [cell_of(session, arguments)]
+    project = session.project
+    algorithms = (arguments.algorithms or "").split("+")
+    return [
+        freshness.cell(project, *cell)
+        for cell in project.cells()
+        if not arguments.algorithms or cell.evaluation.split("/")[0] in algorithms
+    ]
+
+
+def check_named(session: Session, cell: str) -> None:
+    """Raise UserError with an example if make was given no CELL."""
+    if not cell:
+        example = next((f"{evaluation}/{mode}" for evaluation, mode, _ in session.project.cells()), "")
+        raise UserError(f"which cell? Name one, like: CELL={example} SEED=0; firstorder plan lists the evaluations")
 
 
 def cell_of(session: Session, arguments: Arguments) -> Expected:
@@ -68,6 +88,7 @@ def cell_of(session: Session, arguments: Arguments) -> Expected:
     from firstorder.records import freshness
 
     project = session.project
+    check_named(session, arguments.cell)
     known = {f"{evaluation}/{mode}": (evaluation, mode) for evaluation, mode, _ in project.cells()}
     evaluation, mode = settings.lookup(known, arguments.cell, "cell")
     if arguments.seed is None:
@@ -89,7 +110,7 @@ def verify(arguments: Arguments) -> int:
     return 1 if verification.mismatches else 0
 
 
-@verb("internal", argument("cell"), SEED)
+@verb("internal", CELL, SEED)
 def check_cell(arguments: Arguments) -> None:
     """Say whether a cell of params.yaml is fresh, stale or missing; refuse an unknown or edited cell."""
     from firstorder.records import freshness

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from firstorder import progress, settings
 from firstorder.cli import signals
 from firstorder.cli.session import Session
-from firstorder.cli.verbs import COMPILE, DEVICE, ENGINE, SEED, THREADS, Arguments, argument, verb
+from firstorder.cli.verbs import COMPILE, DEVICE, ENGINE, EVALUATION, SEED, THREADS, TRAINING, Arguments, argument, verb
 from firstorder.settings import columns
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @verb(
     "compute",
-    argument("training"),
+    TRAINING,
     argument("--seed", type=int, nargs="+", required=True, help="one or more; engine graph trains them together"),
     DEVICE,
     ENGINE,
@@ -33,17 +33,20 @@ def train(arguments: Arguments) -> int:
     """Meta-train one training for one or more seeds and write their checkpoints and learning curves."""
     session, name = Session.of(arguments), arguments.training
     seeds = list(dict.fromkeys(arguments.seed))
-    problems = session.problems(name, seeds)
-    trainings = []
-    for problem in problems:
-        done = not arguments.again and session.is_done(problem)
+    session.check_training(name, seeds)
+    waiting = []
+    for seed in seeds:
+        done = not arguments.again and session.is_done(name, seed)
         if done or arguments.again:
             # Delete the saved state only now that the results are known to be complete.
-            session.state_file(problem).discard()
+            session.discard_state(name, seed)
         if done:
-            print(*session.outputs(problem), sep="\n")
+            print(*session.outputs_of(name, seed), sep="\n")
         else:
-            trainings.append(session.resumable(problem))
+            waiting.append(seed)
+    if not waiting:
+        return 0
+    trainings = [session.resumable(problem) for problem in session.problems(name, waiting)]
     code, choice = 0, session.choice(name)
     with signals.stopping(arguments.time_limit) as stop:
         for training, state in zip(trainings, choice.train(trainings, progress.shown, stop), strict=True):
@@ -53,7 +56,7 @@ def train(arguments: Arguments) -> int:
             elif state.outer_step < training.problem.settings.outer_steps:
                 code = stopped(stop, f"{name} seed {seed} stopped at outer step {state.outer_step:,}")
             else:
-                _write(session, training, state, together=len(seeds) if choice.side_by_side else 1)
+                _write(session, training, state, together=len(waiting) if choice.side_by_side else 1)
     return code
 
 
@@ -88,7 +91,7 @@ def _write(session: Session, training: Resumable, state: TrainingState, together
     print(f"{path}\n{curve}")
 
 
-@verb("compute", argument("evaluation"), SEED, DEVICE, ENGINE, THREADS, COMPILE)
+@verb("compute", EVALUATION, SEED, DEVICE, ENGINE, THREADS, COMPILE)
 def evaluate(arguments: Arguments) -> int:
     """Evaluate a training for one shot and seed and write the records of its two cells."""
     from firstorder.method import evaluation

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from firstorder import progress, settings
 from firstorder.cli.session import Session
-from firstorder.cli.verbs import Arguments, argument, verb
+from firstorder.cli.verbs import DATASET, Arguments, argument, verb
 from firstorder.errors import UserError, shown
 from firstorder.files import replacing
 
@@ -32,7 +32,7 @@ def download(arguments: Arguments) -> None:
         print(shown(downloads.fetch(archive, folder, os.environ.get("DATA_MIRROR"), progress.shown, tell)))
 
 
-@verb("compute", argument("dataset"))
+@verb("compute", DATASET)
 def pack(arguments: Arguments) -> None:
     """Pack a data set into one npz file."""
     from firstorder.data import packs
@@ -56,7 +56,7 @@ def pack(arguments: Arguments) -> None:
 
 @verb(
     "compute",
-    argument("dataset"),
+    DATASET,
     argument("--source", help="your copy of mini-ImageNet: folder, zip, tar or pickles; else MINI_IMAGENET"),
     argument("--names", help="CSV of the images to take, or a folder of such files; else MINI_IMAGENET_NAMES"),
 )

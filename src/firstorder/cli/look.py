@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from firstorder.cli.check import check_named
 from firstorder.cli.session import Session
-from firstorder.cli.verbs import PUBLISHED, Arguments, argument, verb
+from firstorder.cli.verbs import CELL, PUBLISHED, Arguments, argument, verb
 
 
 @verb(
     "look",
-    argument("cell"),
+    CELL,
     argument("--seed", type=int, help="one seed; default: all seeds of params.yaml"),
     PUBLISHED,
 )
@@ -21,7 +22,27 @@ def why(arguments: Arguments) -> None:
     session = Session.of(arguments)
     seeds = session.project.seeds if arguments.seed is None else (arguments.seed,)
     session.check_seeds(seeds)
+    check_named(session, arguments.cell)
     print(module.explain(session.root, session.project, arguments.cell, seeds, Path(arguments.published)))
+
+
+@verb("look")
+def show(arguments: Arguments) -> None:
+    """Print the recorded accuracy of every cell with its 95 % interval over tasks, and where the report is."""
+    from firstorder.report import PAGE
+    from firstorder.report.read import accuracies
+    from firstorder.report.text.formatting import percent
+
+    session = Session.of(arguments)
+    records = accuracies.fresh_records(session.root, session.project)
+    rows = accuracies.frame(records).itertuples()
+    names = [f"{record.evaluation}/{record.mode} seed {record.seed}" for record in records]
+    wide = max(map(len, names), default=0)
+    print(f"{session.project.title}: accuracy in %")
+    for name, row in zip(names, rows, strict=True):
+        print(f"  {name:{wide}}  {percent(row.accuracy, row.half_width_tasks)}")
+    page = session.root / PAGE
+    print(f"report: {page if page.exists() else 'not drawn yet (make report)'}")
 
 
 @verb(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from firstorder.cli.session import Session
 from firstorder.cli.verbs import Arguments, argument, verb
+from firstorder.errors import UserError
 
 
 @verb("move")
@@ -27,6 +28,8 @@ def collect(arguments: Arguments) -> int:
     from firstorder.upkeep import locks
 
     session = Session.of(arguments)
+    if not arguments.folder:
+        raise UserError("which folder? Name one with a params.yaml, like: FROM=/mnt/gpu/firstorder")
     module.check_source(session.root, Path(arguments.folder))
     told = f"firstorder collect {arguments.folder}"
     with locks.held(session.root, locks.WHOLE, told, lambda text: print(f"firstorder: {text}", file=sys.stderr)):

@@ -22,7 +22,13 @@ def publish(arguments: Arguments) -> None:
     print(*module.publish(request), sep="\n")
 
 
-@verb("publish", argument("readme"), PUBLISHED, ALLOW_STALE, argument("folders", nargs="+"))
+@verb(
+    "publish",
+    argument("readme", help="the page with the table's markers, such as README.md"),
+    PUBLISHED,
+    ALLOW_STALE,
+    argument("folders", nargs="+", help="whose results the table shows, such as . reduced"),
+)
 def readme(arguments: Arguments) -> None:
     """Update the README's table from the records in one or more folders."""
     from firstorder.report.text import readme as module

@@ -17,7 +17,10 @@ def accuracies(arguments: Arguments) -> None:
     print(module.write(session.root, session.project))
 
 
-@verb("internal", argument("table"), PUBLISHED, ALLOW_STALE)
+TABLE = argument("table", help="its name in params.yaml, such as table-2, or sine or theory")
+
+
+@verb("internal", TABLE, PUBLISHED, ALLOW_STALE)
 def table(arguments: Arguments) -> None:
     """Write one table of params.yaml, `sine` or `theory` as CSV, Markdown and LaTeX."""
     from firstorder.report.text import tables
@@ -35,10 +38,11 @@ def claims(arguments: Arguments) -> None:
     print(*claim_tables.write(session.root, session.project, Path(arguments.published)), sep="\n")
 
 
+FIGURE = argument("figure", help="its name in params.yaml, such as learning-curves")
 WHOLE = argument("--whole", action="store_true", help="refuse a missing or incomplete curve; default: draw a gap")
 
 
-@verb("internal", argument("figure"), PUBLISHED, WHOLE, ALLOW_STALE)
+@verb("internal", FIGURE, PUBLISHED, WHOLE, ALLOW_STALE)
 def figure(arguments: Arguments) -> None:
     """Draw one figure as PNG and PDF and write its data as CSV."""
     from firstorder.report.figures import figures

@@ -114,6 +114,11 @@ class Session:
                 known = list(self.project.seeds)
                 raise UserError(f"seed {seed} is not among params.yaml's seeds {known}; add it there")
 
+    def check_training(self, training: str, seeds: Sequence[int]) -> None:
+        """Raise UserError for a training or a seed that params.yaml does not list."""
+        settings.lookup(self.project.trainings, training, "training")
+        self.check_seeds(seeds)
+
     def load_pack(self, dataset: str) -> LoadedPack:
         """Return a data set's pack, read once a session."""
         from firstorder.data import packs
@@ -204,7 +209,7 @@ class Session:
         path, _ = self.outputs(problem)
         recorded, by = freshness.stated_checkpoint(self.root, self.project, problem.name, problem.seed)
         if recorded == checkpoint_digest:
-            self.state_file(problem).discard()
+            self.discard_state(problem.name, problem.seed)
         elif recorded is not None:
             raise UserError(
                 f"{path}: its SHA-256 is {checkpoint_digest[:16]}..., expected {recorded[:16]}... as "
@@ -214,24 +219,42 @@ class Session:
 
     def outputs(self, problem: Problem) -> tuple[Path, Path]:
         """Return the paths of a training's checkpoint and curve."""
-        names = {"training": problem.name, "seed": problem.seed}
+        return self.outputs_of(problem.name, problem.seed)
+
+    def outputs_of(self, training: str, seed: int) -> tuple[Path, Path]:
+        """Return the paths of a training's checkpoint and curve."""
+        names = {"training": training, "seed": seed}
         return self.root / settings.MODEL.format(**names), self.root / settings.CURVE.format(**names)
 
-    def is_done(self, problem: Problem) -> bool:
-        """Say whether a training's checkpoint and curve exist, are complete and match settings and data."""
-        from firstorder.records import cells, checkpoints, freshness, unfinished
+    def is_done(self, training: str, seed: int) -> bool:
+        """Say whether a training's curve is fresh and its checkpoint is the one that is stated; needs no packed data.
 
-        path, curve = self.outputs(problem)
-        unfinished.take_checkpoint(self.root, problem.name, problem.seed)
+        The run file of the curve states it, or else a fresh record, or else the .dvc file. One that nothing states
+        may be of an interrupted training or of other data, so it is none.
+        """
+        from firstorder.records import freshness, unfinished
+        from firstorder.upkeep import dvc
+
+        path, curve = self.outputs_of(training, seed)
+        unfinished.take_checkpoint(self.root, training, seed)
         if not (path.exists() and curve.exists()):
             return False
         try:
-            expected = freshness.curve(self.project, problem.name, problem.seed)
-            fresh = freshness.difference(self.root, expected) is None
-            _, checkpoint_digest = checkpoints.read(path, problem.network)
+            if freshness.difference(self.root, freshness.curve(self.project, training, seed)) is not None:
+                return False
+            stated, _ = freshness.stated_checkpoint(self.root, self.project, training, seed)
+            named = dvc.names(path) if stated is None else stated == dvc.hash_of(path, "sha256")
         except UserError:
             return False
-        return fresh and cells.read_run(curve).get("checkpoint_digest") == checkpoint_digest
+        return named and freshness.is_trained(self.root, self.project, training, seed)
+
+    def discard_state(self, training: str, seed: int) -> None:
+        """Remove the saved state of a training, and the suspended one."""
+        from firstorder.records import unfinished
+
+        work = unfinished.of_training(self.project, training, seed)
+        (self.root / work.working).unlink(missing_ok=True)
+        unfinished.remove(self.root / work.suspended)
 
     def about(self, problem: Problem) -> dict[str, Any]:
         """Return what identifies a training: everything that its outcome depends on, except the device."""

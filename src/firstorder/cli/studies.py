@@ -12,7 +12,7 @@ from firstorder import progress, settings
 from firstorder.cli import signals
 from firstorder.cli.compute import stopped
 from firstorder.cli.session import Session, Trained
-from firstorder.cli.verbs import DEVICE, SEED, Arguments, argument, verb
+from firstorder.cli.verbs import DEVICE, EVALUATION, SEED, TRAINING, Arguments, verb
 from firstorder.settings import columns
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _probe(
     return _resumable(session, expected.path, depends, compute)
 
 
-@verb("compute", argument("evaluation"), SEED, DEVICE)
+@verb("compute", EVALUATION, SEED, DEVICE)
 def adaptation(arguments: Arguments) -> int:
     """Measure accuracy along the inner steps of an evaluation, by params.yaml's section `adaptations`."""
     from firstorder.records import freshness
@@ -67,7 +67,7 @@ def adaptation(arguments: Arguments) -> int:
     return _probe(session, trained, expected, columns.ADAPTATION, partial(probes.along, inner_steps=entry.inner_steps))
 
 
-@verb("compute", argument("evaluation"), SEED, DEVICE)
+@verb("compute", EVALUATION, SEED, DEVICE)
 def alphabets(arguments: Arguments) -> int:
     """Count confusions between alphabets in an evaluation, by params.yaml's section `alphabets`."""
     from firstorder.data import packs
@@ -128,7 +128,7 @@ def theory(arguments: Arguments) -> None:
     session.write(settings.EXPANSION, columns.EXPANSION, rows, run, resolved)
 
 
-@verb("compute", argument("training"), SEED, DEVICE)
+@verb("compute", TRAINING, SEED, DEVICE)
 def inner_products(arguments: Arguments) -> int:
     """Measure inner products of a task's gradients during a training and its joint counterpart."""
     from firstorder.studies import inner_products as module

@@ -78,6 +78,10 @@ def whole_number(text: str) -> int:
 
 
 # Arguments shared by several verbs.
+TRAINING = argument("training", help="its name in params.yaml, such as reptile/omniglot-5way")
+EVALUATION = argument("evaluation", help="its name in params.yaml, such as reptile/omniglot-5way/1shot")
+CELL = argument("cell", help="an evaluation and a mode, such as reptile/omniglot-5way/1shot/transductive")
+DATASET = argument("dataset", help="its name in params.yaml, such as omniglot")
 SEED = argument("--seed", type=int, required=True, help="one of params.yaml's seeds")
 DEVICE = argument(
     "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU if there is one, else the CPU"

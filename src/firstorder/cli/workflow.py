@@ -5,16 +5,18 @@ from __future__ import annotations
 import sys
 
 from firstorder.cli import output
-from firstorder.cli.check import SELECTION, cell_of, check_cell, paths_of, stale_of
+from firstorder.cli.check import SELECTION, cell_of, cells_of, check_cell, paths_of, stale_of
 from firstorder.cli.session import Session
-from firstorder.cli.verbs import Arguments, argument, verb
+from firstorder.cli.verbs import ALLOW_STALE, Arguments, argument, verb
 
 
 @verb(
     "internal",
     *SELECTION,
-    argument("--report", action="store_true", help="take only the lock of the report"),
+    argument("--report", action="store_true", help="take only the lock of the report; refuse it if it is stale"),
+    ALLOW_STALE,
     argument("--stale", action="store_true", help="append the stale files to the command, to be computed again"),
+    argument("--force", action="store_true", help="with --stale: append those of all chosen cells, fresh ones too"),
     argument("--told", default="another command", help="description shown to commands that wait for this one"),
     argument("command", nargs="+", help="the command, after --"),
 )
@@ -31,8 +33,29 @@ def hold(arguments: Arguments) -> int:
         check_cell(arguments)
         cell = cell_of(session, arguments)
         wanted = [locks.Lock(locks.FOLDER, shared=True), locks.Lock(f"training/{cell.training}/seed-{cell.seed}")]
-    locks.take(session.root, wanted, arguments.told, lambda text: print(f"firstorder: {text}", file=sys.stderr))
+    locks.take(session.root, wanted, arguments.told, _say)
     # Only now, after the wait: the previous holder of the locks may have computed them.
-    added = paths_of(session, stale_of(session, arguments)) if arguments.stale else []
+    if arguments.report:
+        from firstorder.report.read import staleness
+
+        # Here and not in each job of Snakemake, which would say it again in lines of its own.
+        staleness.check(session.root, staleness.shown(session.project))
+    added = _to_compute(session, arguments) if arguments.stale else []
     output.flush()
     return locks.exec_command([*arguments.command, *added])
+
+
+def _to_compute(session: Session, arguments: Arguments) -> list[str]:
+    """List the files to compute although they are there; say so if there is nothing to compute."""
+    chosen = [item for item, _ in stale_of(session, arguments)]
+    cells = cells_of(session, arguments)
+    if arguments.force:
+        chosen += cells
+    elif cells and not chosen and all((session.root / cell.path).exists() for cell in cells):
+        done = "the cell is" if arguments.cell is not None else f"all {len(cells)} cells are"
+        _say(f"{done} recorded; to compute {'it' if len(cells) == 1 else 'them'} yourself: {arguments.told} FORCE=1")
+    return paths_of(session, chosen)
+
+
+def _say(text: str) -> None:
+    print(f"firstorder: {text}", file=sys.stderr)

@@ -1,8 +1,8 @@
 """Compares recorded results with params.yaml and the packed data: each is fresh, or stale because of some change.
 
 Time stamps are not used, because a clone or a pull sets them anew. A file is fresh if it was made with exactly the
-settings that params.yaml resolves to now (numerics_version included) and from data of the same content as the packed
-data. If the packed data is not here, as in a fresh clone, the settings alone decide.
+settings that params.yaml resolves to now (numerics_version included), from data of the same content as the packed
+data, and on the checkpoint that its training made last. What is not here, as in a fresh clone, is not compared.
 
 Nothing here imports NumPy or torch, because Snakemake asks for every file.
 """
@@ -18,7 +18,7 @@ from typing import Any
 
 from firstorder.errors import UserError, one_line
 from firstorder.records import cells
-from firstorder.records.headers import model_header, pack_digest
+from firstorder.records.headers import file_digest, model_header, pack_digest
 from firstorder.settings import (
     ADAPTATION,
     ALPHABETS,
@@ -41,7 +41,7 @@ DONE, STALE, MISSING = "done", "stale", "missing"
 UNFINISHED = "a process was killed while it replaced this file"
 UNKNOWN = "nothing beside it says with which settings it was made"
 UNSEALED = "its run file is gone or holds no seal, while other results are sealed by theirs"
-_DATA = "data_digest"
+_DATA, _CHECKPOINT = "data_digest", "checkpoint_digest"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,11 +158,11 @@ def difference(root: Path, expected: Expected, record: cells.CellRecord | None =
         return UNFINISHED
     if cells.lacks_seal(root, expected.path):
         return UNSEALED
-    return unlike(root, expected, made)
+    return unlike(root, expected, made) or _another_checkpoint(root, expected, made)
 
 
 def unlike(root: Path, expected: Expected, made: Mapping[str, Any]) -> str | None:
-    """Name the first difference between how something was made and how it should be; None if it is fresh."""
+    """Name the first difference in settings or data between how something was made and how it should be, or None."""
     if made.get("settings_digest") != digest(expected.wanted):
         return _changed_setting(made, expected.wanted)
     return _changed_data(root, expected.pack, made.get("data_digest"))
@@ -182,8 +182,8 @@ def since(difference: str) -> str:
     """Phrase a difference: what has changed since a stale file was made."""
     if difference in (UNKNOWN, UNFINISHED, UNSEALED):
         return difference
-    changed = "the data" if difference.startswith(_DATA) else "params.yaml"
-    return f"{changed} has changed since: {difference}"
+    of = {_DATA: "the data", _CHECKPOINT: "the checkpoint"}
+    return f"{of.get(difference.partition(':')[0], 'params.yaml')} has changed since: {difference}"
 
 
 def stale(root: Path, project: Project) -> list[tuple[Expected, str]]:
@@ -239,6 +239,28 @@ def _check_own(path: Path, training: str, seed: int) -> None:
             f"{path}: it is {another if made else 'no checkpoint of this package'}, expected {training}, seed {seed}; "
             "move it away, then fetch the right one (dvc pull) or train it"
         )
+
+
+def _another_checkpoint(root: Path, expected: Expected, made: Mapping[str, Any]) -> str | None:
+    """Name both digests if something was measured on another checkpoint than its training's present one.
+
+    That is the one that the run file of the curve names, or else the one that is here; one of other settings is none.
+    """
+    measured = made.get(_CHECKPOINT)
+    if expected.training is None or measured is None:
+        return None
+    names = {"training": expected.training, "seed": expected.seed}
+    run, model = cells.how_trained(root, expected.training, expected.seed or 0), root / MODEL.format(**names)
+    present, by = run.get(_CHECKPOINT), "its curve's"
+    same = run.get("settings_digest") == made.get("training_digest")
+    if present is None:
+        about, by = model_header(model), "the one that is here"
+        wanted = {**names, "training_digest": made.get("training_digest")}
+        same = {key: about.get(key) for key in wanted} == wanted
+        present = file_digest(model) if same else None
+    if not same or present in (None, measured):
+        return None
+    return f"{_CHECKPOINT}: {measured:.16} -> {present:.16} ({by})"
 
 
 def _pack(project: Project, training: str) -> str:

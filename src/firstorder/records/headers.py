@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import zipfile
 import zlib
@@ -50,6 +51,21 @@ def about_of(content: bytes) -> dict[str, Any]:
     if not isinstance(about, dict):
         raise ValueError("its header does not describe it")
     return about
+
+
+def file_digest(path: Path) -> str | None:
+    """Return the SHA-256 of a file, read once as long as its time and size stay the same; None if it cannot be read."""
+    try:
+        stamp = path.stat()
+        return _sha256(path, stamp.st_mtime_ns, stamp.st_size)
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=256)
+def _sha256(path: Path, changed: int, size: int) -> str:
+    with open_regular(path) as file:
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def pack_digest(path: Path) -> str | None:

@@ -60,6 +60,17 @@ def read_sealed(content: bytes) -> tuple[dict[str, Any], dict[str, Part]]:
     return about, parts
 
 
+def told(content: bytes, made: Mapping[str, Any]) -> bytes:
+    """Return a state with what it was made with added to its description, and its tensors as they are."""
+    about, parts = read_sealed(content)
+    about["of"] = made
+    header = tensor_header(content)
+    header["__metadata__"] = {"about": json.dumps({**about, "sha256": state_digest(parts, about)})}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # the tensors that follow are aligned
+    return len(text).to_bytes(8, "little") + text + content[8 + int.from_bytes(content[:8], "little") :]
+
+
 def read_state(content: bytes) -> dict[str, Any]:
     """Return the description in the content of a training's state; raises ValueError if it is not whole."""
     about, parts = read_sealed(content)

@@ -20,7 +20,7 @@ from firstorder.files import replacing
 from firstorder.records import cells, freshness, headers
 from firstorder.records.freshness import Expected
 from firstorder.records.headers import CHECKPOINT_FILE
-from firstorder.records.kept_files import Whole, read_counts, read_state, unfit, unfit_state
+from firstorder.records.kept_files import Whole, read_counts, read_state, told, unfit, unfit_state
 from firstorder.settings import CURVE, MODEL, MODES, Project, TrainingSettings, digest, paths
 
 
@@ -68,6 +68,12 @@ class Work:
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"it is damaged ({type(error).__name__}: {error})") from None
         return done
+
+    def told(self, root: Path, content: bytes) -> bytes:
+        """Return a state or counts as they are, or an older state with what it was made with, which all others say."""
+        if not self.is_training or "of" in read_state(content):
+            return content
+        return told(content, self._older(root))
 
     def said(self, done: int) -> str:
         """Say how far it is."""
@@ -167,6 +173,16 @@ def is_finished(root: Path, work: Work, awaited: Set[tuple[str, int]]) -> bool:
         return done
     model = root / MODEL.format(training=work.name, seed=work.seed)
     return _stated_checkpoint(root, model, *key) is not None
+
+
+def is_begun_again(root: Path, work: Work) -> bool:
+    """Say whether what is recorded was being computed once more (FORCE=1), so that the same command goes on from it.
+
+    A training keeps its state until its checkpoint is found whole; an evaluation removes its counts when it ends.
+    """
+    if work.is_training and (root / MODEL.format(training=work.name, seed=work.seed)).exists():
+        return False
+    return (root / work.working).exists()
 
 
 def awaited(root: Path, project: Project) -> set[tuple[str, int]]:

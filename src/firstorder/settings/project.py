@@ -28,6 +28,8 @@ from firstorder.settings.trainings import (
     TrainingSettings,
 )
 
+FEW = 8  # names, which a message lists in full
+
 
 class Cell(NamedTuple):
     """One cell of a table, for one seed."""
@@ -166,7 +168,11 @@ def _numbered(**settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def lookup(known: Mapping[str, Any], name: str, what: str) -> Any:
-    """Return `known[name]`; raises UserError with the nearest known name if there is none."""
-    if name not in known:
+    """Return `known[name]`; raises UserError with the nearest known names if there is none."""
+    if name in known:
+        return known[name]
+    if len(known) <= FEW:
         raise UserError(f"unknown {what} {name!r}{nearest(name, known)}; known are: {', '.join(known) or 'none'}")
-    return known[name]
+    planned = {"training": "trainings", "evaluation": "evaluations", "cell": "evaluations"}
+    listed = f"firstorder plan lists the {planned[what]}" if what in planned else "params.yaml has all of them"
+    raise UserError(f"unknown {what} {name!r}{nearest(name, known, 3)}; {listed}")

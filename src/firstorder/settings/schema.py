@@ -43,12 +43,12 @@ def _shown(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-def nearest(name: object, known: Iterable[str]) -> str:
-    """Return ` (did you mean 'x'?)` with the most similar known name, or an empty text if none is similar."""
+def nearest(name: object, known: Iterable[str], most: int = 1) -> str:
+    """Return ` (did you mean 'x'?)` with the most similar known names, or an empty text if none is similar."""
     import difflib  # for errors only, as importing it takes a millisecond
 
-    close = difflib.get_close_matches(str(name)[:_SHOWN], list(known), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    close = difflib.get_close_matches(str(name)[:_SHOWN], list(known), n=most, cutoff=0.5)
+    return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
 
 
 def check_reference(place: str, what: str, name: str, section: str, known: Collection[str]) -> None:

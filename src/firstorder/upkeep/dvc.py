@@ -93,6 +93,13 @@ def _tracked(path: Path, output: Any) -> Tracked:
     return Tracked(dvc_file=path, path=path.parent / name, md5=md5, size=size, pushed=push is not False)
 
 
+def names(path: Path) -> bool:
+    """Say whether the .dvc file beside a file names its content. Raises UserError if the .dvc file is not valid."""
+    dvc_file = path.with_name(f"{path.name}.dvc")
+    outputs = read_dvc_file(dvc_file) if dvc_file.exists() else []
+    return any(output.path == path and output.md5 == hash_of(path, "md5") for output in outputs)
+
+
 def tracked(top: Path) -> list[Tracked]:
     """List all files that DVC tracks below `top`. Raises UserError if a .dvc file is not valid."""
     return [output for path in dvc_files(top) for output in read_dvc_file(path)]

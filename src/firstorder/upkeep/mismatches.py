@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 from collections import Counter
 from dataclasses import dataclass, field
@@ -60,8 +61,14 @@ class Verification:
         return [*lines, f"{number:,} mismatch{'es' if number > 1 else ''}" if number else "no mismatch"]
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number and what is counted, which begins with its plural: `2 packs (not here)`, `1 pack (not here)`."""
+    one = re.sub(r"^([a-z]+)s(?! and)\b", r"\1", what)
+    return f"{number:,} {one if number == 1 else what}"
+
+
 def _listed(counts: Counter[str]) -> str:
-    return ", ".join(f"{count:,} {kind}" for kind, count in sorted(counts.items()))
+    return ", ".join(counted(count, kind) for kind, count in sorted(counts.items()))
 
 
 def restoring(path: Path, otherwise: str) -> str:

@@ -20,6 +20,7 @@ from firstorder.records.cells import read_records
 from firstorder.settings import MODEL, MODES, RECORD, Project, lookup
 from firstorder.upkeep import dvc, verify_files
 from firstorder.upkeep.dvc import Remote, Tracked
+from firstorder.upkeep.mismatches import counted
 from firstorder.upkeep.verify import verify
 
 LARGEST_PUBLISHED_BYTES = 16 * 2**20  # limit for a remote inside the repository, which every clone downloads
@@ -150,8 +151,9 @@ def _refuse_too_much(repository: Path, tracked: Sequence[Tracked], ready: Sequen
     sizes |= {dvc.hash_of(path, "md5"): path.stat().st_size for path in ready}
     if sum(sizes.values()) > LARGEST_PUBLISHED_BYTES:
         raise UserError(
-            f"{remote.folder}: the published set would have {sum(sizes.values()):,} bytes in {len(sizes)} checkpoints, "
-            f"expected at most {LARGEST_PUBLISHED_BYTES:,}, as every clone downloads it; choose fewer with "
+            f"{remote.folder}: the published set would have {sum(sizes.values()):,} bytes in "
+            f"{counted(len(sizes), 'checkpoints')}, expected at most {LARGEST_PUBLISHED_BYTES:,}, as every clone "
+            "downloads it; choose fewer with "
             "--trainings, or a remote outside the repository with --remote"
         )
 

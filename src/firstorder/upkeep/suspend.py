@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from firstorder.records.headers import CHECKPOINT_FILE
 from firstorder.records.kept_files import KEPT_FILE
 from firstorder.records.unfinished import Work
 from firstorder.settings import CURVE, MODEL, Project, paths
+from firstorder.upkeep import dvc
 
 LARGEST_BYTES = 2_000_000  # of a file in Git
 PATTERNS = ("seed-*.safetensors", "counts-*.json", "checkpoint-*.safetensors")
@@ -39,42 +41,57 @@ class Suspended:
             size = f"{len(content):,} bytes, expected at most {LARGEST_BYTES:,} in Git"
             self.lines.append(f"left here: {what} ({size}); take it over elsewhere with: firstorder collect FOLDER")
             return False
-        if not path.is_file() or KEPT_FILE.read(path) != content:
+        there = path.is_file() and KEPT_FILE.read(path) == content
+        if not there:
             with replacing(path) as part:
                 part.write_bytes(content)
-        self.lines.append(f"suspended: {path} ({what}, {len(content):,} bytes)")
+        self.lines.append(f"{'already there' if there else 'suspended'}: {path} ({what}, {len(content):,} bytes)")
         return True
 
 
 def suspend(root: Path, project: Project) -> Suspended:
     """Suspend the unfinished work of the folder `root`; return what was done."""
-    done, known = Suspended(), set()
+    done, known, below = Suspended(), set(), root / "unfinished"
+    before = _stamps(below)
     awaited = unfinished.awaited(root, project)
     for work in unfinished.everything(project):
         known |= {root / place for place in work.places}
-        finished = unfinished.is_finished(root, work, awaited)
+        finished = unfinished.is_finished(root, work, awaited) and not unfinished.is_begun_again(root, work)
         if finished:
             for place in work.places[1:]:
                 unfinished.remove(root / place)
         elif (best := furthest(root, work, done.lines)) is not None:
             what = f"{work.name} seed {work.seed} at {work.said(best[0])}"
-            if done.write(root / work.suspended, best[1], what):
+            if done.write(root / work.suspended, work.told(root, best[1]), what):
                 unfinished.remove(root / work.places[-1])
         if work.is_training:
             carried = root / paths.SUSPENDED_MODEL.format(training=work.name, seed=work.seed)
             known.add(carried)
-            if (work.name, work.seed) not in awaited:
+            if (work.name, work.seed) not in awaited or _is_published(root, work):
                 unfinished.remove(carried)
             elif finished and work.total:
                 _carry(root, work, carried, done)
     for path in kept_below(root):
         if path not in known:
             done.lines.append(f"passed over: {path} (params.yaml has no training or evaluation with these settings)")
-    below = root / "unfinished"
-    if any(path.is_file() for path in below.rglob("*")):
+    if (after := _stamps(below)) and after != before:
         command = ["git", "add", "--force", str(below), *map(str, done.added)]
         done.lines += [shlex.join(command), "git commit --message 'Suspend unfinished work'"]
     return done
+
+
+def _stamps(below: Path) -> dict[Path, tuple[int, int]]:
+    """Map every file of a folder to its number and time, of which a new one has others."""
+    found = {path: path.stat() for path in below.rglob("*") if path.is_file()}
+    return {path: (stat.st_ino, stat.st_mtime_ns) for path, stat in found.items()}
+
+
+def _is_published(root: Path, work: Work) -> bool:
+    """Say whether DVC has the checkpoint that is here, so that a clone gets it by `dvc pull`."""
+    path = root / MODEL.format(training=work.name, seed=work.seed)
+    with suppress(UserError):
+        return path.is_file() and dvc.names(path)
+    return False
 
 
 def kept_below(root: Path) -> Iterator[Path]:

@@ -19,6 +19,7 @@ from firstorder.records import freshness
 from firstorder.records.cells import CellRecord
 from firstorder.records.freshness import Expected
 from firstorder.report.read.csv_frames import STALE
+from firstorder.settings import Project
 
 # The stale records that were let through, by path; None where none may be.
 _LET_THROUGH: ContextVar[dict[str, Expected] | None] = ContextVar("let_through", default=None)
@@ -49,6 +50,19 @@ def check(root: Path, recorded: Iterable[Expected], records: Mapping[str, CellRe
     if let_through is not None:
         let_through.update({item.path: item for item, _ in stale})
     return [item for item, _ in stale]
+
+
+def shown(project: Project) -> list[Expected]:
+    """List the results that the report shows: all but the curves and the probes that no figure draws."""
+    figures = project.figures
+    drawn = {("train", name) for figure in figures for name in project.trainings_of_figure(figure)}
+    drawn |= {(figure.kind, name) for figure in figures.values() for name in figure.evaluations or ()}
+
+    def is_shown(item: Expected) -> bool:
+        verb = item.command.split(" ")[1]
+        return verb not in ("train", "adaptation", "alphabets") or (verb, item.about) in drawn
+
+    return [item for item in freshness.everything(project) if is_shown(item)]
 
 
 def marked(frame: pd.DataFrame) -> pd.DataFrame:
