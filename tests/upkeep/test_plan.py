@@ -128,7 +128,7 @@ def test_an_evaluation_whose_settings_were_edited_is_stale(short: Folder) -> Non
 def two_data_sets(root: Path) -> Project:
     """Write results of one seed for trainings on two data sets, then replace the pack of one of them."""
     values = changed_params()
-    values["datasets"]["glyphs"] = {**values["datasets"]["omniglot"], "source": "glyphs"}
+    values["datasets"]["glyphs"] = {**values["datasets"]["omniglot"], "source": "glyphs", "meta_train_classes": 900}
     values["trainings"]["reptile/glyphs-5way"] = {**values["trainings"][TRAINING], "dataset": "glyphs"}
     values["evaluations"]["reptile/glyphs-5way/1shot"] = {
         **values["evaluations"][ONE_SHOT],
