@@ -109,7 +109,7 @@ quick: $(TORCH) ## 4 min | the whole pipeline on drawn glyphs; then redraw all r
 	@echo "expected on other machines: docs/evidence.md, The quick run; recorded results: {.,reduced}/results/report.html"
 
 test: lint ## 8 min | lint, then all tests that need no GPU and no network
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses=auto --dist=loadfile
 
 ##@ The paper's results
 .PHONY: omniglot algorithms cell figures report paper plan why
