@@ -7,7 +7,9 @@ its traceback.
 import re
 
 _BREAK = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x1f\x7f-\x9f\ud800-\udfff]")
+# Also the marks that change the direction of writing, with which a name can look like another one.
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNSEEN = re.compile(rf"{_CONTROL.pattern}|[\t\n\r\v\f\x1c-\x1e\u2028\u2029]")
 _LONGEST = 3000  # characters of a message
 _ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
 # Of torch (on a CPU, CUDA, cuBLAS, cuDNN), C++, threads and the system.
@@ -34,7 +36,16 @@ class UserError(Exception):
 def one_line(text: object) -> str:
     """Return a text in one line, without control characters and addresses of objects."""
     line = _ADDRESS.sub("", _BREAK.sub(" ", str(text)))
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), line)
+    return _CONTROL.sub(_escaped, line)
+
+
+def shown(name: object) -> str:
+    """Return a name from outside as it may be printed: line breaks and control characters are escapes."""
+    return _UNSEEN.sub(_escaped, str(name))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape", "surrogatepass").decode()
 
 
 def reason(error: BaseException, path: object) -> str:

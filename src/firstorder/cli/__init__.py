@@ -113,9 +113,6 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _call(parsed: argparse.Namespace) -> int:
-    from firstorder.records import cells
-
-    cells.any_sealed.cache_clear()  # of the command before, in the same process
     if not getattr(parsed, "allow_stale", False):
         return parsed.function(parsed) or 0
     from firstorder.report.read import staleness

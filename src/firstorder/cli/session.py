@@ -199,10 +199,10 @@ class Session:
 
         Delete the saved state of the training only now that its checkpoint is known to be complete.
         """
-        from firstorder.records import freshness
+        from firstorder.records import checkpoints
 
         path, _ = self.outputs(problem)
-        recorded, by = freshness.stated_checkpoint(self.root, self.project, problem.name, problem.seed)
+        recorded, by = checkpoints.stated(self.root, self.project, problem.name, problem.seed)
         if recorded == checkpoint_digest:
             self.state_file(problem).discard()
         elif recorded is not None:

@@ -45,7 +45,8 @@ def _probe(
 
     def compute(kept: StudyFile) -> None:
         rows = probe(problem, trained.checkpoint, trained.draws, track=progress.shown, kept=kept)
-        run = session.run_information(kept.seconds) | trained.digests
+        whose = {"evaluation": expected.about, "training": problem.name, "seed": problem.seed}
+        run = session.run_information(kept.seconds) | trained.digests | whose
         session.write(expected.path, names, rows, run, resolved)
         unfinished.drop_checkpoint(session.root, session.project, problem.name, problem.seed)
 
@@ -146,7 +147,8 @@ def inner_products(arguments: Arguments) -> int:
 
     def compute(kept: StudyFile) -> None:
         rows = module.compare(problem, chosen, progress.shown, kept)
-        run = session.run_information(kept.seconds, engine) | made_of
+        whose = {"training": name, "seed": arguments.seed}
+        run = session.run_information(kept.seconds, engine) | made_of | whose
         session.write(path, columns.INNER_PRODUCTS, rows, run, resolved)
 
     return _resumable(session, path, {"settings": resolved, **made_of, "engine": engine}, compute)

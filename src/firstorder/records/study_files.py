@@ -11,7 +11,8 @@ import torch
 
 from firstorder.files import MissingFileError
 from firstorder.progress import Kept, Stop, Stopped, never
-from firstorder.records.states import DAMAGED, read_sealed, set_aside, write_sealed
+from firstorder.records.kept_files import OtherWorkError
+from firstorder.records.states import DAMAGED, read_sealed, set_aside, set_other_aside, write_sealed
 
 if TYPE_CHECKING:
     from firstorder.progress import Arrays
@@ -34,17 +35,20 @@ class StudyFile(Kept):
     _seconds_before: float = 0.0
 
     def load(self) -> Arrays:
-        """Read the arrays; none if there are none of this study. A damaged file is set aside.
+        """Read the arrays; none if there are none of this study. A damaged file, or that of another, is set aside.
 
         Raises UserError if the file cannot be read.
         """
         try:
             tensors, about = read_sealed(self.path)
             if about["identity"] != self.identity:
-                return {}
+                raise OtherWorkError(about, {})
             self._seconds_before = float(about["seconds"])
             return {name: tensor.numpy() for name, tensor in tensors.items()}
         except MissingFileError:
+            return {}
+        except OtherWorkError as error:
+            set_other_aside(self.path, error)
             return {}
         except DAMAGED as error:
             set_aside(self.path, "a part of a study", error, "study")

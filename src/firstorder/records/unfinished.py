@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from firstorder.errors import UserError
+from firstorder.errors import UserError, shown
 from firstorder.files import replacing
 from firstorder.records import cells, freshness, headers
 from firstorder.records.freshness import Expected
@@ -215,7 +215,7 @@ def remove(path: Path) -> None:
 
 def say(text: str) -> None:
     """Print a line for the user."""
-    print(f"firstorder: {text}", file=sys.stderr)
+    print(f"firstorder: {shown(text)}", file=sys.stderr)
 
 
 def _is_done(root: Path, expected: Expected) -> bool:

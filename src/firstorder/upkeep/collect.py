@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import tempfile
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -21,11 +21,11 @@ from firstorder.errors import UserError, reason
 from firstorder.files import MissingFileError, replacing
 from firstorder.records import cells, freshness, unfinished
 from firstorder.records.freshness import Expected
-from firstorder.records.kept_files import KEPT_FILE, parameters_shape
+from firstorder.records.kept_files import KEPT_FILE, is_aside, misfit, put_aside, read_counts, read_state
 from firstorder.records.unfinished import Work
 from firstorder.records.value_types import REPLACES
 from firstorder.settings import CURVE, MODEL, Project, checks, digest, paths
-from firstorder.upkeep import suspend, verify_records
+from firstorder.upkeep import stages, suspend, verify_records
 from firstorder.upkeep.mismatches import Verification
 
 # Folder -> names of the files that are looked at.
@@ -104,7 +104,7 @@ class Collection:
                     path = Path(folder, name)
                     relative = path.relative_to(self.source).as_posix()
                     if any(fnmatch(name, pattern) for pattern in patterns):
-                        if not {".run", ".damaged"} & set(path.suffixes):
+                        if ".run" not in path.suffixes and not is_aside(path):
                             found[relative] = None
                     elif path.is_symlink() and path.is_dir():
                         self.say("refused", relative, "it is a link, expected a folder")
@@ -176,7 +176,7 @@ class Collection:
     def _fault(self, root: Path, item: Expected) -> str | None:
         """Say what is wrong with a result below `root`, or since when it is stale; None if it is sound and fresh.
 
-        In the stage it must be sealed; here, where it may be older than seals, as `verify` wants it.
+        It must be as `verify` wants it.
         """
         verification, path = Verification(), root / item.path
         target = verify_records.Target(root, self.project, verification)
@@ -188,8 +188,6 @@ class Collection:
         if verification.mismatches:
             return _without_advice(verification.mismatches[0].text, root, item.path)
         run = cells.how_made(path)
-        if root == self.stage and not set(cells.SEAL) <= set(run):
-            return "it is not sealed: its run file has no SHA-256"
         made = run if record is None else vars(record)
         if (difference := freshness.unlike(self.root, item, made)) is not None:
             return f"stale: {freshness.since(difference)}"
@@ -222,10 +220,25 @@ class Collection:
                 self.counts["here"] += 1
             elif mine is not None and mine[0] > done:
                 self.say("left", path, f"{work.said(done)}; here it is at {mine[0]:,}")
-            elif mine is not None and work.is_training and parameters_shape(content) != parameters_shape(mine[1]):
-                self.say("refused", path, "it has another number of parameters than the state here")
+            elif mine is not None and work.is_training and (why := misfit(content, mine[1])) is not None:
+                self.say("refused", path, why)
             elif self._may_write(path, work.working):
+                self._make_room(work, content, is_known=mine is not None)
                 self._write(work.working, content, f", at {work.said(done)}")
+
+    def _make_room(self, work: Work, content: bytes, *, is_known: bool) -> None:
+        """Set aside what is in the place of a state or counts, unless it is the same work and so less far."""
+        mine = self.root / work.working
+        if not mine.exists():
+            return
+        read = read_state if work.is_training else read_counts
+        identity = None
+        with suppress(UserError, ValueError, KeyError):
+            identity = str(read(KEPT_FILE.read(mine))["identity"])
+        if not is_known or identity != read(content)["identity"]:
+            aside = put_aside(mine, identity)
+            why = "it is damaged" if identity is None else "it is of other data or another checkpoint, device or engine"
+            self.lines.append(f"set aside: {mine} as {aside.name} ({why})")
 
     def _may_write(self, path: str, target: str) -> bool:
         """Refuse `path` if what is in its place here is no file."""
@@ -263,8 +276,8 @@ def collect(root: Path, project: Project, source: Path) -> Collection:
     """Take over what the working folder `source` has into the folder `root`; return what was done."""
     work = root / ".work"
     work.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="collect-", dir=work) as stage:
-        collection = Collection(root, project, source, Path(stage))
+    with stages.stage(work) as stage:
+        collection = Collection(root, project, source, stage)
         collection.collect()
     return collection
 

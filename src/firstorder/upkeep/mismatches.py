@@ -39,7 +39,7 @@ class Verification:
 
     def broken(self, path: Path, error: UserError, fix: str) -> None:
         """Add a mismatch of a file that cannot be read."""
-        self.mismatches.append(Mismatch(path, f"{error}; fix: {fix}"))
+        self.mismatches.append(Mismatch(path, one_line(f"{error}; fix: {fix}")))
 
     def hash_of(self, path: Path, algorithm: str, kind: Kind | None = None) -> str | None:
         """Return the digest of a file; None, and a mismatch, if it cannot be read or is too large for its kind."""

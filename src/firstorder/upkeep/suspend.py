@@ -16,7 +16,7 @@ from firstorder.errors import UserError, reason
 from firstorder.files import replacing
 from firstorder.records import unfinished
 from firstorder.records.headers import CHECKPOINT_FILE
-from firstorder.records.kept_files import KEPT_FILE
+from firstorder.records.kept_files import KEPT_FILE, is_aside
 from firstorder.records.unfinished import Work
 from firstorder.settings import CURVE, MODEL, Project, paths
 
@@ -81,7 +81,7 @@ def kept_below(root: Path) -> Iterator[Path]:
     """Yield every file of unfinished work in a folder, sorted; those that were set aside are none."""
     for folder in (".work", "unfinished"):
         found = {path for pattern in PATTERNS for path in (root / folder).rglob(pattern)}
-        yield from sorted(path for path in found if ".damaged" not in path.suffixes)
+        yield from sorted(path for path in found if not is_aside(path))
 
 
 def furthest(root: Path, work: Work, lines: list[str]) -> tuple[int, bytes] | None:
