@@ -154,7 +154,7 @@ FAULTS: dict[str, tuple[str, Change, str]] = {
         "it is not sealed: it has no run file",
     ),
     "an unsealed record": (RECORD, _unsealed(RECORD), "expected a run file that seals it, found none"),
-    "an unsealed curve": (CURVE, _unsealed(CURVE), "it is not sealed: its run file has no SHA-256"),
+    "an unsealed curve": (CURVE, _unsealed(CURVE), "expected a run file that seals it, found none"),
     "a record of another seed": (OTHER_SEED, _moved(RECORD, OTHER_SEED), "expected path"),
     "a seed not asked for": (UNKNOWN, _moved(RECORD, UNKNOWN), "params.yaml here lists nothing with this name"),
     "a flipped bit in a checkpoint": (

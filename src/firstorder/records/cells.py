@@ -158,7 +158,7 @@ def check_unedited(path: Path, content: bytes) -> dict[str, Any]:
         beside = path.with_suffix(".run.json").name
         why = f"changed after it was recorded: its SHA-256 is {found[:16]}..., {beside} has {recorded[:16]}..."
         raise RECORD_FILE.refused(path, why)
-    if "run_digest" in run and run["run_digest"] != digest_of_run(run):
+    if set(SEAL) <= set(run) and run["run_digest"] != digest_of_run(run):
         raise RUN_FILE.refused(path.with_suffix(".run.json"), "changed after it was written: its run_digest is another")
     return run
 

@@ -18,6 +18,7 @@ from firstorder.records import cells
 from firstorder.settings import ADAPTATION, ALPHABETS, CURVE, INNER_PRODUCTS, RECORD
 
 ANOTHERS = "it is the result of another"  # how each difference begins
+_NAMELESS = INNER_PRODUCTS.partition("{")[0]  # once, their run files named neither seed nor checkpoint
 _PARTS = {"evaluation": ".+", "training": ".+", "mode": "[^/]+", "seed": r"\d+"}
 
 
@@ -49,13 +50,15 @@ def misplaced(root: Path, path: str, made: Mapping[str, Any]) -> str | None:
             return f"{ANOTHERS} {key}: {made[key]!r:.80}, expected {wanted!r} as its path says"
     if not named or "seed" in made:
         return None
-    return _unlike_records(root, named, made) or _same_as_another_seed(root / path, made)
+    if "evaluation" in named:
+        return _unlike_records(root, named, made)
+    return _same_as_another_seed(root / path, made) if path.startswith(_NAMELESS) else None
 
 
 def _unlike_records(root: Path, named: Mapping[str, Any], made: Mapping[str, Any]) -> str | None:
     """Say so if a study was measured on another checkpoint than the records of its evaluation and seed."""
     measured = made.get("checkpoint_digest")
-    if measured is None or "evaluation" not in named:
+    if measured is None:
         return None
     for record in _records_of(root, named["evaluation"]):
         if record.training_digest != made.get("training_digest"):

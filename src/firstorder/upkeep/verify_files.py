@@ -20,6 +20,7 @@ from firstorder.records.cells import CSV_FILE, CellRecord, how_trained
 from firstorder.records.headers import CHECKPOINT_FILE, LARGEST_HEADER, about_of, model_header, tensor_header
 from firstorder.records.kept_files import KEPT_FILE, read_counts, read_state
 from firstorder.settings import MODEL
+from firstorder.upkeep import dvc
 from firstorder.upkeep.suspend import PATTERNS
 from firstorder.upkeep.verify_records import Target
 
@@ -122,6 +123,8 @@ def check_checkpoints(target: Target, valid: Sequence[CellRecord]) -> None:
                 target.verification.differs(
                     path, f"SHA-256 {digest[:16]}... as in {by}", f"{found[:16]}... ({is_of})", fix
                 )
+        if expected and set(expected) == {found}:
+            target.verification.sound.add(path.resolve())
         if not expected and (about.get("training"), about.get("seed")) != (training, seed):
             target.verification.differs(path, f"training {training} seed {seed}", is_of, fix)
         elif not expected:
@@ -169,7 +172,7 @@ def is_checkpoint(path: Path) -> bool:
 def _train_again(target: Target, training: str, seed: int) -> str:
     """Return the command that restores a checkpoint: from DVC if it is tracked, else by training and evaluating."""
     path = target.root / MODEL.format(training=training, seed=seed)
-    if path.with_name(path.name + ".dvc").exists():
+    if dvc.restores(path.with_name(path.name + ".dvc")):
         return f"dvc pull --force {path}.dvc"
     if training not in target.project.trainings:
         return f"rm {path} (params.yaml has no such training)"
