@@ -267,7 +267,7 @@ def test_a_fresh_clone_verifies_without_data_and_checkpoints(kept: Path) -> None
 
 def test_results_of_which_none_is_sealed_are_all_mismatches(kept: Path) -> None:
     """Every version seals what it writes, and results from before are sealed where Git has them."""
-    results = {path for path in Path("results").rglob("*.run.json")}
+    results = set(Path("results").rglob("*.run.json"))
     unseal_all()
     assert {mismatch.path for mismatch in verify.verify({Path(): None}).mismatches} == results
     for path in results:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from firstorder import progress, settings
 from firstorder.cli.session import Session
-from firstorder.cli.verbs import DEVICE, Arguments, argument, verb, whole_number
+from firstorder.cli.verbs import DEVICE, Arguments, argument, seconds, verb, whole_number
 from firstorder.settings.engines import CONTENDERS, TIMED
 
 
@@ -15,7 +15,7 @@ from firstorder.settings.engines import CONTENDERS, TIMED
     "compute",
     DEVICE,
     argument("--rounds", type=whole_number, default=5, help="number of rounds; each round times every engine once"),
-    argument("--seconds", type=float, default=0.4, help="minimum duration of one measurement"),
+    argument("--seconds", type=seconds, default=0.4, help="minimum duration of one measurement"),
     argument("--output", default="results/bench", help="folder for the results, one file a machine"),
     argument("--workloads", nargs="+", default=[], metavar="W", help="such as W1 W4; default: all"),
     argument("--engines", nargs="+", metavar="E", help="such as plain native; default: those for the device"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from firstorder import progress, settings
 from firstorder.cli import signals
 from firstorder.cli.session import Session
-from firstorder.cli.verbs import COMPILE, DEVICE, ENGINE, SEED, THREADS, Arguments, argument, verb
+from firstorder.cli.verbs import COMPILE, DEVICE, ENGINE, SEED, THREADS, Arguments, argument, seconds, verb
 from firstorder.settings import columns
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     COMPILE,
     argument("--again", action="store_true", help="train from the start, even if a result or a saved state exists"),
     argument(
-        "--time-limit", type=float, metavar="SECONDS", help="stop after this time, save the state, exit with code 3"
+        "--time-limit", type=seconds, metavar="SECONDS", help="stop after this time, save the state, exit with code 3"
     ),
 )
 def train(arguments: Arguments) -> int:

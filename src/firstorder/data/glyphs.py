@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from firstorder.data import plain_matplotlib
 from firstorder.data.packs import Images, Pack
 from firstorder.data.thinning import Pictures, thin
 from firstorder.errors import UserError
@@ -102,6 +103,7 @@ def class_name(code_point: int) -> str:
 
 def _font_path() -> Path:
     try:
+        plain_matplotlib.load()
         import matplotlib
     except ImportError:
         raise UserError(

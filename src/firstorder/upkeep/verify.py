@@ -19,7 +19,6 @@ from firstorder.upkeep import dvc, verify_files, verify_records
 from firstorder.upkeep.dvc import Tracked
 from firstorder.upkeep.mismatches import Mismatch, Verification, restoring
 
-
 _RESTORE = "correct {0}, or get it again from where it was made"
 
 
@@ -87,8 +86,8 @@ def _check_tracked(output: Tracked, stores: dict[str, Path], verification: Verif
     dvc_file = output.dvc_file
     if not output.is_beside:
         # No command of DVC: it would replace the file that is named, which may be another's and in order.
-        found = output.path.relative_to(dvc_file.parent)
-        verification.differs(dvc_file, f"path: {dvc_file.stem}", found, restoring(dvc_file, _RESTORE.format(dvc_file)))
+        named = output.path.relative_to(dvc_file.parent)
+        verification.differs(dvc_file, f"path: {dvc_file.stem}", named, restoring(dvc_file, _RESTORE.format(dvc_file)))
         return
     kept = [store for store in stores.values() if dvc.object_path(store, output.md5).exists()]
     _check_size(output, kept, verification)

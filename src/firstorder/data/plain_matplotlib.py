@@ -1,0 +1,29 @@
+"""Loads matplotlib as it comes: nobody's settings of it are read, so that letters and figures are the same everywhere.
+
+Its file of settings is the one in the working folder, else the one that MATPLOTLIBRC names, else that of the user. Each
+may be broken, or ask for LaTeX. Where no module has loaded matplotlib before, none of them is read.
+"""
+
+from __future__ import annotations
+
+import os
+
+_FILE, _VARIABLE = "matplotlibrc", "MATPLOTLIBRC"
+
+
+def load() -> None:
+    """Import matplotlib with an empty file of settings; raises ImportError if it is not installed."""
+    before = os.environ.get(_VARIABLE)
+    here = os.open(".", os.O_RDONLY) if os.path.lexists(_FILE) else None
+    try:
+        if here is not None:
+            os.chdir(os.sep)  # away from the file that would be read first
+        os.environ[_VARIABLE] = os.devnull
+        import matplotlib  # noqa: F401
+    finally:
+        del os.environ[_VARIABLE]
+        if before is not None:
+            os.environ[_VARIABLE] = before
+        if here is not None:
+            os.fchdir(here)
+            os.close(here)
