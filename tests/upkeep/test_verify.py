@@ -352,3 +352,51 @@ def test_only_files_unchanged_since_their_commit_are_sealed(kept: Path) -> None:
     assert git("add", "results").returncode == git("commit", "--quiet", "-m", "Seal").returncode == 0
     flip(RECORD, 100)
     assert any(line.startswith(f"{RECORD}: ") and line.endswith(f"; fix: git checkout -- {RECORD}") for line in found())
+
+
+WRONG_FIELDS: dict[str, tuple[dict[str, object], str]] = {
+    "another size": ({"size": 1}, "expected size: "),
+    "another checkpoint": (
+        {"path": "seed-1.safetensors"},
+        "path: seed-0.safetensors, found seed-1.safetensors",
+    ),
+    "a folder below": (
+        {"path": "x/seed-0.safetensors"},
+        "path: seed-0.safetensors, found x/seed-0.safetensors",
+    ),
+    "another kind of digest": ({"hash": "sha1"}, "hash is 'sha1', expected md5"),
+    "executable": ({"isexec": True}, "expected isexec: False, found True"),
+    "a number of files": ({"nfiles": 3}, "nfiles is given"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_FIELDS)
+def test_every_field_of_a_dvc_file_is_compared_and_no_advice_replaces_a_checkpoint(kept: Path, wrong: str) -> None:
+    path, (change, expected) = Path(f"{MODEL}.dvc"), WRONG_FIELDS[wrong]
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content["outs"][0] |= change
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    (MODEL.parent / "x").mkdir()
+    for other in (MODEL.with_name("seed-1.safetensors"), MODEL.parent / "x" / MODEL.name):
+        other.write_bytes(b"a checkpoint that is in order")
+    lines = [line for line in found() if line.startswith(f"{path}: ")]
+    assert len(lines) == 1
+    assert expected in lines[0]
+    assert not any("dvc " in line.partition("fix: ")[2] for line in lines)
+
+
+def test_a_dvc_file_that_tracks_elsewhere_is_refused(kept: Path) -> None:
+    path = Path(f"{MODEL}.dvc")
+    path.write_text(path.read_text(encoding="utf-8") + "wdir: ../maml\n", encoding="utf-8")
+    assert any(line.startswith(f"{path}: not a valid .dvc file (wdir is '../maml'") for line in found())
+
+
+def test_a_checkpoint_that_a_record_names_is_not_to_be_replaced(kept: Path) -> None:
+    """Its .dvc file is what is wrong, so the advice is to write that anew."""
+    path = Path(f"{MODEL}.dvc")
+    path.write_text(path.read_text(encoding="utf-8").replace("md5: ", "md5: " + "a" * 32 + " #", 1), encoding="utf-8")
+    (line,) = [line for line in found() if line.startswith(f"{MODEL}: expected MD5")]
+    assert line.endswith(f"fix: dvc commit --force {path}")
+    MODEL.write_bytes(MODEL.read_bytes() + b" ")
+    path.write_text(path.read_text(encoding="utf-8").replace("path: seed-0", "path: seed-1"), encoding="utf-8")
+    assert not any(f"dvc pull --force {path}" in line for line in found())

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from firstorder.data import plain_matplotlib
 from firstorder.data.packs import Images, Pack
 from firstorder.data.thinning import Pictures, thin
 from firstorder.errors import UserError
@@ -103,7 +102,6 @@ def class_name(code_point: int) -> str:
 
 def _font_path() -> Path:
     try:
-        plain_matplotlib.load()
         import matplotlib
     except ImportError:
         raise UserError(
