@@ -56,6 +56,10 @@ def test_no_file_of_settings_is_read(tmp_path: Path, plain: dict[str, bytes], te
     assert draw(tmp_path / "here") == plain
 
 
+def test_a_backend_that_is_none_changes_nothing(tmp_path: Path, plain: dict[str, bytes]) -> None:
+    assert draw(tmp_path, MPLBACKEND="a toaster") == plain
+
+
 def test_a_fifo_of_settings_is_not_waited_for(tmp_path: Path, plain: dict[str, bytes]) -> None:
     os.mkfifo(tmp_path / "matplotlibrc")
     assert draw(tmp_path) == plain

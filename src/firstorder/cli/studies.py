@@ -13,6 +13,7 @@ from firstorder.cli import signals
 from firstorder.cli.compute import stopped
 from firstorder.cli.session import Session, Trained
 from firstorder.cli.verbs import DEVICE, SEED, Arguments, argument, verb
+from firstorder.errors import lacks_memory
 from firstorder.settings import columns
 
 if TYPE_CHECKING:
@@ -28,7 +29,13 @@ def _resumable(session: Session, title: str, depends: dict[str, Any], compute: C
     with signals.stopping() as stop:
         kept = StudyFile(session.root / f".work/studies/{identity}.safetensors", identity, stop)
         try:
-            compute(kept)
+            try:
+                compute(kept)
+            except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+                if not kept.is_resumed or lacks_memory(error):
+                    raise
+                kept.put_aside(error)  # what was kept is not what this study keeps
+                compute(kept)
         except progress.Stopped:
             return stopped(stop, f"{title} stopped")
     kept.discard()

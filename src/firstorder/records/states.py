@@ -73,7 +73,8 @@ class KeptFile:
         except DAMAGED as error:
             set_aside(self.path, self.what, error, self.work)
         asides = aside_of(self.path, self.known)
-        for other in [*asides, *([self.suspended] if self.suspended is not None else [])]:
+        carried = [] if self.suspended is None else [self.suspended, *aside_of(self.suspended, self.known)]
+        for other in [*asides, *carried]:
             try:
                 brought = read(other)
             except (*DAMAGED, UserError) as error:

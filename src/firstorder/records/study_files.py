@@ -33,6 +33,7 @@ class StudyFile(Kept):
     begun: float = field(default_factory=time.monotonic)
     _saved: float = field(default_factory=time.monotonic)
     _seconds_before: float = 0.0
+    is_resumed: bool = False  # arrays were read
 
     def load(self) -> Arrays:
         """Read the arrays; none if there are none of this study. A damaged file, or that of another, is set aside.
@@ -44,6 +45,7 @@ class StudyFile(Kept):
             if about["identity"] != self.identity:
                 raise OtherWorkError(about, {})
             self._seconds_before = float(about["seconds"])
+            self.is_resumed = bool(tensors)
             return {name: tensor.numpy() for name, tensor in tensors.items()}
         except MissingFileError:
             return {}
@@ -68,6 +70,11 @@ class StudyFile(Kept):
     def seconds(self) -> float:
         """The seconds of all processes so far."""
         return self._seconds_before + time.monotonic() - self.begun
+
+    def put_aside(self, error: Exception) -> None:
+        """Set aside arrays from which the study cannot go on, although their digest is right."""
+        set_aside(self.path, "a part of a study", error, "study")
+        self.is_resumed, self._seconds_before = False, 0.0
 
     def discard(self) -> None:
         """Remove the file."""

@@ -12,7 +12,6 @@ import hashlib
 import os
 import stat
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -21,12 +20,14 @@ from firstorder.errors import UserError, reason
 from firstorder.files import MissingFileError, replacing
 from firstorder.records import cells, freshness, unfinished
 from firstorder.records.freshness import Expected
-from firstorder.records.kept_files import KEPT_FILE, is_aside, misfit, put_aside, read_counts, read_state
+from firstorder.records.headers import model_header
+from firstorder.records.kept_files import KEPT_FILE, is_aside, misfit, put_aside
 from firstorder.records.unfinished import Work
 from firstorder.records.value_types import REPLACES
 from firstorder.settings import CURVE, MODEL, Project, checks, digest, paths
 from firstorder.upkeep import stages, suspend, verify_records
 from firstorder.upkeep.mismatches import Verification
+from firstorder.upkeep.verify_files import is_checkpoint
 
 # Folder -> names of the files that are looked at.
 PLACES = {
@@ -147,7 +148,12 @@ class Collection:
             self.say("refused", path, why)
         elif mine.is_file() and hashlib.sha256(mine.read_bytes()).hexdigest() == found:
             self.counts["here"] += 1
+        elif not is_checkpoint(self.stage / path) or not _is_of(self.stage / path, model):
+            self.say("refused", path, "it does not describe itself as the checkpoint of this training and seed")
         elif self._may_write(path, model):
+            if mine.is_file():
+                aside = put_aside(mine, hashlib.sha256(mine.read_bytes()).hexdigest())
+                self.lines.append(f"set aside: {mine} as {aside.name} (no curve here that is valid states it)")
             self._write(model, content)
 
     def _is_wanted(self, item: Expected) -> bool:
@@ -223,22 +229,9 @@ class Collection:
             elif mine is not None and work.is_training and (why := misfit(content, mine[1])) is not None:
                 self.say("refused", path, why)
             elif self._may_write(path, work.working):
-                self._make_room(work, content, is_known=mine is not None)
+                if (aside := unfinished.make_room(self.root / work.working, work, content)) is not None:
+                    self.lines.append(f"set aside: {self.root / work.working} as {aside.name} (it is of other work)")
                 self._write(work.working, content, f", at {work.said(done)}")
-
-    def _make_room(self, work: Work, content: bytes, *, is_known: bool) -> None:
-        """Set aside what is in the place of a state or counts, unless it is the same work and so less far."""
-        mine = self.root / work.working
-        if not mine.exists():
-            return
-        read = read_state if work.is_training else read_counts
-        identity = None
-        with suppress(UserError, ValueError, KeyError):
-            identity = str(read(KEPT_FILE.read(mine))["identity"])
-        if not is_known or identity != read(content)["identity"]:
-            aside = put_aside(mine, identity)
-            why = "it is damaged" if identity is None else "it is of other data or another checkpoint, device or engine"
-            self.lines.append(f"set aside: {mine} as {aside.name} ({why})")
 
     def _may_write(self, path: str, target: str) -> bool:
         """Refuse `path` if what is in its place here is no file."""
@@ -280,6 +273,12 @@ def collect(root: Path, project: Project, source: Path) -> Collection:
         collection = Collection(root, project, source, stage)
         collection.collect()
     return collection
+
+
+def _is_of(path: Path, model: str) -> bool:
+    """Say whether a checkpoint names the training and the seed of the path `model`."""
+    about = model_header(path)
+    return MODEL.format(training=about.get("training"), seed=about.get("seed")) == model
 
 
 def _beside(path: str) -> str:

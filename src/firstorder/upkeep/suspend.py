@@ -58,6 +58,8 @@ def suspend(root: Path, project: Project) -> Suspended:
                 unfinished.remove(root / place)
         elif (best := furthest(root, work, done.lines)) is not None:
             what = f"{work.name} seed {work.seed} at {work.said(best[0])}"
+            if (aside := unfinished.make_room(root / work.suspended, work, best[1], damaged=False)) is not None:
+                done.lines.append(f"set aside: {root / work.suspended} as {aside.name} (it is of other work)")
             if done.write(root / work.suspended, best[1], what):
                 unfinished.remove(root / work.places[-1])
         if work.is_training:

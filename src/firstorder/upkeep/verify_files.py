@@ -18,7 +18,7 @@ from firstorder.files import open_regular
 from firstorder.progress import Track
 from firstorder.records.cells import CSV_FILE, CellRecord, how_trained
 from firstorder.records.headers import CHECKPOINT_FILE, LARGEST_HEADER, about_of, model_header, tensor_header
-from firstorder.records.kept_files import KEPT_FILE, read_counts, read_state
+from firstorder.records.kept_files import KEPT_FILE, is_aside, read_counts, read_state
 from firstorder.settings import MODEL
 from firstorder.upkeep import dvc
 from firstorder.upkeep.suspend import PATTERNS
@@ -144,9 +144,22 @@ def check_suspended(target: Target) -> None:
                 if how_trained(target.root, training, seed).get("checkpoint_digest") != found:
                     raise ValueError("its SHA-256 is not the one in its curve's run file")
             else:
-                (read_counts if path.suffix == ".json" else read_state)(content)
+                about = (read_counts if path.suffix == ".json" else read_state)(content)
+                _check_own(path.relative_to(below), about.get("of"))
         except (UserError, ValueError) as error:
             target.verification.differs(path, "a whole suspended file", reason(error, path), f"rm {path}", in_git=True)
+
+
+def _check_own(path: Path, made: object) -> None:
+    """Raise ValueError if a suspended state or counts are those of another training or seed than their path says."""
+    if is_aside(path) or not isinstance(made, dict):
+        return  # the oldest do not say it
+    own = {"seed": path.stem.rpartition("-")[2]}
+    if path.suffix == ".safetensors" and not path.parts[0].startswith("."):
+        own["training"] = path.parent.as_posix()
+    for key, wanted in own.items():
+        if str(made.get(key)) != wanted:
+            raise ValueError(f"it is that of {key} {made.get(key)!s:.80}, expected {wanted}")
 
 
 def _stated(valid: Sequence[CellRecord]) -> Mapping[tuple[str, int], dict[str, str]]:

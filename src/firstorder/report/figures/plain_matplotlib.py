@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import os
 
-_FILE, _VARIABLE = "matplotlibrc", "MATPLOTLIBRC"
+_FILE = "matplotlibrc"
+_VARIABLES = {"MATPLOTLIBRC": os.devnull, "MPLBACKEND": "agg"}
 
 
 def load() -> None:
     """Import matplotlib with an empty file of settings; raises ImportError if it is not installed."""
-    before = os.environ.get(_VARIABLE)
+    before = {name: os.environ.get(name) for name in _VARIABLES}
     here = os.open(".", os.O_RDONLY) if os.path.lexists(_FILE) else None
     try:
         if here is not None:
             os.chdir(os.sep)  # away from the file that would be read first
-        os.environ[_VARIABLE] = os.devnull
+        os.environ.update(_VARIABLES)
         import matplotlib  # noqa: F401
     finally:
-        del os.environ[_VARIABLE]
-        if before is not None:
-            os.environ[_VARIABLE] = before
+        for name, value in before.items():
+            del os.environ[name]
+            if value is not None:
+                os.environ[name] = value
         if here is not None:
             os.fchdir(here)
             os.close(here)
