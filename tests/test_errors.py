@@ -56,6 +56,13 @@ def _raised(error: Exception) -> Callable[[], object]:
     return run
 
 
+def _raised_from(error: Exception, cause: Exception) -> Callable[[], object]:
+    def run() -> None:
+        raise error from cause
+
+    return run
+
+
 SHORTAGES: dict[str, Callable[[], object]] = {
     "Python": lambda: bytearray(2**50),
     "NumPy": lambda: np.ones(2**50),
@@ -65,6 +72,8 @@ SHORTAGES: dict[str, Callable[[], object]] = {
     "C++": _raised(RuntimeError("std::bad_alloc")),
     "threads": _raised(RuntimeError("can't start new thread")),
     "system": _raised(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), "data/omniglot.npz")),
+    "a library": _raised(ImportError("libtorch_cpu.so: failed to map segment from shared object")),
+    "a library of a library": _raised_from(ImportError("Unable to import required dependency numpy."), MemoryError()),
     "system, in a mapping": _raised(OSError("Cannot allocate memory (os error 12)")),
 }
 
@@ -81,5 +90,6 @@ def test_too_little_memory_is_told_as_that_in_one_line(
 
 
 def test_other_errors_are_not() -> None:
+    assert not lacks_memory(ImportError("No module named 'torch'"))
     for error in (RuntimeError("the sizes of two tensors differ"), OSError(errno.ENOSPC, "No space left on device")):
         assert not lacks_memory(error)

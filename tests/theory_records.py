@@ -73,7 +73,8 @@ def store_products(root: Path, project: Project, seed: int, cosines: Any = None,
                 rows.append(row)
     path = root / INNER_PRODUCTS.format(training=TRAINING, seed=seed)
     write_rows(path, list(rows[0]), [list(row.values()) for row in rows])
-    write_run(path, {"settings_digest": digest(project.settings_of_theory(TRAINING))})
+    made = {"settings_digest": digest(project.settings_of_theory(TRAINING))}
+    write_run(path, {**made, "training": TRAINING, "seed": seed})
 
 
 def recorded_project(root: Path) -> Project:

@@ -8,18 +8,10 @@ was recorded.
 from __future__ import annotations
 
 import argparse
-import subprocess
 from pathlib import Path
 
 from firstorder.records.cells import read_run, sealed, write_run
-
-
-def unchanged(path: Path) -> bool:
-    """Say whether `path` is committed and unchanged."""
-    git = ["git", "-C", str(path.parent)]
-    known = subprocess.run([*git, "ls-files", "--error-unmatch", path.name], capture_output=True, check=False)
-    same = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", path.name], capture_output=True, check=False)
-    return known.returncode == same.returncode == 0
+from firstorder.upkeep.committed import is_as_committed
 
 
 def seal(folder: Path) -> None:
@@ -31,7 +23,7 @@ def seal(folder: Path) -> None:
         )
         if made is None or "sha256" in (run := read_run(made)):
             continue
-        if unchanged(run_file) and unchanged(made):
+        if is_as_committed(run_file) and is_as_committed(made):
             write_run(made, sealed(run, made.read_bytes()))
             print(f"sealed: {run_file}")
         else:

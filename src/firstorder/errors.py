@@ -14,7 +14,7 @@ _ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
 # Of torch (on a CPU, CUDA, cuBLAS, cuDNN), C++, threads and the system.
 _NO_MEMORY = (
     *("can't allocate memory", "annot allocate memory", "out of memory", "not enough memory", "bad_alloc"),
-    *("ALLOC_FAILED", "can't start new thread"),
+    *("ALLOC_FAILED", "can't start new thread", "failed to map segment", "cannot create shared object descriptor"),
 )
 
 
@@ -54,5 +54,12 @@ def reason(error: BaseException, path: object) -> str:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Say whether Python, NumPy, torch (which raises a RuntimeError) or the system had too little memory."""
-    return isinstance(error, MemoryError) or any(text in str(error) for text in _NO_MEMORY)
+    """Say whether Python, NumPy, torch (which raises a RuntimeError) or the system had too little memory.
+
+    Also while a library was loaded: then an ImportError or a SystemError comes of it.
+    """
+    causes = [error]
+    for cause in causes:  # grows
+        known = (cause.__cause__, cause.__context__) if isinstance(cause, ImportError | SystemError) else ()
+        causes += [one for one in known if one is not None and one not in causes]
+    return any(isinstance(one, MemoryError) or any(text in str(one) for text in _NO_MEMORY) for one in causes)

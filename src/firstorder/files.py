@@ -74,7 +74,7 @@ class Kind:
         if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content[:2]:
             raise self.refused(path, "in UTF-16, not in UTF-8")
         try:
-            return content.decode("utf-8-sig")
+            return decoded(content)
         except UnicodeDecodeError as error:
             raise self.refused(path, f"not in UTF-8 ({error})") from None
 
@@ -95,6 +95,14 @@ class Kind:
     def refused(self, path: Path, why: str) -> UserError:
         """Return the error for a file whose content is not that of its kind."""
         return UserError(f"{path}: {why}; {self.again.format(path=path)}")
+
+
+def decoded(content: bytes) -> str:
+    """Return a text in UTF-8, with or without a byte-order mark; raises UnicodeDecodeError.
+
+    Not Python's codec utf-8-sig: it is loaded when it is first used, and may then be out of reach.
+    """
+    return content.decode("utf-8").removeprefix("\ufeff")
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from firstorder import settings
 from firstorder.__main__ import main
 from firstorder.data import packs
 from firstorder.records import cells
 from firstorder.records.kept_files import counts_digest, read_counts
+from firstorder.records.states import read_sealed, write_sealed
+from firstorder.upkeep import stages
 from tests.cli.test_suspend import (
     COUNTS,
     CURVE,
@@ -154,7 +157,7 @@ FAULTS: dict[str, tuple[str, Change, str]] = {
         "it is not sealed: it has no run file",
     ),
     "an unsealed record": (RECORD, _unsealed(RECORD), "expected a run file that seals it, found none"),
-    "an unsealed curve": (CURVE, _unsealed(CURVE), "it is not sealed: its run file has no SHA-256"),
+    "an unsealed curve": (CURVE, _unsealed(CURVE), "expected a run file that seals it, found none"),
     "a record of another seed": (OTHER_SEED, _moved(RECORD, OTHER_SEED), "expected path"),
     "a seed not asked for": (UNKNOWN, _moved(RECORD, UNKNOWN), "params.yaml here lists nothing with this name"),
     "a flipped bit in a checkpoint": (
@@ -299,6 +302,105 @@ def test_a_state_that_is_further_where_it_is_suspended_is_taken_and_gone_on_from
     monkeypatch.chdir(tiny_project)
     assert collected(capsys, further)[0] == 0
     assert step_of(tiny_project, working(tiny_project)) == 4
+
+
+SHAPES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "fewer second moments": lambda tensors: tensors.update(second_moments=tensors["second_moments"][:, :-3]),
+    "two lanes": lambda tensors: tensors.update(second_moments=tensors["second_moments"].repeat(2, 1)),
+    "a flat one": lambda tensors: tensors.update(second_moments=tensors["second_moments"][0]),
+    "another network": lambda tensors: tensors.update(
+        {name: tensors[name][:, :-5] for name in ("parameters", "second_moments")}
+    ),
+    "other moments of the outer optimiser": lambda tensors: tensors.update(outer_moments=torch.zeros(2, 1, 3)),
+    "another type": lambda tensors: tensors.update(parameters=tensors["parameters"].double()),
+    "moments below zero": lambda tensors: tensors["second_moments"].neg_(),
+}
+
+
+@pytest.mark.parametrize("change", SHAPES.values(), ids=SHAPES)
+def test_a_state_that_does_not_fit_replaces_none(
+    tiny_project: Path,
+    further: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[dict[str, Any]], object],
+) -> None:
+    """Although its digest is right and it is further."""
+    stopped_after(monkeypatch, 2)
+    mine, state = working(tiny_project), further / working(further)
+    before = (tiny_project / mine).read_bytes()
+    tensors, about = read_sealed(state)
+    change(tensors)
+    write_sealed(state, {name: tensor.contiguous() for name, tensor in tensors.items()}, about)
+    code, lines = collected(capsys, further)
+    assert code == 1
+    assert lines[0].startswith(f"refused: {mine} (")
+    assert (tiny_project / mine).read_bytes() == before
+
+
+def test_what_is_of_other_data_here_is_set_aside_and_not_replaced(
+    tiny_project: Path, further: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state, pack = tiny_project / working(tiny_project), tiny_project / "data/omniglot.npz"
+    good = pack.read_bytes()
+    other = tiny_pack()
+    packs.write_pack(pack, packs.Pack(other.images[:, ::-1].copy(), other.class_names, 1))
+    stopped_after(monkeypatch, 5)
+    theirs = state.read_bytes()
+    pack.write_bytes(good)
+    code, lines = collected(capsys, further)
+    assert code == 0
+    (aside,) = state.parent.glob("seed-0.other-*")
+    assert lines[0].startswith(f"set aside: {working(tiny_project)} as {aside.name} (")
+    assert aside.read_bytes() == theirs
+    assert step_of(tiny_project, working(tiny_project)) == 4
+    assert main(["suspend"]) == 0
+    assert aside.name not in capsys.readouterr().out
+
+
+def test_names_are_printed_in_one_line_each_without_control_characters(
+    tiny_project: Path, there: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = (there / RECORD).parent
+    odd = [
+        "seed-0\ntook: all.json",
+        "seed-\x1b[31mred.json",
+        "seed-0\r\x9b2Kx.json",
+        "seed-0\u2028took: x.json",
+        "seed-\u202ex.json",
+    ]
+    for name in odd:
+        (folder / name).write_text("x", encoding="utf-8")
+    shutil.rmtree(there / "models")
+    assert main(["collect", str(there)]) == 1
+    out = capsys.readouterr().out
+    lines = out.split("\n")
+    assert len([line for line in lines if line.startswith("refused: ")]) >= len(odd)
+    assert not any(line.startswith("took: all") for line in lines)
+    assert all(character.isprintable() or character == "\n" for character in out)
+
+
+def test_what_a_killed_collection_left_is_removed_by_the_next_one(
+    tiny_project: Path, there: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = (
+        "import os, signal; from pathlib import Path; from firstorder.upkeep import stages\n"
+        "with stages.stage(Path('.work')) as made:\n"
+        "    (made / 'x').mkdir(); (made / 'x/y').write_text('y'); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    Path(".work").mkdir()
+    subprocess.run([sys.executable, "-c", program], check=False)
+    (left,) = Path(".work").iterdir()
+    own = Path(".work/collect-of-mine")
+    own.mkdir()
+    (tmp_path / "kept").mkdir()
+    Path(".work/collect-abcdefgh").symlink_to(tmp_path / "kept")
+    with stages.stage(Path(".work")) as held:
+        assert not left.exists()
+        assert collected(capsys, there)[0] == 0
+        assert held.exists()  # a living process has it
+    assert own.exists()
+    assert (tmp_path / "kept").exists()
 
 
 @pytest.mark.parametrize("place", range(0, 100, 3))

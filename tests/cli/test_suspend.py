@@ -19,12 +19,13 @@ import torch
 
 from firstorder import settings
 from firstorder.__main__ import main
+from firstorder.data import packs
 from firstorder.method import training
 from firstorder.records import cells, states, unfinished
 from firstorder.records.kept_files import read_state
 from firstorder.settings import checks, paths
 from firstorder.upkeep import suspend
-from tests.conftest import EVALUATION, TINY_PARAMS, TRAINING, edit, files_below, write_params
+from tests.conftest import EVALUATION, TINY_PARAMS, TRAINING, edit, files_below, tiny_pack, write_params
 from tests.upkeep.test_dvc import git, new_repository
 
 REPOSITORY = Path(__file__).parents[2]
@@ -412,3 +413,35 @@ def test_what_is_computed_once_more_is_suspended_too(
     assert main(EVALUATE) == 0
     assert main(["suspend"]) == 0
     assert not Path(COUNTS).exists()
+
+
+def test_a_suspended_state_of_other_data_is_set_aside_and_gone_on_from_once_they_are_back(
+    tiny_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped_after(monkeypatch, 4)
+    assert main(["suspend"]) == 0
+    shutil.rmtree(".work")
+    good, other = Path("data/omniglot.npz").read_bytes(), tiny_pack()
+    packs.write_pack(Path("data/omniglot.npz"), packs.Pack(other.images[:, ::-1].copy(), other.class_names, 1))
+    stopped_after(monkeypatch, 1)
+    capsys.readouterr()
+    assert main(["suspend"]) == 0
+    assert f"set aside: {STATE} as seed-0.other-" in capsys.readouterr().out
+    shutil.rmtree(".work")
+    Path("data/omniglot.npz").write_bytes(good)
+    stopped_after(monkeypatch, 1)
+    assert "goes on from unfinished/" in capsys.readouterr().err
+    assert step_of(tiny_project, working(tiny_project)) == 5
+
+
+def test_suspended_work_of_another_seed_is_named_by_verify(
+    tiny_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped_after(monkeypatch, 2)
+    assert main(["suspend"]) == 0
+    assert main(["verify"]) == 0
+    other = Path(STATE).rename(Path(STATE).with_name("seed-1.safetensors"))
+    capsys.readouterr()
+    assert main(["verify"]) == 1
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line.startswith(f"{other}: expected a whole suspended file, found it is that of seed 0, expected 1; fix: ")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from firstorder.errors import UserError
-from firstorder.records import cells, freshness
-from firstorder.settings import RECORD, Cell, checks
+from firstorder.records import cells
+from firstorder.settings import RECORD, Cell, checks, first_difference
 from tests.synthetic_records import FIVE_SHOT, ONE_SHOT, TRAINING, changed_params, make_project, make_record
 
 HISTOGRAM = (1, 2, 3, 4, 40, 50)
@@ -147,7 +147,7 @@ def test_a_record_in_the_place_of_another_is_refused(tmp_path: Path) -> None:
 def test_the_first_difference_is_named_with_both_values(
     old: dict[str, Any], new: dict[str, Any], expected: str | None
 ) -> None:
-    assert freshness.first_difference(old, new) == expected
+    assert first_difference(old, new) == expected
 
 
 def test_rows_are_written_as_plain_csv(tmp_path: Path) -> None:

@@ -73,10 +73,28 @@ def test_counts_are_saved_once_a_minute_and_not_more_often(keeper: CountsFile, m
     assert tasks(again(keeper)) == 3
 
 
-def test_counts_of_another_evaluation_are_left_unused(keeper: CountsFile) -> None:
-    assert keeper.keep(KEPT)
-    assert tasks(again(keeper, identity="another")) == 0
-    assert tasks(again(keeper)) == 3
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"engine": "plain"}, "another engine, native and not plain"),
+        ({"lanes": 7}, "another number of lanes, 3 and not 7"),
+        ({"checkpoint_digest": "1" * 64}, f"another checkpoint, {'0' * 16} and not {'1' * 16}"),
+    ],
+)
+def test_counts_of_another_engine_are_set_aside_and_serve_again(
+    keeper: CountsFile, capsys: pytest.CaptureFixture[str], change: dict[str, Any], why: str
+) -> None:
+    made = {"engine": "native", "lanes": 3, "checkpoint_digest": "0" * 64}
+    mine = {"made": made}
+    other = {"identity": "another", "made": {**made, **change}}
+    assert dataclasses.replace(keeper, **mine).keep(KEPT)
+    assert tasks(again(keeper, **other)) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"set aside as counts-0.other-{line.partition('other-')[2]:.16}.json (it is of {why}); " in line
+    assert dataclasses.replace(keeper, **other).keep({mode: KEPT[mode][:0] for mode in MODES})
+    assert tasks(again(keeper, **mine)) == 3
+    lines = capsys.readouterr().err.splitlines()
+    assert f"the evaluation goes on from {keeper.path.parent}/counts-0.other-" in lines[-1]
 
 
 def test_no_flipped_bit_changes_a_count(keeper: CountsFile, capsys: pytest.CaptureFixture[str]) -> None:

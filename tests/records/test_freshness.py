@@ -21,6 +21,7 @@ from firstorder.report.claims import claim_tables
 from firstorder.report.figures import figures
 from firstorder.report.read import accuracies, staleness
 from firstorder.report.text import page, readme, tables
+from firstorder.report.text.formatting import STALE_FOOTNOTE
 from firstorder.settings import checks
 from tests.conftest import EVALUATION, TINY_PARAMS, TRAINING, edit, files_below, tiny_pack, write_params
 from tests.report.test_published import PUBLISHED
@@ -252,7 +253,7 @@ def test_a_stale_record_is_marked_wherever_it_is_shown(with_stale: tuple[Path, s
     printed = written[1].read_text(encoding="utf-8")
     assert "| Reptile | Omniglot 5-way 1-shot ‡ |" in printed
     assert "| Reptile | Omniglot 5-way 5-shot |" in printed
-    assert "‡ Stale: made with other settings or data than those of now; see: firstorder stale." in printed
+    assert STALE_FOOTNOTE in printed
     assert r"Omniglot 5-way 1-shot \ddag &" in written[2].read_text(encoding="utf-8")
     assert "True" in set().union(*marks(root / "results/claims.csv", "cells").values())
     assert "‡" in (root / "results/claims.md").read_text(encoding="utf-8")

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from firstorder.method import training
 from firstorder.method.training import Problem, Resumable, TrainingState
+from firstorder.records import kept_files
 from firstorder.records.states import StateFile, write_sealed
 from firstorder.records.study_files import StudyFile
 from tests.method.test_training import problem, with_settings
@@ -72,11 +73,84 @@ def test_a_state_comes_back_exactly(problem: Problem, keeper: StateFile) -> None
     assert keeper.load(problem) is None
 
 
-def test_a_state_of_another_training_is_left_unused(problem: Problem, keeper: StateFile) -> None:
+def test_a_state_of_other_data_is_set_aside_and_serves_again(
+    problem: Problem, keeper: StateFile, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = dataclasses.replace(keeper, made={"seed": 0, "data_digest": "a" * 16})
+    other = dataclasses.replace(keeper, identities=("another",), made={"seed": 0, "data_digest": "b" * 16})
+    mine.save(begun(problem))
+    whole = keeper.path.read_bytes()
+    assert other.load(problem) is None
+    (aside,) = keeper.path.parent.iterdir()
+    (line,) = capsys.readouterr().err.splitlines()
+    why = f"it is of other data, {'a' * 16} and not {'b' * 16}"
+    assert (
+        line == f"firstorder: {keeper.path}: set aside as {aside.name} ({why}); it serves again once that is as it was"
+    )
+    assert aside.read_bytes() == whole
+    other.save(begun(problem, 1))
+    found = mine.load(problem)
+    assert found is not None
+    assert found.outer_step == 2
+    assert keeper.path.read_bytes() == whole
+    assert f"goes on from {aside}: 2 of 4" in capsys.readouterr().err
+    assert other.load(problem) is not None  # and the other way round
+    other.discard()
+    assert mine.load(problem) is not None
+    mine.discard()
+    assert not list(keeper.path.parent.iterdir())
+
+
+def test_the_states_of_two_seeds_that_were_swapped_find_their_way_back(problem: Problem, tmp_path: Path) -> None:
+    files = [StateFile(tmp_path / f"seed-{seed}.safetensors", (f"of {seed}",), PLACE) for seed in (0, 1)]
+    for steps, file in enumerate(files, 1):
+        file.save(begun(problem, steps))
+    files[0].path.rename(tmp_path / "kept")
+    files[1].path.rename(files[0].path)
+    (tmp_path / "kept").rename(files[1].path)
+    assert files[0].load(problem) is None
+    assert [found.outer_step for file in reversed(files) if (found := file.load(problem)) is not None] == [2, 1]
+
+
+def test_a_training_anew_leaves_the_state_of_other_data(problem: Problem, keeper: StateFile) -> None:
+    """As with --again, which asks for the removal of its own."""
     keeper.save(begun(problem))
-    assert dataclasses.replace(keeper, identities=("another",)).load(problem) is None
-    assert dataclasses.replace(keeper, identities=("another", *IDENTITY)).load(problem) is not None
-    assert keeper.path.exists()
+    dataclasses.replace(keeper, identities=("another",)).discard()
+    assert keeper.load(problem) is not None
+
+
+@pytest.mark.parametrize(
+    ("why", "change"),
+    [
+        ("a second moment is below zero", lambda tensors: tensors["second_moments"].sub_(1)),
+        ("a second moment is below zero", lambda tensors: tensors["outer_moments"][1].sub_(1)),
+        ("a parameter is beyond 67,108,864", lambda tensors: tensors["parameters"].mul_(1e12)),
+        ("its second moments cannot be those after ", lambda tensors: tensors["second_moments"].zero_()),
+        ("it has moments of an outer optimiser", lambda tensors: tensors["outer_moments"].add_(1)),
+    ],
+)
+def test_a_state_with_impossible_values_is_set_aside(
+    problem: Problem, keeper: StateFile, capsys: pytest.CaptureFixture[str], why: str, change: Any
+) -> None:
+    keeper.save(begun(problem))
+    with safe_open(keeper.path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    change(tensors)
+    rewrite(keeper, tensors, seal=True)
+    assert keeper.load(problem) is None
+    assert why in capsys.readouterr().err
+    if "zero" in why:
+        with pytest.raises(ValueError, match=why):
+            kept_files.read_state(keeper.path.with_name("seed-0.damaged.safetensors").read_bytes())
+
+
+def test_moments_of_the_outer_optimiser_that_were_lost_are_noticed(problem: Problem, keeper: StateFile) -> None:
+    """With its own settings, which have Adam: without them it would begin again in the midst of a training."""
+    adam = with_settings(problem, outer_optimiser="adam")
+    keeper.save(begun(adam))
+    assert keeper.load(adam) is not None
+    rewrite(keeper, {"outer_moments": torch.zeros(2, 1, 1)}, seal=True)
+    assert keeper.load(adam) is None
 
 
 def test_every_flipped_bit_is_noticed(problem: Problem, keeper: StateFile, capsys: pytest.CaptureFixture[str]) -> None:

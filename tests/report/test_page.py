@@ -14,8 +14,9 @@ from firstorder.errors import UserError
 from firstorder.records import cells
 from firstorder.report.claims import claim_tables
 from firstorder.report.figures import figures
+from firstorder.report.read import staleness
 from firstorder.report.text import page, tables
-from firstorder.report.text.formatting import PrintedTable
+from firstorder.report.text.formatting import STALE_FOOTNOTE, PrintedTable
 from firstorder.settings import Project
 from tests.report.test_published import PUBLISHED
 from tests.synthetic_records import ONE_SHOT, changed_params, make_project, store_record, store_sine
@@ -150,13 +151,17 @@ def test_page_of_cells_that_the_paper_lacks_says_that_nothing_is_claimed(tmp_pat
 
 
 def test_page_does_without_the_record_of_how_it_was_made(tmp_path: Path, project: Project) -> None:
-    """As in a folder from before results were sealed."""
+    """As in a folder from before results were sealed: only with a mark."""
     for path in tmp_path.glob("results/**/*.run.json"):
         run = json.loads(path.read_text(encoding="utf-8"))
         path.write_text(cells.run_text({name: run[name] for name in run if name not in ("sha256", "run_digest")}))
     for path in tmp_path.glob("results/cells/**/*.run.json"):
         path.unlink()
-    text = write_all(tmp_path, project).read_text(encoding="utf-8")
+    with pytest.raises(UserError, match="holds no seal"):
+        write_all(tmp_path, project)
+    with staleness.allowed():
+        text = write_all(tmp_path, project).read_text(encoding="utf-8")
+    assert STALE_FOOTNOTE in text
     assert "<td>0</td><td>90.00</td><td>—</td><td>—</td><td>—</td><td>—</td>" in text
 
 

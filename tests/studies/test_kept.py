@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from firstorder.__main__ import main
 from firstorder.cli import signals
 from firstorder.progress import Stopped
+from firstorder.records.states import read_sealed, write_sealed
 from firstorder.records.study_files import StudyFile
 from tests.conftest import EVALUATION, TINY_PARAMS, TRAINING, files_below
 from tests.studies.sine_settings import small, training
@@ -103,3 +105,31 @@ def test_any_flipped_bit_is_found_and_the_file_set_aside(tmp_path: Path, capsys:
         assert StudyFile(path, "this").load() == {}, place
         assert not path.exists(), place
     assert "and the study starts from the beginning" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["adaptation", "alphabets", "sine", "inner products"])
+@pytest.mark.parametrize("arrays", [{"toasters": np.ones(3)}, {}], ids=["other names", "other shapes"])
+def test_arrays_that_cannot_be_are_set_aside_although_their_digest_is_right(
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    arrays: dict[str, np.ndarray],
+) -> None:
+    verb, _ = STUDIES[name]
+    assert main(verb) == 0
+    whole = results(project)
+    with monkeypatch.context() as patched:
+        patched.setattr(signals.Stopping, "__call__", lambda _: True)
+        assert main(verb) != 0
+    (path,) = (project / ".work/studies").glob("*.safetensors")
+    tensors, about = read_sealed(path)
+    spoilt = {key: torch.from_numpy(array) for key, array in arrays.items()}
+    spoilt = spoilt or {key: torch.zeros(7, dtype=tensor.dtype) for key, tensor in tensors.items()}
+    write_sealed(path, spoilt, about)
+    capsys.readouterr()
+    assert main(verb) == 0
+    assert "damaged.safetensors" in capsys.readouterr().err or name in ("sine", "inner products")
+    assert {key: text for key, text in results(project).items() if not key.startswith(".work")} == {
+        key: text for key, text in whole.items() if not key.startswith(".work")
+    }

@@ -131,25 +131,6 @@ def unseal_all() -> None:
         path.write_text(cells.run_text(run))
 
 
-def test_every_byte_of_an_unsealed_record_counts_except_in_three_values(kept: Path) -> None:
-    """Values that a record states only once (digests of other files, the histogram) cannot be compared."""
-    unseal_all()
-    CURVE.with_suffix(".run.json").unlink()
-    whole = RECORD.read_bytes()
-    alone = [value.encode() for key, value in json.loads(whole).items() if key in ("data_digest", "checkpoint_digest")]
-    alone += [b'"correct_histogram": ']
-    spans = [range(whole.index(value), whole.index(value) + len(value)) for value in alone]
-    spans[-1] = range(spans[-1].start, whole.index(b"]", spans[-1].start))
-    target = verify.verify_records.Target(Path(), checks.load("params.yaml"), verify.Verification())
-    for byte in range(0, len(whole), 17):
-        if not any(byte in span for span in spans):
-            flip(RECORD, byte)
-            before = len(target.verification.mismatches)
-            verify.verify_records.check_records(target)
-            assert len(target.verification.mismatches) == before + 1, whole[byte - 20 : byte + 20]
-            RECORD.write_bytes(whole)
-
-
 def test_an_untracked_pack_is_checked_by_its_content(kept: Path) -> None:
     """A byte of the zip container may pass if the images and names that are read are those that were packed."""
     shutil.rmtree(".dvc")
@@ -207,7 +188,7 @@ def test_a_run_file_belongs_to_its_curve(kept: Path) -> None:
     for suffix in (".csv", ".run.json"):
         shutil.copy(CURVE.with_suffix(suffix), other.with_suffix(suffix))
     (line,) = found()
-    assert f"expected the run file of {other.name}, found that of training {TRAINING} seed 0" in line
+    assert f"expected the run file of {other.name}, found it is the result of another seed: 0, expected 1" in line
 
 
 def test_data_that_differs_from_the_records_is_found(kept: Path) -> None:
@@ -284,13 +265,17 @@ def test_a_fresh_clone_verifies_without_data_and_checkpoints(kept: Path) -> None
     }
 
 
-def test_results_written_before_sealing_are_counted(kept: Path) -> None:
+def test_results_of_which_none_is_sealed_are_all_mismatches(kept: Path) -> None:
+    """Every version seals what it writes, and results from before are sealed where Git has them."""
+    results = set(Path("results").rglob("*.run.json"))
     unseal_all()
-    verification = verify.verify({Path(): None})
-    assert verification.mismatches == []
-    assert verification.skipped["records and curves from before they were sealed"] == len(
-        [*Path("results").rglob("*.run.json")]
-    )
+    assert {mismatch.path for mismatch in verify.verify({Path(): None}).mismatches} == results
+    for path in results:
+        path.unlink()
+    mismatches = verify.verify({Path(): None}).mismatches
+    assert {mismatch.path.stem for mismatch in mismatches} == {"seed-0"}
+    assert len(mismatches) == len(results)
+    assert all("python tools/seal_results.py" in mismatch.text for mismatch in mismatches)
 
 
 def test_verify_imports_no_torch() -> None:
@@ -367,3 +352,51 @@ def test_only_files_unchanged_since_their_commit_are_sealed(kept: Path) -> None:
     assert git("add", "results").returncode == git("commit", "--quiet", "-m", "Seal").returncode == 0
     flip(RECORD, 100)
     assert any(line.startswith(f"{RECORD}: ") and line.endswith(f"; fix: git checkout -- {RECORD}") for line in found())
+
+
+WRONG_FIELDS: dict[str, tuple[dict[str, object], str]] = {
+    "another size": ({"size": 1}, "expected size: "),
+    "another checkpoint": (
+        {"path": "seed-1.safetensors"},
+        "path: seed-0.safetensors, found seed-1.safetensors",
+    ),
+    "a folder below": (
+        {"path": "x/seed-0.safetensors"},
+        "path: seed-0.safetensors, found x/seed-0.safetensors",
+    ),
+    "another kind of digest": ({"hash": "sha1"}, "hash is 'sha1', expected md5"),
+    "executable": ({"isexec": True}, "expected isexec: False, found True"),
+    "a number of files": ({"nfiles": 3}, "nfiles is given"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_FIELDS)
+def test_every_field_of_a_dvc_file_is_compared_and_no_advice_replaces_a_checkpoint(kept: Path, wrong: str) -> None:
+    path, (change, expected) = Path(f"{MODEL}.dvc"), WRONG_FIELDS[wrong]
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content["outs"][0] |= change
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    (MODEL.parent / "x").mkdir()
+    for other in (MODEL.with_name("seed-1.safetensors"), MODEL.parent / "x" / MODEL.name):
+        other.write_bytes(b"a checkpoint that is in order")
+    lines = [line for line in found() if line.startswith(f"{path}: ")]
+    assert len(lines) == 1
+    assert expected in lines[0]
+    assert not any("dvc " in line.partition("fix: ")[2] for line in lines)
+
+
+def test_a_dvc_file_that_tracks_elsewhere_is_refused(kept: Path) -> None:
+    path = Path(f"{MODEL}.dvc")
+    path.write_text(path.read_text(encoding="utf-8") + "wdir: ../maml\n", encoding="utf-8")
+    assert any(line.startswith(f"{path}: not a valid .dvc file (wdir is '../maml'") for line in found())
+
+
+def test_a_checkpoint_that_a_record_names_is_not_to_be_replaced(kept: Path) -> None:
+    """Its .dvc file is what is wrong, so the advice is to write that anew."""
+    path = Path(f"{MODEL}.dvc")
+    path.write_text(path.read_text(encoding="utf-8").replace("md5: ", "md5: " + "a" * 32 + " #", 1), encoding="utf-8")
+    (line,) = [line for line in found() if line.startswith(f"{MODEL}: expected MD5")]
+    assert line.endswith(f"fix: dvc commit --force {path}")
+    MODEL.write_bytes(MODEL.read_bytes() + b" ")
+    path.write_text(path.read_text(encoding="utf-8").replace("path: seed-0", "path: seed-1"), encoding="utf-8")
+    assert not any(f"dvc pull --force {path}" in line for line in found())

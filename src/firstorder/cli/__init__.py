@@ -19,6 +19,7 @@ from firstorder.cli import (
     compute,
     data,
     look,
+    memory,
     move,
     output,
     publish,
@@ -32,6 +33,7 @@ from firstorder.errors import UserError, lacks_memory, one_line
 
 FILES = (data, compute, studies, benchmark, look, check, move, publish, report, workflow)  # in the order of the help
 _MEMORY = "run less at the same time, or use a machine with more"
+_RESERVE = 8 << 20  # bytes set free to say that there is too little memory
 OUTPUT_CLOSED = 141  # exit code when a pipe was closed, as by `| head`; a shell reports SIGPIPE with the same code
 
 
@@ -83,13 +85,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     """Run one verb and turn what it raises into one line and an exit code."""
+    reserve = [bytearray(_RESERVE)]
     try:
         code = _call(_parsed(arguments))
         output.flush()
         return code
     except UserError as error:
         output.print_error(str(error))
-    except (MemoryError, RuntimeError, OSError) as error:
+    except (MemoryError, RuntimeError, OSError, ImportError, SystemError) as error:
+        reserve.clear()
         if lacks_memory(error):
             output.print_error(f"not enough memory ({one_line(error)[:200] or 'no more is free'}); {_MEMORY}")
             return 2
@@ -113,9 +117,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _call(parsed: argparse.Namespace) -> int:
-    from firstorder.records import cells
-
-    cells.any_sealed.cache_clear()  # of the command before, in the same process
+    memory.check(parsed.verb)
     if not getattr(parsed, "allow_stale", False):
         return parsed.function(parsed) or 0
     from firstorder.report.read import staleness

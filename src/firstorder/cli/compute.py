@@ -7,9 +7,21 @@ import time
 from typing import TYPE_CHECKING
 
 from firstorder import progress, settings
-from firstorder.cli import signals
+from firstorder.cli import finished, signals
 from firstorder.cli.session import Session
-from firstorder.cli.verbs import COMPILE, DEVICE, ENGINE, EVALUATION, SEED, THREADS, TRAINING, Arguments, argument, verb
+from firstorder.cli.verbs import (
+    COMPILE,
+    DEVICE,
+    ENGINE,
+    EVALUATION,
+    SEED,
+    THREADS,
+    TRAINING,
+    Arguments,
+    argument,
+    seconds,
+    verb,
+)
 from firstorder.settings import columns
 
 if TYPE_CHECKING:
@@ -26,7 +38,7 @@ if TYPE_CHECKING:
     COMPILE,
     argument("--again", action="store_true", help="train from the start, even if a result or a saved state exists"),
     argument(
-        "--time-limit", type=float, metavar="SECONDS", help="stop after this time, save the state, exit with code 3"
+        "--time-limit", type=seconds, metavar="SECONDS", help="stop after this time, save the state, exit with code 3"
     ),
 )
 def train(arguments: Arguments) -> int:
@@ -36,10 +48,10 @@ def train(arguments: Arguments) -> int:
     session.check_training(name, seeds)
     waiting = []
     for seed in seeds:
-        done = not arguments.again and session.is_done(name, seed)
+        done = not arguments.again and finished.is_done(session, name, seed)
         if done or arguments.again:
             # Delete the saved state only now that the results are known to be complete.
-            session.discard_state(name, seed)
+            finished.discard_state(session, name, seed)
         if done:
             print(*session.outputs_of(name, seed), sep="\n")
         else:

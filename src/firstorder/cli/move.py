@@ -7,7 +7,7 @@ from pathlib import Path
 
 from firstorder.cli.session import Session
 from firstorder.cli.verbs import Arguments, argument, verb
-from firstorder.errors import UserError
+from firstorder.errors import UserError, shown
 
 
 @verb("move")
@@ -17,7 +17,7 @@ def suspend(arguments: Arguments) -> int:
 
     session = Session.of(arguments)
     done = module.suspend(session.root, session.project)
-    print(*(done.lines or ["nothing is unfinished"]), sep="\n")
+    print(*map(shown, done.lines or ["nothing is unfinished"]), sep="\n")
     return 1 if done.too_large else 0
 
 
@@ -32,7 +32,7 @@ def collect(arguments: Arguments) -> int:
         raise UserError("which folder? Name one with a params.yaml, like: FROM=/mnt/gpu/firstorder")
     module.check_source(session.root, Path(arguments.folder))
     told = f"firstorder collect {arguments.folder}"
-    with locks.held(session.root, locks.WHOLE, told, lambda text: print(f"firstorder: {text}", file=sys.stderr)):
+    with locks.held(session.root, locks.WHOLE, told, lambda text: print(f"firstorder: {shown(text)}", file=sys.stderr)):
         found = module.collect(session.root, session.project, Path(arguments.folder))
-    print(*found.lines, found.summary, sep="\n")
+    print(*map(shown, found.lines), found.summary, sep="\n")
     return 1 if found.refused else 0

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from firstorder import settings
+from firstorder.cli import finished
 from firstorder.cli.device import ready_device
 from firstorder.cli.verbs import Arguments
 from firstorder.errors import UserError
@@ -187,7 +188,7 @@ class Session:
             "training_digest": settings.digest(self.project.settings_of_training(chosen.training)),
         }
         checkpoints.check_made_of(checkpoint, path, problem, digests)
-        self._check_recorded(problem, checkpoint_digest)
+        finished.check_recorded(self, problem, checkpoint_digest)
         draws = Draws(
             title=f"{evaluation} seed {seed}",
             shape=evaluation_shape(problem.pools["meta-test"], problem.settings.way, chosen),
@@ -199,24 +200,6 @@ class Session:
         digests["checkpoint_digest"] = checkpoint_digest
         return Trained(problem, checkpoint.to(self.device), draws, digests)
 
-    def _check_recorded(self, problem: Problem, checkpoint_digest: str) -> None:
-        """Raise UserError if a checkpoint is not the one that its training's run file or a fresh record names.
-
-        Delete the saved state of the training only now that its checkpoint is known to be complete.
-        """
-        from firstorder.records import freshness
-
-        path, _ = self.outputs(problem)
-        recorded, by = freshness.stated_checkpoint(self.root, self.project, problem.name, problem.seed)
-        if recorded == checkpoint_digest:
-            self.discard_state(problem.name, problem.seed)
-        elif recorded is not None:
-            raise UserError(
-                f"{path}: its SHA-256 is {checkpoint_digest[:16]}..., expected {recorded[:16]}... as "
-                f"{by} says; restore it (dvc pull --force {path}.dvc), or train it "
-                f"again: firstorder train {problem.name} --seed {problem.seed} --again"
-            )
-
     def outputs(self, problem: Problem) -> tuple[Path, Path]:
         """Return the paths of a training's checkpoint and curve."""
         return self.outputs_of(problem.name, problem.seed)
@@ -225,36 +208,6 @@ class Session:
         """Return the paths of a training's checkpoint and curve."""
         names = {"training": training, "seed": seed}
         return self.root / settings.MODEL.format(**names), self.root / settings.CURVE.format(**names)
-
-    def is_done(self, training: str, seed: int) -> bool:
-        """Say whether a training's curve is fresh and its checkpoint is the one that is stated; needs no packed data.
-
-        The run file of the curve states it, or else a fresh record, or else the .dvc file. One that nothing states
-        may be of an interrupted training or of other data, so it is none.
-        """
-        from firstorder.records import freshness, unfinished
-        from firstorder.upkeep import dvc
-
-        path, curve = self.outputs_of(training, seed)
-        unfinished.take_checkpoint(self.root, training, seed)
-        if not (path.exists() and curve.exists()):
-            return False
-        try:
-            if freshness.difference(self.root, freshness.curve(self.project, training, seed)) is not None:
-                return False
-            stated, _ = freshness.stated_checkpoint(self.root, self.project, training, seed)
-            named = dvc.names(path) if stated is None else stated == dvc.hash_of(path, "sha256")
-        except UserError:
-            return False
-        return named and freshness.is_trained(self.root, self.project, training, seed)
-
-    def discard_state(self, training: str, seed: int) -> None:
-        """Remove the saved state of a training, and the suspended one."""
-        from firstorder.records import unfinished
-
-        work = unfinished.of_training(self.project, training, seed)
-        (self.root / work.working).unlink(missing_ok=True)
-        unfinished.remove(self.root / work.suspended)
 
     def about(self, problem: Problem) -> dict[str, Any]:
         """Return what identifies a training: everything that its outcome depends on, except the device."""

@@ -13,6 +13,7 @@ from firstorder.cli import signals
 from firstorder.cli.compute import stopped
 from firstorder.cli.session import Session, Trained
 from firstorder.cli.verbs import DEVICE, EVALUATION, SEED, TRAINING, Arguments, verb
+from firstorder.errors import lacks_memory
 from firstorder.settings import columns
 
 if TYPE_CHECKING:
@@ -28,7 +29,13 @@ def _resumable(session: Session, title: str, depends: dict[str, Any], compute: C
     with signals.stopping() as stop:
         kept = StudyFile(session.root / f".work/studies/{identity}.safetensors", identity, stop)
         try:
-            compute(kept)
+            try:
+                compute(kept)
+            except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+                if not kept.is_resumed or lacks_memory(error):
+                    raise
+                kept.put_aside(error)  # what was kept is not what this study keeps
+                compute(kept)
         except progress.Stopped:
             return stopped(stop, f"{title} stopped")
     kept.discard()
@@ -45,7 +52,8 @@ def _probe(
 
     def compute(kept: StudyFile) -> None:
         rows = probe(problem, trained.checkpoint, trained.draws, track=progress.shown, kept=kept)
-        run = session.run_information(kept.seconds) | trained.digests
+        whose = {"evaluation": expected.about, "training": problem.name, "seed": problem.seed}
+        run = session.run_information(kept.seconds) | trained.digests | whose
         session.write(expected.path, names, rows, run, resolved)
         unfinished.drop_checkpoint(session.root, session.project, problem.name, problem.seed)
 
@@ -146,7 +154,8 @@ def inner_products(arguments: Arguments) -> int:
 
     def compute(kept: StudyFile) -> None:
         rows = module.compare(problem, chosen, progress.shown, kept)
-        run = session.run_information(kept.seconds, engine) | made_of
+        whose = {"training": name, "seed": arguments.seed}
+        run = session.run_information(kept.seconds, engine) | made_of | whose
         session.write(path, columns.INNER_PRODUCTS, rows, run, resolved)
 
     return _resumable(session, path, {"settings": resolved, **made_of, "engine": engine}, compute)

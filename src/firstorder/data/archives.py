@@ -7,6 +7,7 @@ set's module checks after decoding, then decides.
 
 from __future__ import annotations
 
+import encodings.cp437  # noqa: F401 (loaded now: a process may later have no right to read it)
 import stat
 import struct
 import zipfile

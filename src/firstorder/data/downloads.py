@@ -7,6 +7,7 @@ the zip), and what is wrong is downloaded once more from its first byte.
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401 (loaded now: a process may later have no right to read it)
 import hashlib
 import os
 import shutil

@@ -148,7 +148,7 @@ def read_record(path: Path) -> CellRecord:
 def check_unedited(path: Path, content: bytes) -> dict[str, Any]:
     """Return the run file of the recorded file `path`; raises UserError if its SHA-256 is not that of `content`.
 
-    A run file without a SHA-256 proves nothing, so it is accepted here; see `lacks_seal`.
+    So it is, too, if the run file was changed. One without a SHA-256 proves nothing; see `lacks_seal`.
     """
     run = read_run(path)
     recorded, found = run.get("sha256"), _sha256(content)
@@ -158,6 +158,8 @@ def check_unedited(path: Path, content: bytes) -> dict[str, Any]:
         beside = path.with_suffix(".run.json").name
         why = f"changed after it was recorded: its SHA-256 is {found[:16]}..., {beside} has {recorded[:16]}..."
         raise RECORD_FILE.refused(path, why)
+    if set(SEAL) <= set(run) and run["run_digest"] != digest_of_run(run):
+        raise RUN_FILE.refused(path.with_suffix(".run.json"), "changed after it was written: its run_digest is another")
     return run
 
 
@@ -199,15 +201,9 @@ def _read_run(beside: Path, stamp: tuple[int, int, int] | None) -> dict[str, Any
     return run
 
 
-def lacks_seal(root: Path, path: str) -> bool:
-    """Say whether a result's run file is gone or holds no seal, although others in its `results/` are sealed."""
-    return "sha256" not in read_run(root / path) and any_sealed((root / Path(path).parts[0]).resolve())
-
-
-@lru_cache
-def any_sealed(folder: Path) -> bool:
-    """Say whether any run file below a folder holds a seal; found once a command, unless it writes a run file."""
-    return any(b'"run_digest"' in RUN_FILE.read(path) for path in folder.rglob("*.run.json"))
+def lacks_seal(path: Path) -> bool:
+    """Say whether the run file of a result is gone or holds no seal."""
+    return not set(SEAL) <= set(read_run(path))
 
 
 def read_records(root: Path, project: Project) -> list[CellRecord]:
@@ -255,7 +251,6 @@ def write_run(path: Path, run: Mapping[str, Any]) -> None:
         run = sealed(run, RECORD_FILE.read(path))
     with replacing(path.with_suffix(".run.json")) as part:
         part.write_text(run_text(run), encoding="utf-8")
-    any_sealed.cache_clear()
 
 
 def made_with(settings: dict[str, Any]) -> dict[str, Any]:
@@ -267,7 +262,12 @@ def sealed(run: Mapping[str, Any], content: bytes) -> dict[str, Any]:
     """Return `run` with the SHA-256 of the file it describes and a digest of itself, which `verify` checks."""
     unsealed = {key: value for key, value in run.items() if key not in SEAL}
     values = {**unsealed, "sha256": _sha256(content)}
-    return {**values, "run_digest": digest(values)}
+    return {**values, "run_digest": digest_of_run(values)}
+
+
+def digest_of_run(run: Mapping[str, Any]) -> str:
+    """Return the digest of a run file's own values."""
+    return digest({key: value for key, value in run.items() if key != "run_digest"})
 
 
 def run_text(run: Mapping[str, Any]) -> str:

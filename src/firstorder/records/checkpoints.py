@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,12 @@ from firstorder.method.evaluation import Checkpoint
 from firstorder.method.inner_loop import OptimiserState
 from firstorder.method.networks import Network
 from firstorder.method.training import Problem
+from firstorder.records import cells, freshness, placement
 from firstorder.records.headers import CHECKPOINT_FILE, about_of
+from firstorder.records.kept_files import LARGEST_WEIGHT
+from firstorder.settings import CURVE, MODES, Project
 
 SECOND_MOMENTS = "second_moments."
-# Of any training by far. Two such factors, summed over 2^11 inputs and squared for a variance, still fit in float32.
-LARGEST_WEIGHT = 2**26
 MOST_STEPS = 2**53  # of the inner optimiser; far beyond any training
 
 
@@ -122,3 +124,24 @@ def check_made_of(checkpoint: Checkpoint, path: Path, problem: Problem, digests:
             raise UserError(
                 f"{path}: its {key} is {checkpoint.about.get(key)}, expected {wanted}; train again: {again}"
             )
+
+
+def stated(root: Path, project: Project, training: str, seed: int) -> tuple[str | None, Path]:
+    """Return the SHA-256 that is stated for a checkpoint, and where; None if nothing states it.
+
+    The run file of the training's curve goes before the records that are fresh but for their run files. Raises
+    UserError if that run file is another training's or seed's.
+    """
+    name = CURVE.format(training=training, seed=seed)
+    run, run_file = cells.read_run(root / name), (root / name).with_suffix(".run.json")
+    if (found := run.get("checkpoint_digest")) is not None:
+        if (whose := placement.misplaced(root, name, run)) is not None:
+            raise cells.RUN_FILE.refused(run_file, whose)
+        return found, run_file
+    for evaluation in (key for key, entry in project.evaluations.items() if entry.training == training):
+        for item in (freshness.cell(project, evaluation, mode, seed) for mode in MODES):
+            with suppress(UserError):
+                record = cells.read_record(root / item.path)
+                if freshness.unlike(root, item, vars(record)) is None:
+                    return record.checkpoint_digest, root / item.path
+    return None, root / name

@@ -14,7 +14,7 @@ import numpy as np
 from firstorder.files import Kind, MissingFileError, replacing
 from firstorder.method.evaluation import Counts, Keeper
 from firstorder.progress import Stop, never
-from firstorder.records.kept_files import COUNTS_FORMAT, Whole, counts_digest, read_counts, unfit
+from firstorder.records.kept_files import COUNTS_FORMAT, OtherWorkError, Whole, counts_digest, read_counts, unfit
 from firstorder.records.states import KeptFile
 from firstorder.settings import MODES, Mode
 
@@ -43,7 +43,16 @@ class CountsFile(KeptFile, Keeper):
     _saved: float = field(default_factory=time.monotonic)
     _before: list[dict[str, Any]] = field(default_factory=list)  # the legs before this process
     what, work = "counts", "evaluation"
-    other = "of another checkpoint, other settings or data, or on another device or engine"
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The identity of this evaluation."""
+        return (self.identity,)
+
+    @staticmethod
+    def about(path: Path) -> Mapping[str, Any]:
+        """Return what a file of counts says."""
+        return read_counts(COUNTS_FILE.read(path))
 
     def load(self) -> dict[Mode, Counts]:
         """Read the counts that are further, as `KeptFile.further`; those of no task if there are none."""
@@ -51,8 +60,8 @@ class CountsFile(KeptFile, Keeper):
         def done(kept: dict[str, Any]) -> int:
             return len(kept["counts"][MODES[0]])
 
-        def goes_on(kept: dict[str, Any]) -> str:
-            return f"the evaluation goes on from {self.suspended}: {done(kept):,} of {self.whole.tasks:,} tasks"
+        def goes_on(kept: dict[str, Any], path: Path) -> str:
+            return f"the evaluation goes on from {path}: {done(kept):,} of {self.whole.tasks:,} tasks"
 
         kept = self.further(self._read, done, goes_on)
         if kept is None:
@@ -61,13 +70,13 @@ class CountsFile(KeptFile, Keeper):
         return {mode: np.array(kept["counts"][mode], np.int64) for mode in MODES}
 
     def _read(self, path: Path) -> dict[str, Any] | None:
-        """Read a file of counts; None if there are none of this evaluation. Raises an error for what is none."""
+        """Read a file of counts; None if there is none. Raises an error for what is none of this evaluation."""
         try:
             kept = read_counts(COUNTS_FILE.read(path))
         except MissingFileError:
             return None
         if kept["identity"] != self.identity:
-            return None
+            raise OtherWorkError(kept, self.made)
         if (why := unfit(kept, self.whole)) is not None:
             raise ValueError(why)
         return kept

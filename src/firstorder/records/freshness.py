@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from firstorder.errors import UserError, one_line
+from firstorder.errors import UserError
 from firstorder.records import cells
 from firstorder.records.headers import file_digest, model_header, pack_digest
+from firstorder.records.placement import ANOTHERS, misplaced
 from firstorder.settings import (
     ADAPTATION,
     ALPHABETS,
@@ -27,20 +27,20 @@ from firstorder.settings import (
     INNER_PRODUCTS,
     MANIFOLD_POINTS,
     MODEL,
-    MODES,
     RECORD,
     SINE_FITS,
     SINE_LOSSES,
     Mode,
     Project,
     digest,
+    first_difference,
     lookup,
 )
 
 DONE, STALE, MISSING = "done", "stale", "missing"
 UNFINISHED = "a process was killed while it replaced this file"
 UNKNOWN = "nothing beside it says with which settings it was made"
-UNSEALED = "its run file is gone or holds no seal, while other results are sealed by theirs"
+UNSEALED = "its run file is gone or holds no seal, so nothing shows that it was not changed"
 _DATA, _CHECKPOINT = "data_digest", "checkpoint_digest"
 
 
@@ -151,14 +151,19 @@ def difference(root: Path, expected: Expected, record: cells.CellRecord | None =
     made: Mapping[str, Any]
     try:
         if path.suffix == ".json":
-            made = vars(record or cells.read_record(path))
+            record = record or cells.read_record(path)
+            made = {**vars(record), "evaluation": record.evaluation}
         else:
             made = cells.check_unedited(path, cells.CSV_FILE.read(path))
     except cells.UnfinishedError:
         return UNFINISHED
-    if cells.lacks_seal(root, expected.path):
+    if cells.lacks_seal(path):
         return UNSEALED
-    return unlike(root, expected, made) or _another_checkpoint(root, expected, made)
+    return (
+        misplaced(root, expected.path, made)
+        or unlike(root, expected, made)
+        or _another_checkpoint(root, expected, made)
+    )
 
 
 def unlike(root: Path, expected: Expected, made: Mapping[str, Any]) -> str | None:
@@ -180,7 +185,7 @@ def state(root: Path, *files: Expected) -> str:
 
 def since(difference: str) -> str:
     """Phrase a difference: what has changed since a stale file was made."""
-    if difference in (UNKNOWN, UNFINISHED, UNSEALED):
+    if difference in (UNKNOWN, UNFINISHED, UNSEALED) or difference.startswith(ANOTHERS):
         return difference
     of = {_DATA: "the data", _CHECKPOINT: "the checkpoint"}
     return f"{of.get(difference.partition(':')[0], 'params.yaml')} has changed since: {difference}"
@@ -197,23 +202,6 @@ def is_trained(root: Path, project: Project, training: str, seed: int) -> bool:
     made = model_header(root / MODEL.format(training=training, seed=seed))
     fresh = made.get("training_digest") == digest(project.settings_of_training(training))
     return fresh and _changed_data(root, _pack(project, training), made.get("data_digest")) is None
-
-
-def stated_checkpoint(root: Path, project: Project, training: str, seed: int) -> tuple[str | None, Path]:
-    """Return the SHA-256 that is stated for a checkpoint, and where; None if nothing states it.
-
-    The run file of the training's curve goes before the records that are fresh but for their run files.
-    """
-    path = root / CURVE.format(training=training, seed=seed)
-    if (stated := cells.read_run(path).get("checkpoint_digest")) is not None:
-        return stated, path.with_suffix(".run.json")
-    for name in (name for name, entry in project.evaluations.items() if entry.training == training):
-        for item in (cell(project, name, mode, seed) for mode in MODES):
-            with suppress(UserError):
-                record = cells.read_record(root / item.path)
-                if unlike(root, item, vars(record)) is None:
-                    return record.checkpoint_digest, root / item.path
-    return None, path
 
 
 def paths_to_rebuild(root: Path, project: Project, expected: Expected) -> list[str]:
@@ -291,20 +279,6 @@ def _changed_setting(made: Mapping[str, Any], wanted: dict[str, Any]) -> str:
         return digests
     # To JSON and back, as in the record, where tuples are lists.
     return first_difference(made["settings"], json.loads(json.dumps(wanted))) or digests
-
-
-def first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str | None:
-    """Name the first setting in which two resolved settings differ, with both values; None if they agree."""
-    # The evaluation's own settings come last: a changed training is more important, as more must be computed again.
-    for key in sorted(set(old) | set(new), key=lambda key: (key == "evaluation", key)):
-        ours, theirs = old.get(key, "absent"), new.get(key, "absent")
-        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-            inner = first_difference(ours, theirs, f"{prefix}{key}.")
-            if inner:
-                return inner
-        elif json.dumps(ours) != json.dumps(theirs):
-            return one_line(f"{prefix}{key}: {json.dumps(ours)} -> {json.dumps(theirs)}")
-    return None
 
 
 def _changed_data(root: Path, pack: str | None, made_from: str | None) -> str | None:

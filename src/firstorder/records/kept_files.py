@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,19 @@ STATE_FORMAT = 2  # states of format 1 have neither a format nor a digest
 COUNTS_FORMAT = 1
 KEPT_FILE = Kind("a file with a result or unfinished work", 64 * 2**20, "get it again, or delete it")
 _TYPES = {"F32": "float32", "F64": "float64", "I32": "int32", "I64": "int64", "BOOL": "bool"}
+_TENSORS = ("parameters", "second_moments", "outer_moments")  # of a state
+# Of any training by far. Two such factors, summed over 2^11 inputs and squared for a variance, still fit in float32.
+LARGEST_WEIGHT = 2**26
+BELOW_ZERO = "a second moment is below zero"
 Part = tuple[str, tuple[int, ...], bytes]  # type, shape and content of a tensor
+
+
+class OtherWorkError(ValueError):
+    """Unfinished work that is whole, but not the work that is to go on: it has another `identity`."""
+
+    def __init__(self, kept: Mapping[str, Any], made: Mapping[str, Any]) -> None:
+        super().__init__(f"it is of {_other(kept.get('of'), made)}")
+        self.identity = str(kept["identity"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +47,58 @@ class Whole:
     tasks: int
     queries: int
     lanes: int
+
+
+# What work depends on, as `of` in its file says, and how a difference is called.
+_DEPENDS = {
+    "training": "training",
+    "seed": "seed",
+    "data_digest": "data",
+    "training_digest": "settings of its training",
+    "settings": "settings",
+    "checkpoint_digest": "checkpoint",
+    "engine": "engine",
+    "lanes": "number of lanes",
+    "device": "kind of device",
+}
+
+
+def _other(kept: object, made: Mapping[str, Any]) -> str:
+    """Name what differs between what was made and what is to be made."""
+    for key, what in _DEPENDS.items():
+        if isinstance(kept, Mapping) and key in kept and key in made and kept[key] != made[key]:
+            both = "" if key == "settings" else f", {kept[key]!s:.16} and not {made[key]!s:.16}"
+            return f"another {what}{both}" if key != "data_digest" else f"other {what}{both}"
+    return "other settings, data or seed, or another device or engine"
+
+
+def put_aside(path: Path, identity: str | None = None) -> Path:
+    """Rename a file of unfinished work that cannot be gone on from, and return its new path.
+
+    One that is of other work is found again by its `identity` (see `aside_of`); without one it is damaged.
+    """
+    label = "damaged" if identity is None else _label(identity)
+    aside, number = path.with_suffix(f".{label}{path.suffix}"), 1
+    while identity is not None and aside.exists():
+        number += 1
+        aside = path.with_suffix(f".{label}-{number}{path.suffix}")
+    path.replace(aside)
+    return aside
+
+
+def aside_of(path: Path, identities: Iterable[str]) -> list[Path]:
+    """List the files that were put aside from `path`, or from that of another seed, by their identities."""
+    labels = [_label(identity) for identity in identities]
+    return [found for label in labels for found in sorted(path.parent.glob(f"*.{label}*{path.suffix}"))]
+
+
+def is_aside(path: Path) -> bool:
+    """Say whether a file was put aside."""
+    return any(suffix == ".damaged" or suffix.startswith(".other-") for suffix in path.suffixes)
+
+
+def _label(identity: str) -> str:
+    return f"other-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
 
 def read_sealed(content: bytes) -> tuple[dict[str, Any], dict[str, Part]]:
@@ -74,13 +139,33 @@ def told(content: bytes, made: Mapping[str, Any]) -> bytes:
 def read_state(content: bytes) -> dict[str, Any]:
     """Return the description in the content of a training's state; raises ValueError if it is not whole."""
     about, parts = read_sealed(content)
-    if set(parts) != {"parameters", "second_moments", "outer_moments"}:
+    if set(parts) != set(_TENSORS):
         raise ValueError(f"its tensors are {', '.join(sorted(parts))}")
+    arrays = {}
     for name, (kind, shape, values) in parts.items():
         array = np.frombuffer(values, kind.removeprefix("torch."))
         if array.dtype.kind != "f" or len(array) != math.prod(shape) or not np.isfinite(array).all():
             raise ValueError(f"{name} is not finite, or not of its type and shape")
+        arrays[name] = array.reshape(shape)
+    phi, moments, outer = (arrays[name].shape for name in _TENSORS)
+    if len(phi) != 2 or moments[1:] != phi[1:] or outer not in ((2, 1, 1), (2, *phi)):
+        raise ValueError(f"its tensors have the shapes {phi}, {moments} and {outer}")
+    if (arrays["second_moments"] < 0).any() or (arrays["outer_moments"][1] < 0).any():
+        raise ValueError(BELOW_ZERO)
+    if (np.abs(arrays["parameters"]) > LARGEST_WEIGHT).any():
+        raise ValueError(f"a parameter is beyond {LARGEST_WEIGHT:,}")
     return about
+
+
+def misfit(content: bytes, other: bytes) -> str | None:
+    """Say in what shape or type the tensors of two whole states of one training differ; None if in none."""
+    (_, parts), (_, others) = read_sealed(content), read_sealed(other)
+    for name in _TENSORS:
+        (kind, shape, _), (wanted_kind, wanted, _) = parts[name], others[name]
+        narrow = name == "outer_moments" and (2, 1, 1) in (shape, wanted)  # as before the first outer step
+        if kind != wanted_kind or (shape != wanted and not narrow):
+            return f"{name} has type {kind} and shape {shape}, expected {wanted_kind} and {wanted} as in the state here"
+    return None
 
 
 def read_counts(content: bytes) -> dict[str, Any]:
@@ -162,8 +247,3 @@ def state_digest(parts: Mapping[str, Part], about: Mapping[str, Any]) -> str:
 def counts_digest(kept: Mapping[str, Any]) -> str:
     """Return the SHA-256 of all that a file of counts holds, the digest excepted."""
     return state_digest({}, kept)
-
-
-def parameters_shape(content: bytes) -> tuple[int, ...]:
-    """Return the shape of the parameters in the content of a whole state."""
-    return read_sealed(content)[1]["parameters"][1]

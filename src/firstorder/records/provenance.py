@@ -64,7 +64,7 @@ def _version(package: str) -> str:
 def _commit() -> str:
     """Return the commit of the package's source tree, with a + if files that Git tracks differ from it."""
     here = Path(__file__).parents[1]
-    git = ["git", "-C", str(here)]
+    git = ["git", "-C", str(here), "-c", "core.fsmonitor=false", "--no-optional-locks"]
     try:
         # If Git does not track this file, the package is installed inside another repository, whose commit is not ours.
         subprocess.run([*git, "ls-files", "--error-unmatch", "--", __file__], capture_output=True, check=True)

@@ -11,7 +11,8 @@ import torch
 
 from firstorder.files import MissingFileError
 from firstorder.progress import Kept, Stop, Stopped, never
-from firstorder.records.states import DAMAGED, read_sealed, set_aside, write_sealed
+from firstorder.records.kept_files import OtherWorkError
+from firstorder.records.states import DAMAGED, read_sealed, set_aside, set_other_aside, write_sealed
 
 if TYPE_CHECKING:
     from firstorder.progress import Arrays
@@ -32,19 +33,24 @@ class StudyFile(Kept):
     begun: float = field(default_factory=time.monotonic)
     _saved: float = field(default_factory=time.monotonic)
     _seconds_before: float = 0.0
+    is_resumed: bool = False  # arrays were read
 
     def load(self) -> Arrays:
-        """Read the arrays; none if there are none of this study. A damaged file is set aside.
+        """Read the arrays; none if there are none of this study. A damaged file, or that of another, is set aside.
 
         Raises UserError if the file cannot be read.
         """
         try:
             tensors, about = read_sealed(self.path)
             if about["identity"] != self.identity:
-                return {}
+                raise OtherWorkError(about, {})
             self._seconds_before = float(about["seconds"])
+            self.is_resumed = bool(tensors)
             return {name: tensor.numpy() for name, tensor in tensors.items()}
         except MissingFileError:
+            return {}
+        except OtherWorkError as error:
+            set_other_aside(self.path, error)
             return {}
         except DAMAGED as error:
             set_aside(self.path, "a part of a study", error, "study")
@@ -64,6 +70,11 @@ class StudyFile(Kept):
     def seconds(self) -> float:
         """The seconds of all processes so far."""
         return self._seconds_before + time.monotonic() - self.begun
+
+    def put_aside(self, error: Exception) -> None:
+        """Set aside arrays from which the study cannot go on, although their digest is right."""
+        set_aside(self.path, "a part of a study", error, "study")
+        self.is_resumed, self._seconds_before = False, 0.0
 
     def discard(self) -> None:
         """Remove the file."""

@@ -15,12 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from firstorder.errors import UserError
+from firstorder.errors import UserError, shown
 from firstorder.files import replacing
 from firstorder.records import cells, freshness, headers
 from firstorder.records.freshness import Expected
 from firstorder.records.headers import CHECKPOINT_FILE
-from firstorder.records.kept_files import Whole, read_counts, read_state, told, unfit, unfit_state
+from firstorder.records.kept_files import (
+    KEPT_FILE,
+    Whole,
+    put_aside,
+    read_counts,
+    read_state,
+    told,
+    unfit,
+    unfit_state,
+)
 from firstorder.settings import CURVE, MODEL, MODES, Project, TrainingSettings, digest, paths
 
 
@@ -200,6 +209,22 @@ def _stated_checkpoint(root: Path, path: Path, training: str, seed: int) -> byte
     return None
 
 
+def make_room(path: Path, work: Work, content: bytes, *, damaged: bool = True) -> Path | None:
+    """Put aside what is at `path`, unless it is a state or counts of the same work as `content`; return where it is.
+
+    Without `damaged`, what is none is left to be replaced.
+    """
+    if not path.is_file():
+        return None
+    read = read_state if work.is_training else read_counts
+    identity = None
+    with suppress(UserError, ValueError, KeyError, TypeError):
+        identity = str(read(KEPT_FILE.read(path))["identity"])
+    if identity == read(content)["identity"] or (identity is None and not damaged):
+        return None
+    return put_aside(path, identity)
+
+
 def take_checkpoint(root: Path, training: str, seed: int) -> None:
     """Copy the checkpoint from unfinished/ to its place if there is none, and say so."""
     names = {"training": training, "seed": seed}
@@ -231,7 +256,7 @@ def remove(path: Path) -> None:
 
 def say(text: str) -> None:
     """Print a line for the user."""
-    print(f"firstorder: {text}", file=sys.stderr)
+    print(f"firstorder: {shown(text)}", file=sys.stderr)
 
 
 def _is_done(root: Path, expected: Expected) -> bool:

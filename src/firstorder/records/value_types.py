@@ -13,7 +13,7 @@ _OTHER = "expected a value of another type"
 _TYPES = {"str": str, "int": int, "Mode": str, "dict[str, Any]": dict, "tuple[int, ...]": list}  # in JSON
 _TEXTS = (
     *("sha256", "run_digest", REPLACES, "settings_digest", "training_digest", "data_digest", "checkpoint_digest"),
-    *("training", "engine", "device", "machine", "commit", "python", "ended"),
+    *("training", "evaluation", "engine", "device", "machine", "commit", "python", "ended"),
 )
 # The types of what a run file may say, where something reads it.
 _RUN_TYPES: dict[str, tuple[type, ...]] = {

@@ -1,6 +1,6 @@
 """params.yaml: its settings, checked; their digests; and the paths of all results. No torch, no data."""
 
-from firstorder.settings.digests import digest, resolved
+from firstorder.settings.digests import digest, first_difference, resolved
 from firstorder.settings.paths import (
     ADAPTATION,
     ALPHABETS,

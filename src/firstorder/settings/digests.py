@@ -9,7 +9,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
+
+from firstorder.errors import one_line
 
 
 def resolved(settings: Any) -> dict[str, Any]:
@@ -32,3 +35,17 @@ def digest(settings: dict[str, Any]) -> str:
     """Return the first 16 hex digits of the SHA-256 of `settings` as canonical JSON."""
     canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str | None:
+    """Name the first setting in which two resolved settings differ, with both values; None if they agree."""
+    # The evaluation's own settings come last: a changed training is more important, as more must be computed again.
+    for key in sorted(set(old) | set(new), key=lambda key: (key == "evaluation", key)):
+        ours, theirs = old.get(key, "absent"), new.get(key, "absent")
+        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+            inner = first_difference(ours, theirs, f"{prefix}{key}.")
+            if inner:
+                return inner
+        elif json.dumps(ours) != json.dumps(theirs):
+            return one_line(f"{prefix}{key}: {json.dumps(ours)} -> {json.dumps(theirs)}")
+    return None

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from firstorder.errors import UserError
-from firstorder.files import Kind
+from firstorder.files import Kind, decoded
 
 MOST_BYTES = 10**6  # of a file; ours have a few ten thousand
 MOST_VALUES = 10**5  # in a file, with each anchor counted wherever it is used
@@ -170,7 +170,7 @@ def parse_yaml(text: str) -> Any:
 def read_yaml(path: Path, kind: Kind = SETTINGS) -> Any:
     """Read a YAML file; raises UserError if it is missing, no file, too large, not YAML, or gives a key twice."""
     try:
-        return parse_yaml(kind.read(path).decode("utf-8-sig"))
+        return parse_yaml(decoded(kind.read(path)))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not valid YAML: {error}; save it as UTF-8") from None
     except ValueError as error:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -21,12 +20,14 @@ from firstorder.errors import UserError, reason
 from firstorder.files import MissingFileError, replacing
 from firstorder.records import cells, freshness, unfinished
 from firstorder.records.freshness import Expected
-from firstorder.records.kept_files import KEPT_FILE, parameters_shape
+from firstorder.records.headers import model_header
+from firstorder.records.kept_files import KEPT_FILE, is_aside, misfit, put_aside
 from firstorder.records.unfinished import Work
 from firstorder.records.value_types import REPLACES
 from firstorder.settings import CURVE, MODEL, Project, checks, digest, paths
-from firstorder.upkeep import suspend, verify_records
+from firstorder.upkeep import stages, suspend, verify_records
 from firstorder.upkeep.mismatches import Verification
+from firstorder.upkeep.verify_files import is_checkpoint
 
 # Folder -> names of the files that are looked at.
 PLACES = {
@@ -104,7 +105,7 @@ class Collection:
                     path = Path(folder, name)
                     relative = path.relative_to(self.source).as_posix()
                     if any(fnmatch(name, pattern) for pattern in patterns):
-                        if not {".run", ".damaged"} & set(path.suffixes):
+                        if ".run" not in path.suffixes and not is_aside(path):
                             found[relative] = None
                     elif path.is_symlink() and path.is_dir():
                         self.say("refused", relative, "it is a link, expected a folder")
@@ -147,7 +148,12 @@ class Collection:
             self.say("refused", path, why)
         elif mine.is_file() and hashlib.sha256(mine.read_bytes()).hexdigest() == found:
             self.counts["here"] += 1
+        elif not is_checkpoint(self.stage / path) or not _is_of(self.stage / path, model):
+            self.say("refused", path, "it does not describe itself as the checkpoint of this training and seed")
         elif self._may_write(path, model):
+            if mine.is_file():
+                aside = put_aside(mine, hashlib.sha256(mine.read_bytes()).hexdigest())
+                self.lines.append(f"set aside: {mine} as {aside.name} (no curve here that is valid states it)")
             self._write(model, content)
 
     def _is_wanted(self, item: Expected) -> bool:
@@ -176,7 +182,7 @@ class Collection:
     def _fault(self, root: Path, item: Expected) -> str | None:
         """Say what is wrong with a result below `root`, or since when it is stale; None if it is sound and fresh.
 
-        In the stage it must be sealed; here, where it may be older than seals, as `verify` wants it.
+        It must be as `verify` wants it.
         """
         verification, path = Verification(), root / item.path
         target = verify_records.Target(root, self.project, verification)
@@ -188,8 +194,6 @@ class Collection:
         if verification.mismatches:
             return _without_advice(verification.mismatches[0].text, root, item.path)
         run = cells.how_made(path)
-        if root == self.stage and not set(cells.SEAL) <= set(run):
-            return "it is not sealed: its run file has no SHA-256"
         made = run if record is None else vars(record)
         if (difference := freshness.unlike(self.root, item, made)) is not None:
             return f"stale: {freshness.since(difference)}"
@@ -222,9 +226,11 @@ class Collection:
                 self.counts["here"] += 1
             elif mine is not None and mine[0] > done:
                 self.say("left", path, f"{work.said(done)}; here it is at {mine[0]:,}")
-            elif mine is not None and work.is_training and parameters_shape(content) != parameters_shape(mine[1]):
-                self.say("refused", path, "it has another number of parameters than the state here")
+            elif mine is not None and work.is_training and (why := misfit(content, mine[1])) is not None:
+                self.say("refused", path, why)
             elif self._may_write(path, work.working):
+                if (aside := unfinished.make_room(self.root / work.working, work, content)) is not None:
+                    self.lines.append(f"set aside: {self.root / work.working} as {aside.name} (it is of other work)")
                 self._write(work.working, content, f", at {work.said(done)}")
 
     def _may_write(self, path: str, target: str) -> bool:
@@ -263,10 +269,16 @@ def collect(root: Path, project: Project, source: Path) -> Collection:
     """Take over what the working folder `source` has into the folder `root`; return what was done."""
     work = root / ".work"
     work.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="collect-", dir=work) as stage:
-        collection = Collection(root, project, source, Path(stage))
+    with stages.stage(work) as stage:
+        collection = Collection(root, project, source, stage)
         collection.collect()
     return collection
+
+
+def _is_of(path: Path, model: str) -> bool:
+    """Say whether a checkpoint names the training and the seed of the path `model`."""
+    about = model_header(path)
+    return MODEL.format(training=about.get("training"), seed=about.get("seed")) == model
 
 
 def _beside(path: str) -> str:

@@ -36,7 +36,13 @@ class Tracked:
     path: Path
     md5: str
     size: int
+    is_executable: bool | None  # where the .dvc file says so
     pushed: bool  # False where the .dvc file says `push: false`: `dvc push` skips it
+
+    @property
+    def is_beside(self) -> bool:
+        """Say whether it lies beside its .dvc file and has its name, as DVC makes it."""
+        return self.path == self.dvc_file.parent / self.dvc_file.stem
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,8 @@ def read_dvc_file(path: Path) -> list[Tracked]:
     text = DVC_FILE.read_text(path)
     try:
         content = parse_yaml(text)
+        if isinstance(content, dict) and content.get("wdir", ".") != ".":
+            raise ValueError(f"wdir is {content['wdir']!r:.80}, expected none: a .dvc file lies beside what it tracks")
         outputs = content.get("outs") if isinstance(content, dict) else None
         if not isinstance(outputs, list) or not outputs:
             raise ValueError("it lists no outs")
@@ -88,9 +96,24 @@ def _tracked(path: Path, output: Any) -> Tracked:
         raise ValueError(f"md5 is {md5!r:.80}")
     if type(size) is not int or size < 0:
         raise ValueError(f"size is {size!r:.80}, expected a number of bytes")
-    if not isinstance(push, bool | None):
-        raise ValueError(f"push is {push!r:.80}, expected true or false")
-    return Tracked(dvc_file=path, path=path.parent / name, md5=md5, size=size, pushed=push is not False)
+    if output.get("hash", "md5") != "md5":
+        raise ValueError(f"hash is {output['hash']!r:.80}, expected md5")
+    executable = output.get("isexec")
+    for key, value in (("push", push), ("isexec", executable)):
+        if not isinstance(value, bool | None):
+            raise ValueError(f"{key} is {value!r:.80}, expected true or false")
+    if "nfiles" in output and not md5.endswith(".dir"):
+        raise ValueError("nfiles is given, for what is no folder")
+    where = path.parent / name
+    return Tracked(dvc_file=path, path=where, md5=md5, size=size, is_executable=executable, pushed=push is not False)
+
+
+def restores(dvc_file: Path) -> bool:
+    """Say whether there is a .dvc file that DVC would restore the file beside it from, and no other one."""
+    try:
+        return all(output.is_beside for output in read_dvc_file(dvc_file))
+    except UserError:
+        return False
 
 
 def names(path: Path) -> bool:

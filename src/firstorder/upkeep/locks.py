@@ -21,7 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from firstorder.errors import UserError
+from firstorder.errors import UserError, one_line
 from firstorder.files import lock, open_regular, parse_json
 
 LOCKS_FOLDER = ".work/locks"
@@ -102,7 +102,7 @@ def _holder(path: Path) -> str | None:
     with suppress(OSError, ValueError, KeyError, TypeError), open_regular(path) as file:
         if lock(file.fileno(), shared=True) is False:
             about: dict[str, Any] = parse_json(file.read(_MOST_BYTES))
-            return f"process {about['pid']} ({about['told']}) since {about['since']}"
+            return one_line(f"process {about['pid']} ({about['told']}) since {about['since']}")
     return None
 
 

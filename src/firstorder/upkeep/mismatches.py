@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-import subprocess
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from firstorder.errors import UserError, one_line
 from firstorder.files import Kind
+from firstorder.upkeep.committed import is_as_committed
 from firstorder.upkeep.dvc import hash_of
 
 
@@ -31,6 +31,7 @@ class Verification:
     mismatches: list[Mismatch] = field(default_factory=list)
     # Path -> digest of each pack read so far: folders may share a pack, and it need be read only once.
     packs: dict[tuple[Path, str], str] = field(default_factory=dict)
+    sound: set[Path] = field(default_factory=set)  # checkpoints whose SHA-256 is the one that results state, resolved
 
     def differs(self, path: Path, expected: object, found: object, fix: str, *, in_git: bool = False) -> None:
         """Add a mismatch of `path`; `fix` is a command. With `in_git`, prefer restoring Git's version if it differs."""
@@ -40,7 +41,7 @@ class Verification:
 
     def broken(self, path: Path, error: UserError, fix: str) -> None:
         """Add a mismatch of a file that cannot be read."""
-        self.mismatches.append(Mismatch(path, f"{error}; fix: {fix}"))
+        self.mismatches.append(Mismatch(path, one_line(f"{error}; fix: {fix}")))
 
     def hash_of(self, path: Path, algorithm: str, kind: Kind | None = None) -> str | None:
         """Return the digest of a file; None, and a mismatch, if it cannot be read or is too large for its kind."""
@@ -73,10 +74,4 @@ def _listed(counts: Counter[str]) -> str:
 
 def restoring(path: Path, otherwise: str) -> str:
     """Return `git checkout` of `path` if its committed content differs from the file, else `otherwise`."""
-    git = ["git", "-C", str(path.parent)]
-    try:
-        subprocess.run([*git, "ls-files", "--error-unmatch", "--", path.name], capture_output=True, check=True)
-        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", path.name], capture_output=True, check=False)
-    except (OSError, subprocess.CalledProcessError):
-        return otherwise
-    return f"git checkout -- {path}" if changed.returncode == 1 else otherwise
+    return f"git checkout -- {path}" if is_as_committed(path) is False else otherwise

@@ -17,7 +17,7 @@ from firstorder.errors import UserError, reason
 from firstorder.files import replacing
 from firstorder.records import unfinished
 from firstorder.records.headers import CHECKPOINT_FILE
-from firstorder.records.kept_files import KEPT_FILE
+from firstorder.records.kept_files import KEPT_FILE, is_aside
 from firstorder.records.unfinished import Work
 from firstorder.settings import CURVE, MODEL, Project, paths
 from firstorder.upkeep import dvc
@@ -62,6 +62,8 @@ def suspend(root: Path, project: Project) -> Suspended:
                 unfinished.remove(root / place)
         elif (best := furthest(root, work, done.lines)) is not None:
             what = f"{work.name} seed {work.seed} at {work.said(best[0])}"
+            if (aside := unfinished.make_room(root / work.suspended, work, best[1], damaged=False)) is not None:
+                done.lines.append(f"set aside: {root / work.suspended} as {aside.name} (it is of other work)")
             if done.write(root / work.suspended, work.told(root, best[1]), what):
                 unfinished.remove(root / work.places[-1])
         if work.is_training:
@@ -98,7 +100,7 @@ def kept_below(root: Path) -> Iterator[Path]:
     """Yield every file of unfinished work in a folder, sorted; those that were set aside are none."""
     for folder in (".work", "unfinished"):
         found = {path for pattern in PATTERNS for path in (root / folder).rglob(pattern)}
-        yield from sorted(path for path in found if ".damaged" not in path.suffixes)
+        yield from sorted(path for path in found if not is_aside(path))
 
 
 def furthest(root: Path, work: Work, lines: list[str]) -> tuple[int, bytes] | None:

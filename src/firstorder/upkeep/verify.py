@@ -7,7 +7,9 @@ cache) are counted and are no mismatch. No torch.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from firstorder.errors import UserError
@@ -16,6 +18,8 @@ from firstorder.settings import Project, checks
 from firstorder.upkeep import dvc, verify_files, verify_records
 from firstorder.upkeep.dvc import Tracked
 from firstorder.upkeep.mismatches import Mismatch, Verification, restoring
+
+_RESTORE = "correct {0}, or get it again from where it was made"
 
 
 def verify(folders: Mapping[Path, Project | None], track: Track = silent) -> Verification:
@@ -80,16 +84,25 @@ def check_repository(repository: Path, verification: Verification) -> None:
 
 def _check_tracked(output: Tracked, stores: dict[str, Path], verification: Verification, *, elsewhere: bool) -> None:
     dvc_file = output.dvc_file
-    if dvc_file.name != f"{output.path.name}.dvc":
-        verification.differs(dvc_file, f"path: {dvc_file.stem}", output.path.name, restoring(dvc_file, "dvc add"))
-    kept = [kind for kind, store in stores.items() if dvc.object_path(store, output.md5).exists()]
+    if not output.is_beside:
+        # No command of DVC: it would replace the file that is named, which may be another's and in order.
+        named = output.path.relative_to(dvc_file.parent)
+        verification.differs(dvc_file, f"path: {dvc_file.stem}", named, restoring(dvc_file, _RESTORE.format(dvc_file)))
+        return
+    kept = [store for store in stores.values() if dvc.object_path(store, output.md5).exists()]
+    _check_size(output, kept, verification)
     if output.path.is_file():
         verification.checked["files that DVC tracks"] += 1
         found = verification.hash_of(output.path, "md5")
         if found not in (None, output.md5):
             restore, keep = (f"dvc {verb} --force {dvc_file}" for verb in ("pull", "commit"))
             fix = f"{restore}; or keep the new one: {keep}"
+            if output.path.resolve() in verification.sound:  # a record names it, so the .dvc file is what is wrong
+                fix = restoring(dvc_file, keep)
             verification.differs(output.path, f"MD5 {output.md5} as in {dvc_file.name}", found, fix)
+        elif output.is_executable is not None and output.is_executable != os.access(output.path, os.X_OK):
+            again = restoring(dvc_file, _RESTORE.format(dvc_file))
+            verification.differs(dvc_file, f"isexec: {not output.is_executable}", output.is_executable, again)
         return
     verification.skipped["files that DVC tracks (not here)"] += 1
     if output.pushed and not kept and not elsewhere:
@@ -101,9 +114,20 @@ def _check_tracked(output: Tracked, stores: dict[str, Path], verification: Verif
         )
 
 
+def _check_size(output: Tracked, kept: Sequence[Path], verification: Verification) -> None:
+    """Compare the size in a .dvc file with that of the content that it names, if that is here."""
+    copies = [output.path, *(dvc.object_path(store, output.md5) for store in kept)]
+    for path in (path for path in copies if path.is_file() and not output.md5.endswith(".dir")):
+        with suppress(UserError):  # where it is rehashed, that is said
+            if path.stat().st_size != output.size and dvc.hash_of(path, "md5") == output.md5:
+                size, again = path.stat().st_size, restoring(output.dvc_file, _RESTORE.format(output.dvc_file))
+                verification.differs(output.dvc_file, f"size: {size}", output.size, again)
+                return
+
+
 def _fix(kind: str, path: Path, md5: str, tracked: Sequence[Tracked], stores: dict[str, Path]) -> str:
     """Return the command that restores a damaged object of the cache or the remote."""
-    wanted = [output for output in tracked if output.md5 == md5]
+    wanted = [output for output in tracked if output.md5 == md5 and output.is_beside]
     if kind == "remote":
         return restoring(path, f"rm -f {path} && dvc push" if wanted else f"rm -f {path}")
     if not wanted:

@@ -18,8 +18,9 @@ from firstorder.files import open_regular
 from firstorder.progress import Track
 from firstorder.records.cells import CSV_FILE, CellRecord, how_trained
 from firstorder.records.headers import CHECKPOINT_FILE, LARGEST_HEADER, about_of, model_header, tensor_header
-from firstorder.records.kept_files import KEPT_FILE, read_counts, read_state
+from firstorder.records.kept_files import KEPT_FILE, is_aside, read_counts, read_state
 from firstorder.settings import MODEL
+from firstorder.upkeep import dvc
 from firstorder.upkeep.suspend import PATTERNS
 from firstorder.upkeep.verify_records import Target
 
@@ -122,6 +123,8 @@ def check_checkpoints(target: Target, valid: Sequence[CellRecord]) -> None:
                 target.verification.differs(
                     path, f"SHA-256 {digest[:16]}... as in {by}", f"{found[:16]}... ({is_of})", fix
                 )
+        if expected and set(expected) == {found}:
+            target.verification.sound.add(path.resolve())
         if not expected and (about.get("training"), about.get("seed")) != (training, seed):
             target.verification.differs(path, f"training {training} seed {seed}", is_of, fix)
         elif not expected:
@@ -141,9 +144,22 @@ def check_suspended(target: Target) -> None:
                 if how_trained(target.root, training, seed).get("checkpoint_digest") != found:
                     raise ValueError("its SHA-256 is not the one in its curve's run file")
             else:
-                (read_counts if path.suffix == ".json" else read_state)(content)
+                about = (read_counts if path.suffix == ".json" else read_state)(content)
+                _check_own(path.relative_to(below), about.get("of"))
         except (UserError, ValueError) as error:
             target.verification.differs(path, "a whole suspended file", reason(error, path), f"rm {path}", in_git=True)
+
+
+def _check_own(path: Path, made: object) -> None:
+    """Raise ValueError if a suspended state or counts are those of another training or seed than their path says."""
+    if is_aside(path) or not isinstance(made, dict):
+        return  # the oldest do not say it
+    own = {"seed": path.stem.rpartition("-")[2]}
+    if path.suffix == ".safetensors" and not path.parts[0].startswith("."):
+        own["training"] = path.parent.as_posix()
+    for key, wanted in own.items():
+        if str(made.get(key)) != wanted:
+            raise ValueError(f"it is that of {key} {made.get(key)!s:.80}, expected {wanted}")
 
 
 def _stated(valid: Sequence[CellRecord]) -> Mapping[tuple[str, int], dict[str, str]]:
@@ -169,7 +185,7 @@ def is_checkpoint(path: Path) -> bool:
 def _train_again(target: Target, training: str, seed: int) -> str:
     """Return the command that restores a checkpoint: from DVC if it is tracked, else by training and evaluating."""
     path = target.root / MODEL.format(training=training, seed=seed)
-    if path.with_name(path.name + ".dvc").exists():
+    if dvc.restores(path.with_name(path.name + ".dvc")):
         return f"dvc pull --force {path}.dvc"
     if training not in target.project.trainings:
         return f"rm {path} (params.yaml has no such training)"

@@ -21,16 +21,17 @@ from firstorder.records.cells import (
     RUN_FILE,
     SEAL,
     CellRecord,
+    digest_of_run,
     how_made,
     how_trained,
-    lacks_seal,
     precision_of,
     read_record,
     run_text,
 )
+from firstorder.records.placement import misplaced
 from firstorder.report import ACCURACIES, METRICS
 from firstorder.report.read import accuracies, csv_frames
-from firstorder.settings import CURVE, Project, digest
+from firstorder.settings import Project, digest
 from firstorder.upkeep.mismatches import Verification
 from firstorder.upkeep.verify_curves import wrong_content
 
@@ -153,7 +154,7 @@ def _agrees_with_run_file(target: Target, path: Path, again: str) -> bool:
     run_file = path.with_suffix(".run.json")
     verification = target.verification
     if not run_file.exists():
-        return _may_lack_seal(target, path, again, "records and curves without a .run.json")
+        return _lacks_seal(target, path, again)
     try:
         text, run = RUN_FILE.read(run_file), how_made(path)
     except UserError as error:
@@ -163,9 +164,9 @@ def _agrees_with_run_file(target: Target, path: Path, again: str) -> bool:
         verification.differs(run_file, "JSON as the package writes it", "other text", again, in_git=True)
         return False
     if not set(SEAL) & set(run):
-        return _may_lack_seal(target, path, again, "records and curves from before they were sealed")
+        return _lacks_seal(target, run_file, again)
     claimed = run.get("run_digest")
-    if claimed != digest({key: value for key, value in run.items() if key != "run_digest"}):
+    if claimed != digest_of_run(run):
         verification.differs(
             run_file, f"run_digest {claimed} over its other values", "other values", again, in_git=True
         )
@@ -176,23 +177,18 @@ def _agrees_with_run_file(target: Target, path: Path, again: str) -> bool:
     if found != claimed:
         verification.differs(path, f"SHA-256 {claimed[:16]}...", f"{found[:16]}...", again, in_git=True)
         return False
-    training, seed = run.get("training"), run.get("seed")
-    if None not in (training, seed) and path != target.root / CURVE.format(training=training, seed=seed):
-        found = f"that of training {training} seed {seed}"
-        verification.differs(run_file, f"the run file of {path.name}", found, again, in_git=True)
+    if (whose := misplaced(target.root, path.relative_to(target.root).as_posix(), run)) is not None:
+        expected, found = f"the run file of {path.name}", whose
+        verification.differs(run_file, expected, found, again, in_git=True)
         return False
     return True
 
 
-def _may_lack_seal(target: Target, path: Path, again: str, kind: str) -> bool:
-    """Count a result without a seal as one of `kind`; where others are sealed, add a mismatch and return False."""
-    if lacks_seal(target.root, path.relative_to(target.root).as_posix()):
-        run_file = path.with_suffix(".run.json")
-        verification, wrong = target.verification, run_file if run_file.exists() else path
-        verification.differs(wrong, "a run file that seals it", "none, while others are sealed", again, in_git=True)
-        return False
-    target.verification.skipped[kind] += 1
-    return True
+def _lacks_seal(target: Target, wrong: Path, again: str) -> bool:
+    """Add a mismatch for a result without a seal; return False."""
+    fix = f"python tools/seal_results.py {target.root}, if it is from before there were seals, or {again}"
+    target.verification.differs(wrong, "a run file that seals it", "none", fix, in_git=True)
+    return False
 
 
 def _read_consistent(target: Target, path: Path, again: str) -> CellRecord | None:

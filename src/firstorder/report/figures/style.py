@@ -6,6 +6,7 @@ Colours are seaborn's colour-blind-safe palette; whatever differs in colour also
 from __future__ import annotations
 
 import math
+import os
 import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -98,9 +99,11 @@ Colour = tuple[float, float, float]
 
 @contextmanager
 def applied() -> Iterator[None]:
-    """Apply the settings within a `with` statement; matplotlib's own are restored after it."""
-    with sns.axes_style("whitegrid"), sns.plotting_context("paper"), mpl.rc_context(_SETTINGS):
-        yield
+    """Apply the settings within a `with` statement, to matplotlib's defaults; what was set is restored after it."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        with sns.axes_style("whitegrid"), sns.plotting_context("paper"), mpl.rc_context(_SETTINGS):
+            yield
 
 
 def colour(role: str) -> Colour:
@@ -223,8 +226,19 @@ def save(figure: Figure, path: Path) -> None:
             for tick in side.get_major_ticks(_MOST_TICKS):
                 tick.label1.set_parse_math(True)  # powers of ten are formulas
     kind = path.suffix.removeprefix(".")
-    with replacing(path) as part:
+    with replacing(path) as part, _without_date():
         figure.savefig(part, format=kind, dpi=DOTS_PER_INCH, metadata=_METADATA[kind])
+
+
+@contextmanager
+def _without_date() -> Iterator[None]:
+    """Hide a date for files within a `with` statement: matplotlib reads it, although it is then left out."""
+    date = os.environ.pop("SOURCE_DATE_EPOCH", None)
+    try:
+        yield
+    finally:
+        if date is not None:
+            os.environ["SOURCE_DATE_EPOCH"] = date
 
 
 def _stretch(accuracy: NDArray[np.float64]) -> NDArray[np.float64]:

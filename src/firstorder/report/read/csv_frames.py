@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,11 +37,11 @@ def read(path: Path, columns: Sequence[str], types: Mapping[str, str] | None = N
     `types` fixes the types of some columns; of a text, only an empty one counts as missing. Raises UserError, naming
     the file, if it is not CSV, lacks a column or holds a value of another type.
     """
-    content = CSV_FILE.read(path)
+    content = CSV_FILE.read(path).removeprefix(codecs.BOM_UTF8)
     lacking = {name: [""] if kind == "str" else _NO_NUMBER for name, kind in (types or {}).items()}
     options: dict[str, Any] = {"na_values": lacking, "keep_default_na": False} if types else {}
     try:
-        frame = pd.read_csv(io.BytesIO(content), dtype=dict(types or {}), encoding="utf-8-sig", **options)
+        frame = pd.read_csv(io.BytesIO(content), dtype=dict(types or {}), encoding="utf-8", **options)
     except (ValueError, OverflowError) as error:  # pandas' own errors are ValueErrors
         raise CSV_FILE.refused(path, f"not a valid CSV file ({error})") from None
     missing = [column for column in columns if column not in frame]

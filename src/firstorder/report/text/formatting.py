@@ -13,7 +13,7 @@ import pandas as pd
 NOT_RUN = "not run"
 MISSING = "—"
 STALE_MARK = "‡"  # † marks a single seed
-STALE_FOOTNOTE = f"{STALE_MARK} Stale: made with other settings or data than those of now; see: firstorder stale."
+STALE_FOOTNOTE = f"{STALE_MARK} Stale: made with other settings or data than now, or not sealed; see: firstorder stale."
 MINUS = "\N{MINUS SIGN}"  # as wide as +, unlike the hyphen
 _COLUMN = re.compile(r"(?P<dataset>.+?)-(?P<way>\d+)way(?:/(?P<shot>\d+)shot)?(?P<rest>.*)")
 _DATASETS = {"omniglot": "Omniglot", "mini-imagenet": "mini-ImageNet", "glyphs": "Glyphs"}
