@@ -238,7 +238,7 @@ def test_finished_work_is_removed_and_stale_work_is_named_and_left(
     assert f"passed over: {STATE} (params.yaml has changed since: training.inner_steps: 2 -> 3)" in out
     assert re.search(r"passed over: \.work/\w+/seed-0.safetensors \(params.yaml has no training or evaluation", out)
     stopped_after(monkeypatch, 1)
-    assert f"{STATE}: passed over (it is of other settings or data)" in capsys.readouterr().err
+    assert f"{STATE}: passed over (it is of other settings)" in capsys.readouterr().err
     assert main(["suspend"]) == 0
     assert step_of(computed_project) == 1
 
@@ -340,7 +340,7 @@ def test_counts_of_another_engine_are_passed_over_with_a_line(
     assert main(["suspend"]) == 0
     capsys.readouterr()
     assert main([*EVALUATE, "--engine", "lanes"]) == 0
-    assert f"{COUNTS}: passed over (of another checkpoint, " in capsys.readouterr().err
+    assert f"{COUNTS}: passed over (it is of another " in capsys.readouterr().err
     assert "legs" not in cells.read_run(tiny_project / RECORD)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import yaml
 from firstorder.__main__ import main
 from firstorder.data import packs
 from firstorder.errors import UserError
-from firstorder.records.cells import read_record
+from firstorder.records.cells import read_record, read_run, sealed, write_run
 from firstorder.report.claims.claims import Paper
 from firstorder.report.figures import adaptation, alphabets, figures, style
 from firstorder.settings import ADAPTATION, ALPHABETS, RECORD, Project, checks
@@ -81,8 +80,7 @@ def test_the_names_of_meta_test_classes_are_in_the_order_of_the_pool() -> None:
 def test_a_figure_refuses_records_made_with_other_settings(project: Project) -> None:
     assert main(["adaptation", EVALUATION, "--seed", "0", "--device", "cpu"]) == 0
     path = Path(ADAPTATION.format(evaluation=EVALUATION, seed=0))
-    run = json.loads(path.with_suffix(".run.json").read_text(encoding="utf-8"))
-    path.with_suffix(".run.json").write_text(json.dumps({**run, "settings_digest": "0" * 16}), encoding="utf-8")
+    write_run(path, sealed({**read_run(path), "settings_digest": "0" * 16}, path.read_bytes()))
     with pytest.raises(UserError, match=rf"stale.*firstorder adaptation {EVALUATION} --seed 0"):
         figures.write(Path(), project, "adaptation", PUBLISHED)
 

@@ -51,24 +51,27 @@ class Whole:
 
 # What work depends on, as `of` in its file says, and how a difference is called.
 _DEPENDS = {
-    "training": "training",
-    "seed": "seed",
-    "data_digest": "data",
-    "training_digest": "settings of its training",
-    "settings": "settings",
-    "checkpoint_digest": "checkpoint",
-    "engine": "engine",
-    "lanes": "number of lanes",
-    "device": "kind of device",
+    "training": "another training",
+    "seed": "another seed",
+    "data_digest": "other data",
+    "settings": "other settings",
+    "training_digest": "other settings of its training",
+    "checkpoint_digest": "another checkpoint",
+    "engine": "another engine",
+    "lanes": "another number of lanes",
+    "device": "another kind of device",
 }
 
 
 def _other(kept: object, made: Mapping[str, Any]) -> str:
     """Name what differs between what was made and what is to be made."""
     for key, what in _DEPENDS.items():
-        if isinstance(kept, Mapping) and key in kept and key in made and kept[key] != made[key]:
+        if not isinstance(kept, Mapping) or key not in kept or key not in made:
+            continue
+        old, new = (json.dumps(of[key], sort_keys=True) for of in (kept, made))  # where tuples are lists
+        if old != new:
             both = "" if key == "settings" else f", {kept[key]!s:.16} and not {made[key]!s:.16}"
-            return f"another {what}{both}" if key != "data_digest" else f"other {what}{both}"
+            return f"{what}{both}"
     return "other settings, data or seed, or another device or engine"
 
 
