@@ -239,6 +239,8 @@ def _another_checkpoint(root: Path, expected: Expected, made: Mapping[str, Any])
         return None
     names = {"training": expected.training, "seed": expected.seed}
     run, model = cells.how_trained(root, expected.training, expected.seed or 0), root / MODEL.format(**names)
+    if misplaced(root, CURVE.format(**names), run):
+        run = {}  # that of another seed or training says nothing of this checkpoint
     present, by = run.get(_CHECKPOINT), "its curve's"
     same = run.get("settings_digest") == made.get("training_digest")
     if present is None:
