@@ -297,7 +297,7 @@ static void tile_sums(const block *b, int slot, int first, int last) {
 static void backward_block(const work *w, team *t, int rank, int index, int begin, int end) {
     const block *b = &w->n->blocks[index], *before = b - 1;
     const long result = (long)b->side * b->side * b->channels;
-    const int alone = w->n->most_threads == 1, filters = b->filters, tiles = uses_tiles(w, index);
+    const int alone = t->threads == 1, filters = b->filters, tiles = uses_tiles(w, index);
     for (int i = begin; i < end; i += b->group) {
         const int images = least(b->group, end - i), slot = alone ? 0 : i;
         const REAL *dy = b->dy + slot * b->dy_image, *dy_t = w->direction ? b->dy_t + slot * b->dy_image : NULL;
