@@ -6,7 +6,6 @@ another process under the same limit. Without a limit, or with a wide one, nothi
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 try:
@@ -32,6 +31,8 @@ def check(verb: str) -> None:
     limit = _limit()
     if verb not in LIBRARIES or limit is None or limit >= _ENOUGH:
         return
+    import subprocess
+
     libraries = LIBRARIES[verb]
     trial = f"import firstorder.cli\ntry:\n import {libraries}\nexcept ModuleNotFoundError: pass\nbytearray({_ROOM})"
     quiet = subprocess.DEVNULL
