@@ -192,8 +192,9 @@ def threads_each(verb):
     evaluations = {(os.path.dirname(item.about), item.seed) for item in stale if item.path.endswith(".json")}
     if verb == "evaluate":
         return max(1, workflow.cores // max(1, len(evaluations)))
-    curves = {(training, seed) for training in PROJECT.trainings for seed in PROJECT.seeds}
-    curves = {key for key in curves if settings.CURVE.format(training=key[0], seed=key[1]) in {i.path for i in stale}}
+    paths = {item.path for item in stale}
+    trained = [(training, seed) for training in PROJECT.trainings for seed in PROJECT.seeds]
+    curves = {key for key in trained if settings.CURVE.format(training=key[0], seed=key[1]) in paths}
     trainings = curves | {(item.training, item.seed) for item in stale if item.training}
     return max(1, workflow.cores // max(1, sum(not is_trained(*each) for each in trainings)))
 

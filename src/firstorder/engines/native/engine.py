@@ -182,9 +182,10 @@ class NativeEngine(ByHand):
         check_vectors(rooms[0].parameters, adapted.dtype, adapted, gradient, moments, mask)
         call = (ctypes.c_int(steps), ctypes.c_int(batch), (NUMBERS[adapted.dtype][1] * steps)(*rates), gradient)
         fixed = None if mask is None else at(mask)
-        threads, begun = self.pace.threads() if lanes == 1 else self.threads // len(rooms), time.monotonic()
-        self._each_lane(rooms, "net_adapt", lanes, threads, adapted, moments, fixed, images, scale, labels, *call)
-        if lanes == 1:
+        threads, begun = self.pace.threads() if lanes == 1 else None, time.monotonic()
+        arguments = (adapted, moments, fixed, images, scale, labels, *call)
+        self._each_lane(rooms, "net_adapt", lanes, *arguments, threads=threads)
+        if threads is not None:
             self.pace.note(threads, (time.monotonic() - begun) / max(1, steps * batch))
         return adapted, state
 
@@ -208,9 +209,8 @@ class NativeEngine(ByHand):
         vectors = tuple(vector.expand(lanes, -1).contiguous() for vector in vectors)
         check_batch(self.architecture, self.way, images, labels, (lanes, count))
         check_vectors(rooms[0].parameters, parameters.dtype, parameters, result, *vectors)
-        threads = self.threads // len(rooms)
         self._each_lane(
-            rooms, function, lanes, threads, parameters, images, scale, labels, ctypes.c_int(count), *vectors, result
+            rooms, function, lanes, parameters, images, scale, labels, ctypes.c_int(count), *vectors, result
         )
         return result
 
@@ -223,22 +223,25 @@ class NativeEngine(ByHand):
         rooms = self._rooms(parameters, lanes, count)
         check_batch(self.architecture, self.way, images, None, (lanes, count))
         check_vectors(rooms[0].parameters, parameters.dtype, parameters)
-        numbers, threads = ctypes.c_int(0), self.threads // len(rooms)
-        self._each_lane(rooms, "net_logits", lanes, threads, parameters, images, numbers, ctypes.c_int(count), result)
+        numbers = ctypes.c_int(0)
+        self._each_lane(rooms, "net_logits", lanes, parameters, images, numbers, ctypes.c_int(count), result)
         return result
 
-    def _each_lane(self, rooms: Sequence[Workspace], function: str, lanes: int, threads: int, *arguments: Any) -> None:
+    def _each_lane(
+        self, rooms: Sequence[Workspace], function: str, lanes: int, *arguments: Any, threads: int | None = None
+    ) -> None:
         """Call a function of native.c for each lane, with its part of every tensor and with all other arguments.
 
-        As many lanes are computed at the same time as there are workspaces, each by `threads` threads. Raises
-        MemoryError.
+        As many lanes are computed at the same time as there are workspaces, each by `threads` threads,
+        or its share of all. Raises MemoryError.
         """
         call: Callable[..., int] = getattr(rooms[0].code, function)
+        many = ctypes.c_int(self.threads // len(rooms) if threads is None else threads)
 
         def some(number: int) -> None:
             for lane in range(number, lanes, len(rooms)):
                 mine = (at(one[lane]) if isinstance(one, Tensor) else one for one in arguments)
-                if not call(rooms[number].net, ctypes.c_int(threads), *mine):
+                if not call(rooms[number].net, many, *mine):
                     raise MemoryError("engine native: too little memory for second order")
 
         if len(rooms) == 1:

@@ -64,7 +64,7 @@ typedef struct {
 } block;
 
 typedef struct {
-    char *base, *at;
+    char *base;
     size_t size;
 } arena;
 
