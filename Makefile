@@ -191,6 +191,9 @@ format: $(INSTALLED) ## seconds | reformat the code with ruff and snakefmt
 	$(PY) -m ruff format .
 	$(PY) -m snakefmt Snakefile workflow
 
+register: $(INSTALLED) ## seconds | write registered.csv: since which commit each claim's rule has stood; needs Git's history
+	$(PY) tools/register_claims.py
+
 schema: $(INSTALLED) ## seconds | regenerate params.schema.json, for editors, from src/firstorder/settings/
 	$(PY) tools/write_params_schema.py
 

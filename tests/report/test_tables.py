@@ -10,7 +10,7 @@ import pytest
 
 from firstorder.errors import UserError
 from firstorder.records.cells import write_run
-from firstorder.report.claims.claims import Paper
+from firstorder.report.claims.paper import Paper
 from firstorder.report.text import tables
 from firstorder.report.text.formatting import column_label, percent, points, training_label
 from firstorder.settings import digest

@@ -12,7 +12,7 @@ import yaml
 
 from firstorder.errors import UserError
 from firstorder.report.claims import claim_tables, claims, theory_claims
-from firstorder.report.claims.claims import Paper
+from firstorder.report.claims.paper import Paper
 from firstorder.report.figures import figures
 from firstorder.report.read import published
 from firstorder.report.read.statistics import Estimate

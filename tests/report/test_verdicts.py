@@ -11,7 +11,7 @@ import pytest
 
 from firstorder import settings
 from firstorder.report.claims import claim_tables, verdicts
-from firstorder.report.claims.claims import Paper
+from firstorder.report.claims.paper import Paper
 from firstorder.report.claims.verdicts import Interval, verdict_of_order, verdict_of_value
 from firstorder.settings import Project, checks
 from tests.report.test_published import PUBLISHED

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from firstorder.report.claims.declared import Declared
 from firstorder.report.claims.outcomes import NOT_RUN, decide
 from firstorder.report.read import measurements
 from firstorder.report.read.statistics import half_width_over_tasks
@@ -34,7 +35,7 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimulationClaim:
+class SimulationClaim(Declared):
     """A claim that one measure lies below or over a bound."""
 
     measure: Literal["joint-prediction", "joint-loss", "maml-loss", "reptile-loss", "manifold-distance"] = setting(
@@ -42,7 +43,6 @@ class SimulationClaim:
     )
     relation: Literal["below", "over"] = setting("side of the bound")
     bound: float = setting("without unit; defined by the measure")
-    sentence: str = setting("the claim in plain words")
 
 
 def joint_prediction(root: Path, project: Project) -> Measured | None:
@@ -99,8 +99,8 @@ def judge(root: Path, project: Project, claims: Mapping[str, SimulationClaim]) -
     for name, claim in claims.items():
         if (project.manifolds if claim.measure == "manifold-distance" else project.sine) is None:
             continue
-        row: dict[str, Any] = {"id": name, "kind": "simulation", "relation": claim.relation, "sentence": claim.sentence}
-        row |= {"cells": claim.measure, "length": "full", "delta_fraction": claim.bound, "verdict": NOT_RUN}
+        row: dict[str, Any] = {"id": name, "kind": "simulation", "relation": claim.relation} | claim.columns()
+        row |= {"cells": claim.measure, "length": "full", "bound": claim.bound, "verdict": NOT_RUN}
         found = MEASURES[claim.measure](root, project)
         rows.append(row | (_numbers(found, claim) if found else {}))
     return rows

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
-from firstorder.report.claims.claims import Paper
+from firstorder.report.claims.paper import Paper
 from firstorder.report.figures import combinations, style
 from firstorder.settings import FigureSettings, Project
 

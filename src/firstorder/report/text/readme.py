@@ -10,7 +10,7 @@ from firstorder.errors import UserError
 from firstorder.files import MissingFileError, replacing
 from firstorder.report import TEXT_FILE
 from firstorder.report.claims import outcomes
-from firstorder.report.claims.claims import Paper
+from firstorder.report.claims.paper import Paper
 from firstorder.report.read.csv_frames import STALE
 from firstorder.report.text import tables
 from firstorder.report.text.formatting import (

@@ -17,7 +17,7 @@ from firstorder.files import replacing
 from firstorder.records.cells import CellRecord
 from firstorder.report import TABLE
 from firstorder.report.claims import outcomes, verdicts
-from firstorder.report.claims.claims import Paper
+from firstorder.report.claims.paper import Paper
 from firstorder.report.read import accuracies, csv_frames, measurements, staleness, theory
 from firstorder.report.read.statistics import CELL, half_width_over_tasks, over_seeds
 from firstorder.report.text.formatting import (
@@ -127,7 +127,7 @@ def write(root: Path, project: Project, name: str, published_path: Path) -> list
     elif name == SINE:
         data = staleness.marked(sine_losses(root, project))
     else:
-        data = comparison(root, project, name, Paper(published_path))
+        data = comparison(root, project, name, Paper.of(root, published_path))
     paths = [root / TABLE.format(name=name, suffix=suffix) for suffix in ("csv", "md", "tex")]
     csv_frames.write(paths[0], data)
     table = printed(root, project, name)
