@@ -15,13 +15,15 @@ from firstorder.report.claims.curve_claims import CurveClaim
 from firstorder.report.claims.simulation_claims import SimulationClaim
 from firstorder.report.read import curves, published
 from firstorder.report.read.statistics import Estimate
-from firstorder.settings import MANIFOLD_POINTS, Project, checks, digest
+from firstorder.settings import CURVE, MANIFOLD_POINTS, Project, checks, digest
 from tests.report.test_published import PUBLISHED
 from tests.sweep_records import BASE, G1, G2, G4, SUM2, SUM4, store_final, sweep_project, swept
 from tests.synthetic_records import (
+    CURVE_COLUMNS,
     FIVE_SHOT,
     ONE_SHOT,
     PARAMS,
+    TRAINING,
     make_project,
     store_curve,
     store_record,
@@ -164,6 +166,22 @@ def test_the_whole_curve_counts_every_measurement(tmp_path: Path) -> None:
     assert curves.final_accuracies(tmp_path, project, SUM2, whole=True)["accuracy"].tolist() == pytest.approx([0.5])
 
 
+def test_a_gap_is_the_difference_of_the_two_pools_of_one_training(tmp_path: Path) -> None:
+    """Meta-train at 0.9 and 0.95, meta-test at 0.7 and 0.85: gaps of 0.2 and 0.1, mean 0.15."""
+    project = make_project(tmp_path, {**PARAMS, "length": "full"})
+    for seed, pair in enumerate(((0.9, 0.7), (0.95, 0.85))):
+        pools = list(zip(("meta-train", "meta-test"), pair, strict=True))
+        rows = [(step, pool, "inductive", 5, 50, value, 0.01) for step in (500, 1000) for pool, value in pools]
+        path = tmp_path / CURVE.format(training=TRAINING, seed=seed)
+        write_rows(path, CURVE_COLUMNS, rows)
+        write_run(path, {"settings_digest": digest(project.settings_of_training(TRAINING))})
+    gap = CurveClaim(kind="gap", relation="above", **DECLARED, margin_points=0, higher=(TRAINING,))
+    curve_claims.check(gap, "a place")
+    row = judged(tmp_path, project, gap)
+    assert (row["seeds"], row["cells"]) == (2, TRAINING)
+    assert row["judged_fraction"] == pytest.approx(0.15)
+
+
 def test_cells_are_compared_like_trainings(tmp_path: Path) -> None:
     """100 tasks each: 0.96 - 0.95, seed by seed."""
     project = make_project(tmp_path, {**PARAMS, "length": "full"})
@@ -188,9 +206,9 @@ def test_at_reduced_length_nothing_is_judged_and_what_is_not_listed_is_left_out(
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"lower": None}, "kind curves or best goes with higher, lower"),
-        ({"sweep": "inner-steps"}, "kind shape goes with sweep"),
-        ({"relation": "drops"}, "relation above goes with kinds curves and best"),
+        ({"lower": None}, "kind curves goes with higher, lower, and only these; see lower"),
+        ({"sweep": "inner-steps"}, "kind curves goes with higher, lower, and only these; see sweep"),
+        ({"relation": "drops"}, "relation above goes with all kinds but shape"),
         ({"higher": (G2, G4)}, "expected as many trainings under lower as under higher, found 1"),
     ],
 )

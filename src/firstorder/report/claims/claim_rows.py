@@ -54,7 +54,7 @@ def theory_row(line: Any) -> tuple[str, ...]:
 
 def known_text(line: Any) -> str:
     """Return what was known before; at reduced length that is not said, as it is about full-length results."""
-    return line.known if line.length == "full" else MISSING
+    return MISSING if line.length == "reduced" else line.known
 
 
 def verdict_text(line: Any) -> str:

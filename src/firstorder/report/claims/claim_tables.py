@@ -56,7 +56,7 @@ def write(root: Path, project: Project, published_path: Path) -> list[Path]:
     )
     parts = [pd.DataFrame(part, columns=list(_TYPES)).astype(_TYPES) for part in judged]
     data = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
-    if project.length == "full":
+    if project.is_judged:
         register.check(root, project, paper, data)
     csv_frames.write(paths[0], staleness.marked_by(data, map(register.rests_on, data.itertuples())))
     text = "\n".join(table.to_markdown() for table in printed(root))
@@ -88,6 +88,8 @@ def summary(data: pd.DataFrame) -> PrintedTable:
     }
     rows = []
     for name, chosen in parts.items():
+        if not chosen.any():  # as in a study
+            continue
         groups = Counter(map(outcomes.group, data.loc[chosen, "verdict"]))
         rows.append((name, str(int(chosen.sum())), *(str(groups[group]) for group in outcomes.GROUPS)))
     return PrintedTable(

@@ -8,6 +8,7 @@ curve, or the accuracy of a recorded cell.
   gains: (a + d) - (b + c) = (a - b) - (c - d).
 - `best`: the best of `higher` minus the best of `lower` is above the margin. Each side is tuned on its own list, so
   one training that diverges decides nothing.
+- `gap`: what each of `higher` reaches on meta-train tasks minus what it reaches on meta-test tasks is above the margin.
 - `shape`: in one variant of a sweep, the mean over the values `before` minus the mean over `after` is above the margin
   (`drops`) or below it (`stays`).
 
@@ -30,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from firstorder.errors import UserError
@@ -45,10 +47,10 @@ from firstorder.settings.schema import setting
 class CurveClaim(Declared):
     """A contrast of trainings, as described at the top of this module."""
 
-    kind: Literal["curves", "best", "shape"] = setting(
-        "curves and best: trainings by name; shape: values of one variant of a sweep"
+    kind: Literal["curves", "best", "gap", "shape"] = setting(
+        "curves, best and gap: trainings by name; shape: values of one variant of a sweep"
     )
-    relation: Literal["above", "drops", "stays"] = setting("above for curves and best, drops or stays for a shape")
+    relation: Literal["above", "drops", "stays"] = setting("drops or stays for a shape, above for the others")
     margin_points: float = setting("percentage points", at_least=0)
     measure: Literal["whole", "cell"] | None = setting(
         "whole: the mean over a training's curve; cell: the accuracy of a cell, and higher and lower name cells; "
@@ -65,14 +67,15 @@ class CurveClaim(Declared):
 
 def check(claim: CurveClaim, place: str) -> None:
     """Raise UserError if a claim lacks a key that its kind needs, or has one of the other kind."""
-    is_shape = claim.kind == "shape"
-    needed = {"curves or best": ("higher", "lower"), "shape": ("sweep", "variant", "before", "after")}
-    for kind, keys in needed.items():
-        for key in keys:
-            if bool(getattr(claim, key)) != ((kind == "shape") == is_shape):
-                raise UserError(f"{place}: kind {kind} goes with {', '.join(keys)}, and only it; see {key}")
-    if (claim.relation == "above") == is_shape:
-        raise UserError(f"{place}: relation above goes with kinds curves and best, drops and stays with kind shape")
+    sides, sweep = ("higher", "lower"), ("sweep", "variant", "before", "after")
+    needed = {"curves": sides, "best": sides, "gap": sides[:1], "shape": sweep}[claim.kind]
+    for key in (*sides, *sweep):
+        if bool(getattr(claim, key)) != (key in needed):
+            raise UserError(f"{place}: kind {claim.kind} goes with {', '.join(needed)}, and only these; see {key}")
+    if (claim.relation == "above") == (claim.kind == "shape"):
+        raise UserError(f"{place}: relation above goes with all kinds but shape, drops and stays go with kind shape")
+    if claim.measure == "cell" and claim.kind == "gap":
+        raise UserError(f"{place}: kind gap is about trainings, so measure cell does not go with it; remove it")
     if claim.higher and claim.lower and len(claim.higher) != len(claim.lower):
         raise UserError(f"{place}: expected as many trainings under lower as under higher, found {len(claim.lower)}")
 
@@ -88,13 +91,13 @@ def judge(root: Path, project: Project, claims: Mapping[str, CurveClaim]) -> lis
         weights = weights_of(claim, project)
         listed = {f"{evaluation}/{mode}" for evaluation, mode, _ in project.cells()} | project.trainings.keys()
         is_listed = weights is not None and listed.issuperset(weights)
-        if not is_listed and project.length != "full":
+        if not is_listed and not project.is_judged:
             continue
         row: dict[str, Any] = {"id": name, "kind": claim.kind, "relation": claim.relation} | claim.columns()
         row |= {"cells": " against ".join(_sides(weights or {})), "length": project.length}
         row |= {"bound": claim.margin_points / 100, "verdict": NOT_RUN}
         if is_listed and weights:
-            row |= _judged(contrast(root, project, weights, claim), claim, name, project.length)
+            row |= _judged(contrast(root, project, weights, claim), claim, name, is_judged=project.is_judged)
         rows.append(row)
     return rows
 
@@ -132,7 +135,7 @@ def verdict(found: Estimate, claim: CurveClaim) -> str:
 
 def contrast(root: Path, project: Project, weights: Mapping[str, float], claim: CurveClaim) -> pd.DataFrame:
     """Return the contrast of each seed that all trainings have: accuracy (fraction), standard_error and tasks."""
-    reached = {name: _reached(root, project, name, claim.measure) for name in weights}
+    reached = {name: _reached(root, project, name, claim) for name in weights}
     seeds = [seed for seed in project.seeds if all(seed in found.index for found in reached.values())]
     rows = []
     for seed in seeds:
@@ -144,13 +147,19 @@ def contrast(root: Path, project: Project, weights: Mapping[str, float], claim: 
     return pd.DataFrame(rows, index=seeds, columns=["accuracy", "standard_error", "tasks"])
 
 
-def _reached(root: Path, project: Project, name: str, measure: str | None) -> pd.DataFrame:
-    """Return what a training or cell reaches, by seed: accuracy, standard_error and tasks."""
-    if measure == "cell":
+def _reached(root: Path, project: Project, name: str, claim: CurveClaim) -> pd.DataFrame:
+    """Return what a training or cell reaches, by seed: accuracy (of a gap the difference), standard_error and tasks."""
+    if claim.measure == "cell":
         found = accuracies.frame(accuracies.fresh_records(root, project, {name}))
         found = found.set_index("seed")[["accuracy", "standard_error_tasks", "tasks"]]
         return found.rename(columns={"standard_error_tasks": "standard_error"})
-    return curves.final_accuracies(root, project, name, whole=measure == "whole")
+    whole = claim.measure == "whole"
+    found = curves.final_accuracies(root, project, name, whole=whole)
+    if claim.kind != "gap":
+        return found
+    seen = curves.final_accuracies(root, project, name, pool="meta-train", whole=whole).loc[found.index]
+    errors = np.hypot(seen["standard_error"], found["standard_error"])
+    return found.assign(accuracy=seen["accuracy"] - found["accuracy"], standard_error=errors)
 
 
 def _best(lines: Mapping[str, pd.Series], weights: Mapping[str, float]) -> dict[str, float]:
@@ -159,7 +168,7 @@ def _best(lines: Mapping[str, pd.Series], weights: Mapping[str, float]) -> dict[
     return {max(side, key=lambda name: lines[name]["accuracy"]): weights[side[0]] for side in sides}
 
 
-def _judged(found: pd.DataFrame, claim: CurveClaim, name: str, length: str | None) -> dict[str, Any]:
+def _judged(found: pd.DataFrame, claim: CurveClaim, name: str, *, is_judged: bool) -> dict[str, Any]:
     """Return the numbers and verdicts of a contrast; nothing if there is no seed."""
     if found.empty:
         return {}
@@ -173,10 +182,10 @@ def _judged(found: pd.DataFrame, claim: CurveClaim, name: str, length: str | Non
         "high_fraction": over_seeds.high,
         "seeds": over_seeds.seeds,
         "tasks_per_seed": int(found["tasks"].min()),
-        "verdict": verdict(over_seeds, claim) if length == "full" else REDUCED,
+        "verdict": verdict(over_seeds, claim) if is_judged else REDUCED,
     }
     ahead = found.loc[mixed(read_known(claim.known, name), list(found.index))]
-    if length == "full" and len(ahead):
+    if is_judged and len(ahead):
         by_ahead = estimate(ahead["accuracy"].tolist(), ahead["standard_error"].tolist())
         row["verdict_in_advance"] = verdict(by_ahead, claim)
     return row

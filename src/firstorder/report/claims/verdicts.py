@@ -115,7 +115,7 @@ def judge(records: Iterable[CellRecord], project: Project, paper: Paper) -> pd.D
     for name, claim in paper.claims.entries.items():
         if claim.kind == "theory":  # judged in theory_claims.py
             continue
-        if project.length == "full" or all(about.evaluation in project.evaluations for about in claim.cells):
+        if project.is_judged or all(about.evaluation in project.evaluations for about in claim.cells):
             row = {"id": name, "kind": claim.kind, "relation": claim.relation} | claim.columns()
             row |= {"cells": " against ".join(about.cell for about in claim.cells), "length": project.length}
             rows.append(row | _judged(claim, project, paper, [cells.get(c.cell, ours.iloc[:0]) for c in claim.cells]))
@@ -148,7 +148,7 @@ def _judged(claim: Claim, project: Project, paper: Paper, cells: list[pd.DataFra
         return row
     row |= _numbers(row, claim, found)
     row["tasks_per_seed"] = min(int(cell["tasks"].min()) for cell in cells)
-    if project.length != "full" and not _is_one_training(claim, project):
+    if not project.is_judged and not _is_one_training(claim, project):
         return row | {"verdict": REDUCED}
     row["verdict"] = _verdict(row, claim, margins)
     seeds = set.intersection(*(set(cell["seed"]) for cell in cells))
