@@ -60,10 +60,11 @@ def test_markdown_prints_percent_and_says_not_run(root: Path) -> None:
     text = markdown.read_text(encoding="utf-8")
     # Two seeds at 0.80 and 0.90: mean 85 %, half-width 12.706 * 5 points.
     assert (
-        "| Reptile | Omniglot 5-way 1-shot | 95.39 ± 0.09 | 85.00 ± 63.53 | −10.39 ± 63.53 | reduced length | 2 | 100 |"
+        "| Reptile | Omniglot 5-way 1-shot | 95.39 ± 0.09 [B, ± C] "
+        "| 85.00 ± 63.53 | −10.39 ± 63.53 | reduced length | 2 | 100 |"
         in text
     )
-    assert "| Reptile | Omniglot 5-way 5-shot | 98.90 ± 0.10 | not run | — | not run | — | — |" in text
+    assert "| Reptile | Omniglot 5-way 5-shot | 98.90 ± 0.10 [B, ± C] | not run | — | not run | — | — |" in text
     assert "| Random initialisation | Omniglot 5-way 1-shot | — | not run | — | — | — | — |" in text
     assert "95 % interval (Student) for the mean over seeds" in text
     assert "with one seed: 95 % interval over its tasks" in text

@@ -25,6 +25,11 @@ class Line(NamedTuple):
     column: str
 
 
+FIRST_HAND = "A"  # the grade of a number that was read where it was first published
+_GRADES = {FIRST_HAND: "first-hand", "B": "as quoted by at least two other texts", "C": "as quoted by one other text"}
+
+_OF_HALF_WIDTH = "; half-width "
+
 # What the ± of the Reptile rows means is unknown. By the widest reading it is one standard deviation of three seeds;
 # the 95 % half-width of their mean is then Student's quantile over sqrt(3) times as large, 2.48.
 _OVER_SEEDS = "spread over seeds"
@@ -32,6 +37,18 @@ ONE_DEVIATION_OF_THREE = student_quantile(PROBABILITY, 2) / math.sqrt(3)
 
 _NUMBERS = ("accuracy_percent", "half_width_percent")
 COLUMNS = (*Line._fields, *_NUMBERS, "half_width_meaning", "confidence_grade", "source")
+
+
+def short(grade: str) -> str:
+    """Return a grade as printed beside a number: `B`, or `B, ± C` if its ± is known less well."""
+    return grade.replace(_OF_HALF_WIDTH, ", ± ")
+
+
+def known(grade: str) -> str:
+    """Say in words how well a number of this grade is known, and its ± where that is known less well."""
+    number, _, half_width = grade.partition(_OF_HALF_WIDTH)
+    words = f"{_GRADES.get(number, number)} [{number}]" if number != FIRST_HAND else _GRADES[number]
+    return f"{words}, the ± {_GRADES.get(half_width, half_width)} [{half_width}]" if half_width else words
 
 
 def read(path: Path) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from firstorder.records.cells import CellRecord
 from firstorder.report import TABLE
 from firstorder.report.claims import outcomes, verdicts
 from firstorder.report.claims.paper import Paper
-from firstorder.report.read import accuracies, csv_frames, measurements, staleness, theory
+from firstorder.report.read import accuracies, csv_frames, measurements, published, staleness, theory
 from firstorder.report.read.statistics import CELL, half_width_over_tasks, over_seeds
 from firstorder.report.text.formatting import (
     MINUS,
@@ -38,7 +38,7 @@ SINE, THEORY = "sine", "theory"
 COMPARISON_TYPES = (
     dict.fromkeys(("row", "column", "algorithm", "mode"), "str")
     | {"paper_accuracy_fraction": "float64", "paper_half_width_fraction": "float64"}
-    | {"paper_printed": "str", "paper_half_width_meaning": "str"}
+    | {"paper_printed": "str", "paper_half_width_meaning": "str", "paper_grade": "str"}
     | {"accuracy_fraction": "float64", "half_width_fraction": "float64", "half_width_over": "str"}
     | {"seeds": "Int64", "tasks_per_seed": "Int64"}
     | {"difference_fraction": "float64", "difference_half_width_fraction": "float64", "verdict": "str"}
@@ -78,7 +78,12 @@ def comparison(root: Path, project: Project, name: str, paper: Paper) -> pd.Data
         columns={"spread": "half_width_over", "tasks": "tasks_per_seed"}
     )
     fractions = {"accuracy": "accuracy_fraction", "half_width": "half_width_fraction"}
-    stated = _published(table, paper).rename(columns=fractions).set_index(["row", "column"]).add_prefix("paper_")
+    stated = (
+        _published(table, paper)
+        .rename(columns={**fractions, "confidence_grade": "grade"})
+        .set_index(["row", "column"])
+        .add_prefix("paper_")
+    )
     merged = grid.merge(stated, how="left", on=["row", "column"])
     merged = merged.merge(ours.rename(columns=fractions), how="left", on=list(CELL))
     merged = merged.merge(_verdicts(records, project, table, paper), how="left", on=list(CELL))
@@ -138,9 +143,13 @@ def write(root: Path, project: Project, name: str, published_path: Path) -> list
 
 
 def paper_footnotes(data: pd.DataFrame) -> list[str]:
-    """Explain each ± of the paper in a comparison: a sentence for each meaning that occurs, with its rows."""
+    """Explain each ± of the paper in a comparison, and how well its numbers are known, with the rows of each."""
     meanings = data.groupby("paper_half_width_meaning", sort=False)["row"]
-    return [f"± of the paper ({', '.join(rows.unique())}): {meaning}." for meaning, rows in meanings]
+    grades = data.groupby("paper_grade", sort=False)["row"]
+    return [
+        *(f"± of the paper ({', '.join(rows.unique())}): {meaning}." for meaning, rows in meanings),
+        *(f"Numbers of the paper ({', '.join(rows.unique())}): {published.known(grade)}." for grade, rows in grades),
+    ]
 
 
 def spread_footnotes(data: pd.DataFrame) -> tuple[str, ...]:
@@ -166,7 +175,7 @@ def _published(table: TableSettings, paper: Paper) -> pd.DataFrame:
     lines = paper.numbers
     if table.paper != "none":
         lookup(dict.fromkeys(lines["table"].unique()), table.paper, "published table")
-    return lines[lines["table"] == table.paper].drop(columns=["table", "confidence_grade", "source"])
+    return lines[lines["table"] == table.paper].drop(columns=["table", "source"])
 
 
 def _verdicts(records: list[CellRecord], project: Project, table: TableSettings, paper: Paper) -> pd.DataFrame:
@@ -181,7 +190,7 @@ def _printed_comparison(table: TableSettings, data: pd.DataFrame) -> PrintedTabl
     rows = []
     for line in data.itertuples():
         ours = percent(line.accuracy_fraction, line.half_width_fraction)
-        paper = (_text(line.paper_printed),) if is_compared else ()
+        paper = (_graded(line),) if is_compared else ()
         difference = (_difference(line), _text(line.verdict)) if is_compared else ()
         counts = (_text(line.seeds), MISSING if pd.isna(line.tasks_per_seed) else f"{line.tasks_per_seed:,}")
         rows.append((line.row, column_label(line.column), *paper, ours, *difference, *counts))
@@ -255,6 +264,13 @@ def _difference(line: Any) -> str:
     """Return ours minus the paper's in points; its ± combines both errors."""
     width = line.difference_half_width_fraction
     return points(line.difference_fraction) + ("" if math.isnan(width) else f" ± {100 * width:.2f}")
+
+
+def _graded(line: Any) -> str:
+    """Return the paper's number; one that is not first-hand has the letter of its grade beside it."""
+    if pd.isna(line.paper_printed) or line.paper_grade == published.FIRST_HAND:
+        return _text(line.paper_printed)
+    return f"{line.paper_printed} [{published.short(line.paper_grade)}]"
 
 
 def _text(value: object) -> str:
