@@ -249,7 +249,18 @@ def test_a_loss_is_judged_in_units_of_predicting_nothing(
     (row,) = simulation_claims.judge(tmp_path, project, bound("reptile-loss", relation, limit))
     assert row["judged_fraction"] == pytest.approx(0.05 / 4.2517, rel=1e-3)
     assert row["high_fraction"] - row["judged_fraction"] == pytest.approx(1.96 * 0.005 / 4.2517, rel=1e-3)
-    assert row["verdict"] == expected
+    assert row["verdict"] == f"{expected} (one seed)"
+
+
+def test_with_several_seeds_a_loss_is_judged_over_them(tmp_path: Path) -> None:
+    """0.05, 0.06 and 0.07 over 4.2517: mean 0.0141, Student's half-width 4.303 * 0.01 / sqrt(3) / 4.2517 = 0.00584."""
+    section = {**PARAMS["sine"], "further_seeds": [1, 2]}
+    project = make_project(tmp_path, {**PARAMS, "sine": section})
+    store_sine(tmp_path, project, [(1, 1.2), (2, 1.4)])
+    (row,) = simulation_claims.judge(tmp_path, project, bound("reptile-loss", "below", 0.0201))
+    assert row["judged_fraction"] == pytest.approx(0.06 / 4.2517, rel=1e-3)
+    assert row["high_fraction"] - row["judged_fraction"] == pytest.approx(0.00584, rel=1e-2)
+    assert (row["seeds"], row["verdict"]) == (3, "holds")
 
 
 def test_the_mean_square_of_a_wave_is_half_that_of_its_amplitude() -> None:

@@ -34,7 +34,15 @@ def order_row(line: Any) -> tuple[str, ...]:
 def simulation_row(line: Any) -> tuple[str, ...]:
     """Lay out a claim about a simulation."""
     bound = f"{line.relation} {line.bound:g}"
-    return (line.sentence, line.origin, _within(line, _plain), bound, known_text(line), verdict_text(line))
+    return (
+        line.sentence,
+        line.origin,
+        _within(line, _plain),
+        bound,
+        _seeds(line),
+        known_text(line),
+        verdict_text(line),
+    )
 
 
 def curves_row(line: Any) -> tuple[str, ...]:

@@ -185,12 +185,12 @@ ORDER = Layout(
 SIMULATION = Layout(
     kinds=("simulation",),
     title="Claims of the simulations",
-    heading=("Whose", "Measured", "Bound", "Known before"),
+    heading=("Whose", "Measured", "Bound", "Seeds", "Known before"),
     row=claim_rows.simulation_row,
     rules=(
         "Measured: without unit; of a loss that of the network after all inner steps over that of predicting 0, with "
-        "the 95 % interval over new waves. A claim holds or fails where the interval lies wholly on one side of the "
-        "bound. Each training was run once.",
+        "the 95 % interval over seeds (Student) or, with one seed, over its new waves. A claim holds or fails where "
+        "the interval lies wholly on one side of the bound.",
         claim_rows.WHOSE,
         _KNOWN,
     ),

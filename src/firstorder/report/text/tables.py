@@ -19,7 +19,7 @@ from firstorder.report import TABLE
 from firstorder.report.claims import outcomes, verdicts
 from firstorder.report.claims.paper import Paper
 from firstorder.report.read import accuracies, csv_frames, measurements, published, staleness, theory
-from firstorder.report.read.statistics import CELL, half_width_over_tasks, over_seeds
+from firstorder.report.read.statistics import CELL, estimate, over_seeds
 from firstorder.report.text.formatting import (
     MINUS,
     MISSING,
@@ -47,7 +47,7 @@ _VERDICT_FOOTNOTES = {
     outcomes.REDUCED: "Reduced length: the trainings are shorter than the paper's, so there is no verdict.",
     outcomes.ONE_SEED: "Inconclusive, one seed: what other seeds would give is unknown, so nothing is judged by it.",
 }
-SINE_TYPES = {"inner_steps": "int64", "algorithm": "str", "tasks": "int64"} | dict.fromkeys(
+SINE_TYPES = {"inner_steps": "int64", "algorithm": "str", "seeds": "int64", "tasks": "int64"} | dict.fromkeys(
     ("mean_squared_error", "half_width"), "float64"
 )
 
@@ -99,12 +99,16 @@ def comparison(root: Path, project: Project, name: str, paper: Paper) -> pd.Data
 def sine_losses(root: Path, project: Project) -> pd.DataFrame:
     """Return the mean squared error on new waves by inner step and algorithm; no rows if nothing is recorded.
 
-    Columns: SINE_TYPES; `half_width` is that of the 95 % interval over waves.
+    Columns: SINE_TYPES. The mean is over seeds; `half_width` is that of the 95 % interval over seeds (Student) or, with
+    one seed, over its `tasks` waves.
     """
+    rows = []
     losses = measurements.simulation(root, project, SINE_LOSSES)
-    losses["half_width"] = losses["standard_error"].map(half_width_over_tasks)
-    losses = losses.rename(columns={"loss": "mean_squared_error"})
-    return losses[list(SINE_TYPES)].astype(SINE_TYPES).sort_values("inner_steps", kind="stable")
+    for (algorithm, inner_steps), lines in losses.groupby(["algorithm", "inner_steps"], sort=False):
+        found = estimate(lines["loss"].tolist(), lines["standard_error"].tolist())
+        rows.append((inner_steps, algorithm, found.seeds, lines["tasks"].min(), found.value, found.half_width))
+    table = pd.DataFrame(rows, columns=list(SINE_TYPES)).astype(SINE_TYPES)
+    return table.sort_values("inner_steps", kind="stable")
 
 
 def printed(root: Path, project: Project, name: str) -> PrintedTable:
@@ -212,14 +216,20 @@ def _printed_sine(data: pd.DataFrame) -> PrintedTable:
         means = zip(lines["algorithm"], lines["mean_squared_error"], lines["half_width"], strict=True)
         entries = {algorithm: f"{mean:.3f} ± {half_width:.3f}" for algorithm, mean, half_width in means}
         rows.append((str(inner_steps), *(entries.get(algorithm, MISSING) for algorithm in algorithms)))
-    waves = " to ".join(f"{count:,}" for count in sorted(set(data["tasks"])))
     return PrintedTable(
         title="Sine waves: mean squared error after adapting to a new wave",
         heading=("Inner steps", *(algorithm_label(algorithm) for algorithm in algorithms)),
         rows=tuple(rows),
         label_columns=1,
-        footnotes=(f"Mean over {waves} new waves; ±: 95 % interval over the waves.",) if rows else ("Not run.",),
+        footnotes=(_sine_footnote(data),) if rows else ("Not run.",),
     )
+
+
+def _sine_footnote(data: pd.DataFrame) -> str:
+    waves, seeds = count_range(data["tasks"]), int(data["seeds"].min())
+    if seeds == 1:
+        return f"Mean over {waves} new waves; ±: 95 % interval over the waves of one seed."
+    return f"Mean over {seeds} seeds with {waves} new waves each; ±: 95 % interval (Student) over the seeds."
 
 
 def _printed_theory(data: pd.DataFrame) -> PrintedTable:
