@@ -32,7 +32,7 @@ def test_loss_before_adapting_is_the_networks_error_on_the_grid() -> None:
     x = torch.from_numpy(grid_of(12)).float()[None, :, None]
     predicted = network.predictor()(network.initial(3), x)[0, :, 0].numpy()
     errors = ((predicted - waves) ** 2).mean(axis=1)
-    assert losses[0][:3] == ["random initialisation", 0, 20]
+    assert losses[0][:4] == [3, "random initialisation", 0, 20]
     assert float(losses[0][4]) == pytest.approx(errors.mean(), abs=2e-6)
     assert float(losses[0][5]) == pytest.approx(errors.std(ddof=1) / np.sqrt(20), abs=2e-6)
 
