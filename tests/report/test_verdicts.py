@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from firstorder import settings
-from firstorder.report.claims import claim_tables, verdicts
+from firstorder.report.claims import claim_tables, curve_claims, verdicts
 from firstorder.report.claims.margins import Margins
-from firstorder.report.claims.paper import Paper
+from firstorder.report.claims.paper import CLAIMS, Paper
 from firstorder.report.claims.verdicts import Interval, verdict_of_order, verdict_of_value
 from firstorder.settings import Project, checks
 from tests.report.test_published import PUBLISHED
@@ -206,13 +206,37 @@ def test_the_summary_counts_each_claim_once(tmp_path: Path) -> None:
     assert sum(int(row[1]) for row in table.rows) == len(listed)
 
 
-def test_only_the_full_length_project_stands_for_the_paper() -> None:
+STUDIES = sorted(path.parent for path in PUBLISHED.parents[1].glob("studies/*/*/params.yaml"))
+
+
+def test_only_the_full_length_project_is_judged_by_the_claims_of_the_paper() -> None:
+    """All other folders are shorter, or studies with claims of their own."""
     top = PUBLISHED.parents[1]
-    folders = [path.parent for path in top.glob("*/params.yaml")] + [
-        p.parent for p in top.glob("studies/*/*/params.yaml")
-    ]
-    assert len(folders) >= 4
-    assert {checks.load(folder / "params.yaml").length for folder in folders} == {"reduced"}
+    folders = [path.parent for path in top.glob("*/params.yaml")] + STUDIES
+    assert len(folders) >= 8
+    judged = {folder for folder in folders if checks.load(folder / "params.yaml").is_judged}
+    assert judged == {folder for folder in folders if (folder / CLAIMS).exists()}
+
+
+@pytest.mark.parametrize(
+    "folder", [folder for folder in STUDIES if (folder / CLAIMS).exists()], ids=lambda path: path.name
+)
+def test_the_claims_of_a_study_are_about_what_it_computes(folder: Path) -> None:
+    project, stated = checks.load(folder / "params.yaml"), Paper.of(folder, PUBLISHED).claims
+    listed = {f"{evaluation}/{mode}" for evaluation, mode, _ in project.cells()} | project.trainings.keys()
+    about = {cell.cell for claim in stated.entries.values() for cell in claim.cells}
+    for name, claim in (stated.curves or {}).items():
+        about |= set(curve_claims.weights_of(claim, project) or {f"nothing: {name}"})
+    assert about
+    assert about <= listed
+
+
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda path: path.name)
+def test_a_study_at_full_length_has_the_trainings_of_the_paper(folder: Path) -> None:
+    main, study = (checks.load(path / "params.yaml") for path in (PUBLISHED.parents[1], folder))
+    if study.length == "full":
+        for training in study.trainings:
+            assert study.settings_of_training(training) == main.settings_of_training(training)
 
 
 # --- What is written ---
