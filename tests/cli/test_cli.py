@@ -528,6 +528,25 @@ def test_a_stale_record_is_listed_with_its_first_difference(
     ]
 
 
+def test_a_misspelt_algorithm_is_refused_and_not_taken_for_one_without_stale_results(
+    computed_project: Path, refused: Refused
+) -> None:
+    change(computed_project, "evaluations", EVALUATION, "tasks", value=11)
+    message = refused(computed_project, ["stale", "--algorithms", "reptlie"])
+    assert "unknown algorithm with a cell 'reptlie' (did you mean 'reptile'?)" in message
+
+
+@pytest.mark.parametrize("text", ["00", "+0", " 0", "0_0", "-1", "1.0", "\N{ARABIC-INDIC DIGIT ZERO}", ""])
+def test_a_seed_is_written_as_in_the_names_of_results(
+    tiny_project: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    for command in (["train", TRAINING], ["stale", "--cell", f"{EVALUATION}/inductive"]):
+        with pytest.raises(SystemExit):
+            main([*command, f"--seed={text}"])
+        *_, line = capsys.readouterr().err.splitlines()
+        assert line.startswith("firstorder: argument --seed: expected a whole number such as 0, found ")
+
+
 @pytest.mark.parametrize(
     ("edits", "expected"),
     [

@@ -434,6 +434,50 @@ def test_a_suspended_state_of_other_data_is_set_aside_and_gone_on_from_once_they
     assert step_of(tiny_project, working(tiny_project)) == 5
 
 
+def test_a_state_of_other_data_survives_that_the_training_of_these_data_is_found_finished(
+    tiny_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With data A unfinished and B finished, putting B back must not cost the state of A."""
+    good, images = Path("data/omniglot.npz").read_bytes(), tiny_pack()
+    packs.write_pack(Path("data/omniglot.npz"), packs.Pack(images.images[:, ::-1].copy(), images.class_names, 1))
+    other = Path("data/omniglot.npz").read_bytes()
+    assert main(TRAIN) == 0
+    Path("data/omniglot.npz").write_bytes(good)
+    stopped_after(monkeypatch, 2)
+    Path("data/omniglot.npz").write_bytes(other)
+    assert main(TRAIN) == 0  # finds it finished
+    Path("data/omniglot.npz").write_bytes(good)
+    capsys.readouterr()
+    stopped_after(monkeypatch, 1)
+    assert step_of(tiny_project, working(tiny_project)) == 3
+
+
+@pytest.mark.parametrize("verb", ["train", "suspend"])
+def test_a_suspended_state_of_other_settings_survives_a_short_try(
+    tiny_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    stopped_after(monkeypatch, 2)
+    assert main(["suspend"]) == 0
+    kept = Path(STATE).read_bytes()
+    shutil.rmtree(".work")
+    write_params(tiny_project, edit(TINY_PARAMS, (("trainings", TRAINING, "inner_steps"), 3)))
+    assert main(TRAIN) == 0
+    assert main(TRAIN if verb == "train" else ["suspend"]) == 0
+    assert Path(STATE).read_bytes() == kept
+    assert "removed, as nothing needs it" not in capsys.readouterr().err
+
+
+def test_suspended_counts_of_other_settings_survive_a_short_evaluation(tiny_project: Path) -> None:
+    assert main(TRAIN) == 0
+    killed(*EVALUATE)
+    assert main(["suspend"]) == 0
+    kept = Path(COUNTS).read_bytes()
+    shutil.rmtree(".work")
+    write_params(tiny_project, edit(TINY_PARAMS, (("evaluations", EVALUATION, "inner_steps"), 1)))
+    assert main(EVALUATE) == 0
+    assert Path(COUNTS).read_bytes() == kept
+
+
 def test_suspended_work_of_another_seed_is_named_by_verify(
     tiny_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

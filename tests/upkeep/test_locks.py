@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -138,3 +138,20 @@ def test_a_full_disk_is_reported_with_the_path_of_the_lock(tmp_path: Path, monke
     monkeypatch.setattr(os, "pwrite", write)
     with pytest.raises(OSError, match=r"No space left.*folder\.lock"):
         locks.take(tmp_path, [locks.Lock(locks.FOLDER)], "a test", print)
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "folder"])
+def test_a_lock_that_is_no_regular_file_is_refused_and_left_alone(tmp_path: Path, kind: str) -> None:
+    """A lock file is written into: through a link that would destroy the file it leads to."""
+    path = tmp_path / locks.LOCKS_FOLDER / "report.lock"
+    path.parent.mkdir(parents=True)
+    (tmp_path / "victim").write_text("precious", encoding="utf-8")
+    make: dict[str, Callable[[], object]] = {
+        "link": lambda: path.symlink_to(tmp_path / "victim"),
+        "fifo": lambda: os.mkfifo(path),
+        "folder": path.mkdir,
+    }
+    make[kind]()
+    with pytest.raises(UserError, match=r"report\.lock: expected a regular file.*delete it"):
+        locks.take(tmp_path, [locks.Lock(locks.REPORT)], "a test", print)
+    assert (tmp_path / "victim").read_text(encoding="utf-8") == "precious"

@@ -92,6 +92,24 @@ def test_a_checkpoint_trained_again_replaces_the_published_one(
     assert main(["verify"]) == 0
 
 
+def test_a_checkpoint_in_the_place_of_another_seeds_is_refused(
+    repository: Path, no_dvc: list[Sequence[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_params(Path(), edit(TINY_PARAMS, (("seeds",), [0, 1])))
+    for verb, name in (("train", TRAINING), ("evaluate", EVALUATION)):
+        assert main([verb, name, "--seed", "1", "--device", "cpu"]) == 0
+    other = Path(settings.MODEL.format(training=TRAINING, seed=1))
+    other.write_bytes(MODEL.read_bytes())
+    assert str(other) in refused(capsys)
+    assert not no_dvc
+
+
+def test_the_printed_git_command_is_quoted(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A path that a shell would read as code or as two paths."""
+    lines = publish._summary(Path("a b; touch x"), repository, [], dvc.Remote("published", "published", None))
+    assert lines == ["git add 'a b; touch x/results'"]
+
+
 @pytest.mark.usefixtures("no_dvc")
 def test_what_is_not_evaluated_is_left_out(
     repository: Path, no_dvc: list[Sequence[str]], capsys: pytest.CaptureFixture[str]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import NoReturn
 
 from firstorder import __version__
 from firstorder.cli import (
@@ -37,9 +38,17 @@ _RESERVE = 8 << 20  # bytes set free to say that there is too little memory
 OUTPUT_CLOSED = 141  # exit code when a pipe was closed, as by `| head`; a shell reports SIGPIPE with the same code
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are lines as those of all other refusals."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2, the usage and the error."""
+        self.exit(2, f"{self.format_usage()}firstorder: {one_line(message)}; see: {self.prog} --help\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all verbs; its help lists them by purpose."""
-    made = argparse.ArgumentParser(
+    made = _Parser(
         prog="firstorder",
         description="Train, evaluate and report the replication of arXiv 1803.02999.",
         epilog=_listed(),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from firstorder import progress, settings
 from firstorder.cli.session import Session
-from firstorder.cli.verbs import CELL, SEED, Argument, Arguments, argument, verb
+from firstorder.cli.verbs import CELL, SEED, Argument, Arguments, argument, seed_number, verb
 from firstorder.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Which results: one cell, the cells of some algorithms, or everything.
 SELECTION: tuple[Argument, ...] = (
     argument("--cell", help="this cell only; needs --seed"),
-    argument("--seed", type=int, help="seed of the cell"),
+    argument("--seed", type=seed_number, help="seed of the cell"),
     argument("--algorithms", help="cells of these only, such as reptile+untrained"),
 )
 
@@ -50,8 +50,17 @@ def stale_of(session: Session, arguments: Arguments) -> list[tuple[Expected, str
     found = freshness.stale(session.root, session.project)
     if not arguments.algorithms:
         return found
-    algorithms = arguments.algorithms.split("+")
+    algorithms = algorithms_of(session, arguments.algorithms)
     return [(item, difference) for item, difference in found if item.about.split("/")[0] in algorithms]
+
+
+def algorithms_of(session: Session, text: str) -> list[str]:
+    """Return the algorithms that --algorithms names; raises UserError for one that params.yaml lists no cell of."""
+    known = {evaluation.split("/")[0]: None for evaluation in session.project.evaluations}
+    names = text.split("+")
+    for name in names:
+        settings.lookup(known, name, "algorithm with a cell")
+    return names
 
 
 def paths_of(session: Session, chosen: list[Expected]) -> list[str]:
@@ -68,11 +77,11 @@ def cells_of(session: Session, arguments: Arguments) -> list[Expected]:
     if arguments.cell is not None:
         return [cell_of(session, arguments)]
     project = session.project
-    algorithms = (arguments.algorithms or "").split("+")
+    algorithms = algorithms_of(session, arguments.algorithms) if arguments.algorithms else None
     return [
         freshness.cell(project, *cell)
         for cell in project.cells()
-        if not arguments.algorithms or cell.evaluation.split("/")[0] in algorithms
+        if algorithms is None or cell.evaluation.split("/")[0] in algorithms
     ]
 
 

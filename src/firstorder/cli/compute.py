@@ -20,6 +20,7 @@ from firstorder.cli.verbs import (
     Arguments,
     argument,
     seconds,
+    seed_number,
     verb,
 )
 from firstorder.settings import columns
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 @verb(
     "compute",
     TRAINING,
-    argument("--seed", type=int, nargs="+", required=True, help="one or more; engine graph trains them together"),
+    argument("--seed", type=seed_number, nargs="+", required=True, help="some; engine graph trains them together"),
     DEVICE,
     ENGINE,
     THREADS,

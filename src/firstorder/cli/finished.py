@@ -35,12 +35,10 @@ def is_done(session: Session, training: str, seed: int) -> bool:
 
 
 def discard_state(session: Session, training: str, seed: int) -> None:
-    """Remove the saved state of a training, and the suspended one."""
+    """Remove the saved state of a training, and the suspended one, unless they are of other settings or data."""
     from firstorder.records import unfinished
 
-    work = unfinished.of_training(session.project, training, seed)
-    (session.root / work.working).unlink(missing_ok=True)
-    unfinished.remove(session.root / work.suspended)
+    unfinished.drop(session.root, unfinished.of_training(session.project, training, seed))
 
 
 def check_recorded(session: Session, problem: Problem, checkpoint_digest: str) -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from firstorder.cli.check import check_named
 from firstorder.cli.session import Session
-from firstorder.cli.verbs import CELL, PUBLISHED, Arguments, argument, verb, whole_number
+from firstorder.cli.verbs import CELL, PUBLISHED, Arguments, argument, seed_number, verb, whole_number
 
 
 @verb(
     "look",
     CELL,
-    argument("--seed", type=int, help="one seed; default: all seeds of params.yaml"),
+    argument("--seed", type=seed_number, help="one seed; default: all seeds of params.yaml"),
     PUBLISHED,
 )
 def why(arguments: Arguments) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -78,6 +79,13 @@ def whole_number(text: str) -> int:
     return int(text)
 
 
+def seed_number(text: str) -> int:
+    """Parse a seed, for argparse: digits as in the names of results, so that 00, +0 or 0_0 is refused."""
+    if not re.fullmatch(r"0|[1-9][0-9]*", text):
+        raise argparse.ArgumentTypeError(f"expected a whole number such as 0, found {text!r}")
+    return int(text)
+
+
 def seconds(text: str) -> float:
     """Parse a time in seconds, a finite number above 0, for argparse."""
     try:
@@ -94,7 +102,7 @@ TRAINING = argument("training", help="its name in params.yaml, such as reptile/o
 EVALUATION = argument("evaluation", help="its name in params.yaml, such as reptile/omniglot-5way/1shot")
 CELL = argument("cell", help="an evaluation and a mode, such as reptile/omniglot-5way/1shot/transductive")
 DATASET = argument("dataset", help="its name in params.yaml, such as omniglot")
-SEED = argument("--seed", type=int, required=True, help="one of params.yaml's seeds")
+SEED = argument("--seed", type=seed_number, required=True, help="one of params.yaml's seeds")
 DEVICE = argument(
     "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU if there is one, else the CPU"
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -89,7 +90,7 @@ class KeptFile:
         return kept
 
     def discard(self) -> None:
-        """Remove the file, those that were put aside of the same work, and the suspended one."""
+        """Remove the file, those that were put aside of the same work, and the suspended one if it is of this work."""
         try:
             about = self.about(self.path)
             if about["identity"] not in self.known:
@@ -98,8 +99,9 @@ class KeptFile:
             pass  # there is none, or it is of no use to any work
         for path in (self.path, *aside_of(self.path, self.known)):
             path.unlink(missing_ok=True)
-        if self.suspended is not None:
-            remove(self.suspended)
+        with suppress(*DAMAGED, UserError):
+            if self.suspended is not None and self.about(self.suspended)["identity"] in self.known:
+                remove(self.suspended)
 
     @staticmethod
     def about(path: Path) -> Mapping[str, Any]:

@@ -240,6 +240,35 @@ def take_checkpoint(root: Path, training: str, seed: int) -> None:
         say(f"{carried}: taken as {path}")
 
 
+def drop(root: Path, work: Work) -> None:
+    """Remove what is kept of a work that is finished or begins again.
+
+    What lies in its places and is of other settings, data or seed stays, as it serves again once those are back. What
+    is damaged serves nothing and is removed.
+    """
+    for place in work.places:
+        path = root / place
+        if not path.is_file() or _is_of_other_work(root, work, KEPT_FILE.read(path)):
+            continue
+        if place == work.working:
+            path.unlink()
+        else:
+            remove(path)
+
+
+def _is_of_other_work(root: Path, work: Work, content: bytes) -> bool:
+    """Say whether a state or counts are whole, but of other settings, data or seed than the work has here."""
+    try:
+        (read_state if work.is_training else read_counts)(content)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return False
+    try:
+        work.progress(root, content)
+    except ValueError:
+        return True
+    return False
+
+
 def drop_checkpoint(root: Path, project: Project, training: str, seed: int) -> None:
     """Remove the checkpoint from unfinished/ once nothing waits for it, and say so."""
     carried = root / paths.SUSPENDED_MODEL.format(training=training, seed=seed)

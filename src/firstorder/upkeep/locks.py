@@ -11,9 +11,11 @@ it. The report: exclusive while tables and figures are drawn.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -65,7 +67,7 @@ def take(
     for wanted in locks:
         path = root / LOCKS_FOLDER / f"{wanted.name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        handle = _open(path)
         os.set_inheritable(handle, True)  # keeps the lock across exec
         taken = lock(handle, shared=wanted.shared)
         if taken is False:
@@ -89,6 +91,20 @@ def take(
                 raise
         handles.append(handle)
     return handles
+
+
+def _open(path: Path) -> int:
+    """Open a lock file, which is written into. Raises UserError for a link or anything else that is no regular file."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
+        raise UserError(f"{path}: expected a regular file, found a link or another kind of file; delete it") from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise UserError(f"{path}: expected a regular file, found another kind of file; delete it")
+    return handle
 
 
 def holders(root: Path) -> list[str]:

@@ -7,6 +7,7 @@ mini-ImageNet is recognised by its content and refused. `git add` and `git commi
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -104,8 +105,12 @@ def _refuse_unverified(request: Request, ready: Sequence[Path]) -> None:
 
     That one agrees with its records and differs from the older .dvc file, which publishing replaces.
     """
-    known = {record.checkpoint_digest for record in read_records(request.root, request.project)}
-    new = {path.resolve() for path in ready if dvc.hash_of(path, "sha256") in known}
+    stated: dict[Path, set[str]] = {}  # by checkpoint: what its own records say
+    for record in read_records(request.root, request.project):
+        training = request.project.evaluations[record.evaluation].training
+        path = (request.root / MODEL.format(training=training, seed=record.seed)).resolve()
+        stated.setdefault(path, set()).add(record.checkpoint_digest)
+    new = {path.resolve() for path in ready if stated.get(path.resolve()) == {dvc.hash_of(path, "sha256")}}
     found = [
         mismatch
         for mismatch in verify({request.root: request.project}).mismatches
@@ -191,5 +196,5 @@ def _summary(root: Path, repository: Path, ready: Sequence[Path], remote: Remote
     published = {output.md5 for output in tracked if output.pushed}
     if remote.folder and repository.resolve() in remote.folder.resolve().parents:
         old = [str(path) for path, md5 in dvc.objects(remote.folder) if md5 not in published]
-        lines += [f"git rm {' '.join(old)}"] if old else []
-    return [*lines, f"git add {' '.join(added)}"]
+        lines += [shlex.join(["git", "rm", *old])] if old else []
+    return [*lines, shlex.join(["git", "add", *added])]

@@ -58,8 +58,7 @@ def suspend(root: Path, project: Project) -> Suspended:
         known |= {root / place for place in work.places}
         finished = unfinished.is_finished(root, work, awaited) and not unfinished.is_begun_again(root, work)
         if finished:
-            for place in work.places[1:]:
-                unfinished.remove(root / place)
+            unfinished.drop(root, work)
         elif (best := furthest(root, work, done.lines)) is not None:
             what = f"{work.name} seed {work.seed} at {work.said(best[0])}"
             if (aside := unfinished.make_room(root / work.suspended, work, best[1], damaged=False)) is not None:
