@@ -3,10 +3,10 @@
 tests/recordings/ has recordings on made-up images, made by record_authors.py. Each has the same steps in float32, as
 the authors' code runs, and in float64. Four Euclidean distances are printed for each result: between the authors'
 float32 and ours, between the authors' float32 and float64 (their rounding), between ours (our rounding), and between
-the authors' float64 and ours. They are relative to the change made by the steps; for logits and second moments, to
-their size. Rounding can be large: a fresh Adam divides a gradient near 0 by its size, and a ReLU flips where its input is near 0
-over a large uniform area. In float64 such a difference would be about 2^-29 of that in float32, so the last column
-tells an error from rounding.
+the authors' float64 and ours. They are relative to the change made by the steps; for logits, meta-gradients and second
+moments, to their size. Rounding can be large: a fresh Adam divides a gradient near 0 by its size, and a ReLU flips
+where its input is near 0 over a large uniform area. In float64 such a difference would be about 2^-29 of that in
+float32, so the last column tells an error from rounding.
 
 A recording on real images of Omniglot (not published) has float32 only, and three distances are printed.
 
@@ -22,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recordings import distances, real_images
-from recordings.repeat import Recording
+from recorded import distances, real_images
+from recorded.repeat import Recording
 
 
 def main(path: str) -> None:

@@ -3,7 +3,7 @@
 It needs a Python with TensorFlow 2.15 (neither torch nor this package), a checkout of openai/supervised-reptile and one
 of cbfinn/maml. Their modules are imported by path and not changed; nothing of them is written. Every recording has the
 same steps twice: in float32, as they run, and in float64, in which rounding hides nothing. Large variables are kept as
-64 random projections each (recordings/made_up.py).
+64 random projections each (recorded/made_up.py).
 """
 
 from __future__ import annotations
@@ -131,10 +131,16 @@ def commit_of(folder: Path) -> str:
 
 def record(name: str, folder: Path, about: dict[str, Any], stand_in: Any) -> dict[str, Any]:
     """Make one recording: the arrays of both precisions, what both drew alike, and how it was made."""
-    from recordings import finn, nichol, version_one
+    from recorded import finn, nichol, version_one
 
     recorder = nichol if name in NICHOL else finn
-    about = {"start_factor": {}, "evaluations": [], **about, "flags": about["flags"].split(), "recorder": recorder.__name__.split(".")[-1]}
+    about = {
+        "start_factor": {},
+        "evaluations": [],
+        **about,
+        "flags": about["flags"].split(),
+        "recorder": recorder.__name__.split(".")[-1],
+    }
     found = {f"float{32 << double}": recorder.record(stand_in, about, bool(double)) for double in (0, 1)}
     drawn = {key: value for key, value in found["float32"].items() if value.dtype == np.int16 and "answers" not in key}
     for key, value in drawn.items():
@@ -159,7 +165,7 @@ def record(name: str, folder: Path, about: dict[str, Any], stand_in: Any) -> dic
 def main(arguments: argparse.Namespace) -> None:
     """Make the recordings that are named, or all."""
     os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-    from recordings import version_one
+    from recorded import version_one
 
     stand_in = version_one.install(arguments.tensorflow_batch_norm)
     sys.path[1:1] = [str(arguments.reptile), str(arguments.maml)]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recordings.made_up import Array
-from recordings.repeat import Recording, Repetition, Results
+from recorded.made_up import Array
+from recorded.repeat import Recording, Repetition, Results
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,9 @@ def answers(group: str, theirs: Mapping[str, Mapping[str, Array]], ours: Mapping
     return "  same answers " + ", ".join(f"{int(equal.sum())}/{len(equal)}" for equal in same)
 
 
-def relative(one: Mapping[str, Array], other: Mapping[str, Array], change: Mapping[str, Array], keys: list[str]) -> float:
+def relative(
+    one: Mapping[str, Array], other: Mapping[str, Array], change: Mapping[str, Array], keys: list[str]
+) -> float:
     """Return the Euclidean distance of several arrays together, divided by the size of `change`."""
     distance = sum(float(np.square(one[key] - other[key]).sum()) for key in keys)
     return float(np.sqrt(distance / max(sum(float(np.square(change[key]).sum()) for key in keys), 1e-300)))

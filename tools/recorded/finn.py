@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from recordings import version_one
-from recordings.made_up import BLOCKS, SIZES, Array, images, kept, start
-from recordings.made_up import POOL_SEED, START_SEED
+from recorded import version_one
+from recorded.made_up import BLOCKS, POOL_SEED, SIZES, START_SEED, Array, images, kept, start
 
 
 def tasks(about: dict[str, Any], way: int, step: int) -> tuple[Array, Array]:

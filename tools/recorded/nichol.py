@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from recordings import version_one
-from recordings.made_up import BLOCKS, POOL_SEED, START_SEED, Array, images, kept, start
+from recorded import version_one
+from recorded.made_up import BLOCKS, POOL_SEED, START_SEED, Array, images, kept, start
 
 MODELS = {"omniglot": "OmniglotModel", "mini_imagenet": "MiniImageNetModel"}
 
@@ -132,9 +132,7 @@ def evaluation(watched: Watched, pool: Any, way: int, sizes: tuple[int, int, int
         random.seed(shot)
         watched.batches.clear()
         watched.asked.clear()
-        learner = reptile.Reptile(
-            watched, transductive=mode == "transductive", pre_step_op=variables.weight_decay(1)
-        )
+        learner = reptile.Reptile(watched, transductive=mode == "transductive", pre_step_op=variables.weight_decay(1))
         model = watched.model
         arguments = (pool, model.input_ph, model.label_ph, model.minimize_op, model.predictions)
         correct = learner.evaluate(

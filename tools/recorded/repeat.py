@@ -16,8 +16,8 @@ from firstorder.method.algorithms import Group
 from firstorder.method.architectures import ARCHITECTURES, BLOCKS
 from firstorder.method.inner_loop import ADAM_BETA2, OptimiserState, adapt
 from firstorder.settings import TrainingSettings
-from recordings import flags, made_up
-from recordings.made_up import Array
+from recorded import flags, made_up
+from recorded.made_up import Array
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
