@@ -11,7 +11,7 @@ SEED ?= 0
 DIR ?= .
 # The device whose times `make plan` prints: cpu, or a GPU's name as in a run file (.run.json).
 DEVICE ?= cpu
-SET := PYTHON CORES SEED DIR DEVICE CELL FORCE ALLOW_STALE FROM REMOTE SERVICE MINI_IMAGENET MINI_IMAGENET_NAMES PROFILE
+SET := PYTHON CORES SEED SEEDS TASKS DIR DEVICE CELL FORCE ALLOW_STALE FROM REMOTE SERVICE MINI_IMAGENET MINI_IMAGENET_NAMES PROFILE
 $(foreach name,$(SET),$(if $(filter-out undefined,$(origin $(name))),$(eval override export $(name) := $$(value $(name)))))
 # A relative DATA_MIRROR is relative to this folder, but Snakemake works in another one.
 ifdef DATA_MIRROR
@@ -140,6 +140,10 @@ paper: $(TORCH) ## weeks | everything at full length; far less on a GPU (make pl
 plan: $(INSTALLED) ## seconds | what is done, stale or missing, and how long it takes: make plan [DIR=reduced] [DEVICE=cpu]
 	@$(MEASURED); $(PY) -m firstorder plan --params="$$DIR/params.yaml" --device="$$DEVICE" -- "$$@" $(READ_ENOUGH)
 
+power: $(INSTALLED) ## seconds | which claims the planned seeds and tasks can decide: make power [SEEDS=5] [TASKS=10000]
+	@$(PY) -m firstorder power --params="$$DIR/params.yaml" $(if $(SEEDS),--seeds="$$SEEDS") $(if $(TASKS),--tasks="$$TASKS") \
+		$(READ_ENOUGH)
+
 why: $(INSTALLED) ## seconds | trace where a number comes from: make why CELL=reptile/omniglot-5way/1shot/transductive [DIR=reduced]
 	@$(PY) -m firstorder why --params="$$DIR/params.yaml" -- "$$CELL" $(READ_ENOUGH)
 
@@ -190,6 +194,9 @@ format: $(INSTALLED) ## seconds | reformat the code with ruff and snakefmt
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 	$(PY) -m snakefmt Snakefile workflow
+
+register: $(INSTALLED) ## seconds | write registered.csv: since which commit each claim's rule has stood; needs Git's history
+	$(PY) tools/register_claims.py
 
 schema: $(INSTALLED) ## seconds | regenerate params.schema.json, for editors, from src/firstorder/settings/
 	$(PY) tools/write_params_schema.py

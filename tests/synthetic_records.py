@@ -158,15 +158,19 @@ def store_curve(
     write_run(path, {"settings_digest": digest((project or of_params()).settings_of_training(training))})
 
 
-def store_sine(root: Path) -> None:
-    """Write losses after 0 and 32 inner steps and the fits of two waves on a grid of three points."""
+def store_sine(root: Path, project: Project | None = None, further: Sequence[tuple[int, float]] = ()) -> None:
+    """Write losses after 0 and 32 inner steps and the fits of two waves on a grid of three points.
+
+    `further` has seeds whose losses are seed 0's times a factor. Settings are those of `project`, by default of PARAMS.
+    """
     losses = {"random initialisation": (4.0, 2.0), "reptile": (4.5, 0.05), "maml": (3.5, 0.5)}
     rows = [
-        (name, step, 100, loss, 0.1 * loss)
+        (seed, name, step, 100, factor * loss, 0.1 * factor * loss)
+        for seed, factor in ((0, 1.0), *further)
         for name, pair in losses.items()
         for step, loss in zip((0, 32), pair, strict=True)
     ]
-    write_rows(root / SINE_LOSSES, ("algorithm", "inner_steps", "tasks", "loss", "standard_error"), rows)
+    write_rows(root / SINE_LOSSES, ("seed", "algorithm", "inner_steps", "tasks", "loss", "standard_error"), rows)
     points: list[tuple[int, str, int, float, float]] = []
     for task in range(2):
         points += [(task, "truth", 0, x, task + x) for x in (-5.0, 0.0, 5.0)]
@@ -174,4 +178,4 @@ def store_sine(root: Path) -> None:
         points += [(task, name, step, x, step / 8) for name in losses for step in (0, 32) for x in (-5.0, 0.0, 5.0)]
     write_rows(root / SINE_FITS, ("task", "algorithm", "inner_steps", "x", "y"), points)
     for path in (SINE_LOSSES, SINE_FITS):
-        write_run(root / path, {"settings_digest": digest(of_params().settings_of_sine())})
+        write_run(root / path, {"settings_digest": digest((project or of_params()).settings_of_sine())})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from firstorder.report.claims.claims import Paper
+from firstorder.report.claims.paper import Paper
 from firstorder.report.figures import combinations, style, sweeps
 from firstorder.settings import Project
 from tests.report.test_figures import drawn, gathered

@@ -17,7 +17,7 @@ from PIL import Image
 
 from firstorder.errors import UserError
 from firstorder.records.cells import write_run
-from firstorder.report.claims.claims import Paper
+from firstorder.report.claims.paper import Paper
 from firstorder.report.figures import adaptation, alphabets, figures, learning_curves, style
 from firstorder.report.text.formatting import training_label
 from firstorder.settings import FigureSettings, Project, digest

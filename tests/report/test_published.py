@@ -68,3 +68,24 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path, text: str, words:
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         published.read(tmp_path / "published.csv")
+
+
+@pytest.mark.parametrize(
+    ("grade", "short", "words"),
+    [
+        ("A", "A", "first-hand"),
+        ("B", "B", "as quoted by at least two other texts [B]"),
+        (
+            "B; half-width C",
+            "B, ± C",
+            "as quoted by at least two other texts [B], the ± as quoted by one other text [C]",
+        ),
+    ],
+)
+def test_a_grade_is_printed_short_and_in_words(grade: str, short: str, words: str) -> None:
+    assert (published.short(grade), published.known(grade)) == (short, words)
+
+
+def test_no_number_rests_on_memory() -> None:
+    grades = set(published.read(PUBLISHED)["confidence_grade"])
+    assert grades == {"A", "B", "B; half-width C"}

@@ -10,7 +10,7 @@ import pytest
 
 from firstorder.errors import UserError
 from firstorder.records.cells import write_run
-from firstorder.report.claims.claims import Paper
+from firstorder.report.claims.paper import Paper
 from firstorder.report.text import tables
 from firstorder.report.text.formatting import column_label, percent, points, training_label
 from firstorder.settings import digest
@@ -60,10 +60,10 @@ def test_markdown_prints_percent_and_says_not_run(root: Path) -> None:
     text = markdown.read_text(encoding="utf-8")
     # Two seeds at 0.80 and 0.90: mean 85 %, half-width 12.706 * 5 points.
     assert (
-        "| Reptile | Omniglot 5-way 1-shot | 95.39 ± 0.09 | 85.00 ± 63.53 | −10.39 ± 63.53 | reduced length | 2 | 100 |"
-        in text
+        "| Reptile | Omniglot 5-way 1-shot | 95.39 ± 0.09 [B, ± C] "
+        "| 85.00 ± 63.53 | −10.39 ± 63.53 | reduced length | 2 | 100 |" in text
     )
-    assert "| Reptile | Omniglot 5-way 5-shot | 98.90 ± 0.10 | not run | — | not run | — | — |" in text
+    assert "| Reptile | Omniglot 5-way 5-shot | 98.90 ± 0.10 [B, ± C] | not run | — | not run | — | — |" in text
     assert "| Random initialisation | Omniglot 5-way 1-shot | — | not run | — | — | — | — |" in text
     assert "95 % interval (Student) for the mean over seeds" in text
     assert "with one seed: 95 % interval over its tasks" in text
@@ -164,7 +164,7 @@ def test_losses_that_lack_a_column_are_refused(root: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_text("algorithm,loss\nreptile,1\n", encoding="utf-8")
     write_run(path, {"settings_digest": digest(make_project(root).settings_of_sine())})
-    with pytest.raises(UserError, match=r"losses\.csv: column inner_steps, tasks, standard_error missing"):
+    with pytest.raises(UserError, match=r"losses\.csv: column seed, inner_steps, tasks, standard_error missing"):
         tables.write(root, make_project(root), "sine", PUBLISHED)
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from firstorder.errors import UserError
 from firstorder.records.cells import write_run
 from firstorder.report.claims import theory_claims
-from firstorder.report.claims.claims import Paper
+from firstorder.report.claims.paper import Paper
 from firstorder.report.figures import figures, style, theory_figure
 from firstorder.report.read import statistics, theory
 from firstorder.report.text import tables

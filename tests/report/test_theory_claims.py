@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from firstorder.errors import UserError
-from firstorder.report.claims import claim_tables, claims, theory_claims
-from firstorder.report.claims.claims import Paper
+from firstorder.report.claims import claim_tables, paper, theory_claims
+from firstorder.report.claims.paper import Paper
 from firstorder.report.figures import figures
 from firstorder.report.read import published
 from firstorder.report.read.statistics import Estimate
@@ -134,7 +134,7 @@ def test_claims_are_written_and_stand_beside_the_figure(tmp_path: Path, project:
     assert "Verdicts: 15 holds, 2 fails." in text
     assert (
         "| The cosine of gradients of different mini-batches of a task rises during Reptile. | Reptile, Omniglot 5-way "
-        "| 0.301 [0.288, 0.314] | 0.05 | 2 | holds |"
+        "| ours | 0.301 [0.288, 0.314] | 0.05 | 2 | — | holds |"
     ) in text
     figures.write(tmp_path, project, "section-5", PUBLISHED)
     tables.write(tmp_path, project, "theory", PUBLISHED)
@@ -145,8 +145,8 @@ def test_claims_are_written_and_stand_beside_the_figure(tmp_path: Path, project:
 
 
 def test_the_repositorys_claims_of_theory_cover_every_coefficient_and_both_trainings() -> None:
-    found = claims.read(PUBLISHED.with_name("claims.yaml"), published.read(PUBLISHED))
-    about = [claim.theory for claim in found.claims.values() if claim.theory is not None]
+    found = paper.read(PUBLISHED.with_name("claims.yaml"), published.read(PUBLISHED))
+    about = [claim.theory for claim in found.entries.values() if claim.theory is not None]
     coefficients = {(claim.algorithm, claim.quantity) for claim in about if claim.relation is None}
     quantities = ("average_coefficient", "inner_coefficient", "remainder_slope")
     assert coefficients == {(algorithm, quantity) for algorithm in STATED for quantity in quantities}
@@ -193,7 +193,7 @@ def test_a_damaged_claim_is_refused_by_name(tmp_path: Path, name: str, key: str,
     path = tmp_path / "claims.yaml"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     with pytest.raises(UserError, match=message) as refused:
-        claims.read(path, published.read(PUBLISHED))
+        paper.read(path, published.read(PUBLISHED))
     assert name in str(refused.value)
 
 
@@ -203,4 +203,4 @@ def test_claims_without_margins_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "claims.yaml"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     with pytest.raises(UserError, match="no margins for kind theory; give them under theory_margins"):
-        claims.read(path, published.read(PUBLISHED))
+        paper.read(path, published.read(PUBLISHED))

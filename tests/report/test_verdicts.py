@@ -10,13 +10,15 @@ import pandas as pd
 import pytest
 
 from firstorder import settings
-from firstorder.report.claims import claim_tables, verdicts
-from firstorder.report.claims.claims import Paper
+from firstorder.report.claims import claim_tables, curve_claims, verdicts
+from firstorder.report.claims.margins import Margins
+from firstorder.report.claims.paper import CLAIMS, Paper
 from firstorder.report.claims.verdicts import Interval, verdict_of_order, verdict_of_value
 from firstorder.settings import Project, checks
 from tests.report.test_published import PUBLISHED
 from tests.synthetic_records import FIVE_SHOT, ONE_SHOT, PARAMS, changed_params, make_project, make_record, store_record
 
+POINT = Margins(0.01, 0.01)
 VALUE = f"value/{ONE_SHOT}/inductive"
 TRANSDUCTION = f"transduction/{ONE_SHOT}"
 # 100 tasks each; accuracies 0.95, 0.96 and 0.94.
@@ -53,7 +55,18 @@ def judged(project: Project, records: dict[tuple[str, settings.Mode], dict[int, 
     ],
 )
 def test_a_value_is_judged_by_where_its_interval_lies(low: float, high: float, verdict: str) -> None:
-    assert verdict_of_value(Interval(low, high, seeds=3), delta=0.01) == verdict
+    assert verdict_of_value(Interval(low, high, seeds=3), POINT) == verdict
+
+
+def test_no_number_of_seeds_decides_where_the_papers_own_error_is_as_wide_as_the_margins() -> None:
+    """Margins of -0.4 and +0.2 points hold an interval of half-width 0.299, and none of 0.3."""
+    uneven = Margins(below=0.004, above=0.002)
+    interval = Interval(-0.01, 0.01, seeds=3)
+    assert verdict_of_value(interval, uneven, paper_half_width=0.00299) == "inconclusive"
+    assert verdict_of_value(interval, uneven, paper_half_width=0.003) == "undecidable"
+    assert verdict_of_value(Interval(-0.01, 0.01, seeds=1), uneven, paper_half_width=0.003) == "undecidable"
+    assert verdict_of_value(Interval(0.0021, 0.01, seeds=3), uneven, paper_half_width=0.003) == "better"
+    assert verdict_of_value(Interval(-0.01, -0.0041, seeds=3), uneven, paper_half_width=0.003) == "worse"
 
 
 @pytest.mark.parametrize(
@@ -69,12 +82,12 @@ def test_a_value_is_judged_by_where_its_interval_lies(low: float, high: float, v
     ],
 )
 def test_an_order_is_judged_by_where_its_interval_lies(relation: Any, low: float, high: float, verdict: str) -> None:
-    assert verdict_of_order(Interval(low, high, seeds=3), relation, delta=0.01) == verdict
+    assert verdict_of_order(Interval(low, high, seeds=3), relation, POINT) == verdict
 
 
 def test_one_seed_is_never_judged() -> None:
-    assert verdict_of_value(Interval(0.5, 0.5, seeds=1), delta=0.01) == "inconclusive: one seed"
-    assert verdict_of_order(Interval(0.5, 0.5, seeds=1), "above", delta=0.01) == "inconclusive: one seed"
+    assert verdict_of_value(Interval(0.5, 0.5, seeds=1), POINT) == "inconclusive: one seed"
+    assert verdict_of_order(Interval(0.5, 0.5, seeds=1), "above", POINT) == "inconclusive: one seed"
 
 
 # --- Records against claims ---
@@ -130,7 +143,7 @@ def test_an_order_uses_only_the_seeds_that_both_cells_have(tmp_path: Path) -> No
 
 def test_at_full_length_every_claim_is_listed_and_what_is_missing_is_not_run(tmp_path: Path) -> None:
     data = judged(make_project(tmp_path, full()), {})
-    assert len(data) == 24 + 32
+    assert len(data) == 24 + 44
     assert set(data["verdict"]) == {"not run"}
 
 
@@ -160,13 +173,70 @@ def test_at_reduced_length_an_order_is_judged_only_within_one_training(tmp_path:
     assert (two[TRANSDUCTION], two[shots]) == ("holds", "reduced length")
 
 
-def test_only_the_full_length_project_stands_for_the_paper() -> None:
-    top = PUBLISHED.parents[1]
-    folders = [path.parent for path in top.glob("*/params.yaml")] + [
-        p.parent for p in top.glob("studies/*/*/params.yaml")
+def test_the_wider_reading_of_the_papers_error_gives_a_verdict_of_its_own(tmp_path: Path) -> None:
+    """FIVE_SHOT, 99.48 +- 0.06: margins -0.13 and +0.104. One deviation of three trainings is +- 0.149: undecidable."""
+    at_99 = [0, 0, 0, 0, 3, 97]  # 0.994
+    line = judged(make_project(tmp_path, full()), {(FIVE_SHOT, "transductive"): {0: at_99, 1: at_99}}).loc[
+        f"value/{FIVE_SHOT}/transductive"
     ]
-    assert len(folders) >= 4
-    assert {checks.load(folder / "params.yaml").length for folder in folders} == {"reduced"}
+    assert line["judged_fraction"] == pytest.approx(-0.0008)
+    assert (line["verdict"], line["verdict_wide"]) == ("inconclusive", "undecidable")
+    finn = judged(make_project(tmp_path, full()), {}).loc["value/maml/omniglot-5way/1shot/transductive"]
+    assert pd.isna(finn["verdict_wide"])  # theirs is over tasks, there is no other reading
+
+
+def test_seeds_of_which_nothing_was_known_give_a_verdict_of_their_own(tmp_path: Path) -> None:
+    """A curve of seed 0 was seen. With it the seeds are 94, 95, 95: too far apart; seeds 1 and 2 are one value."""
+    cell = {(ONE_SHOT, "inductive"): {0: AT_94, 1: AT_95, 2: AT_95}}
+    line = judged(make_project(tmp_path, full()), cell).loc[VALUE]
+    assert (line["seeds"], line["verdict"], line["verdict_in_advance"]) == (3, "inconclusive", "equivalent")
+
+
+def test_the_summary_counts_each_claim_once(tmp_path: Path) -> None:
+    project = make_project(tmp_path, full(sine=None))
+    store_record(tmp_path, project, ONE_SHOT, "inductive", {0: AT_95, 1: AT_95})
+    claim_tables.write(tmp_path, project, PUBLISHED)
+    table = claim_tables.printed(tmp_path)[0]
+    assert table.title == "Summary"
+    assert len(table.rows) == 5
+    for name, count, *groups in table.rows:
+        assert int(count) == sum(map(int, groups)), name
+    assert table.rows[0][1:] == ("24", "1", "0", "0", "0", "23")
+    listed = pd.read_csv(tmp_path / "results/claims.csv")
+    assert sum(int(row[1]) for row in table.rows) == len(listed)
+
+
+STUDIES = sorted(path.parent for path in PUBLISHED.parents[1].glob("studies/*/*/params.yaml"))
+
+
+def test_only_the_full_length_project_is_judged_by_the_claims_of_the_paper() -> None:
+    """All other folders are shorter, or studies with claims of their own."""
+    top = PUBLISHED.parents[1]
+    folders = [path.parent for path in top.glob("*/params.yaml")] + STUDIES
+    assert len(folders) >= 8
+    judged = {folder for folder in folders if checks.load(folder / "params.yaml").is_judged}
+    assert judged == {folder for folder in folders if (folder / CLAIMS).exists()}
+
+
+@pytest.mark.parametrize(
+    "folder", [folder for folder in STUDIES if (folder / CLAIMS).exists()], ids=lambda path: path.name
+)
+def test_the_claims_of_a_study_are_about_what_it_computes(folder: Path) -> None:
+    project, stated = checks.load(folder / "params.yaml"), Paper.of(folder, PUBLISHED).claims
+    listed = {f"{evaluation}/{mode}" for evaluation, mode, _ in project.cells()} | project.trainings.keys()
+    about = {cell.cell for claim in stated.entries.values() for cell in claim.cells}
+    for name, claim in (stated.curves or {}).items():
+        about |= set(curve_claims.weights_of(claim, project) or {f"nothing: {name}"})
+    assert about
+    assert about <= listed
+
+
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda path: path.name)
+def test_a_study_at_full_length_has_the_trainings_of_the_paper(folder: Path) -> None:
+    main, study = (checks.load(path / "params.yaml") for path in (PUBLISHED.parents[1], folder))
+    if study.length == "full":
+        for training in study.trainings:
+            assert study.settings_of_training(training) == main.settings_of_training(training)
 
 
 # --- What is written ---
@@ -180,10 +250,12 @@ def test_claims_are_printed_with_verdict_interval_and_both_errors(tmp_path: Path
     # Over tasks: 1.96 * 0.870 / sqrt(2) = 1.21 points.
     assert (
         "| Reptile, Omniglot 5-way 1-shot: our accuracy is the paper's. | 95.39 ± 0.09 | 95.00 "
-        "| −0.39 [−0.48, −0.30] | 1.21 | 0.00 | 1.0 | 2 | equivalent |"
+        "| −0.39 [−0.48, −0.30] | 1.21 | 0.00 | ±1.0 | 2 | curve of seed 0 "
+        "| equivalent; in advance alone: inconclusive: one seed | equivalent |"
     ) in text
     assert "Verdicts: 23 not run, 1 equivalent." in text
-    assert "| Omniglot 5-way 1-shot: transduction helps Reptile. | +2.29 | — | — | — | — | — | not run |" in text
+    sentence = "Omniglot 5-way 1-shot: transduction helps Reptile."
+    assert f"| {sentence} | +2.29 | — | — | — | — | — | curve of seed 0 | not run |" in text
 
 
 def test_an_order_at_reduced_length_says_so(tmp_path: Path) -> None:
@@ -192,7 +264,7 @@ def test_an_order_at_reduced_length_says_so(tmp_path: Path) -> None:
     store_record(tmp_path, project, ONE_SHOT, "transductive", {0: AT_95, 1: AT_95})
     text = claim_tables.write(tmp_path, project, PUBLISHED)[1].read_text(encoding="utf-8")
     # Over tasks: standard errors of 0.921 and 0.870 points, so 1.96 * 1.267 / sqrt(2).
-    assert "| +1.00 [+1.00, +1.00] | 1.76 | 0.00 | — | 2 | holds (reduced length) |" in text
+    assert "| +1.00 [+1.00, +1.00] | 1.76 | 0.00 | — | 2 | — | holds (reduced length) |" in text
     assert "| reduced length |" in text
     assert "no value is judged" in text
 

@@ -14,7 +14,7 @@ from firstorder.__main__ import main
 from firstorder.data import packs
 from firstorder.errors import UserError
 from firstorder.records.cells import read_record, read_run, sealed, write_run
-from firstorder.report.claims.claims import Paper
+from firstorder.report.claims.paper import Paper
 from firstorder.report.figures import adaptation, alphabets, figures, style
 from firstorder.settings import ADAPTATION, ALPHABETS, RECORD, Project, checks
 from tests.conftest import EVALUATION, TINY_PARAMS, tiny_pack

@@ -32,9 +32,9 @@ def test_loss_before_adapting_is_the_networks_error_on_the_grid() -> None:
     x = torch.from_numpy(grid_of(12)).float()[None, :, None]
     predicted = network.predictor()(network.initial(3), x)[0, :, 0].numpy()
     errors = ((predicted - waves) ** 2).mean(axis=1)
-    assert losses[0][:3] == ["random initialisation", 0, 20]
-    assert float(losses[0][3]) == pytest.approx(errors.mean(), abs=2e-6)
-    assert float(losses[0][4]) == pytest.approx(errors.std(ddof=1) / np.sqrt(20), abs=2e-6)
+    assert losses[0][:4] == [3, "random initialisation", 0, 20]
+    assert float(losses[0][4]) == pytest.approx(errors.mean(), abs=2e-6)
+    assert float(losses[0][5]) == pytest.approx(errors.std(ddof=1) / np.sqrt(20), abs=2e-6)
 
 
 def test_waves_of_the_evaluation_are_adapted_to_independently() -> None:
@@ -52,7 +52,7 @@ def test_waves_of_the_evaluation_are_adapted_to_independently() -> None:
 def test_rows_are_complete_and_in_order() -> None:
     losses, fits = sine.simulate(small())
     names = ["random initialisation", "reptile", "maml"]
-    assert [row[:3] for row in losses] == [[name, step, 20] for name in names for step in (0, 1, 4)]
+    assert [row[:4] for row in losses] == [[3, name, step, 20] for name in names for step in (0, 1, 4)]
     one = (
         [("truth", 0)] * 12
         + [("support", 0)] * 5
@@ -71,6 +71,14 @@ def test_same_seed_same_rows() -> None:
     random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002 (the point: they must not matter)
     assert sine.simulate(small()) == first
     assert sine.simulate(small(seed=4)) != first
+
+
+def test_a_further_seed_gives_the_losses_it_gives_alone_and_changes_no_other() -> None:
+    losses, fits = sine.simulate(small(seed=3, further_seeds=(4,)))
+    alone, drawn = sine.simulate(small(seed=3))
+    other, _ = sine.simulate(small(seed=4))
+    assert (losses, fits) == (alone + other, drawn)
+    assert {row[0] for row in alone} == {3}
 
 
 def test_more_evaluation_tasks_change_neither_training_nor_the_first_waves() -> None:
@@ -94,7 +102,7 @@ def test_training_makes_adapting_better() -> None:
         maml=training(inner_steps=2, inner_batch_size=10, outer_steps=300, meta_batch_size=5, outer_step_size=0.01),
     )
     losses, _ = sine.simulate(chosen)
-    after = {row[0]: float(row[3]) for row in losses if row[1] == 8}
+    after = {row[1]: float(row[4]) for row in losses if row[2] == 8}
     assert after["reptile"] < 0.5 * after["random initialisation"]
     assert after["maml"] < 0.5 * after["random initialisation"]
 
@@ -108,6 +116,7 @@ def test_training_makes_adapting_better() -> None:
         ({"evaluation_steps": (4, 1)}, r"evaluation_steps: .*found \[4, 1\]"),
         ({"evaluation_steps": (1, 1)}, r"evaluation_steps: .*found \[1, 1\]"),
         ({"reptile": training(inner_batch_size=13)}, r"reptile: inner_batch_size: expected at most 12 .*found 13"),
+        ({"further_seeds": (4, 4)}, r"further_seeds: expected no seed twice, found \[\d+, 4, 4\] in all"),
         ({"maml": training(inner_batch_size=12)}, r"maml: inner_batch_size: expected at most 11 .*query.*found 12"),
     ],
 )
@@ -172,7 +181,7 @@ def test_joint_training_is_simulated_only_if_it_has_a_section() -> None:
     with_joint = small(joint=training(inner_steps=1))
     assert sine_training.trained(small()) == ["reptile", "maml"]
     assert sine_training.trained(with_joint) == ["reptile", "maml", "joint"]
-    assert {row[0] for row in sine.simulate(with_joint)[0]} == {"random initialisation", "reptile", "maml", "joint"}
+    assert {row[1] for row in sine.simulate(with_joint)[0]} == {"random initialisation", "reptile", "maml", "joint"}
 
 
 def test_joint_training_has_one_inner_step() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from firstorder.cli.check import check_named
 from firstorder.cli.session import Session
-from firstorder.cli.verbs import CELL, PUBLISHED, Arguments, argument, verb
+from firstorder.cli.verbs import CELL, PUBLISHED, Arguments, argument, verb, whole_number
 
 
 @verb(
@@ -43,6 +43,25 @@ def show(arguments: Arguments) -> None:
         print(f"  {name:{wide}}  {percent(row.accuracy, row.half_width_tasks)}")
     page = session.root / PAGE
     print(f"report: {page if page.exists() else 'not drawn yet (make report)'}")
+
+
+@verb(
+    "look",
+    argument("--seeds", type=whole_number, help="planned seeds; default: those of params.yaml"),
+    argument("--tasks", type=whole_number, help="planned tasks of each evaluation; default: those of params.yaml"),
+    PUBLISHED,
+)
+def power(arguments: Arguments) -> None:
+    """Say what the planned seeds and tasks can decide: the chance of each verdict if the paper is exactly right."""
+    from firstorder.report.claims import power as module
+    from firstorder.report.claims.paper import Paper
+    from firstorder.report.read import accuracies
+
+    session = Session.of(arguments)
+    ours = accuracies.frame(accuracies.fresh_records(session.root, session.project))
+    plan = module.Plan(seeds=arguments.seeds or len(session.project.seeds), tasks=arguments.tasks)
+    paper = Paper.of(session.root, Path(arguments.published))
+    print(module.table(session.project, paper, ours, plan).to_markdown(), end="")
 
 
 @verb(

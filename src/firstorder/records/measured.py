@@ -22,7 +22,7 @@ POOLS = ("meta-train", "meta-test")
 STUDIES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "adaptation": (columns.ADAPTATION, ("inner_steps", "mode"), ("mode",)),
     "alphabets": (columns.ALPHABETS, (), ("mode", "alphabet", "answered")),
-    "sine/losses": (columns.SINE_LOSSES, ("algorithm", "inner_steps"), ("algorithm",)),
+    "sine/losses": (columns.SINE_LOSSES, ("seed", "algorithm", "inner_steps"), ("algorithm",)),
     "sine/fits": (columns.SINE_FITS, (), ("algorithm",)),
     "manifolds": (columns.MANIFOLD_POINTS, (), ("what", "toward")),
     "theory/expansion": (

@@ -68,6 +68,8 @@ def _check_sweep(project: Project, sweep: SweepSettings, place: str) -> None:
         raise UserError(f"{place}: values: expected them ascending and none twice, found {list(sweep.values)}")
     if sweep.varied != "outer_step_size" and any(value != int(value) for value in sweep.values):
         raise UserError(f"{place}: values: {sweep.varied} takes whole numbers, found {list(sweep.values)}")
+    if sweep.varied == "outer_step_size" and sweep.step_size_of_images is not None:
+        raise UserError(f"{place}: step_size_of_images: the outer step size is varied already; remove one of the two")
     check_reference(f"{place}: base", "dataset", sweep.base.dataset, "datasets", project.datasets)
 
 

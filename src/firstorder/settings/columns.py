@@ -8,7 +8,7 @@ from __future__ import annotations
 CURVE = ("outer_step", "pool", "mode", "shot", "tasks", "accuracy", "standard_error")
 ADAPTATION = ("inner_steps", "mode", "shot", "tasks", "accuracy", "standard_error")
 ALPHABETS = ("mode", "alphabet", "answered", "queries", "offered", "errors")
-SINE_LOSSES = ("algorithm", "inner_steps", "tasks", "loss", "standard_error")
+SINE_LOSSES = ("seed", "algorithm", "inner_steps", "tasks", "loss", "standard_error")
 SINE_FITS = ("task", "algorithm", "inner_steps", "x", "y")
 MANIFOLD_POINTS = ("what", "outer_step", "toward", "x", "y")
 EXPANSION = (

@@ -74,10 +74,16 @@ class Project:
         "by evaluation: accuracy against its inner steps", default=None
     )
     alphabets: dict[str, AlphabetSettings] | None = setting("by evaluation: errors by alphabet", default=None)
-    length: Literal["full", "reduced"] = setting(
-        "full: trainings are as long as the paper's, so accuracies are judged against it; reduced: they are only shown",
+    length: Literal["full", "study", "reduced"] = setting(
+        "full: trainings are as long as the paper's, so accuracies are judged against it; study: as long as the claims "
+        "of the study's own claims.yaml are about; reduced: accuracies are only shown",
         default="reduced",
     )
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether claims are judged at this length."""
+        return self.length != "reduced"
 
     def pack_path(self, dataset: str) -> str:
         """Return the path of the packed data set, relative to the folder of params.yaml."""

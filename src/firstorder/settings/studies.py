@@ -35,7 +35,7 @@ class SineTrainingSettings:
 class SineSettings:
     """Figure 1: regression on sine waves. studies/sine.py says where each setting comes from."""
 
-    seed: int = setting("seed of all draws", at_least=0, at_most=LARGEST_SEED)
+    seed: int = setting("seed of all draws; its waves are those of the figure", at_least=0, at_most=LARGEST_SEED)
     hidden: int = setting("units in each of the two hidden layers", at_least=1)
     activation: Literal["relu", "tanh"] = setting("the paper uses ReLU, the authors' demonstration tanh")
     grid: int = setting("points in [-5, 5] at which a wave is sampled", at_least=2)
@@ -49,6 +49,14 @@ class SineSettings:
     joint: SineTrainingSettings | None = setting(
         "joint training: Reptile with one inner step; absent: not trained", default=None
     )
+    further_seeds: tuple[int, ...] | None = setting(
+        "seeds of which the losses are computed too", at_least=0, at_most=LARGEST_SEED, default=None
+    )
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """All seeds, the drawn one first."""
+        return (self.seed, *(self.further_seeds or ()))
 
 
 @dataclass(frozen=True, kw_only=True)

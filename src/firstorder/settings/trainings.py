@@ -140,6 +140,7 @@ class SweepVariant:
     sampling: Literal["cycle", "replacement"] | None = setting("as in a training", default=None)
     train_shot: int | None = setting("as in a training", at_least=1, default=None)
     query_shot: int | None = setting("as in a training; last_step's separate tail", at_least=1, default=None)
+    outer_step_size: float | None = setting("as in a training", above=0, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,13 +154,22 @@ class SweepSettings:
     varied: Literal["inner_steps", "inner_batch_size", "outer_step_size"] = setting("which setting of a training")
     values: tuple[float, ...] = setting("its values, ascending", above=0)
     variants: dict[str, SweepVariant] = setting("lines of the panel")
+    step_size_of_images: int | None = setting(
+        "the outer step size is that of an inner step on this many images, and falls as inner_batch_size rises",
+        at_least=1,
+        default=None,
+    )
 
     def training(self, variant: str, value: float) -> TrainingSettings:
         """Resolve the training of one variant and value."""
         chosen = resolved(self.variants[variant])
         del chosen["label"]
         chosen[self.varied] = value if self.varied == "outer_step_size" else int(value)
-        return dataclasses.replace(self.base, **chosen)
+        made = dataclasses.replace(self.base, **chosen)
+        if self.step_size_of_images is None:
+            return made
+        scale = self.step_size_of_images / made.inner_batch_size
+        return dataclasses.replace(made, outer_step_size=made.outer_step_size * scale)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ them, since their settings were not tuned alike (see sine_training.py).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -70,25 +70,45 @@ def simulate(
 ) -> tuple[list[list[Any]], list[list[Any]]]:
     """Compute Figure 1: rows of columns.SINE_LOSSES and of columns.SINE_FITS.
 
-    A loss is the mean squared error over the grid, averaged over new waves; its standard error is over waves. Fits are
-    for the first `drawn_tasks` of these waves, before and after all inner steps; `truth` is the wave itself and
+    A loss is the mean squared error over the grid, averaged over new waves; its standard error is over waves. It is
+    computed for every seed, which has its own waves and trainings. Fits are those of the first seed, for the first
+    `drawn_tasks` of its waves, before and after all inner steps; `truth` is the wave itself and
     `support` the points adapted to. Raises UserError for inconsistent settings.
     """
     check(settings)
-    waves = NewWaves.draw(settings)
+    done = kept.load()  # phi of the finished trainings, by algorithm and seed
+    losses: list[list[Any]] = []
+    fits: list[list[Any]] = []
+    for seed in settings.seeds:
+        of_seed = replace(settings, seed=seed)
+        waves = NewWaves.draw(of_seed)
+        predictions = _predictions(of_seed, waves, done, track, kept)
+        for name, predicted in predictions.items():
+            for inner_steps in settings.evaluation_steps:
+                found = _mean_loss(name, inner_steps, predicted[inner_steps], waves)
+                losses.append([seed, name, inner_steps, settings.evaluation_tasks, *found])
+        if seed == settings.seed:
+            fits = _fits(settings, predictions, waves)
+    return losses, fits
+
+
+def _predictions(
+    settings: SineSettings, waves: NewWaves, done: dict[str, Any], track: Track, kept: Kept
+) -> dict[str, dict[int, Numbers]]:
+    """Train with one seed what is not `done`; return every algorithm's predictions for the new waves, see evaluate."""
     before = SineNetwork(settings.hidden, settings.activation).initial(settings.seed)
     predictions = {"random initialisation": evaluate(settings, before, waves)}
-    done = kept.load()  # phi of the finished trainings
     for name in trained(settings):
-        if name not in done:
-            done[name] = train(settings, name, track).numpy(force=True)
+        key = f"{name} {settings.seed}"
+        if key not in done:
+            done[key] = train(settings, name, track).numpy(force=True)
             kept.keep(done)
-        predictions[name] = evaluate(settings, torch.from_numpy(done[name]), waves)
-    losses = [
-        [name, inner_steps, settings.evaluation_tasks, *_mean_loss(name, inner_steps, predicted[inner_steps], waves)]
-        for name, predicted in predictions.items()
-        for inner_steps in settings.evaluation_steps
-    ]
+        predictions[name] = evaluate(settings, torch.from_numpy(done[key]), waves)
+    return predictions
+
+
+def _fits(settings: SineSettings, predictions: dict[str, dict[int, Numbers]], waves: NewWaves) -> list[list[Any]]:
+    """Return rows of columns.SINE_FITS for the first `drawn_tasks` waves."""
     fits: list[list[Any]] = []
     for task in range(settings.drawn_tasks):
         fits += _curve(task, "truth", 0, waves.grid, waves.truth[task])
@@ -96,7 +116,7 @@ def simulate(
         for name, predicted in predictions.items():
             for inner_steps in sorted({0, settings.evaluation_steps[-1]}):
                 fits += _curve(task, name, inner_steps, waves.grid, predicted[inner_steps][task])
-    return losses, fits
+    return fits
 
 
 def check(settings: SineSettings) -> None:
@@ -109,6 +129,8 @@ def check(settings: SineSettings) -> None:
         )
     if settings.joint is not None and settings.joint.inner_steps != 1:
         raise UserError(f"sine: joint: joint training has inner_steps: 1, found {settings.joint.inner_steps}")
+    if len(set(settings.seeds)) < len(settings.seeds):
+        raise UserError(f"sine: further_seeds: expected no seed twice, found {list(settings.seeds)} in all")
     grid, points = settings.grid, "the points of the grid"
     _at_most(grid, points, "support", settings.support)
     _at_most(settings.evaluation_tasks, "evaluation_tasks", "drawn_tasks", settings.drawn_tasks)

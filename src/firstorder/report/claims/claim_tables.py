@@ -1,4 +1,4 @@
-"""Write the claims with their verdicts as CSV and Markdown: values, orders, figures, section 5.
+"""Write the claims with their verdicts as CSV and Markdown: a summary, then values, orders, figures, section 5.
 
 The CSV file holds fractions and, for section 5 and the simulations, plain numbers. The Markdown file is printed from
 it.
@@ -6,8 +6,6 @@ it.
 
 from __future__ import annotations
 
-import math
-import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,19 +17,22 @@ import pandas as pd
 from firstorder.errors import UserError
 from firstorder.files import replacing
 from firstorder.report import CLAIMS
-from firstorder.report.claims import curve_claims, simulation_claims, theory_claims
-from firstorder.report.claims.claims import Paper
-from firstorder.report.claims.outcomes import REDUCED
+from firstorder.report.claims import claim_rows, curve_claims, outcomes, register, simulation_claims, theory_claims
+from firstorder.report.claims.paper import Paper
 from firstorder.report.claims.verdicts import TYPES, judge
 from firstorder.report.read import csv_frames, staleness
 from firstorder.report.read.accuracies import fresh_records
-from firstorder.report.text.formatting import MINUS, MISSING, PrintedTable, percent, points, training_label
-from firstorder.settings import EXPANSION, MANIFOLD_POINTS, SINE_FITS, SINE_LOSSES, Project
+from firstorder.report.text.formatting import PrintedTable
+from firstorder.settings import Project
 
 NOTHING = "No claim of the paper is about these cells."
 _RULES = (
     "[ , ]: 95 % interval. ± tasks: 95 % half-width over the tasks alone; ± seeds: over the seeds (Student), which "
     "holds the error over tasks too. The interval rests on ± seeds or, with one seed, on ± tasks."
+)
+_KNOWN = (
+    "Known before: what was known of these results when the claim's rule was fixed (paper/registered.csv has the "
+    "commits and dates). If something was known of some seeds, the verdict by the other seeds alone follows."
 )
 _TYPES = {**TYPES, **theory_claims.TYPES}
 _REDUCED = (
@@ -41,9 +42,12 @@ _REDUCED = (
 
 
 def write(root: Path, project: Project, published_path: Path) -> list[Path]:
-    """Write results/claims.csv and .md from the records below `root`; return the paths."""
+    """Write results/claims.csv and .md from the records below `root`; return the paths.
+
+    Raises UserError for a stale record, or a claim that says that less was known of its results than dates allow.
+    """
     paths = [root / CLAIMS.format(suffix=suffix) for suffix in ("csv", "md")]
-    paper = Paper(published_path)
+    paper = Paper.of(root, published_path)
     judged = (
         judge(fresh_records(root, project), project, paper),
         simulation_claims.judge(root, project, paper.claims.simulations or {}),
@@ -52,28 +56,52 @@ def write(root: Path, project: Project, published_path: Path) -> list[Path]:
     )
     parts = [pd.DataFrame(part, columns=list(_TYPES)).astype(_TYPES) for part in judged]
     data = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
-    csv_frames.write(paths[0], staleness.marked_by(data, map(_rests_on, data.itertuples())))
+    if project.is_judged:
+        register.check(root, project, paper, data)
+    csv_frames.write(paths[0], staleness.marked_by(data, map(register.rests_on, data.itertuples())))
     text = "\n".join(table.to_markdown() for table in printed(root))
     with replacing(paths[1]) as part:
         part.write_text(text or f"{NOTHING}\n", encoding="utf-8")
     return paths
 
 
-def _rests_on(line: Any) -> list[str]:
-    """Name the cells, trainings or files whose records decided a claim."""
-    if line.kind == "simulation":
-        return [MANIFOLD_POINTS] if line.cells == "manifold-distance" else [SINE_LOSSES, SINE_FITS]
-    if line.kind == "theory":
-        return [EXPANSION if pd.isna(line.theory_training) else str(line.theory_training)]
-    return re.split(r" against | \+ ", str(line.cells))
-
-
 def printed(root: Path) -> list[PrintedTable]:
-    """Read the CSV file that `write` wrote and lay it out: a table for each layout that has a line."""
+    """Read the CSV file that `write` wrote and lay it out: a summary, and a table for each layout that has a line."""
     data = _read(root)
-    reduced = (_REDUCED,) if (data["length"] == "reduced").any() else ()
+    is_reduced = bool((data["length"] == "reduced").any())
+    reduced = (_REDUCED,) if is_reduced else ()
     about_cells = [*VALUE.tables(data, reduced), *ORDER.tables(data, reduced)]
-    return [*about_cells, *SIMULATION.tables(data), *CURVES.tables(data), *THEORY.tables(data)]
+    tables = [*about_cells, *SIMULATION.tables(data), *CURVES.tables(data), *THEORY.tables(data)]
+    return tables if is_reduced or not tables else [summary(data), *tables]
+
+
+def summary(data: pd.DataFrame) -> PrintedTable:
+    """Count the verdicts: the paper's claims by what they are about, then those that are counted apart."""
+    apart = data["counted"] == "apart"
+    of_paper = (data["origin"] == "paper") & ~apart
+    parts = {
+        "The paper's numbers, Tables 1 and 2": of_paper & (data["kind"] == "value"),
+        "The paper's comparisons in these tables": of_paper & (data["kind"] == "order"),
+        "The paper's figures and section 5": of_paper & ~data["kind"].isin(["value", "order"]),
+        "Apart: orders true of any algorithm that learns": apart,
+        "Apart: checks of ours, and what rests on memory of the paper": ~of_paper & ~apart,
+    }
+    rows = []
+    for name, chosen in parts.items():
+        if not chosen.any():  # as in a study
+            continue
+        groups = Counter(map(outcomes.group, data.loc[chosen, "verdict"]))
+        rows.append((name, str(int(chosen.sum())), *(str(groups[group]) for group in outcomes.GROUPS)))
+    return PrintedTable(
+        title="Summary",
+        heading=("Claims", "All", *outcomes.GROUPS),
+        rows=tuple(rows),
+        label_columns=1,
+        footnotes=(
+            "Hold: equivalent or holds. Fail: better, worse or fails. Undecided: too few seeds or tasks so far. "
+            "Undecidable: the paper's own ± is as wide as our margins.",
+        ),
+    )
 
 
 def beside(root: Path, name: str, kind: str) -> list[PrintedTable]:
@@ -92,62 +120,6 @@ def _read(root: Path) -> pd.DataFrame:
     return csv_frames.read(path, tuple(_TYPES), _TYPES)
 
 
-def _value_row(line: Any) -> tuple[str, ...]:
-    return (line.sentence, line.paper_printed, percent(line.ours_fraction), *_cell_numbers(line), line.verdict)
-
-
-def _order_row(line: Any) -> tuple[str, ...]:
-    is_short = line.length == "reduced" and not pd.isna(line.seeds) and line.verdict != REDUCED
-    verdict = f"{line.verdict} ({REDUCED})" if is_short else line.verdict
-    return (line.sentence, points(line.paper_fraction), *_cell_numbers(line), verdict)
-
-
-def _cell_numbers(line: Any) -> tuple[str, ...]:
-    interval = _interval(points, line.judged_fraction, line.low_fraction, line.high_fraction)
-    # `above` claims only the sign, so it has no margin.
-    delta = MISSING if line.relation == "above" else f"{100 * line.delta_fraction:.1f}"
-    return (interval, *_errors(line), delta, _seeds(line))
-
-
-def _simulation_row(line: Any) -> tuple[str, ...]:
-    return (line.sentence, _within(line, _plain), f"{line.relation} {line.delta_fraction:g}", line.verdict)
-
-
-def _curves_row(line: Any) -> tuple[str, ...]:
-    wanted = f"{'less' if line.relation == 'stays' else 'more'} than {100 * line.delta_fraction:g}"
-    return (line.sentence, _within(line, points), *_errors(line), wanted, _seeds(line), line.verdict)
-
-
-def _theory_row(line: Any) -> tuple[str, ...]:
-    training = MISSING if pd.isna(line.theory_training) else training_label(line.theory_training)
-    measured = _interval(_plain, line.theory_measured, line.theory_low, line.theory_high)
-    return (line.sentence, training, measured, f"{line.theory_margin:g}", _seeds(line), line.verdict)
-
-
-def _within(line: Any, text: Callable[[float], str]) -> str:
-    """Return the judged number as text, with its interval if it has one."""
-    low, high = line.low_fraction, line.high_fraction
-    return text(line.judged_fraction) if low == high else _interval(text, line.judged_fraction, low, high)
-
-
-def _interval(text: Callable[[float], str], number: float, low: float, high: float) -> str:
-    return text(number) + ("" if math.isnan(low) else f" [{text(low)}, {text(high)}]")
-
-
-def _errors(line: Any) -> list[str]:
-    widths = (line.half_width_tasks_fraction, line.half_width_seeds_fraction)
-    return [MISSING if math.isnan(width) else f"{100 * width:.2f}" for width in widths]
-
-
-def _seeds(line: Any) -> str:
-    return MISSING if pd.isna(line.seeds) else str(line.seeds)
-
-
-def _plain(number: float) -> str:
-    """Return a plain number as text with three significant digits."""
-    return MISSING if math.isnan(number) else f"{number:.3g}".replace("-", MINUS)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Layout:
     """How the claims of some kinds are printed: heading, row and footnotes. The first columns are labels."""
@@ -159,6 +131,11 @@ class Layout:
     rules: tuple[str, ...]
     label_columns: int = 1
 
+    @property
+    def before_verdict(self) -> int:
+        """How many columns stand between the claim and its verdict."""
+        return self.heading.index("Known before") + 1
+
     def tables(self, data: pd.DataFrame, footnotes: tuple[str, ...] = ()) -> list[PrintedTable]:
         """Return the table of these claims; none if there is no such claim."""
         lines = data[data["kind"].isin(self.kinds)]
@@ -167,7 +144,7 @@ class Layout:
         verdicts = ", ".join(f"{count} {verdict}" for verdict, count in Counter(lines["verdict"]).items())
         table = PrintedTable(
             title=self.title,
-            heading=("Claim", *self.heading, "Verdict"),
+            heading=("Claim", *self.heading[: self.before_verdict], "Verdict", *self.heading[self.before_verdict :]),
             rows=tuple(self.row(line) for line in lines.itertuples()),
             label_columns=self.label_columns,
             footnotes=(f"Verdicts: {verdicts}.", *self.rules, *footnotes),
@@ -175,64 +152,75 @@ class Layout:
         return [table.marking(list(lines[csv_frames.STALE]) if csv_frames.STALE in lines else [])]
 
 
-_ABOUT_CELLS = ("± tasks", "± seeds", "Delta", "Seeds")
+_ABOUT_CELLS = ("± tasks", "± seeds", "Margins", "Seeds", "Known before")
 VALUE = Layout(
     kinds=("value",),
     title="Claims of value: is our accuracy the paper's?",
-    heading=("Paper, %", "Ours, %", "Ours minus paper, points", *_ABOUT_CELLS),
-    row=_value_row,
+    heading=("Paper, %", "Ours, %", "Ours minus paper, points", *_ABOUT_CELLS, "Wider ±"),
+    row=claim_rows.value_row,
     rules=(
-        "Equivalent: the interval of ours minus the paper's, with both errors, lies inside plus and minus delta. "
-        "Better, worse: it lies wholly beyond. The paper's ± is taken as a 95 % half-width; for Reptile its meaning is "
-        "unknown.",
+        "Equivalent: the interval of ours minus the paper's, with both errors, lies inside the margins. Better, worse: "
+        "it lies wholly beyond. Undecidable: the paper's own ± is as wide as the margins, so that no number of seeds "
+        "would make ours equivalent. Margins, in points: where the paper's accuracy is above 98 %, 1.25 times its "
+        "errors, and its errors divided by 1.25.",
+        "The paper's ± is taken as a 95 % half-width. For Reptile its meaning is unknown; wider ±: the verdict if it "
+        "is one standard deviation of three trainings, whose mean is then uncertain by 2.48 times as much. For MAML "
+        "and 1st-order MAML it is over the tasks of one training; their spread over trainings is missing from it.",
         _RULES,
+        _KNOWN,
     ),
 )
 ORDER = Layout(
     kinds=("order",),
     title="Claims of order: does ours agree?",
     heading=("Paper, points", "First minus second, points", *_ABOUT_CELLS),
-    row=_order_row,
+    row=claim_rows.order_row,
     rules=(
-        "First minus second, seed by seed; the paper's ± does not enter. Above holds where the interval lies above "
-        "zero, equivalent where it lies inside plus and minus delta.",
+        "First minus second, seed by seed; the paper's ± does not enter. Is better and is easier hold where the "
+        "interval lies above zero, as good as where it lies inside the margins.",
         _RULES,
+        _KNOWN,
     ),
 )
 SIMULATION = Layout(
     kinds=("simulation",),
     title="Claims of the simulations",
-    heading=("Measured", "Bound"),
-    row=_simulation_row,
+    heading=("Whose", "Measured", "Bound", "Seeds", "Known before"),
+    row=claim_rows.simulation_row,
     rules=(
         "Measured: without unit; of a loss that of the network after all inner steps over that of predicting 0, with "
-        "the 95 % interval over new waves. A claim holds or fails where the interval lies wholly on one side of the "
-        "bound.",
+        "the 95 % interval over seeds (Student) or, with one seed, over its new waves. A claim holds or fails where "
+        "the interval lies wholly on one side of the bound.",
+        claim_rows.WHOSE,
+        _KNOWN,
     ),
 )
 CURVES = Layout(
-    kinds=("curves", "shape"),
+    kinds=("curves", "best", "shape"),
     title="Claims of curves and sweeps: what trainings end at",
-    heading=("First minus second, points", "± tasks", "± seeds", "Wanted", "Seeds"),
-    row=_curves_row,
+    heading=("Whose", "First minus second, points", "± tasks", "± seeds", "Wanted", "Seeds", "Known before"),
+    row=claim_rows.curves_row,
     rules=(
         "What a training ends at is its inductive accuracy on meta-test tasks over the last fifth of its outer steps. "
-        "First minus second is judged against a margin fixed before any of these trainings was run: the claim holds "
-        "where the 95 % interval lies wholly on the wanted side, and fails where it lies wholly on the other. One "
-        "seed: the interval is over tasks, and the verdict is about these trainings alone; the paper's own figures "
-        "have one seed.",
+        "The claim holds where the 95 % interval of first minus second lies wholly on the wanted side of the margin, "
+        "and fails where it lies wholly on the other. One seed: the interval is over tasks, and the verdict is about "
+        "these trainings alone; the paper's own figures have one seed.",
+        claim_rows.WHOSE,
+        _KNOWN,
     ),
 )
 THEORY = Layout(
     kinds=("theory",),
     title="Claims of section 5",
-    heading=("Settings of", "Measured", "Margin", "Seeds"),
-    row=_theory_row,
+    heading=("Settings of", "Whose", "Measured", "Margin", "Seeds", "Known before"),
+    row=claim_rows.theory_row,
     rules=(
         "Measured: of a coefficient the largest relative error, of a slope the largest distance from 2, over all "
         "problems and k; of a cosine or inner product its change from the start of training to the end, mean over "
         "seeds with the 95 % interval over them (one seed: over tasks). A change rises above the margin, and does not "
         "rise below it.",
+        claim_rows.WHOSE,
+        _KNOWN,
     ),
     label_columns=2,
 )

@@ -1,12 +1,16 @@
-"""Claims about final accuracies: orders of curves (Figure 3) and shapes of sweeps (Figure 4), with their verdicts.
+"""Claims about accuracies of trainings: orders of curves (Figure 3) and shapes of sweeps (Figure 4), with verdicts.
 
-A claim is a contrast: the final accuracies (curves.final_accuracies) of some trainings minus those of others, seed by
-seed, compared with a margin that was fixed before any of the trainings was run.
+A claim is a contrast: what some trainings reach minus what others reach, seed by seed, compared with a margin. What a
+training reaches (`measure`) is by default its final accuracy (curves.final_accuracies); else the mean over its whole
+curve, or the accuracy of a recorded cell.
 
-- `above`: the sum over `higher` minus the sum over `lower` is more than the margin. Two trainings on each side compare
+- `curves`: the sum over `higher` minus the sum over `lower` is above the margin. Two trainings on each side compare
   gains: (a + d) - (b + c) = (a - b) - (c - d).
-- `drops`: in one variant of a sweep, the mean over the values `before` minus the mean over `after` is more than the
-  margin; `stays`: it is less.
+- `best`: the best of `higher` minus the best of `lower` is above the margin. Each side is tuned on its own list, so
+  one training that diverges decides nothing.
+- `gap`: what each of `higher` reaches on meta-train tasks minus what it reaches on meta-test tasks is above the margin.
+- `shape`: in one variant of a sweep, the mean over the values `before` minus the mean over `after` is above the margin
+  (`drops`) or below it (`stays`).
 
 A claim holds if the 95 % interval of the contrast lies wholly on the claimed side of the margin, fails if it lies
 wholly on the other side, and is inconclusive otherwise. The interval is over seeds (Student) if there are at least two.
@@ -14,34 +18,45 @@ With one seed, as in the paper's own figures, it is over tasks; the verdict then
 trainings only and not about what other seeds would give. Trainings of one seed are measured on the same tasks, but the
 errors over tasks are added as if independent: that can only make the interval too wide, never too narrow.
 
+If something was known of some of the seeds when the rule was fixed, the verdict is given once more by the others alone.
+
 At reduced length nothing is judged: shorter trainings need not compare with each other as the paper's do.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from firstorder.errors import UserError
+from firstorder.report.claims.declared import Declared, mixed, read_known
 from firstorder.report.claims.outcomes import NOT_RUN, REDUCED, decide
-from firstorder.report.read import curves
+from firstorder.report.read import accuracies, curves
 from firstorder.report.read.statistics import Estimate, estimate
 from firstorder.settings import Project
 from firstorder.settings.schema import setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class CurveClaim:
+class CurveClaim(Declared):
     """A contrast of trainings, as described at the top of this module."""
 
-    kind: Literal["curves", "shape"] = setting("curves: trainings by name; shape: values of one variant of a sweep")
-    relation: Literal["above", "drops", "stays"] = setting("above for curves, drops or stays for a shape")
-    sentence: str = setting("the claim in plain words")
+    kind: Literal["curves", "best", "gap", "shape"] = setting(
+        "curves, best and gap: trainings by name; shape: values of one variant of a sweep"
+    )
+    relation: Literal["above", "drops", "stays"] = setting("drops or stays for a shape, above for the others")
     margin_points: float = setting("percentage points", at_least=0)
+    measure: Literal["whole", "cell"] | None = setting(
+        "whole: the mean over a training's curve; cell: the accuracy of a cell, and higher and lower name cells; "
+        "absent: a training's final accuracy",
+        default=None,
+    )
     higher: tuple[str, ...] | None = setting("trainings", default=None)
     lower: tuple[str, ...] | None = setting("as many trainings", default=None)
     sweep: str | None = setting("name under `sweeps`", default=None)
@@ -52,40 +67,47 @@ class CurveClaim:
 
 def check(claim: CurveClaim, place: str) -> None:
     """Raise UserError if a claim lacks a key that its kind needs, or has one of the other kind."""
-    needed = {"curves": ("higher", "lower"), "shape": ("sweep", "variant", "before", "after")}
-    for kind, keys in needed.items():
-        for key in keys:
-            if bool(getattr(claim, key)) != (claim.kind == kind):
-                raise UserError(f"{place}: kind {kind} goes with {', '.join(keys)}, and only it; see {key}")
-    if (claim.relation == "above") != (claim.kind == "curves"):
-        raise UserError(f"{place}: relation above goes with kind curves, drops and stays with kind shape")
+    sides, sweep = ("higher", "lower"), ("sweep", "variant", "before", "after")
+    needed = {"curves": sides, "best": sides, "gap": sides[:1], "shape": sweep}[claim.kind]
+    for key in (*sides, *sweep):
+        if bool(getattr(claim, key)) != (key in needed):
+            raise UserError(f"{place}: kind {claim.kind} goes with {', '.join(needed)}, and only these; see {key}")
+    if (claim.relation == "above") == (claim.kind == "shape"):
+        raise UserError(f"{place}: relation above goes with all kinds but shape, drops and stays go with kind shape")
+    if claim.measure == "cell" and claim.kind == "gap":
+        raise UserError(f"{place}: kind gap is about trainings, so measure cell does not go with it; remove it")
     if claim.higher and claim.lower and len(claim.higher) != len(claim.lower):
         raise UserError(f"{place}: expected as many trainings under lower as under higher, found {len(claim.lower)}")
 
 
 def judge(root: Path, project: Project, claims: Mapping[str, CurveClaim]) -> list[dict[str, Any]]:
-    """Judge the claims by the curves below `root`: rows with columns of verdicts.TYPES, in the order of `claims`.
+    """Judge the claims by the records below `root`: rows with columns of verdicts.TYPES, in the order of `claims`.
 
-    Claims about trainings that params.yaml does not list are left out at reduced length and `not run` at full length.
+    Claims about trainings or cells that params.yaml does not list are left out at reduced length and `not run` at full
+    length.
     """
     rows = []
     for name, claim in claims.items():
         weights = weights_of(claim, project)
-        is_listed = weights is not None and all(training in project.trainings for training in weights)
-        if not is_listed and project.length != "full":
+        listed = {f"{evaluation}/{mode}" for evaluation, mode, _ in project.cells()} | project.trainings.keys()
+        is_listed = weights is not None and listed.issuperset(weights)
+        if not is_listed and not project.is_judged:
             continue
-        row: dict[str, Any] = {"id": name, "kind": claim.kind, "relation": claim.relation}
-        row |= {"sentence": claim.sentence, "cells": " against ".join(_sides(weights or {})), "length": project.length}
-        row |= {"delta_fraction": claim.margin_points / 100, "verdict": NOT_RUN}
+        row: dict[str, Any] = {"id": name, "kind": claim.kind, "relation": claim.relation} | claim.columns()
+        row |= {"cells": " against ".join(_sides(weights or {})), "length": project.length}
+        row |= {"bound": claim.margin_points / 100, "verdict": NOT_RUN}
         if is_listed and weights:
-            row |= _judged(root, project, weights, claim)
+            row |= _judged(contrast(root, project, weights, claim), claim, name, is_judged=project.is_judged)
         rows.append(row)
     return rows
 
 
 def weights_of(claim: CurveClaim, project: Project) -> dict[str, float] | None:
-    """Return each training's weight in the contrast; None if the project lacks the sweep, variant or a value."""
-    if claim.kind == "curves":
+    """Return each training's weight in the contrast; None if the project lacks the sweep, variant or a value.
+
+    Of kind `best` only the signs count.
+    """
+    if claim.kind != "shape":
         return dict.fromkeys(claim.higher or (), 1.0) | dict.fromkeys(claim.lower or (), -1.0)
     if claim.sweep not in (project.sweeps or {}):
         return None
@@ -111,30 +133,62 @@ def verdict(found: Estimate, claim: CurveClaim) -> str:
     return f"{words} (one seed)" if found.seeds == 1 else words
 
 
-def _judged(root: Path, project: Project, weights: Mapping[str, float], claim: CurveClaim) -> dict[str, Any]:
-    """Return the contrast over the seeds that all trainings have, and the verdict; nothing if there is no such seed."""
-    finals = []
-    for training, weight in weights.items():
-        final = curves.final_accuracies(root, project, training)
-        if final.empty:
-            return {}
-        finals.append((weight, final))
-    values = sum(weight * final["accuracy"] for weight, final in finals).dropna()
-    if values.empty:
+def contrast(root: Path, project: Project, weights: Mapping[str, float], claim: CurveClaim) -> pd.DataFrame:
+    """Return the contrast of each seed that all trainings have: accuracy (fraction), standard_error and tasks."""
+    reached = {name: _reached(root, project, name, claim) for name in weights}
+    seeds = [seed for seed in project.seeds if all(seed in found.index for found in reached.values())]
+    rows = []
+    for seed in seeds:
+        lines = {name: found.loc[seed] for name, found in reached.items()}
+        used = weights if claim.kind != "best" else _best(lines, weights)
+        value = sum(weight * lines[name]["accuracy"] for name, weight in used.items())
+        error = math.hypot(*(weight * lines[name]["standard_error"] for name, weight in used.items()))
+        rows.append((value, error, min(lines[name]["tasks"] for name in used)))
+    return pd.DataFrame(rows, index=seeds, columns=["accuracy", "standard_error", "tasks"])
+
+
+def _reached(root: Path, project: Project, name: str, claim: CurveClaim) -> pd.DataFrame:
+    """Return what a training or cell reaches, by seed: accuracy (of a gap the difference), standard_error and tasks."""
+    if claim.measure == "cell":
+        found = accuracies.frame(accuracies.fresh_records(root, project, {name}))
+        found = found.set_index("seed")[["accuracy", "standard_error_tasks", "tasks"]]
+        return found.rename(columns={"standard_error_tasks": "standard_error"})
+    whole = claim.measure == "whole"
+    found = curves.final_accuracies(root, project, name, whole=whole)
+    if claim.kind != "gap":
+        return found
+    seen = curves.final_accuracies(root, project, name, pool="meta-train", whole=whole).loc[found.index]
+    errors = np.hypot(seen["standard_error"], found["standard_error"])
+    return found.assign(accuracy=seen["accuracy"] - found["accuracy"], standard_error=errors)
+
+
+def _best(lines: Mapping[str, pd.Series], weights: Mapping[str, float]) -> dict[str, float]:
+    """Return the best training of each side, with its weight."""
+    sides = [[name for name in weights if (weights[name] > 0) == is_higher] for is_higher in (True, False)]
+    return {max(side, key=lambda name: lines[name]["accuracy"]): weights[side[0]] for side in sides}
+
+
+def _judged(found: pd.DataFrame, claim: CurveClaim, name: str, *, is_judged: bool) -> dict[str, Any]:
+    """Return the numbers and verdicts of a contrast; nothing if there is no seed."""
+    if found.empty:
         return {}
-    errors = np.hypot.reduce([weight * final.loc[values.index, "standard_error"] for weight, final in finals])
-    found = estimate(values.tolist(), errors.tolist())
-    return {
-        "ours_fraction": found.value,
-        "judged_fraction": found.value,
-        "half_width_tasks_fraction": found.half_width_tasks,
-        "half_width_seeds_fraction": found.half_width_seeds,
-        "low_fraction": found.low,
-        "high_fraction": found.high,
-        "seeds": found.seeds,
-        "tasks_per_seed": min(final["tasks"].min() for _, final in finals),
-        "verdict": verdict(found, claim) if project.length == "full" else REDUCED,
+    over_seeds = estimate(found["accuracy"].tolist(), found["standard_error"].tolist())
+    row: dict[str, Any] = {
+        "ours_fraction": over_seeds.value,
+        "judged_fraction": over_seeds.value,
+        "half_width_tasks_fraction": over_seeds.half_width_tasks,
+        "half_width_seeds_fraction": over_seeds.half_width_seeds,
+        "low_fraction": over_seeds.low,
+        "high_fraction": over_seeds.high,
+        "seeds": over_seeds.seeds,
+        "tasks_per_seed": int(found["tasks"].min()),
+        "verdict": verdict(over_seeds, claim) if is_judged else REDUCED,
     }
+    ahead = found.loc[mixed(read_known(claim.known, name), list(found.index))]
+    if is_judged and len(ahead):
+        by_ahead = estimate(ahead["accuracy"].tolist(), ahead["standard_error"].tolist())
+        row["verdict_in_advance"] = verdict(by_ahead, claim)
+    return row
 
 
 def _sides(weights: Mapping[str, float]) -> list[str]:

@@ -1,7 +1,8 @@
 """Claims about the simulations, which need no data set: the sine waves of Figure 1 and the two curves of Figure 2.
 
-Each claim bounds one measure, a number without unit. The claim holds if the measure, with its 95 % interval over waves
-if it has one, lies wholly on the claimed side of the bound, and fails if it lies wholly on the other side.
+Each claim bounds one measure, a number without unit. The claim holds if the measure, with its 95 % interval if it has
+one, lies wholly on the claimed side of the bound, and fails if it lies wholly on the other side. The interval is over
+seeds (Student) or, with one seed, over its waves; the verdict then says so.
 """
 
 from __future__ import annotations
@@ -12,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import pandas as pd
-
+from firstorder.report.claims.declared import Declared
 from firstorder.report.claims.outcomes import NOT_RUN, decide
 from firstorder.report.read import measurements
-from firstorder.report.read.statistics import half_width_over_tasks
+from firstorder.report.read.statistics import Estimate, estimate
 from firstorder.settings import MANIFOLD_POINTS, SINE_FITS, SINE_LOSSES, Project
 from firstorder.settings.schema import setting
 
@@ -26,15 +26,20 @@ MEAN_SQUARE = (5.0**3 - 0.1**3) / (3 * 4.9) / 2
 
 @dataclass(frozen=True)
 class Measured:
-    """A measure and the half-width of its 95 % interval (0 where it has none), over `tasks` waves."""
+    """A measure: over seeds, or one number, which may be of one seed."""
 
-    value: float
-    half_width: float = 0.0
-    tasks: int = 0
+    found: Estimate
+    tasks: int = 0  # waves a seed; 0 where no interval is over them
+    is_of_a_seed: bool = True  # whether another seed would give another number
+
+    @staticmethod
+    def exact(value: float, *, is_of_a_seed: bool) -> Measured:
+        """Return a measure without an interval."""
+        return Measured(Estimate(value, 0.0, math.nan, 1), is_of_a_seed=is_of_a_seed)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimulationClaim:
+class SimulationClaim(Declared):
     """A claim that one measure lies below or over a bound."""
 
     measure: Literal["joint-prediction", "joint-loss", "maml-loss", "reptile-loss", "manifold-distance"] = setting(
@@ -42,14 +47,13 @@ class SimulationClaim:
     )
     relation: Literal["below", "over"] = setting("side of the bound")
     bound: float = setting("without unit; defined by the measure")
-    sentence: str = setting("the claim in plain words")
 
 
 def joint_prediction(root: Path, project: Project) -> Measured | None:
     """Return the mean square of joint training's predictions before it adapts, divided by that of the waves."""
     fits = measurements.simulation(root, project, SINE_FITS)
     drawn = fits[(fits["algorithm"] == "joint") & (fits["inner_steps"] == 0)]
-    return None if drawn.empty else Measured(float((drawn["y"] ** 2).mean()) / MEAN_SQUARE)
+    return None if drawn.empty else Measured.exact(float((drawn["y"] ** 2).mean()) / MEAN_SQUARE, is_of_a_seed=True)
 
 
 def loss_of(algorithm: str) -> Callable[[Path, Project], Measured | None]:
@@ -57,12 +61,12 @@ def loss_of(algorithm: str) -> Callable[[Path, Project], Measured | None]:
 
     def loss(root: Path, project: Project) -> Measured | None:
         losses = measurements.simulation(root, project, SINE_LOSSES)
-        line = losses[losses["algorithm"] == algorithm].sort_values("inner_steps")
-        if line.empty:
+        lines = losses[losses["algorithm"] == algorithm]
+        if lines.empty:
             return None
-        last = line.iloc[-1]
-        half_width = half_width_over_tasks(float(last["standard_error"]))
-        return Measured(float(last["loss"]) / MEAN_SQUARE, half_width / MEAN_SQUARE, int(last["tasks"]))
+        last = lines[lines["inner_steps"] == lines["inner_steps"].max()]
+        values, errors = (last[name] / MEAN_SQUARE for name in ("loss", "standard_error"))
+        return Measured(estimate(values.tolist(), errors.tolist()), int(last["tasks"].min()))
 
     return loss
 
@@ -77,7 +81,7 @@ def manifold_distance(root: Path, project: Project) -> Measured | None:
     def distance(point: Any) -> float:
         return math.hypot(point["x"] - best["x"], point["y"] - best["y"])
 
-    return Measured(distance(iterates.iloc[-1]) / distance(iterates.iloc[0]))
+    return Measured.exact(distance(iterates.iloc[-1]) / distance(iterates.iloc[0]), is_of_a_seed=False)
 
 
 MEASURES: dict[str, Callable[[Path, Project], Measured | None]] = {
@@ -99,22 +103,30 @@ def judge(root: Path, project: Project, claims: Mapping[str, SimulationClaim]) -
     for name, claim in claims.items():
         if (project.manifolds if claim.measure == "manifold-distance" else project.sine) is None:
             continue
-        row: dict[str, Any] = {"id": name, "kind": "simulation", "relation": claim.relation, "sentence": claim.sentence}
-        row |= {"cells": claim.measure, "length": "full", "delta_fraction": claim.bound, "verdict": NOT_RUN}
-        found = MEASURES[claim.measure](root, project)
-        rows.append(row | (_numbers(found, claim) if found else {}))
+        row: dict[str, Any] = {"id": name, "kind": "simulation", "relation": claim.relation} | claim.columns()
+        row |= {"cells": claim.measure, "length": "full", "bound": claim.bound, "verdict": NOT_RUN}
+        measured = MEASURES[claim.measure](root, project)
+        rows.append(row | (_numbers(measured, claim) if measured else {}))
     return rows
 
 
-def _numbers(found: Measured, claim: SimulationClaim) -> dict[str, Any]:
-    low, high = found.value - found.half_width, found.value + found.half_width
-    is_below, is_over = high < claim.bound, low > claim.bound
+def _numbers(measured: Measured, claim: SimulationClaim) -> dict[str, Any]:
+    found = measured.found
+    is_below, is_over = found.high < claim.bound, found.low > claim.bound
     holds, fails = (is_below, is_over) if claim.relation == "below" else (is_over, is_below)
-    return {
+    verdict = decide(holds=holds, fails=fails)
+    numbers: dict[str, Any] = {
         "judged_fraction": found.value,
-        "half_width_tasks_fraction": found.half_width if found.tasks else math.nan,
-        "low_fraction": low,
-        "high_fraction": high,
-        "tasks_per_seed": found.tasks or pd.NA,
-        "verdict": decide(holds=holds, fails=fails),
+        "low_fraction": found.low,
+        "high_fraction": found.high,
+        "verdict": f"{verdict} (one seed)" if measured.is_of_a_seed and found.seeds == 1 else verdict,
     }
+    if measured.is_of_a_seed:
+        numbers["seeds"] = found.seeds
+    if measured.tasks:
+        widths = {
+            "half_width_tasks_fraction": found.half_width_tasks,
+            "half_width_seeds_fraction": found.half_width_seeds,
+        }
+        numbers |= widths | {"tasks_per_seed": measured.tasks}
+    return numbers

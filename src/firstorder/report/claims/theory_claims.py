@@ -19,7 +19,8 @@ from typing import Any
 
 import pandas as pd
 
-from firstorder.report.claims.claims import Claims, TheoryClaim, TheoryMargins
+from firstorder.report.claims.claims import Claims, TheoryClaim
+from firstorder.report.claims.declared import mixed, read_known
 from firstorder.report.claims.outcomes import NOT_RUN, ONE_SEED, decide
 from firstorder.report.read import theory
 from firstorder.report.read.statistics import Estimate, estimate
@@ -41,17 +42,23 @@ def judge(root: Path, project: Project, claims: Claims) -> list[dict[str, Any]]:
         return []
     found, products = theory.coefficients(root, project), theory.inner_products(root, project)
     rows: list[dict[str, Any]] = []
-    for name, claim in claims.claims.items():
+    for name, claim in claims.entries.items():
         if claim.theory is None:
             continue
-        about: dict[str, Any] = {"id": name, "kind": claim.kind, "relation": claim.theory.relation}
-        row = about | {"sentence": claim.sentence, "length": project.length, "theory_quantity": claim.theory.quantity}
+        row: dict[str, Any] = {"id": name, "kind": claim.kind, "relation": claim.theory.relation} | claim.columns()
+        row |= {"length": project.length, "theory_quantity": claim.theory.quantity}
+        margin = claims.theory_margins.of(claim.theory)
         if claim.theory.relation is None:
-            rows.append(row | _expansion_numbers(found, claim.theory, claims.theory_margins))
+            rows.append(row | _expansion_numbers(found, claim.theory, margin))
         else:
+            known = read_known(claim.known, name)
             for training in project.theory.inner_products.trainings:
                 lines = products[products["training"] == training]
-                numbers = _change_numbers(lines, claim.theory, claims.theory_margins)
+                numbers = _change_numbers(lines, claim.theory, margin)
+                ahead = mixed(known, lines["seed"].unique())
+                if ahead:
+                    again = _change_numbers(lines[lines["seed"].isin(ahead)], claim.theory, margin)
+                    numbers["verdict_in_advance"] = again["verdict"]
                 rows.append(row | {"theory_training": training} | numbers)
     return rows
 
@@ -66,11 +73,10 @@ def verdict_of_change(change: Estimate, relation: str, margin: float) -> str:
     return decide(holds=did_not_rise, fails=rose)
 
 
-def _expansion_numbers(found: pd.DataFrame, claim: TheoryClaim, margins: TheoryMargins) -> dict[str, Any]:
+def _expansion_numbers(found: pd.DataFrame, claim: TheoryClaim, margin: float) -> dict[str, Any]:
     """Return the largest error of an algorithm over problems and k, and the verdict."""
     lines = found[found["algorithm"] == claim.algorithm]
     is_slope = claim.quantity == "remainder_slope"
-    margin = margins.slope if is_slope else margins.coefficient
     if lines.empty:
         return {"theory_margin": margin, "verdict": NOT_RUN}
     errors = (lines["remainder_slope"] - SLOPE).abs() if is_slope else lines[_COLUMN[claim.quantity]]
@@ -83,9 +89,8 @@ def _expansion_numbers(found: pd.DataFrame, claim: TheoryClaim, margins: TheoryM
     }
 
 
-def _change_numbers(lines: pd.DataFrame, claim: TheoryClaim, margins: TheoryMargins) -> dict[str, Any]:
+def _change_numbers(lines: pd.DataFrame, claim: TheoryClaim, margin: float) -> dict[str, Any]:
     """Return the change from the start of one training to its end, over its seeds, and the verdict."""
-    margin = margins.cosine if claim.quantity == "cosine" else margins.product
     lines = lines[(lines["algorithm"] == claim.algorithm) & (lines["mini_batches"] == claim.mini_batches)]
     if lines.empty:
         return {"theory_margin": margin, "verdict": NOT_RUN}

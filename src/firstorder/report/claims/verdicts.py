@@ -1,19 +1,25 @@
-"""Verdicts on claims about cells, by rules that were fixed before any full-length cell was run.
+"""Verdicts on claims about cells. When each rule was fixed, and what was known then, is in the register (register.py).
 
 **Value**: ours minus the paper's. The half-width of the interval is the root of the sum of squares of two 95 %
 half-widths: ours over seeds (Student, n - 1 degrees of freedom) and the paper's. The verdict is
 
-- `equivalent` if the interval lies inside -delta to +delta, `better` if above +delta, `worse` if below -delta;
+- `equivalent` if the interval lies inside the margins (margins.py), `better` if above them, `worse` if below;
+- `undecidable` otherwise, if the paper's half-width alone is as wide as the margins: no number of seeds or tasks of
+  ours would make it `equivalent`;
 - `inconclusive` otherwise: the interval overlaps a margin, so more seeds (or tasks) are needed.
 
 This amounts to two one-sided tests of equivalence at 2.5 % each. The usual 5 % would mean a 90 % interval; the
 stricter level is used so that the interval that is judged is the one that is printed. The paper's ± is taken as a 95 %
-half-width. For the MAML rows it is one; for the Reptile rows its meaning is unknown, and if it were one standard
-deviation of three trainings, the interval would be 2.5 times as wide.
+half-width. For the MAML rows it is one, over tasks; what other trainings would have given is not in it. For the Reptile
+rows its meaning is unknown. If it is one standard deviation of three trainings, the half-width of their mean is 2.48
+times as wide; `verdict_wide` is the verdict by that reading.
 
 **Order**: first cell minus second, ours only, from the differences seed by seed. `above` holds if the 95 % interval
-lies above zero and fails if it lies below; `equivalent` holds if it lies inside -delta to +delta and fails if it lies
+lies above zero and fails if it lies below; `equivalent` holds if it lies inside the margins and fails if it lies
 wholly outside. Otherwise the verdict is `inconclusive`.
+
+**In advance**: if something was known of some of the seeds when the rule was fixed, the verdict is given once more by
+the other seeds alone.
 
 **One seed**: nothing is known about what another training would give, and an interval over tasks cannot replace that.
 So every verdict is `inconclusive: one seed`, and the interval shown is the one over the seed's tasks.
@@ -32,7 +38,9 @@ from typing import Any, Literal
 import pandas as pd
 
 from firstorder.records.cells import CellRecord
-from firstorder.report.claims.claims import Claim, Paper
+from firstorder.report.claims.claims import Claim
+from firstorder.report.claims.declared import mixed, read_known
+from firstorder.report.claims.margins import Margins
 from firstorder.report.claims.outcomes import (
     BETTER,
     EQUIVALENT,
@@ -40,20 +48,24 @@ from firstorder.report.claims.outcomes import (
     NOT_RUN,
     ONE_SEED,
     REDUCED,
+    UNDECIDABLE,
     WORSE,
     decide,
 )
+from firstorder.report.claims.paper import Paper
 from firstorder.report.read import accuracies
 from firstorder.report.read.statistics import Estimate, estimate, paired_difference
 from firstorder.settings import Project
 
 TYPES = (
-    dict.fromkeys(("id", "kind", "relation", "sentence", "cells", "length"), "str")
-    | dict.fromkeys(("delta_fraction", "paper_fraction", "paper_half_width_fraction"), "float64")
+    dict.fromkeys(("id", "kind", "relation", "sentence", "origin", "known", "counted", "cells", "length"), "str")
+    | dict.fromkeys(("bound", "margin_below_fraction", "margin_above_fraction"), "float64")
+    | dict.fromkeys(("paper_fraction", "paper_half_width_fraction"), "float64")
     | {"paper_printed": "str"}
     | dict.fromkeys(("ours_fraction", "half_width_tasks_fraction", "half_width_seeds_fraction"), "float64")
     | dict.fromkeys(("judged_fraction", "low_fraction", "high_fraction"), "float64")
-    | {"seeds": "Int64", "tasks_per_seed": "Int64", "verdict": "str"}
+    | {"seeds": "Int64", "tasks_per_seed": "Int64"}
+    | dict.fromkeys(("verdict", "verdict_in_advance", "verdict_wide"), "str")
 )
 
 
@@ -66,25 +78,28 @@ class Interval:
     seeds: int
 
 
-def verdict_of_value(interval: Interval, delta: float) -> str:
-    """Judge the interval of ours minus the paper's, at full length."""
-    if interval.seeds < 2:
-        return ONE_SEED
-    if -delta < interval.low and interval.high < delta:
-        return EQUIVALENT
-    if interval.low > delta:
-        return BETTER
-    return WORSE if interval.high < -delta else INCONCLUSIVE
+def verdict_of_value(interval: Interval, margins: Margins, paper_half_width: float = 0.0) -> str:
+    """Judge the interval of ours minus the paper's, at full length. `paper_half_width` is its part that is theirs."""
+    if interval.seeds >= 2:
+        if margins.hold(interval.low, interval.high):
+            return EQUIVALENT
+        if interval.low > margins.above:
+            return BETTER
+        if interval.high < -margins.below:
+            return WORSE
+    if not margins.can_hold(paper_half_width):
+        return UNDECIDABLE
+    return INCONCLUSIVE if interval.seeds >= 2 else ONE_SEED
 
 
-def verdict_of_order(interval: Interval, relation: Literal["above", "equivalent"], delta: float) -> str:
+def verdict_of_order(interval: Interval, relation: Literal["above", "equivalent"], margins: Margins) -> str:
     """Judge the interval of the first cell minus the second."""
     if interval.seeds < 2:
         return ONE_SEED
     if relation == "above":
         return decide(holds=interval.low > 0, fails=interval.high < 0)
-    is_inside = -delta < interval.low and interval.high < delta
-    return decide(holds=is_inside, fails=interval.low > delta or interval.high < -delta)
+    is_outside = interval.low > margins.above or interval.high < -margins.below
+    return decide(holds=margins.hold(interval.low, interval.high), fails=is_outside)
 
 
 def judge(records: Iterable[CellRecord], project: Project, paper: Paper) -> pd.DataFrame:
@@ -97,14 +112,13 @@ def judge(records: Iterable[CellRecord], project: Project, paper: Paper) -> pd.D
     ours = accuracies.frame(records)
     cells = dict(list(ours.groupby(ours["algorithm"] + "/" + ours["column"] + "/" + ours["mode"])))
     rows = []
-    for name, claim in paper.claims.claims.items():
+    for name, claim in paper.claims.entries.items():
         if claim.kind == "theory":  # judged in theory_claims.py
             continue
-        if project.length == "full" or all(about.evaluation in project.evaluations for about in claim.cells):
-            row = {"id": name, "kind": claim.kind, "relation": claim.relation, "sentence": claim.sentence}
+        if project.is_judged or all(about.evaluation in project.evaluations for about in claim.cells):
+            row = {"id": name, "kind": claim.kind, "relation": claim.relation} | claim.columns()
             row |= {"cells": " against ".join(about.cell for about in claim.cells), "length": project.length}
-            row |= _numbers(claim, paper, [cells.get(about.cell, ours.iloc[:0]) for about in claim.cells])
-            rows.append({**row, "verdict": _verdict(row, claim, project)})
+            rows.append(row | _judged(claim, project, paper, [cells.get(c.cell, ours.iloc[:0]) for c in claim.cells]))
     return pd.DataFrame(rows, columns=list(TYPES)).astype(TYPES)
 
 
@@ -116,24 +130,58 @@ def by_cell(judged: pd.DataFrame) -> pd.DataFrame:
     return parts.assign(difference_half_width_fraction=half_width, verdict=values["verdict"])
 
 
-def _numbers(claim: Claim, paper: Paper, cells: list[pd.DataFrame]) -> dict[str, Any]:
-    """Return the numbers of one row of `judge`; ours are missing if one of the claim's `cells` was not run."""
+def _judged(claim: Claim, project: Project, paper: Paper, cells: list[pd.DataFrame]) -> dict[str, Any]:
+    """Return the numbers and verdicts of one row of `judge`; ours are missing if a cell of the claim was not run."""
     stated = paper.lines.loc[[about.line for about in claim.cells]]
-    half_width, is_value = math.hypot(*stated["half_width"]), claim.kind == "value"
-    first = stated["accuracy"].iloc[0]
+    margins = paper.claims.margins(claim, paper.lines["accuracy"].to_dict())
+    is_value = claim.kind == "value"
     row: dict[str, Any] = {
-        "delta_fraction": paper.claims.delta(claim),
-        "paper_fraction": first if is_value else first - stated["accuracy"].iloc[1],
-        "paper_half_width_fraction": half_width,
+        "margin_below_fraction": margins.below,
+        "margin_above_fraction": margins.above,
+        "paper_fraction": _first_or_difference(stated["accuracy"], is_value),
+        "paper_half_width_fraction": math.hypot(*stated["half_width"]),
         "paper_printed": stated["printed"].iloc[0] if is_value else None,
+        "verdict": NOT_RUN,
     }
-    found = _mean(cells[0]) if is_value else paired_difference(*cells)
+    found = _estimate(cells)
     if found is None:
         return row
-    judged = found.value - first if is_value else found.value
+    row |= _numbers(row, claim, found)
+    row["tasks_per_seed"] = min(int(cell["tasks"].min()) for cell in cells)
+    if not project.is_judged and not _is_one_training(claim, project):
+        return row | {"verdict": REDUCED}
+    row["verdict"] = _verdict(row, claim, margins)
+    seeds = set.intersection(*(set(cell["seed"]) for cell in cells))
+    in_advance = mixed(read_known(claim.known, claim.sentence), seeds)
+    ahead = _estimate([cell[cell["seed"].isin(in_advance)] for cell in cells])
+    if ahead is not None:
+        row["verdict_in_advance"] = _verdict(row | _numbers(row, claim, ahead), claim, margins)
+    wide = math.hypot(*(stated["half_width"] * stated["widening"]))
+    if is_value and wide > row["paper_half_width_fraction"]:
+        by_wide = row | {"paper_half_width_fraction": wide}
+        row["verdict_wide"] = _verdict(by_wide | _numbers(by_wide, claim, found), claim, margins)
+    return row
+
+
+def _first_or_difference(values: pd.Series, is_value: bool) -> float:
+    return float(values.iloc[0] if is_value else values.iloc[0] - values.iloc[1])
+
+
+def _estimate(cells: list[pd.DataFrame]) -> Estimate | None:
+    """Estimate the mean of one cell or the difference of two, over seeds; None without a common seed."""
+    if len(cells) == 2:
+        return paired_difference(*cells)
+    (cell,) = cells
+    return None if cell.empty else estimate(cell["accuracy"].tolist(), cell["standard_error_tasks"].tolist())
+
+
+def _numbers(row: dict[str, Any], claim: Claim, found: Estimate) -> dict[str, Any]:
+    """Return ours and what is judged, with its interval."""
+    is_value = claim.kind == "value"
+    judged = found.value - row["paper_fraction"] if is_value else found.value
     # The paper's error counts only if we compare with its number.
-    width = math.hypot(found.half_width, half_width) if is_value else found.half_width
-    return row | {
+    width = math.hypot(found.half_width, row["paper_half_width_fraction"]) if is_value else found.half_width
+    return {
         "ours_fraction": found.value,
         "half_width_tasks_fraction": found.half_width_tasks,
         "half_width_seeds_fraction": found.half_width_seeds,
@@ -141,24 +189,15 @@ def _numbers(claim: Claim, paper: Paper, cells: list[pd.DataFrame]) -> dict[str,
         "low_fraction": judged - width,
         "high_fraction": judged + width,
         "seeds": found.seeds,
-        "tasks_per_seed": min(int(cell["tasks"].min()) for cell in cells),
     }
 
 
-def _mean(cell: pd.DataFrame) -> Estimate | None:
-    return None if cell.empty else estimate(cell["accuracy"].tolist(), cell["standard_error_tasks"].tolist())
-
-
-def _verdict(row: dict[str, Any], claim: Claim, project: Project) -> str:
+def _verdict(row: dict[str, Any], claim: Claim, margins: Margins) -> str:
     """Apply the rules of this module to one row of `judge`."""
-    if row.get("seeds") is None:
-        return NOT_RUN
-    if project.length != "full" and not _is_one_training(claim, project):
-        return REDUCED
     interval = Interval(row["low_fraction"], row["high_fraction"], row["seeds"])
     if claim.relation is None:
-        return verdict_of_value(interval, row["delta_fraction"])
-    return verdict_of_order(interval, claim.relation, row["delta_fraction"])
+        return verdict_of_value(interval, margins, row["paper_half_width_fraction"])
+    return verdict_of_order(interval, claim.relation, margins)
 
 
 def _is_one_training(claim: Claim, project: Project) -> bool:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from firstorder.records import freshness
-from firstorder.report.claims.claims import Paper
+from firstorder.report.claims.paper import Paper
 from firstorder.report.figures import style
 from firstorder.report.read import measurements
 from firstorder.report.read.curves import JUDGED_MODE

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from firstorder.report import FIGURE
-from firstorder.report.claims.claims import Paper
+from firstorder.report.claims.paper import Paper
 from firstorder.report.figures import (
     adaptation,
     alphabets,
@@ -51,7 +51,7 @@ def write(root: Path, project: Project, name: str, published_path: Path, *, whol
     if whole:
         curves.check_whole(root, project, project.trainings_of_figure(name))
     kind = KINDS[figure.kind]
-    data = staleness.marked(kind.gather(root, project, figure, Paper(published_path)))
+    data = staleness.marked(kind.gather(root, project, figure, Paper.of(root, published_path)))
     paths = [root / FIGURE.format(name=name, suffix=suffix) for suffix in ("png", "pdf", "csv")]
     with style.applied():
         drawn = kind.draw(data)

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from firstorder.report.claims.claims import Paper
+from firstorder.report.claims.paper import Paper
 from firstorder.report.figures import style
 from firstorder.report.read import measurements
 from firstorder.settings import MANIFOLD_POINTS, FigureSettings, Project

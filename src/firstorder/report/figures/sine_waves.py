@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
-from firstorder.report.claims.claims import Paper
+from firstorder.report.claims.paper import Paper
 from firstorder.report.figures import style
 from firstorder.report.read import measurements
 from firstorder.report.text import tables
 from firstorder.report.text.formatting import NOT_RUN, algorithm_label, count_range
 from firstorder.settings import SINE_FITS, FigureSettings, Project
 
-FRAME = ("panel", "task", "algorithm", "inner_steps", "x", "y", "half_width", "tasks")
+FRAME = ("panel", "task", "algorithm", "inner_steps", "x", "y", "half_width", "seeds", "tasks")
 PANELS = {
     "random initialisation": "before training",
     "maml": "after MAML",
@@ -30,8 +30,8 @@ MARKERS = {"random initialisation": "s", "maml": "^", "reptile": "o", "joint": "
 def gather(root: Path, project: Project, figure: FigureSettings, paper: Paper) -> pd.DataFrame:
     """Return the points of Figure 1: waves and fits (panel `fit`), and losses by inner step (panel `loss`).
 
-    Columns: FRAME. In panel `loss` x is the number of inner steps, y the mean squared error over `tasks` waves, and
-    half_width that of its 95 % interval over the waves.
+    Columns: FRAME. In panel `loss` x is the number of inner steps, y the mean squared error over `tasks` waves a seed,
+    and half_width that of its 95 % interval (tables.sine_losses). The fits are those of the first seed.
     """
     fits = measurements.simulation(root, project, SINE_FITS).astype({"task": "Int64"}).assign(panel="fit")
     losses = tables.sine_losses(root, project).rename(columns={"mean_squared_error": "y"})
@@ -89,7 +89,9 @@ def draw_losses(frame: pd.DataFrame, axis: Axes) -> Axes:
     style.set_ticks(axis.yaxis, LogLocator(subs=(1, 2, 5)))
     axis.set_xlabel("inner steps on the new wave")
     axis.set_ylabel("mean squared error")
-    axis.set_title(f"mean over {count_range(frame['tasks'])} new waves")
+    seeds = int(frame["seeds"].min())
+    of_seeds = f"{seeds} seeds with " if seeds > 1 else ""
+    axis.set_title(f"mean over {of_seeds}{count_range(frame['tasks'])} new waves{' each' if of_seeds else ''}")
     # This place, between the curve of the untrained network and the others, is empty.
     axis.legend(loc="center right", bbox_to_anchor=(1, 0.7))
     return axis

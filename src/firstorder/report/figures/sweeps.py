@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
-from firstorder.report.claims.claims import Paper
+from firstorder.report.claims.paper import Paper
 from firstorder.report.figures import combinations, style
 from firstorder.settings import FigureSettings, Project
 
@@ -77,7 +77,8 @@ def draw_sweep(frame: pd.DataFrame, looks: dict[str, dict[str, Any]], axis: Axes
     varied, values = frame["varied"].iloc[0], sorted(frame["value"].unique())
     is_log = varied == "outer_step_size"
     # Lines are shifted a little, so that their intervals do not overlap.
-    apart = 0.04 if is_log else 0.012 * (values[-1] - values[0])
+    shown = frame.loc[frame["accuracy"].notna(), "value"]
+    apart = 0.04 if is_log else 0.012 * (shown.max() - shown.min())
     for label, line in frame.groupby("label", sort=False):
         shift = apart * (list(looks).index(label) - (len(looks) - 1) / 2)
         x = line["value"] * 2**shift if is_log else line["value"] + shift

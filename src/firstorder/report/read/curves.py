@@ -80,16 +80,19 @@ def joined(root: Path, project: Project, training: str) -> list[dict[str, Any]]:
     return rows
 
 
-def final_accuracies(root: Path, project: Project, training: str) -> pd.DataFrame:
-    """Return the final accuracy of each recorded seed, inductive, on meta-test tasks.
+def final_accuracies(
+    root: Path, project: Project, training: str, *, pool: str = JUDGED_POOL, whole: bool = False
+) -> pd.DataFrame:
+    """Return the final accuracy of each recorded seed, inductive, on tasks of a pool; or the mean over its whole curve.
 
     Index: seed. Columns: accuracy (fraction), its standard_error over tasks, and tasks. A seed whose curve lacks one of
     the measurements has no row.
     """
     settings = project.trainings[training]
-    wanted = [step for step in expected_steps(settings) if step >= (1 - LAST_PART) * settings.outer_steps]
+    first = 0 if whole else (1 - LAST_PART) * settings.outer_steps
+    wanted = [step for step in expected_steps(settings) if step >= first]
     points = measurements.of_seeds(root, project, freshness.curve, training, columns.CURVE)
-    judged = points[(points["pool"] == JUDGED_POOL) & (points["mode"] == JUDGED_MODE)]
+    judged = points[(points["pool"] == pool) & (points["mode"] == JUDGED_MODE)]
     found = {}
     for seed, last in judged[judged["outer_step"].isin(wanted)].groupby("seed", sort=False):
         if len(last) == len(wanted):

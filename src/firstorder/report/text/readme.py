@@ -10,7 +10,7 @@ from firstorder.errors import UserError
 from firstorder.files import MissingFileError, replacing
 from firstorder.report import TEXT_FILE
 from firstorder.report.claims import outcomes
-from firstorder.report.claims.claims import Paper
+from firstorder.report.claims.paper import Paper
 from firstorder.report.read.csv_frames import STALE
 from firstorder.report.text import tables
 from firstorder.report.text.formatting import (
@@ -27,7 +27,7 @@ from firstorder.settings import Project, checks
 TABLE = "table-2"
 PAPER = "paper"
 # With a single seed or a shorter training there is no verdict to print.
-JUDGED = (outcomes.EQUIVALENT, outcomes.BETTER, outcomes.WORSE, outcomes.INCONCLUSIVE)
+JUDGED = (outcomes.EQUIVALENT, outcomes.BETTER, outcomes.WORSE, outcomes.INCONCLUSIVE, outcomes.UNDECIDABLE)
 
 
 def render(projects: list[tuple[Path, Project]], published_path: Path) -> str:
@@ -119,8 +119,9 @@ def _footnotes(comparisons: dict[str, pd.DataFrame]) -> str:
         footnotes.append("† One seed: ± is the 95 % interval over its tasks.")
     if everything["verdict"].isin(JUDGED).any():
         footnotes.append(
-            "Equivalent: the 95 % interval of ours minus the paper's lies within the margin fixed beforehand "
-            "(paper/claims.yaml); better, worse: beyond it; inconclusive: it overlaps the margin."
+            "Equivalent: the 95 % interval of ours minus the paper's lies within the margins of paper/claims.yaml; "
+            "better, worse: beyond them; inconclusive: it overlaps one; undecidable: the paper's own ± is as wide. "
+            "results/claims.md says of each verdict what was known when its margins were fixed."
         )
     if STALE in everything and everything[STALE].eq(True).any():
         footnotes.append(STALE_FOOTNOTE)

@@ -17,9 +17,9 @@ from firstorder.files import replacing
 from firstorder.records.cells import CellRecord
 from firstorder.report import TABLE
 from firstorder.report.claims import outcomes, verdicts
-from firstorder.report.claims.claims import Paper
-from firstorder.report.read import accuracies, csv_frames, measurements, staleness, theory
-from firstorder.report.read.statistics import CELL, half_width_over_tasks, over_seeds
+from firstorder.report.claims.paper import Paper
+from firstorder.report.read import accuracies, csv_frames, measurements, published, staleness, theory
+from firstorder.report.read.statistics import CELL, estimate, over_seeds
 from firstorder.report.text.formatting import (
     MINUS,
     MISSING,
@@ -38,7 +38,7 @@ SINE, THEORY = "sine", "theory"
 COMPARISON_TYPES = (
     dict.fromkeys(("row", "column", "algorithm", "mode"), "str")
     | {"paper_accuracy_fraction": "float64", "paper_half_width_fraction": "float64"}
-    | {"paper_printed": "str", "paper_half_width_meaning": "str"}
+    | {"paper_printed": "str", "paper_half_width_meaning": "str", "paper_grade": "str"}
     | {"accuracy_fraction": "float64", "half_width_fraction": "float64", "half_width_over": "str"}
     | {"seeds": "Int64", "tasks_per_seed": "Int64"}
     | {"difference_fraction": "float64", "difference_half_width_fraction": "float64", "verdict": "str"}
@@ -47,7 +47,7 @@ _VERDICT_FOOTNOTES = {
     outcomes.REDUCED: "Reduced length: the trainings are shorter than the paper's, so there is no verdict.",
     outcomes.ONE_SEED: "Inconclusive, one seed: what other seeds would give is unknown, so nothing is judged by it.",
 }
-SINE_TYPES = {"inner_steps": "int64", "algorithm": "str", "tasks": "int64"} | dict.fromkeys(
+SINE_TYPES = {"inner_steps": "int64", "algorithm": "str", "seeds": "int64", "tasks": "int64"} | dict.fromkeys(
     ("mean_squared_error", "half_width"), "float64"
 )
 
@@ -78,7 +78,12 @@ def comparison(root: Path, project: Project, name: str, paper: Paper) -> pd.Data
         columns={"spread": "half_width_over", "tasks": "tasks_per_seed"}
     )
     fractions = {"accuracy": "accuracy_fraction", "half_width": "half_width_fraction"}
-    stated = _published(table, paper).rename(columns=fractions).set_index(["row", "column"]).add_prefix("paper_")
+    stated = (
+        _published(table, paper)
+        .rename(columns={**fractions, "confidence_grade": "grade"})
+        .set_index(["row", "column"])
+        .add_prefix("paper_")
+    )
     merged = grid.merge(stated, how="left", on=["row", "column"])
     merged = merged.merge(ours.rename(columns=fractions), how="left", on=list(CELL))
     merged = merged.merge(_verdicts(records, project, table, paper), how="left", on=list(CELL))
@@ -94,12 +99,16 @@ def comparison(root: Path, project: Project, name: str, paper: Paper) -> pd.Data
 def sine_losses(root: Path, project: Project) -> pd.DataFrame:
     """Return the mean squared error on new waves by inner step and algorithm; no rows if nothing is recorded.
 
-    Columns: SINE_TYPES; `half_width` is that of the 95 % interval over waves.
+    Columns: SINE_TYPES. The mean is over seeds; `half_width` is that of the 95 % interval over seeds (Student) or, with
+    one seed, over its `tasks` waves.
     """
+    rows = []
     losses = measurements.simulation(root, project, SINE_LOSSES)
-    losses["half_width"] = losses["standard_error"].map(half_width_over_tasks)
-    losses = losses.rename(columns={"loss": "mean_squared_error"})
-    return losses[list(SINE_TYPES)].astype(SINE_TYPES).sort_values("inner_steps", kind="stable")
+    for (algorithm, inner_steps), lines in losses.groupby(["algorithm", "inner_steps"], sort=False):
+        found = estimate(lines["loss"].tolist(), lines["standard_error"].tolist())
+        rows.append((inner_steps, algorithm, found.seeds, lines["tasks"].min(), found.value, found.half_width))
+    table = pd.DataFrame(rows, columns=list(SINE_TYPES)).astype(SINE_TYPES)
+    return table.sort_values("inner_steps", kind="stable")
 
 
 def printed(root: Path, project: Project, name: str) -> PrintedTable:
@@ -127,7 +136,7 @@ def write(root: Path, project: Project, name: str, published_path: Path) -> list
     elif name == SINE:
         data = staleness.marked(sine_losses(root, project))
     else:
-        data = comparison(root, project, name, Paper(published_path))
+        data = comparison(root, project, name, Paper.of(root, published_path))
     paths = [root / TABLE.format(name=name, suffix=suffix) for suffix in ("csv", "md", "tex")]
     csv_frames.write(paths[0], data)
     table = printed(root, project, name)
@@ -138,9 +147,13 @@ def write(root: Path, project: Project, name: str, published_path: Path) -> list
 
 
 def paper_footnotes(data: pd.DataFrame) -> list[str]:
-    """Explain each ± of the paper in a comparison: a sentence for each meaning that occurs, with its rows."""
+    """Explain each ± of the paper in a comparison, and how well its numbers are known, with the rows of each."""
     meanings = data.groupby("paper_half_width_meaning", sort=False)["row"]
-    return [f"± of the paper ({', '.join(rows.unique())}): {meaning}." for meaning, rows in meanings]
+    grades = data.groupby("paper_grade", sort=False)["row"]
+    return [
+        *(f"± of the paper ({', '.join(rows.unique())}): {meaning}." for meaning, rows in meanings),
+        *(f"Numbers of the paper ({', '.join(rows.unique())}): {published.known(grade)}." for grade, rows in grades),
+    ]
 
 
 def spread_footnotes(data: pd.DataFrame) -> tuple[str, ...]:
@@ -166,7 +179,7 @@ def _published(table: TableSettings, paper: Paper) -> pd.DataFrame:
     lines = paper.numbers
     if table.paper != "none":
         lookup(dict.fromkeys(lines["table"].unique()), table.paper, "published table")
-    return lines[lines["table"] == table.paper].drop(columns=["table", "confidence_grade", "source"])
+    return lines[lines["table"] == table.paper].drop(columns=["table", "source"])
 
 
 def _verdicts(records: list[CellRecord], project: Project, table: TableSettings, paper: Paper) -> pd.DataFrame:
@@ -181,7 +194,7 @@ def _printed_comparison(table: TableSettings, data: pd.DataFrame) -> PrintedTabl
     rows = []
     for line in data.itertuples():
         ours = percent(line.accuracy_fraction, line.half_width_fraction)
-        paper = (_text(line.paper_printed),) if is_compared else ()
+        paper = (_graded(line),) if is_compared else ()
         difference = (_difference(line), _text(line.verdict)) if is_compared else ()
         counts = (_text(line.seeds), MISSING if pd.isna(line.tasks_per_seed) else f"{line.tasks_per_seed:,}")
         rows.append((line.row, column_label(line.column), *paper, ours, *difference, *counts))
@@ -203,14 +216,20 @@ def _printed_sine(data: pd.DataFrame) -> PrintedTable:
         means = zip(lines["algorithm"], lines["mean_squared_error"], lines["half_width"], strict=True)
         entries = {algorithm: f"{mean:.3f} ± {half_width:.3f}" for algorithm, mean, half_width in means}
         rows.append((str(inner_steps), *(entries.get(algorithm, MISSING) for algorithm in algorithms)))
-    waves = " to ".join(f"{count:,}" for count in sorted(set(data["tasks"])))
     return PrintedTable(
         title="Sine waves: mean squared error after adapting to a new wave",
         heading=("Inner steps", *(algorithm_label(algorithm) for algorithm in algorithms)),
         rows=tuple(rows),
         label_columns=1,
-        footnotes=(f"Mean over {waves} new waves; ±: 95 % interval over the waves.",) if rows else ("Not run.",),
+        footnotes=(_sine_footnote(data),) if rows else ("Not run.",),
     )
+
+
+def _sine_footnote(data: pd.DataFrame) -> str:
+    waves, seeds = count_range(data["tasks"]), int(data["seeds"].min())
+    if seeds == 1:
+        return f"Mean over {waves} new waves; ±: 95 % interval over the waves of one seed."
+    return f"Mean over {seeds} seeds with {waves} new waves each; ±: 95 % interval (Student) over the seeds."
 
 
 def _printed_theory(data: pd.DataFrame) -> PrintedTable:
@@ -255,6 +274,13 @@ def _difference(line: Any) -> str:
     """Return ours minus the paper's in points; its ± combines both errors."""
     width = line.difference_half_width_fraction
     return points(line.difference_fraction) + ("" if math.isnan(width) else f" ± {100 * width:.2f}")
+
+
+def _graded(line: Any) -> str:
+    """Return the paper's number; one that is not first-hand has the letter of its grade beside it."""
+    if pd.isna(line.paper_printed) or line.paper_grade == published.FIRST_HAND:
+        return _text(line.paper_printed)
+    return f"{line.paper_printed} [{published.short(line.paper_grade)}]"
 
 
 def _text(value: object) -> str:

@@ -18,7 +18,7 @@ from firstorder.records import freshness
 from firstorder.records.cells import CellRecord, read_records, read_run
 from firstorder.records.headers import pack_digest
 from firstorder.report.claims import verdicts
-from firstorder.report.claims.claims import Paper
+from firstorder.report.claims.paper import Paper
 from firstorder.report.read import accuracies
 from firstorder.report.read.statistics import Estimate, estimate
 from firstorder.report.text.formatting import NOT_RUN, algorithm_label, column_label, percent, points
@@ -47,7 +47,7 @@ def explain(root: Path, project: Project, cell: str, seeds: Sequence[int], publi
             fresh.append(record)
         elif is_asked:
             stale[record.seed] = difference
-    paper = Paper(published_path)
+    paper = Paper.of(root, published_path)
     algorithm, _, column = evaluation.partition("/")
     paragraphs = [
         [cell, f"{algorithm_label(algorithm)}, {column_label(column)}, {mode}; {project.title}"],
@@ -72,7 +72,8 @@ def _line(name: str, text: object) -> str:
 
 def _published(cell: str, paper: Paper) -> list[str]:
     """List what the paper states for the cell, what its ± means, and the source of both."""
-    named = [about.line for claim in paper.claims.claims.values() for about in claim.cells if about.cell == cell]
+    claimed = [about for claim in paper.claims.entries.values() for about in claim.cells]
+    named = [about.line for about in claimed if about.cell == cell]
     if not named:
         return [_line("published", "the paper states no number for this cell")]
     number = paper.lines.loc[named[0]]
