@@ -174,7 +174,7 @@ def test_hidden_files_and_tables_beside_the_images_are_skipped(tmp_path: Path) -
     np.testing.assert_array_equal(pack.images, EXPECTED)
 
 
-@pytest.mark.parametrize("resize", ["nearest", "bilinear", "bicubic"])
+@pytest.mark.parametrize("resize", ["nearest", "bilinear", "bicubic", "lanczos"])
 def test_whole_images_of_other_sizes_are_resized_by_the_chosen_method(resize: Any, tmp_path: Path) -> None:
     files = made_up()
     large = np.random.default_rng(3).integers(0, 256, (200, 131, 3), dtype=np.uint8)

@@ -282,12 +282,14 @@ SETTINGS = {
     "nearest": DatasetSettings(source="mini_imagenet"),
     "nearest, said": DatasetSettings(source="mini_imagenet", resize="nearest"),
     "bicubic": DatasetSettings(source="mini_imagenet", resize="bicubic"),
+    "lanczos": DatasetSettings(source="mini_imagenet", resize="lanczos"),
 }
 MADE = {
     "named omniglot": (("a", "b"), None, "omniglot", ("omniglot",)),
     "named glyphs": (("a", "b"), None, "glyphs", ("glyphs",)),
     "named nearest": (("a", "b"), "nearest", "mini_imagenet", ("nearest", "nearest, said")),
     "named bicubic": (("a", "b"), "bicubic", "mini_imagenet", ("bicubic",)),
+    "named lanczos": (("a", "b"), "lanczos", "mini_imagenet", ("lanczos",)),
     "old omniglot": (("Greek/character01", "Greek/character02"), None, None, ("omniglot",)),
     "old glyphs": (("Greek/03B1", "Greek/03B2"), None, None, ("glyphs",)),
     "old mini-ImageNet": (("test/n01930112", "train/n01532829"), None, None, ("nearest", "nearest, said")),

@@ -303,7 +303,7 @@ WRONG: dict[str, tuple[list[tuple[tuple[Any, ...], Any]], list[str]]] = {
     ),
     "unknown resize": (
         [(("datasets", "mini-imagenet"), {"source": "mini_imagenet", "resize": "linear"})],
-        ["resize: expected one of nearest, bilinear, bicubic, found 'linear' (did you mean 'bilinear'?)"],
+        ["resize: expected one of nearest, bilinear, bicubic, lanczos, found 'linear' (did you mean 'bilinear'?)"],
     ),
     "rotation twice": ([(("datasets", "omniglot", "rotations"), [0, 0])], ["none twice, found [0, 0]"]),
     "no rotation": ([(("datasets", "omniglot", "rotations"), [])], ["expected at least one of 0, 90", "found []"]),

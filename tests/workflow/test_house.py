@@ -112,7 +112,7 @@ def test_readme_states_the_times_of_the_help() -> None:
     assert {target: listed[target] for target, _ in stated} == dict(stated)
 
 
-@pytest.mark.parametrize("name", ["seal_results", "compare_recording", "audit", "fuzz"])
+@pytest.mark.parametrize("name", ["seal_results", "compare_recording", "record_authors", "audit", "fuzz"])
 def test_a_tool_explains_itself(name: str) -> None:
     done = subprocess.run([sys.executable, ROOT / f"tools/{name}.py", "--help"], capture_output=True, text=True)
     assert done.returncode == 0

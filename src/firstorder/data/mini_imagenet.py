@@ -26,7 +26,7 @@ from firstorder.errors import UserError
 from firstorder.progress import Track, silent
 
 SIDE = 84  # pixels
-Resize = Literal["nearest", "bilinear", "bicubic"]
+Resize = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 # The classes of each split of Ravi and Larochelle, by WordNet id.
 CLASSES = {
@@ -128,6 +128,6 @@ def _pixels(found: Found, resize: Resize, seen: Seen) -> Images:
             message = f"found {fault}; convert the image or take a copy of the set that has it as PNG or JPEG"
         raise UserError(f"{found.where}: {message}") from None
     seen.sizes[f"{image.width}x{image.height}"] += 1
-    # RGB first, because bilinear and bicubic cannot mix palette entries. For nearest the order does not matter.
+    # RGB first, because palette entries cannot be mixed. For nearest the order does not matter.
     colours = image.convert("RGB")
     return np.asarray(colours.resize((SIDE, SIDE), Image.Resampling[resize.upper()]), np.uint8)

@@ -43,7 +43,7 @@ class DatasetSettings:
         default=None,
     )
     ink: int | None = setting("pixel value of ink, 0 or 1; absent: 0", at_least=0, at_most=1, default=None)
-    resize: Literal["nearest", "bilinear", "bicubic"] | None = setting(
+    resize: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = setting(
         "how mini_imagenet's images are resized to 84x84; absent: nearest, as in the authors' Pillow", default=None
     )
 
