@@ -112,7 +112,7 @@ test: lint ## 8 min | lint, then all tests that need no GPU and no network
 	$(PY) -m pytest --numprocesses=auto --dist=loadfile
 
 ##@ The paper's results
-.PHONY: omniglot algorithms cell figures report paper plan why
+.PHONY: omniglot algorithms cell figures report paper plan power why
 omniglot: $(TORCH) ## 12 min | Reptile on Omniglot 5-way, real data, at the reduced length of reduced/params.yaml [FORCE=1]
 	$(call COMPUTE,reduced,--algorithms $(OMNIGLOT),omniglot,cells --config algorithms=$(OMNIGLOT))
 	$(MAKE) report DIR=reduced
@@ -178,7 +178,7 @@ audit: $(AUDIT) ## seconds | check all locked packages for known vulnerabilities
 		$(if $(SERVICE),--service="$$SERVICE")
 
 ##@ Development
-.PHONY: bench lint format schema lock clean-quick
+.PHONY: bench lint format register schema lock clean-quick
 bench: $(TORCH) ## 6 min | time every engine on this machine, which must be idle; update docs/performance.md
 	$(PY) -m firstorder bench $(if $(PROFILE),--profile)
 	$(if $(PROFILE),,$(PY) -m firstorder performance)

@@ -24,7 +24,7 @@ def command() -> int:
 def _end(number: int, frame: object) -> None:
     name = signal.Signals(number).name
     try:
-        os.write(2, f"firstorder: {name}: ended at once; the same command goes on from what is saved\n".encode())
+        os.write(2, f"firstorder: {name}: ended at once; what was saved before is kept\n".encode())
     finally:
         os._exit(128 + number)
 

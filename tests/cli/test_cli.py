@@ -242,7 +242,7 @@ def test_an_interrupted_training_continues_and_ends_with_the_same_bytes(
     with monkeypatch.context() as patch:
         Interrupt(patch, before)
         assert train() == 130
-    assert capsys.readouterr().err == "firstorder: SIGINT: ended at once; the same command goes on from what is saved\n"
+    assert capsys.readouterr().err == "firstorder: SIGINT: ended at once; what was saved before is kept\n"
     assert not (tiny_project / MODEL).exists()
     with monkeypatch.context() as patch:
         rest = Interrupt(patch, -1)

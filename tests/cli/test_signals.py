@@ -271,7 +271,7 @@ def test_a_signal_during_the_imports_ends_in_one_line(number: signal.Signals) ->
     program = [sys.executable, "-c", f"{begin}{finder}\n{run}"]
     done = subprocess.run(program, env=environment, capture_output=True, text=True)
     assert done.returncode == 128 + number
-    said = f"firstorder: {number.name}: ended at once; the same command goes on from what is saved"
+    said = f"firstorder: {number.name}: ended at once; what was saved before is kept"
     assert done.stderr.splitlines() == [said]
 
 

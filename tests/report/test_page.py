@@ -15,7 +15,7 @@ from firstorder.records import cells
 from firstorder.report.claims import claim_tables
 from firstorder.report.figures import figures
 from firstorder.report.read import staleness
-from firstorder.report.text import page, tables
+from firstorder.report.text import captions, page, tables
 from firstorder.report.text.formatting import STALE_FOOTNOTE, PrintedTable
 from firstorder.settings import Project
 from tests.report.test_published import PUBLISHED
@@ -250,15 +250,22 @@ def test_writing_twice_gives_the_same_bytes(tmp_path: Path, project: Project) ->
     assert write_all(tmp_path, project).read_bytes() == first
 
 
-def test_a_missing_table_figure_or_caption_is_refused(tmp_path: Path, project: Project) -> None:
+def test_a_missing_table_or_figure_is_refused(tmp_path: Path, project: Project) -> None:
     with pytest.raises(UserError, match=r"table-2\.csv: no such table"):
         page.write(tmp_path, project, CAPTIONS)
     write_all(tmp_path, project)
     (tmp_path / "results/figures/figure-1.png").unlink()
     with pytest.raises(UserError, match=r"figure-1\.png: no such figure"):
         page.write(tmp_path, project, CAPTIONS)
-    with pytest.raises(UserError, match=r"table-2\.rst: no such caption"):
-        page.write(tmp_path, project, tmp_path)
+
+
+def test_a_folders_own_caption_comes_first_and_a_missing_one_is_none(tmp_path: Path) -> None:
+    assert captions.read(tmp_path, CAPTIONS, "table-2") == (CAPTIONS / "table-2.rst").read_text(encoding="utf-8")
+    assert captions.read(tmp_path, CAPTIONS, "mine") == ""
+    (tmp_path / captions.OWN).mkdir()
+    for name in ("mine", "table-2"):
+        (tmp_path / captions.OWN / f"{name}.rst").write_text(f"Of {name}.", encoding="utf-8")
+        assert captions.read(tmp_path, CAPTIONS, name) == f"Of {name}."
 
 
 def test_a_damaged_run_file_is_refused(tmp_path: Path, project: Project) -> None:

@@ -9,6 +9,7 @@ from snakemake.io import IOFile
 from firstorder import settings
 from firstorder.errors import UserError
 from firstorder.records import freshness
+from firstorder.report.text import captions
 from firstorder.settings import checks
 from firstorder.upkeep import locks
 
@@ -36,7 +37,7 @@ def wanted_cells():
     With --config algorithms=reptile+untrained only the cells of those algorithms.
     """
     if "algorithms" in config:
-        algorithms = config["algorithms"].split("+")
+        algorithms = PROJECT.algorithms_named(config["algorithms"])
         return [record(*cell) for cell in PROJECT.cells() if cell[0].split("/")[0] in algorithms]
     cells = [record(*cell) for cell in PROJECT.cells()]
     return cells + simulations() + expansions() + inner_products() + probes()
@@ -230,7 +231,7 @@ def shown(output, paths):
 
 def caption_of(name):
     """Text of a table's or figure's caption; Snakemake's own report shows it too."""
-    return (REPOSITORY / f"workflow/report/{name}.rst").read_text(encoding="utf-8")
+    return captions.read(Path(), REPOSITORY / "workflow/report", name)
 
 
 def settings_of(entries, name):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -195,7 +196,11 @@ class Server:
 
 
 def serve(connection: Connection, job: Job, begun: float) -> None:
-    """Answer requests until the other end closes. `begun` is the monotonic clock before the process was started."""
+    """Answer requests until the other end closes. `begun` is the monotonic clock before the process was started.
+
+    Ctrl-C reaches every process of a terminal; the one that asks ends this one.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if job.engine == JAX and job.threads == 1:
         # JAX reads this when it is imported: use one thread.
         os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"

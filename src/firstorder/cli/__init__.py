@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(arguments)
     except KeyboardInterrupt as error:
         by = error if isinstance(error, signals.Interrupted) else signals.Interrupted()
-        output.print_error(f"{by.name}: ended at once; the same command goes on from what is saved")
+        output.print_error(f"{by.name}: ended at once; what was saved before is kept")
         return by.code
 
 

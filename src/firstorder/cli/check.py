@@ -50,17 +50,8 @@ def stale_of(session: Session, arguments: Arguments) -> list[tuple[Expected, str
     found = freshness.stale(session.root, session.project)
     if not arguments.algorithms:
         return found
-    algorithms = algorithms_of(session, arguments.algorithms)
+    algorithms = session.project.algorithms_named(arguments.algorithms)
     return [(item, difference) for item, difference in found if item.about.split("/")[0] in algorithms]
-
-
-def algorithms_of(session: Session, text: str) -> list[str]:
-    """Return the algorithms that --algorithms names; raises UserError for one that params.yaml lists no cell of."""
-    known = {evaluation.split("/")[0]: None for evaluation in session.project.evaluations}
-    names = text.split("+")
-    for name in names:
-        settings.lookup(known, name, "algorithm with a cell")
-    return names
 
 
 def paths_of(session: Session, chosen: list[Expected]) -> list[str]:
@@ -77,7 +68,7 @@ def cells_of(session: Session, arguments: Arguments) -> list[Expected]:
     if arguments.cell is not None:
         return [cell_of(session, arguments)]
     project = session.project
-    algorithms = algorithms_of(session, arguments.algorithms) if arguments.algorithms else None
+    algorithms = project.algorithms_named(arguments.algorithms) if arguments.algorithms else None
     return [
         freshness.cell(project, *cell)
         for cell in project.cells()

@@ -46,7 +46,7 @@ def check_recorded(session: Session, problem: Problem, checkpoint_digest: str) -
 
     Delete the saved state of the training only now that its checkpoint is known to be complete.
     """
-    from firstorder.records import checkpoints
+    from firstorder.records import checkpoints, headers
 
     path, _ = session.outputs(problem)
     recorded, by = checkpoints.stated(session.root, session.project, problem.name, problem.seed)
@@ -55,6 +55,6 @@ def check_recorded(session: Session, problem: Problem, checkpoint_digest: str) -
     elif recorded is not None:
         raise UserError(
             f"{path}: its SHA-256 is {checkpoint_digest[:16]}..., expected {recorded[:16]}... as "
-            f"{by} says; restore it (dvc pull --force {path}.dvc), or train it "
+            f"{by} says; restore it ({headers.pulling(path)}), or train it "
             f"again: firstorder train {problem.name} --seed {problem.seed} --again"
         )

@@ -97,6 +97,10 @@ class Session:
         """
         return ready_device(self.requested_device)
 
+    def open_device(self) -> None:
+        """Configure torch for the requested device; raises UserError as `device` does."""
+        _ = self.device
+
     def device_name(self, engine: str | None = None) -> str:
         """Return the device's name in run files, for the name of an engine; None if none computed."""
         import torch

@@ -130,7 +130,7 @@ def theory(arguments: Arguments) -> None:
 
     start, session = time.monotonic(), Session.of(arguments)
     resolved = session.project.settings_of_theory()
-    assert session.device.type == "cpu"  # opens the device, which configures torch
+    session.open_device()  # configures torch
     rows = module.expand(session.project.section("theory").expansion, progress.shown)
     run = session.run_information(time.monotonic() - start) | {"numerics_version": resolved["numerics_version"]}
     session.write(settings.EXPANSION, columns.EXPANSION, rows, run, resolved)

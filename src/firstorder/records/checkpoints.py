@@ -25,7 +25,7 @@ from firstorder.method.inner_loop import OptimiserState
 from firstorder.method.networks import Network
 from firstorder.method.training import Problem
 from firstorder.records import cells, freshness, placement
-from firstorder.records.headers import CHECKPOINT_FILE, about_of
+from firstorder.records.headers import CHECKPOINT_FILE, about_of, pulling
 from firstorder.records.kept_files import LARGEST_WEIGHT
 from firstorder.settings import CURVE, MODES, Project
 
@@ -99,8 +99,7 @@ def _check_values(path: Path, tensors: Mapping[str, Tensor]) -> None:
         else:
             continue
         raise UserError(
-            f"{path}: {name} {wrong}; get the right one back (dvc pull --force {path}.dvc), or delete it and "
-            "train again"
+            f"{path}: {name} {wrong}; get the right one back ({pulling(path)}), or delete it and train again"
         )
 
 
@@ -110,7 +109,7 @@ def _another_network(path: Path, found: Mapping[str, Any], expected: Mapping[str
     has, wanted = (f"shape {shapes[name]}" if name in shapes else "no value" for shapes in (found, expected))
     return UserError(
         f"{path}: made for another network: {name} has {has}, expected {wanted.removeprefix('shape ')}; "
-        f"get the right one back (dvc pull --force {path}.dvc), or delete it and train again"
+        f"get the right one back ({pulling(path)}), or delete it and train again"
     )
 
 

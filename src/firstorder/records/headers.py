@@ -92,3 +92,10 @@ def _claimed_digest(path: Path, changed: int, size: int) -> str | None:
     # `<U64`); then the text in UTF-32.
     start = 10 + int.from_bytes(array[8:10], "little")
     return array[start:].decode("utf-32-le", errors="replace").rstrip("\0")
+
+
+def pulling(path: Path) -> str:
+    """Return the command that gets a checkpoint back from DVC, as a shell reads it."""
+    import shlex  # for errors only
+
+    return f"dvc pull --force {shlex.quote(f'{path}.dvc')}"

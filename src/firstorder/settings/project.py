@@ -97,6 +97,14 @@ class Project:
         """List every cell, in the order of params.yaml."""
         return [Cell(name, mode, seed) for name in self.evaluations for mode in MODES for seed in self.seeds]
 
+    def algorithms_named(self, text: str) -> list[str]:
+        """Return the algorithms in a text like reptile+untrained; raises UserError for one without a cell here."""
+        known = {evaluation.split("/")[0]: None for evaluation in self.evaluations}
+        names = text.split("+")
+        for name in names:
+            lookup(known, name, "algorithm with a cell")
+        return names
+
     def members_of_sweep(self, name: str) -> list[SweepMember]:
         """List a sweep's trainings."""
         sweep = lookup(self.sweeps or {}, name, "sweep")

@@ -17,7 +17,7 @@ from firstorder.errors import UserError, reason
 from firstorder.files import open_regular
 from firstorder.progress import Track
 from firstorder.records.cells import CSV_FILE, CellRecord, how_trained
-from firstorder.records.headers import CHECKPOINT_FILE, LARGEST_HEADER, about_of, model_header, tensor_header
+from firstorder.records.headers import CHECKPOINT_FILE, LARGEST_HEADER, about_of, model_header, pulling, tensor_header
 from firstorder.records.kept_files import KEPT_FILE, is_aside, read_counts, read_state
 from firstorder.settings import MODEL
 from firstorder.upkeep import dvc
@@ -186,7 +186,7 @@ def _train_again(target: Target, training: str, seed: int) -> str:
     """Return the command that restores a checkpoint: from DVC if it is tracked, else by training and evaluating."""
     path = target.root / MODEL.format(training=training, seed=seed)
     if dvc.restores(path.with_name(path.name + ".dvc")):
-        return f"dvc pull --force {path}.dvc"
+        return pulling(path)
     if training not in target.project.trainings:
         return f"rm {path} (params.yaml has no such training)"
     evaluations = [name for name, entry in target.project.evaluations.items() if entry.training == training]

@@ -15,14 +15,14 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from firstorder.errors import UserError
 from firstorder.files import replacing
 from firstorder.records.cells import CellRecord, read_run
-from firstorder.report import FIGURE, FIGURE_FILE, PAGE, TEXT_FILE
+from firstorder.report import FIGURE, FIGURE_FILE, PAGE
 from firstorder.report.claims import claim_tables
 from firstorder.report.read import staleness
 from firstorder.report.read.accuracies import fresh_records
 from firstorder.report.read.statistics import accuracy_over_tasks
+from firstorder.report.text import captions as caption_texts
 from firstorder.report.text import tables
 from firstorder.report.text.formatting import MISSING, NOT_RUN, PrintedTable, percent, training_label
 from firstorder.settings import MODES, Project
@@ -49,8 +49,8 @@ class Section:
 def write(root: Path, project: Project, captions: Path) -> Path:
     """Write results/report.html from the tables and figures below `root`, with the texts in the folder `captions`.
 
-    The caption of each table and figure is `<name>.rst`. Raises UserError for a stale record, or for a missing table,
-    figure or caption.
+    The caption of each table and figure is `<name>.rst` there or in the folder's own `captions`. Raises UserError for a
+    stale record, or for a missing table or figure.
     """
     records = fresh_records(root, project)
     sections = [
@@ -87,16 +87,11 @@ def paragraphs(rst: str) -> Markup:
     return Markup("\n".join(f"<p>{text}</p>" for text in marked))
 
 
-def _caption(captions: Path, name: str) -> Markup:
-    path = captions / f"{name}.rst"
-    if not path.exists():
-        raise UserError(f"{path}: no such caption; every table and figure of params.yaml needs one, write it there")
-    return paragraphs(TEXT_FILE.read_text(path))
-
-
 def _table_section(root: Path, project: Project, name: str, captions: Path) -> Section:
     table = tables.printed(root, project, name)
-    return Section(key=f"table-{name}", title=table.title, text=_caption(captions, name), table=table)
+    return Section(
+        key=f"table-{name}", title=table.title, text=paragraphs(caption_texts.read(root, captions, name)), table=table
+    )
 
 
 def _figure_section(root: Path, project: Project, name: str, captions: Path) -> Section:
@@ -105,7 +100,7 @@ def _figure_section(root: Path, project: Project, name: str, captions: Path) -> 
     return Section(
         key=f"figure-{name}",
         title=project.figures[name].title,
-        text=_caption(captions, name),
+        text=paragraphs(caption_texts.read(root, captions, name)),
         png=png,
         numbers=FIGURE.format(name=name, suffix="csv"),
         claims=claim_tables.beside(root, name, project.figures[name].kind),
@@ -114,7 +109,7 @@ def _figure_section(root: Path, project: Project, name: str, captions: Path) -> 
 
 def _claims_section(root: Path, captions: Path) -> Section:
     found = claim_tables.printed(root)
-    text = _caption(captions, "claims")
+    text = paragraphs(caption_texts.read(root, captions, "claims"))
     if not found:
         text += Markup("\n") + paragraphs(claim_tables.NOTHING)
     return Section(key="claims", title="Claims", text=text, claims=found)
