@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from firstorder import __version__
 from firstorder.cli import (
+    attempt,
     benchmark,
     check,
     compute,
@@ -31,7 +32,19 @@ from firstorder.cli import (
 from firstorder.cli.verbs import GROUPS, VERBS
 from firstorder.errors import UserError, lacks_memory, one_line
 
-FILES = (data, compute, studies, benchmark, look, check, move, publish, report, workflow)  # in the order of the help
+FILES = (
+    attempt,
+    data,
+    compute,
+    studies,
+    benchmark,
+    look,
+    check,
+    move,
+    publish,
+    report,
+    workflow,
+)  # in the order of the help
 _MEMORY = "run less at the same time, or use a machine with more"
 _RESERVE = 8 << 20  # bytes set free to say that there is too little memory
 OUTPUT_CLOSED = 141  # exit code when a pipe was closed, as by `| head`; a shell reports SIGPIPE with the same code
