@@ -220,7 +220,8 @@ def _is_done(session: Session, evaluation: str) -> bool:
 def _compute(session: Session, arguments: Arguments, evaluation: str) -> int:
     """Train and evaluate; return the exit code of what was stopped, or 0."""
     project, seed = session.project, attempt_settings.SEED
-    options = {**vars(arguments), "params": str(session.params), "compile": False, "again": False, "time_limit": None}
+    options = {**vars(arguments), "params": str(session.params), "overrides": []}
+    options |= {"compile": False, "again": False, "time_limit": None}
     training = project.evaluations[evaluation].training
     with contextlib.redirect_stdout(io.StringIO()):
         trained = compute.train(argparse.Namespace(**options, training=training, seed=[seed]))

@@ -10,6 +10,7 @@ import dataclasses
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 from firstorder.errors import UserError
 from firstorder.settings.folders import FOLDER_ONLY, check_folder
@@ -31,8 +32,12 @@ def load(path: Path | str = "params.yaml") -> Project:
     an entry that does not exist.
     """
     path = Path(path)
-    where = str(path)
-    project = _with_sweeps(build(Project, read_yaml(path), where), where)
+    return checked(read_yaml(path), str(path))
+
+
+def checked(values: Any, where: str) -> Project:
+    """Check the values of a params.yaml; messages begin with `where`. Raises UserError as `load`."""
+    project = _with_sweeps(build(Project, values, where), where)
     _check_names(project, where)
     _check_datasets(project, where)
     _check_trainings(project, where)
