@@ -310,7 +310,9 @@ def test_a_number_that_is_not_finite_stops_the_training(tiny_project: Path, refu
 
 
 def test_evaluating_before_training_says_what_to_do(tiny_project: Path, refused: Refused) -> None:
-    assert refused(tiny_project, EVALUATE) == f"{MODEL}: no such checkpoint; train it, or fetch it with: dvc pull"
+    said = refused(tiny_project, EVALUATE)
+    assert said.startswith(f"{MODEL}: no such checkpoint; train it, or get it with: dvc pull --allow-missing")
+    assert "without .git, as after a ZIP download, once before: dvc config --local core.no_scm true" in said
 
 
 @pytest.mark.parametrize(
@@ -776,3 +778,15 @@ def test_nothing_is_said_if_a_cell_is_missing_or_stale(
     write_params(computed_project, edit(TINY_PARAMS, (("seeds",), [0]), (("evaluations", EVALUATION, "tasks"), 11)))
     assert held(*CELL) == [RECORDS["inductive"]]
     assert capsys.readouterr().err == ""
+
+
+def test_a_package_of_an_extra_that_is_not_installed_is_named(
+    tiny_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("firstorder.report.figures")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["figure", "learning-curves"]) == 2
+    assert capsys.readouterr().err == (
+        "firstorder: needs matplotlib, which is not installed: pip install 'firstorder[report]'\n"
+    )
