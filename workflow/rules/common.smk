@@ -230,7 +230,8 @@ def shown(output, paths):
 
 def caption_of(name):
     """Text of a table's or figure's caption; Snakemake's own report shows it too."""
-    return (REPOSITORY / f"workflow/report/{name}.rst").read_text(encoding="utf-8")
+    own = Path(f"captions/{name}.rst")  # beside params.yaml
+    return (own if own.exists() else REPOSITORY / f"workflow/report/{name}.rst").read_text(encoding="utf-8")
 
 
 def settings_of(entries, name):

@@ -46,7 +46,8 @@ def read(folder: Path, device: str, machine: str) -> dict[str, Any] | None:
 
 def of_training(bench: Mapping[str, Any], settings: TrainingSettings) -> float | None:
     """Estimate the seconds of one seed, learning curve included; None if no similar workload was benchmarked."""
-    rate = _rate(bench, SIMILAR[settings.network](settings))
+    similar = SIMILAR.get(settings.network)
+    rate = None if similar is None else _rate(bench, similar(settings))
     if rate is None:
         return None
     curve = settings.curve

@@ -28,6 +28,7 @@ from firstorder.report.text.formatting import MISSING, NOT_RUN, PrintedTable, pe
 from firstorder.settings import MODES, Project
 
 TEMPLATES = Path(__file__).with_name("templates")
+OWN_CAPTIONS = "captions"  # beside params.yaml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +50,8 @@ class Section:
 def write(root: Path, project: Project, captions: Path) -> Path:
     """Write results/report.html from the tables and figures below `root`, with the texts in the folder `captions`.
 
-    The caption of each table and figure is `<name>.rst`. Raises UserError for a stale record, or for a missing table,
-    figure or caption.
+    The caption of each table and figure is `<name>.rst`, there or in captions/ below `root`. Raises UserError for a
+    stale record, or for a missing table, figure or caption.
     """
     records = fresh_records(root, project)
     sections = [
@@ -87,16 +88,17 @@ def paragraphs(rst: str) -> Markup:
     return Markup("\n".join(f"<p>{text}</p>" for text in marked))
 
 
-def _caption(captions: Path, name: str) -> Markup:
-    path = captions / f"{name}.rst"
+def _caption(root: Path, captions: Path, name: str) -> Markup:
+    own = root / OWN_CAPTIONS / f"{name}.rst"
+    path = own if own.exists() else captions / f"{name}.rst"
     if not path.exists():
-        raise UserError(f"{path}: no such caption; every table and figure of params.yaml needs one, write it there")
+        raise UserError(f"{own}: no such caption; every table and figure of params.yaml needs one, write it there")
     return paragraphs(TEXT_FILE.read_text(path))
 
 
 def _table_section(root: Path, project: Project, name: str, captions: Path) -> Section:
     table = tables.printed(root, project, name)
-    return Section(key=f"table-{name}", title=table.title, text=_caption(captions, name), table=table)
+    return Section(key=f"table-{name}", title=table.title, text=_caption(root, captions, name), table=table)
 
 
 def _figure_section(root: Path, project: Project, name: str, captions: Path) -> Section:
@@ -105,7 +107,7 @@ def _figure_section(root: Path, project: Project, name: str, captions: Path) -> 
     return Section(
         key=f"figure-{name}",
         title=project.figures[name].title,
-        text=_caption(captions, name),
+        text=_caption(root, captions, name),
         png=png,
         numbers=FIGURE.format(name=name, suffix="csv"),
         claims=claim_tables.beside(root, name, project.figures[name].kind),
@@ -114,7 +116,7 @@ def _figure_section(root: Path, project: Project, name: str, captions: Path) -> 
 
 def _claims_section(root: Path, captions: Path) -> Section:
     found = claim_tables.printed(root)
-    text = _caption(captions, "claims")
+    text = _caption(root, captions, "claims")
     if not found:
         text += Markup("\n") + paragraphs(claim_tables.NOTHING)
     return Section(key="claims", title="Claims", text=text, claims=found)
