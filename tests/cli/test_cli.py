@@ -388,7 +388,7 @@ def test_an_unknown_name_or_file_is_reported_in_one_line(
     ("command", "example"),
     [
         (["hold", "--cell", "", "--seed", "0", "--", "true"], f"which cell? Name one, like: CELL={EVALUATION}/"),
-        (["why", ""], f"which cell? Name one, like: CELL={EVALUATION}/inductive SEED=0; firstorder plan lists"),
+        (["why", ""], f"which cell? Name one, like: CELL={EVALUATION}/inductive SEED=0; make cell computes it"),
         (["collect", ""], "which folder? Name one with a params.yaml, like: FROM="),
     ],
 )
@@ -790,3 +790,28 @@ def test_a_package_of_an_extra_that_is_not_installed_is_named(
     assert capsys.readouterr().err == (
         "firstorder: needs matplotlib, which is not installed: pip install 'firstorder[report]'\n"
     )
+
+
+def test_a_cell_of_a_copy_that_is_not_here_says_the_two_ways_to_give_it(
+    tiny_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MINI_IMAGENET", raising=False)
+    name = "reptile/mini-imagenet-5way"
+    made = TINY_PARAMS["trainings"][TRAINING] | {"dataset": "mini-imagenet", "network": "mini_imagenet"}
+    shot = TINY_PARAMS["evaluations"][EVALUATION] | {"training": name}
+    values = edit(
+        TINY_PARAMS,
+        (("datasets", "mini-imagenet"), {"source": "mini_imagenet"}),
+        (("trainings", name), made),
+        (("evaluations", f"{name}/1shot"), shot),
+    )
+    write_params(tiny_project, values)
+    cell = ["--cell", f"{name}/1shot/inductive", "--seed", "0"]
+    assert main(["hold", *cell, "--", "true"]) == 2
+    assert capsys.readouterr().err == (
+        f"firstorder: {name}/1shot/inductive needs data/mini-imagenet.npz, made of your own copy of mini-ImageNet: "
+        f"make cell CELL={name}/1shot/inductive MINI_IMAGENET=PATH, or first: firstorder data mini-imagenet --source PATH "
+        "(docs/data.md)\n"
+    )
+    monkeypatch.setenv("MINI_IMAGENET", "somewhere")
+    assert main(["check-cell", f"{name}/1shot/inductive", "--seed", "0"]) == 0
