@@ -810,8 +810,8 @@ def test_a_cell_of_a_copy_that_is_not_here_says_the_two_ways_to_give_it(
     assert main(["hold", *cell, "--", "true"]) == 2
     assert capsys.readouterr().err == (
         f"firstorder: {name}/1shot/inductive needs data/mini-imagenet.npz, made of your own copy of mini-ImageNet: "
-        f"make cell CELL={name}/1shot/inductive MINI_IMAGENET=PATH, or first: firstorder data mini-imagenet --source PATH "
-        "(docs/data.md)\n"
+        f"make cell CELL={name}/1shot/inductive MINI_IMAGENET=PATH, or first: firstorder data mini-imagenet "
+        "--source PATH (docs/data.md)\n"
     )
     monkeypatch.setenv("MINI_IMAGENET", "somewhere")
     assert main(["check-cell", f"{name}/1shot/inductive", "--seed", "0"]) == 0
