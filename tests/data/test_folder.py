@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import tarfile
 import zipfile
@@ -295,6 +296,13 @@ def test_a_pack_that_could_not_be_read_is_not_made(tmp_path: Path) -> None:
         (source / f"huge/{number}.png").write_bytes(content)
     message = refused(source, replace(COLOUR, size=512))
     assert "would pack to 4.4 GiB, as every class gets the place of the largest, huge of 1,000 images" in message
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x07", "a\u202eb", os.fsdecode(b"a\xff")])
+def test_names_of_classes_that_cannot_be_printed_are_refused(name: str, tmp_path: Path) -> None:
+    """The digest of a pack joins the names by line feeds, and a pack holds texts only."""
+    message = refused(put(some_files() | {f"{name}/{n}.png": picture(n) for n in (0, 1)}, tmp_path))
+    assert message.endswith("a class folder whose name has characters that cannot be printed; rename it")
 
 
 def test_too_few_classes_for_the_split_are_refused_while_packing(tmp_path: Path) -> None:

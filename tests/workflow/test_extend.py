@@ -141,6 +141,29 @@ def test_the_library_as_the_page_shows_it(monkeypatch: pytest.MonkeyPatch) -> No
     exec(block, {})
 
 
+def test_snakemake_packs_trains_and_evaluates_ones_own_images(tiny_project: Path) -> None:
+    """The images lie in data/raw/<data set>; what is planned is the whole way to a cell."""
+    (block,) = blocks("Your own images, in a params.yaml", "yaml")
+    write_params(tiny_project, merged(TINY_PARAMS, block))
+    put_images(tiny_project / "data/raw/my-images", classes=12, images=4, side=30)
+    cell = "results/cells/reptile/my-images-5way/1shot/inductive/seed-0.json"
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(ROOT / "Snakefile"),
+        "--dry-run",
+        "--quiet",
+        "host",
+    ]
+    command += ["--workflow-profile", str(ROOT / "profiles/default"), "--cores", "1", cell]
+    done = subprocess.run(command, cwd=tiny_project, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    planned = set(re.findall(r"^rule (\w+):", done.stdout + done.stderr, re.MULTILINE))
+    assert planned == {"pack_folder", "train", "evaluate"}
+
+
 def test_every_section_has_a_test() -> None:
     tested = Path(__file__).read_text(encoding="utf-8")
     assert [name for name in SECTIONS if f'"{name}"' not in tested] == []

@@ -116,6 +116,10 @@ def _check_folders(
     """Raise UserError for class folders that may mean two things, or that hold nothing."""
     known, alike = set(classes), dict[str, PurePosixPath]()
     for path in sorted(known):
+        if not path.as_posix().isprintable():
+            raise UserError(
+                f"{source}: {shown(path)}: a class folder whose name has characters that cannot be printed; rename it"
+            )
         above = next((parent for parent in path.parents if parent in known), None)
         if above is not None:
             raise UserError(
