@@ -11,7 +11,11 @@ SEED ?= 0
 DIR ?= .
 # The device whose times `make plan` prints: cpu, or a GPU's name as in a run file (.run.json).
 DEVICE ?= cpu
-SET := PYTHON CORES SEED SEEDS TASKS DIR DEVICE CELL FORCE ALLOW_STALE FROM REMOTE SERVICE MINI_IMAGENET MINI_IMAGENET_NAMES PROFILE
+# Of `make try`.
+WAY ?= 5
+SHOT ?= 1
+MINUTES ?= 5
+SET := PYTHON CORES SEED SEEDS TASKS DIR DEVICE CELL FOLDER WAY SHOT MINUTES FORCE ALLOW_STALE FROM REMOTE SERVICE MINI_IMAGENET MINI_IMAGENET_NAMES PROFILE
 $(foreach name,$(SET),$(if $(filter-out undefined,$(origin $(name))),$(eval override export $(name) := $$(value $(name)))))
 # A relative DATA_MIRROR is relative to this folder, but Snakemake works in another one.
 ifdef DATA_MIRROR
@@ -96,7 +100,7 @@ $(AUDIT): requirements-audit.lock .venv/bin/python
 	@touch $@
 
 ##@ Start here
-.PHONY: help quick test
+.PHONY: help quick try test
 help: ## seconds | list the targets; costs are about those on two cores of an AMD EPYC, after the set-up (2 min, once)
 	@awk -F ' ## | [|] ' '/^##@/ { print "\n" substr($$0, 5) } \
 		/^[a-z-]+:.* ## / { sub(/:.*/, "", $$1); printf "  make %-12s %-11s %s\n", $$1, $$2, $$3 }' Makefile
@@ -107,6 +111,9 @@ quick: $(TORCH) ## 4 min | the whole pipeline on drawn glyphs; then redraw all r
 	$(MAKE) report DIR=reduced
 	@$(PY) -m firstorder show --params=quick/params.yaml
 	@echo "expected on other machines: docs/evidence.md, The quick run; recorded results: {.,reduced}/results/report.html"
+
+try: $(TORCH) ## 5 min | Reptile on images of your own, in one folder a class: make try FOLDER=images [WAY=5] [SHOT=1] [MINUTES=5]
+	@$(PY) -m firstorder try --way="$$WAY" --shot="$$SHOT" --minutes="$$MINUTES" -- "$$FOLDER"
 
 test: lint ## 8 min | lint, then all tests that need no GPU and no network
 	$(PY) -m pytest --numprocesses=auto --dist=loadfile

@@ -310,7 +310,9 @@ def test_a_number_that_is_not_finite_stops_the_training(tiny_project: Path, refu
 
 
 def test_evaluating_before_training_says_what_to_do(tiny_project: Path, refused: Refused) -> None:
-    assert refused(tiny_project, EVALUATE) == f"{MODEL}: no such checkpoint; train it, or fetch it with: dvc pull"
+    said = refused(tiny_project, EVALUATE)
+    assert said.startswith(f"{MODEL}: no such checkpoint; train it, or get it with: dvc pull --allow-missing")
+    assert "without .git, as after a ZIP download, once before: dvc config --local core.no_scm true" in said
 
 
 @pytest.mark.parametrize(
@@ -386,7 +388,7 @@ def test_an_unknown_name_or_file_is_reported_in_one_line(
     ("command", "example"),
     [
         (["hold", "--cell", "", "--seed", "0", "--", "true"], f"which cell? Name one, like: CELL={EVALUATION}/"),
-        (["why", ""], f"which cell? Name one, like: CELL={EVALUATION}/inductive SEED=0; firstorder plan lists"),
+        (["why", ""], f"which cell? Name one, like: CELL={EVALUATION}/inductive SEED=0; make cell computes it"),
         (["collect", ""], "which folder? Name one with a params.yaml, like: FROM="),
     ],
 )
@@ -795,3 +797,40 @@ def test_nothing_is_said_if_a_cell_is_missing_or_stale(
     write_params(computed_project, edit(TINY_PARAMS, (("seeds",), [0]), (("evaluations", EVALUATION, "tasks"), 11)))
     assert held(*CELL) == [RECORDS["inductive"]]
     assert capsys.readouterr().err == ""
+
+
+def test_a_package_of_an_extra_that_is_not_installed_is_named(
+    tiny_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("firstorder.report.figures")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["figure", "learning-curves"]) == 2
+    assert capsys.readouterr().err == (
+        "firstorder: needs matplotlib, which is not installed: pip install 'firstorder[report]'\n"
+    )
+
+
+def test_a_cell_of_a_copy_that_is_not_here_says_the_two_ways_to_give_it(
+    tiny_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MINI_IMAGENET", raising=False)
+    name = "reptile/mini-imagenet-5way"
+    made = TINY_PARAMS["trainings"][TRAINING] | {"dataset": "mini-imagenet", "network": "mini_imagenet"}
+    shot = TINY_PARAMS["evaluations"][EVALUATION] | {"training": name}
+    values = edit(
+        TINY_PARAMS,
+        (("datasets", "mini-imagenet"), {"source": "mini_imagenet"}),
+        (("trainings", name), made),
+        (("evaluations", f"{name}/1shot"), shot),
+    )
+    write_params(tiny_project, values)
+    cell = ["--cell", f"{name}/1shot/inductive", "--seed", "0"]
+    assert main(["hold", *cell, "--", "true"]) == 2
+    assert capsys.readouterr().err == (
+        f"firstorder: {name}/1shot/inductive needs data/mini-imagenet.npz, made of your own copy of mini-ImageNet: "
+        f"make cell CELL={name}/1shot/inductive MINI_IMAGENET=PATH, or first: firstorder data mini-imagenet "
+        "--source PATH (docs/data.md)\n"
+    )
+    monkeypatch.setenv("MINI_IMAGENET", "somewhere")
+    assert main(["check-cell", f"{name}/1shot/inductive", "--seed", "0"]) == 0

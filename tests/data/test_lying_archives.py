@@ -17,8 +17,8 @@ import pytest
 from firstorder.__main__ import main
 from firstorder.data import entries
 from firstorder.data.archives import members
+from firstorder.data.census import warnings_of
 from firstorder.data.mini_imagenet_caches import NAMES as CACHES
-from firstorder.data.mini_imagenet_census import warnings_of
 from firstorder.data.mini_imagenet_lists import not_lists, read_names
 from firstorder.errors import UserError
 from tests.conftest import TINY_PARAMS, write_params

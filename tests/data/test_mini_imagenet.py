@@ -23,9 +23,9 @@ from PIL import Image
 from firstorder import settings
 from firstorder.__main__ import main
 from firstorder.data import packs
+from firstorder.data.census import CENSUS_COLUMNS, CensusRow
 from firstorder.data.mini_imagenet import SPLITS, make_pack
 from firstorder.data.mini_imagenet_caches import NAMES as CACHES
-from firstorder.data.mini_imagenet_census import CENSUS_COLUMNS, CensusRow
 from firstorder.data.mini_imagenet_lists import read_names
 from firstorder.data.packs import Pack
 from firstorder.errors import UserError

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from firstorder.data.mini_imagenet_census import warnings_of
+from firstorder.data.census import warnings_of
 from firstorder.data.mini_imagenet_lists import read_names
 from firstorder.errors import UserError
 from tests.data.test_mini_imagenet import (

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from firstorder.data.census import warnings_of
 from firstorder.data.mini_imagenet_caches import NAMES as CACHES
-from firstorder.data.mini_imagenet_census import warnings_of
 from tests.data.test_mini_imagenet import (
     CLASSES,
     EXPECTED,

@@ -356,6 +356,48 @@ def test_images_that_are_not_square_are_refused_only_where_they_are_turned() -> 
     assert make_pools(pack, dataset(rotations=(0, 180)), seed=0).meta_train.shape == (6, 3, 1, 4, 3)
 
 
+FOLDER = DatasetSettings(source="folder", size=4, channels=1, meta_train_classes=3)
+
+
+def folder_pack(counts: tuple[int, ...] | None = (2, 3, 3, 1, 2)) -> Pack:
+    """Return a pack as of a folder; images behind the count of a class are 0."""
+    images = small_pack(5).images | 1
+    for place, count in enumerate(counts or ()):
+        images[place, count:] = 0
+    return replace(small_pack(5), images=images, counts=counts, source="folder", split="seed")
+
+
+@pytest.mark.parametrize("rotations", [None, (0, 90)])
+def test_classes_of_several_sizes_keep_their_counts_when_the_seed_splits_them(rotations: Any) -> None:
+    pack, settings = folder_pack(), replace(FOLDER, rotations=rotations)
+    train, test = split_classes(5, 3, 0)
+    pools = make_pools(pack, settings, 0)
+    wanted = tuple((2, 3, 3, 1, 2)[place] for place in train)
+    assert pools.counts["meta_train"] == wanted * len(rotations or (0,))
+    assert pools.meta_train.shape[:2] == (3 * len(rotations or (0,)), max(wanted))
+    assert pools.meta_test.shape[1] == max((2, 3, 3, 1, 2)[place] for place in test)
+    for images, count in zip(pools.meta_train, pools.counts["meta_train"], strict=True):
+        assert (images[:count] > 0).all()
+        assert (images[count:] == 0).all()
+    assert make_pools(folder_pack(None), settings, 0).counts == {}
+
+
+def test_with_rotated_copies_in_each_task_counts_are_those_of_the_classes() -> None:
+    pools = make_pools(folder_pack(), replace(FOLDER, rotations=(0, 90), rotate="tasks"), 0)
+    assert (pools.turns, len(pools.meta_train), len(pools.counts["meta_train"])) == (2, 6, 3)
+
+
+def test_a_folders_pack_names_its_split_and_the_form_of_its_images(tmp_path: Path) -> None:
+    path = tmp_path / "own.npz"
+    write_pack(path, folder_pack())
+    assert read_pack(path, FOLDER)[0].packing == FOLDER.packing
+    changed = [{"split": "folders", "meta_train_classes": None}, {"size": 16}, {"channels": 3}, {"resize": "nearest"}]
+    for change in changed:
+        message = message_of(lambda change=change: read_pack(path, replace(FOLDER, **change)))
+        assert message.startswith(f"{path}: packed with source folder, split seed, images 1x4x4, params.yaml says ")
+        assert message.endswith("make it again with: firstorder data own --source PATH")
+
+
 def test_a_pack_behind_a_link_is_written_where_the_link_leads(tmp_path: Path) -> None:
     """Such as to a larger disk: the link stays."""
     (tmp_path / "big").mkdir()

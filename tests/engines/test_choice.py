@@ -16,9 +16,10 @@ from firstorder import __main__ as command_line
 from firstorder.engines import choice
 from firstorder.engines.choice import Wish
 from firstorder.engines.graph import schedule
+from firstorder.engines.native import engine as native
 from firstorder.errors import UserError
 from firstorder.method.inner_loop import Plain
-from firstorder.settings import checks
+from firstorder.settings import ImageSettings, checks
 from tests import count_kernels
 from tests.conftest import TINY_PARAMS, TRAINING, edit, write_params
 
@@ -37,6 +38,19 @@ def test_an_engine_that_does_not_support_what_is_asked_is_refused():
     with pytest.raises(UserError, match="it runs on a CPU only; use --engine auto"):
         choice.choose(Wish(name="native", device=torch.device("cuda")), settings)
     assert choice.choose(Wish(name="auto", device=torch.device("cuda")), settings).name == "graph"
+
+
+def test_a_size_that_native_cannot_compute_is_said_and_plain_takes_its_place(capsys):
+    own = ImageSettings(size=20, channels=1, filters=20)
+    settings = dataclasses.replace(count_kernels.workload("W1", "carried"), image=own)
+    choice._say_once.cache_clear()
+    assert choice.choose(Wish(name="auto", device=torch.device("cpu")), settings).name == "plain"
+    said = capsys.readouterr().err
+    assert said.startswith("firstorder: engine plain, about half as fast as native, because: ")
+    if native.library("float") is not None and not isinstance(native.library("float"), str):
+        assert said.endswith("because: 20 filters are no multiple of 16\n")
+        with pytest.raises(UserError, match="20 filters are no multiple of 16; use --engine auto"):
+            choice.choose(Wish(name="native", device=torch.device("cpu")), settings)
 
 
 def train(*more: str) -> int:

@@ -13,11 +13,11 @@ from firstorder.engines.lanes import engine, patches, pieces
 from firstorder.engines.lanes.engine import LanesEngine, Prepared
 from firstorder.engines.lanes.patches import Convolution, make_tables
 from firstorder.method import inner_loop
-from firstorder.method.architectures import ARCHITECTURES
+from firstorder.method.architectures import ARCHITECTURES, Architecture, architecture_of
 from firstorder.method.inner_loop import InnerLoop, OptimiserState
 from firstorder.method.networks import make_network
 from firstorder.method.training import classification_loss
-from firstorder.settings import TrainingSettings
+from firstorder.settings import ImageSettings, TrainingSettings
 from tests import count_kernels, kinks
 
 WAY, BATCH = 3, 4
@@ -26,7 +26,9 @@ SEPARATED = {"omniglot": 724, "mini_imagenet": 185, "omniglot_finn": 947, "mini_
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
-def both(name: str, optimiser: str = "sgd", device: str = "cpu", **options: Any) -> tuple[InnerLoop, InnerLoop]:
+def both(
+    name: str | Architecture, optimiser: str = "sgd", device: str = "cpu", **options: Any
+) -> tuple[InnerLoop, InnerLoop]:
     """Return the inner loop of a network with the plain engine, and with `lanes`."""
     network = make_network(name, WAY)
     adapted = None if network.adapted is None else network.adapted.to(device)
@@ -35,7 +37,7 @@ def both(name: str, optimiser: str = "sgd", device: str = "cpu", **options: Any)
 
 
 def problem(
-    name: str,
+    name: str | Architecture,
     count: int = 2,
     steps: int = 1,
     dtype: torch.dtype = torch.float64,
@@ -44,7 +46,7 @@ def problem(
     seed: int = 7,
 ) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
     """Return parameters of `count` lanes, each near another initial state, and mini-batches of noise."""
-    network, sizes = make_network(name, WAY), ARCHITECTURES[name]
+    network, sizes = make_network(name, WAY), architecture_of(name)
     generator = torch.Generator().manual_seed(seed)
     parameters = torch.stack([network.initial(lane) for lane in range(count)]).double()
     parameters += 0.05 * torch.randn(parameters.shape, generator=generator, dtype=torch.float64)
@@ -73,6 +75,16 @@ def test_logits_and_gradient_equal_those_of_autograd_in_float64(name, device):
     for piece, wanted in make_network(name, WAY).named(expected[0]).items():
         close(make_network(name, WAY).named(found[0])[piece], wanted, 1e-11)
     close(found, expected, 1e-12)
+
+
+@pytest.mark.parametrize("sizes", [(16, 1, 16), (23, 2, 20), (32, 3, 48)], ids=str)
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_images_of_any_size_give_the_gradient_of_autograd(name, sizes):
+    size, channels, filters = sizes
+    own = architecture_of(name, ImageSettings(size=size, channels=channels, filters=filters))
+    plain, fast = both(own)
+    parameters, (batch,) = problem(own)
+    close(inner_loop.gradient(fast, parameters, batch), inner_loop.gradient(plain, parameters, batch), 1e-11)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -19,13 +19,14 @@ from firstorder.engines.native import compiled
 from firstorder.engines.native import engine as native
 from firstorder.method import inner_loop
 from firstorder.method.algorithms import ALGORITHMS, Group
-from firstorder.method.architectures import ARCHITECTURES
+from firstorder.method.architectures import ARCHITECTURES, architecture_of
 from firstorder.method.evaluation import evaluate, evaluation_shape
 from firstorder.method.images import Pixels
 from firstorder.method.inner_loop import InnerLoop, OptimiserState, Plain
 from firstorder.method.networks import make_network
 from firstorder.method.tasks import Draws
 from firstorder.method.training import Problem, checkpoint_of, classification_loss, outer_step, start
+from firstorder.settings import ImageSettings
 from tests.method.test_golden import fingerprint
 from tests.method.test_training import problem
 
@@ -280,6 +281,40 @@ def test_filters_that_do_not_fill_a_vector_are_not_supported(monkeypatch: pytest
     narrow = replace(ARCHITECTURES["omniglot"], filters=24)
     monkeypatch.setitem(ARCHITECTURES, "omniglot", narrow)
     assert native.reason("omniglot") == "24 filters are no multiple of 16"
+
+
+# --- Sizes of one's own ---
+
+OWN_SIZES = [(16, 1, 16), (17, 3, 32), (23, 2, 16), (32, 3, 48), (45, 16, 16)]  # size, channels, filters
+
+
+@needs_compiler
+@pytest.mark.parametrize("sizes", OWN_SIZES, ids=str)
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_native_agrees_with_plain_on_images_of_any_size(name: str, sizes: tuple[int, int, int]) -> None:
+    """Even and odd sizes, one to many channels: in float64 up to rounding, so only a wrong formula would differ."""
+    size, channels, filters = sizes
+    own = architecture_of(name, ImageSettings(size=size, channels=channels, filters=filters))
+    assert own.image_shape == [channels, size, size]
+    assert native.reason(own) is None
+    loaded = native.library("double")
+    assert not isinstance(loaded, str)
+    assert native._distance_from_plain(loaded, "double", own) < 1e-12
+
+
+@needs_compiler
+def test_sizes_that_native_cannot_compute_are_named() -> None:
+    own = architecture_of("mini_imagenet", ImageSettings(size=20, channels=17, filters=16))
+    assert native.reason(own) == "it takes images of at most 16 channels, these have 17"
+    own = architecture_of("omniglot", ImageSettings(size=20, channels=1, filters=20))
+    assert native.reason(own) == "20 filters are no multiple of 16"
+
+
+@needs_compiler
+def test_a_wrong_gradient_for_a_size_of_ones_own_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = architecture_of("omniglot", ImageSettings(size=26, channels=1, filters=16))
+    monkeypatch.setattr(native, "_distance_from_plain", lambda *_: 0.5)
+    assert native.reason(own) == "its gradient for images of 1x26x26 is wrong by 5.0e-01 of the plain one"
 
 
 # --- What C would not notice ---

@@ -89,7 +89,7 @@ def test_tensors_can_be_read_by_name_without_this_package(path: Path) -> None:
 
 def test_a_missing_checkpoint_says_how_to_get_it(tmp_path: Path) -> None:
     message = message_of(tmp_path / "seed-0.safetensors", linear_network())
-    assert "no such checkpoint; train it, or fetch it with: dvc pull" in message
+    assert "no such checkpoint; train it, or get it with: dvc pull --allow-missing" in message
 
 
 @pytest.mark.parametrize("kept", [0, 1, 8, 100, -1])

@@ -126,6 +126,7 @@ def parts(entry: Any) -> Iterator[Any]:
 # One entry of each dataclass, as in params.yaml. The project is a tiny one, because it is checked with every value.
 SAMPLES = {type(part): json.loads(json.dumps(settings.resolved(part))) for part in parts(load(ROOT / "params.yaml"))}
 SAMPLES[settings.Project] = TINY_PARAMS
+SAMPLES[settings.ImageSettings] = {"size": 28, "channels": 1, "filters": 64}
 VALUES: list[Any] = [
     *(None, True, "nonsense", "omniglot", -1, 0, 1, 2, 271, 2**32, 0.5, 1.5, -0.5),
     *([], [0], [1], [-1], [0.5], [360], [2**32], ["nonsense"], [None], [[]], [{}]),

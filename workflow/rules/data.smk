@@ -67,3 +67,23 @@ rule pack_mini_imagenet:
         resize=PROJECT.datasets["mini-imagenet"].resize if "mini-imagenet" in PROJECT.datasets else None,
     shell:
         "python -m firstorder data mini-imagenet 2>&1 | tee {log:q}"
+
+
+rule pack_folder:
+    """Pack images of one's own, which lie in data/raw/<data set> or are linked there; docs/data.md."""
+    output:
+        pack=f"{PROJECT.data_folder}/{{folder}}.npz",
+        census=f"{PROJECT.data_folder}/{{folder}}.census.csv",
+    log:
+        "logs/pack/{folder}.log",
+    wildcard_constraints:
+        folder="|".join(re.escape(n) for n, d in PROJECT.datasets.items() if d.source == "folder" and not d.pack)
+        or "(?!)",
+    conda:
+        "../envs/compute.yaml"
+    resources:
+        mem_mb=4000,
+    params:
+        packing=lambda wildcards: PROJECT.datasets[wildcards.folder].packing,
+    shell:
+        "python -m firstorder data {wildcards.folder:q} 2>&1 | tee {log:q}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from firstorder.method.architectures import ARCHITECTURES, BLOCKS, Architecture
+from firstorder.method.architectures import BLOCKS, Architecture, architecture_of
 from firstorder.settings import EvaluationSettings, TrainingSettings
 
 FLOAT_BYTES = 4
@@ -41,16 +41,16 @@ class Operations:
         return 2 * self.gradient
 
 
-def operations(network: str, way: int) -> Operations:
-    """Count the operations of a network of architectures.ARCHITECTURES on one image."""
+def operations(network: str | Architecture, way: int) -> Operations:
+    """Count the operations of an architecture, or one of ARCHITECTURES by its name, on one image."""
     layers = products(network)
-    dense = 2 * _features(ARCHITECTURES[network]) * way
+    dense = 2 * _features(architecture_of(network)) * way
     return Operations(sum(layers) + dense, layers[0])
 
 
-def products(network: str) -> list[int]:
+def products(network: str | Architecture) -> list[int]:
     """Count the operations of each convolution's forward pass on one image; its two gradients have as many each."""
-    architecture = ARCHITECTURES[network]
+    architecture = architecture_of(network)
     return [
         2 * places * 9 * channels * architecture.filters
         for places, channels in zip(_places(architecture), _channels(architecture), strict=True)
@@ -62,7 +62,7 @@ def of_outer_step(settings: TrainingSettings) -> int:
 
     Second-order algorithms (MAML) add one Hessian product per inner step.
     """
-    one = operations(settings.network, settings.way)
+    one = operations(architecture_of(settings.network, settings.image), settings.way)
     inner = settings.inner_steps * settings.inner_batch_size
     query = settings.way * (settings.query_shot or 0)
     total = (inner + query) * one.gradient
@@ -71,7 +71,7 @@ def of_outer_step(settings: TrainingSettings) -> int:
     return settings.meta_batch_size * total
 
 
-def of_inductive_task(network: str, way: int, settings: EvaluationSettings) -> int:
+def of_inductive_task(network: str | Architecture, way: int, settings: EvaluationSettings) -> int:
     """Count the operations of one inductive evaluation task: the inner steps, then each query with the support set."""
     one = operations(network, way)
     adaptation = settings.inner_steps * settings.inner_batch_size * one.gradient
@@ -89,7 +89,7 @@ def bytes_of_outer_step(settings: TrainingSettings, parameters: int) -> int:
     Adam). Fewer passes would require keeping maps on the chip between layers, which batch statistics prevent in
     general. A Hessian product counts as two gradients, as in `of_outer_step`.
     """
-    architecture = ARCHITECTURES[settings.network]
+    architecture = architecture_of(settings.network, settings.image)
     maps = architecture.filters * (sum(_places(architecture)) + sum(side**2 for side in architecture.map_sizes()[1:]))
     image = 5 * maps + 2 * architecture.channels * architecture.size**2
     inner = settings.inner_steps * settings.inner_batch_size

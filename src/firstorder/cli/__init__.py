@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from firstorder import __version__
 from firstorder.cli import (
+    attempt,
     benchmark,
     check,
     compute,
@@ -32,7 +33,21 @@ from firstorder.cli import (
 from firstorder.cli.verbs import GROUPS, VERBS
 from firstorder.errors import UserError, lacks_memory, one_line
 
-FILES = (data, compute, studies, benchmark, look, check, move, publish, report, workflow)  # in the order of the help
+FILES = (
+    attempt,
+    data,
+    compute,
+    studies,
+    benchmark,
+    look,
+    check,
+    move,
+    publish,
+    report,
+    workflow,
+)  # in the order of the help
+# Packages that only some verbs need -> the extra of pyproject.toml that installs them.
+EXTRAS = dict.fromkeys(("jinja2", "markupsafe", "matplotlib", "seaborn"), "report") | {"snakemake": "workflow"}
 _MEMORY = "run less at the same time, or use a machine with more"
 _RESERVE = 8 << 20  # bytes set free to say that there is too little memory
 OUTPUT_CLOSED = 141  # exit code when a pipe was closed, as by `| head`; a shell reports SIGPIPE with the same code
@@ -105,6 +120,9 @@ def _run(arguments: Sequence[str] | None) -> int:
         reserve.clear()
         if lacks_memory(error):
             output.print_error(f"not enough memory ({one_line(error)[:200] or 'no more is free'}); {_MEMORY}")
+            return 2
+        if isinstance(error, ModuleNotFoundError) and (name := (error.name or "").split(".")[0]) in EXTRAS:
+            output.print_error(f"needs {name}, which is not installed: pip install 'firstorder[{EXTRAS[name]}]'")
             return 2
         if not isinstance(error, OSError):
             raise

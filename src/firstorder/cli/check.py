@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,7 +81,10 @@ def check_named(session: Session, cell: str) -> None:
     """Raise UserError with an example if make was given no CELL."""
     if not cell:
         example = next((f"{evaluation}/{mode}" for evaluation, mode, _ in session.project.cells()), "")
-        raise UserError(f"which cell? Name one, like: CELL={example} SEED=0; firstorder plan lists the evaluations")
+        raise UserError(
+            f"which cell? Name one, like: CELL={example} SEED=0; make cell computes it, make why traces it; "
+            "firstorder plan lists the evaluations"
+        )
 
 
 def cell_of(session: Session, arguments: Arguments) -> Expected:
@@ -95,6 +99,26 @@ def cell_of(session: Session, arguments: Arguments) -> Expected:
         raise UserError(f"{arguments.cell}: which seed? Give --seed, one of {', '.join(map(str, project.seeds))}")
     session.check_seeds([arguments.seed])
     return freshness.cell(project, evaluation, mode, arguments.seed)
+
+
+def check_copy(session: Session, cell: str) -> None:
+    """Raise UserError if a cell has to be computed from a user's own copy or images, and there are none."""
+    from firstorder.data.folder import RAW
+
+    project = session.project
+    dataset = project.trainings[project.evaluations[cell.rpartition("/")[0]].training].dataset
+    name, path = project.dataset_name(dataset), session.root / project.pack_path(dataset)
+    is_mini = project.datasets[dataset].source == "mini_imagenet"
+    raw = session.root / project.data_folder / RAW.format(dataset=name)
+    given = bool(os.environ.get("MINI_IMAGENET")) if is_mini else raw.exists()
+    if not project.datasets[dataset].is_yours or given or path.exists():
+        return
+    params = "" if session.params == Path("params.yaml") else f" --params {session.params}"
+    add = f"make cell CELL={cell} MINI_IMAGENET=PATH" if is_mini else f"put them in {raw}"
+    raise UserError(
+        f"{cell} needs {path}, made of {'your own copy of mini-ImageNet' if is_mini else 'your own images'}: {add}, or "
+        f"first: firstorder data {name} --source PATH{params} (docs/data.md)"
+    )
 
 
 @verb("check", argument("folders", nargs="*", help="folders with a params.yaml; default: that of --params"))
@@ -118,5 +142,8 @@ def check_cell(arguments: Arguments) -> None:
     session = Session.of(arguments)
     cell = cell_of(session, arguments)
     difference = freshness.difference(session.root, cell)
-    state = "fresh" if (session.root / cell.path).exists() else "not computed yet"
+    exists = (session.root / cell.path).exists()
+    if difference is not None or not exists or getattr(arguments, "force", False):
+        check_copy(session, arguments.cell)
+    state = "fresh" if exists else "not computed yet"
     print(f"{cell.name}: {state if difference is None else f'stale, {difference}'}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from firstorder import progress, settings
 from firstorder.cli import finished, signals
+from firstorder.cli.exploring import SET, redirected
 from firstorder.cli.session import Session
 from firstorder.cli.verbs import (
     COMPILE,
@@ -41,9 +42,11 @@ if TYPE_CHECKING:
     argument(
         "--time-limit", type=seconds, metavar="SECONDS", help="stop after this time, save the state, exit with code 3"
     ),
+    SET,
 )
 def train(arguments: Arguments) -> int:
     """Meta-train one training for one or more seeds and write their checkpoints and learning curves."""
+    arguments = redirected(arguments, evaluating=False)
     session, name = Session.of(arguments), arguments.training
     seeds = list(dict.fromkeys(arguments.seed))
     session.check_training(name, seeds)
@@ -104,13 +107,14 @@ def _write(session: Session, training: Resumable, state: TrainingState, together
     print(f"{path}\n{curve}")
 
 
-@verb("compute", EVALUATION, SEED, DEVICE, ENGINE, THREADS, COMPILE)
+@verb("compute", EVALUATION, SEED, DEVICE, ENGINE, THREADS, COMPILE, SET)
 def evaluate(arguments: Arguments) -> int:
     """Evaluate a training for one shot and seed and write the records of its two cells."""
     from firstorder.method import evaluation
     from firstorder.records import cells, unfinished
 
     start = time.monotonic()
+    arguments = redirected(arguments, evaluating=True)
     session, name = Session.of(arguments), arguments.evaluation
     chosen = settings.lookup(session.project.evaluations, name, "evaluation")
     trained = session.trained(name, chosen, arguments.seed)

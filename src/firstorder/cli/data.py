@@ -5,13 +5,19 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from firstorder import progress, settings
 from firstorder.cli.session import Session
 from firstorder.cli.verbs import DATASET, Arguments, argument, verb
 from firstorder.errors import UserError, shown
 from firstorder.files import replacing
+
+if TYPE_CHECKING:
+    from firstorder.data.census import CensusRow
+    from firstorder.data.packs import Pack
 
 
 @verb(
@@ -39,8 +45,9 @@ def pack(arguments: Arguments) -> None:
 
     session = Session.of(arguments)
     project = session.project
-    source = settings.lookup(project.datasets, arguments.dataset, "data set").source
-    if source == "mini_imagenet":
+    chosen = settings.lookup(project.datasets, arguments.dataset, "data set")
+    source = chosen.source
+    if chosen.is_yours:
         raise UserError(
             f"{arguments.dataset} is packed from your own copy: firstorder data {arguments.dataset} --source PATH"
         )
@@ -57,38 +64,70 @@ def pack(arguments: Arguments) -> None:
 @verb(
     "compute",
     DATASET,
-    argument("--source", help="your copy of mini-ImageNet: folder, zip, tar or pickles; else MINI_IMAGENET"),
-    argument("--names", help="CSV of the images to take, or a folder of such files; else MINI_IMAGENET_NAMES"),
+    argument(
+        "--source",
+        help="your images, or your copy of mini-ImageNet; default: data/raw/NAME, or for mini-ImageNet MINI_IMAGENET",
+    ),
+    argument("--names", help="mini-ImageNet: CSV of the images to take, or a folder of such; else MINI_IMAGENET_NAMES"),
+    argument("--lists", help="split: lists: the folder of train.txt, test.txt and perhaps val.txt, names of classes"),
 )
 def data(arguments: Arguments) -> None:
-    """Pack mini-ImageNet from your own copy and write a census; pack other data sets as `pack` does."""
-    from firstorder.data import mini_imagenet, mini_imagenet_census, packs
-    from firstorder.records import cells
-
+    """Pack your own images, or mini-ImageNet from your own copy, and write a census; pack others as `pack` does."""
     session = Session.of(arguments)
     name = arguments.dataset
     chosen = settings.lookup(session.project.datasets, name, "data set")
+    if chosen.pack is not None:
+        raise UserError(f"{name} splits the pack of another data set: firstorder data {chosen.pack} --source PATH")
+    _check_options(arguments, chosen.source)
+    if chosen.source == "folder":
+        from firstorder.data import folder
+
+        default = session.root / session.project.data_folder / folder.RAW.format(dataset=name)
+        source = Path(arguments.source or default)
+        if not (arguments.source or default.exists()):
+            raise UserError(f"{default}: no such folder; put your images there, or name them with --source PATH")
+        beside = default.with_name(f"{name}-lists")
+        lists = Path(arguments.lists) if arguments.lists else beside if chosen.split == "lists" else None
+        write_pack(session, name, *folder.make_pack(source, chosen, lists, track=progress.shown))
+        return
     if chosen.source != "mini_imagenet":
-        if arguments.source or arguments.names:
-            raise UserError(f"{name} is not packed from a copy of yours; leave out --source and --names")
         pack(arguments)
         return
-    source = arguments.source or os.environ.get("MINI_IMAGENET")
+    from firstorder.data import mini_imagenet
+
+    copy = arguments.source or os.environ.get("MINI_IMAGENET")
     names = arguments.names or os.environ.get("MINI_IMAGENET_NAMES")
-    if not source:
+    if not copy:
         raise UserError(
             f"{name} cannot be downloaded: give your copy with --source PATH or in MINI_IMAGENET; docs/data.md lists "
             "the supported forms"
         )
-    made, census = mini_imagenet.make_pack(
-        Path(source), chosen.resize or "nearest", Path(names) if names else None, track=progress.shown
-    )
+    chosen_names = Path(names) if names else None
+    made = mini_imagenet.make_pack(Path(copy), chosen.resize or "nearest", chosen_names, track=progress.shown)
+    write_pack(session, name, *made)
+
+
+def _check_options(arguments: Arguments, source: str) -> None:
+    """Raise UserError for an option that this source has no use for."""
+    takes = {"mini_imagenet": ("source", "names"), "folder": ("source", "lists")}.get(source, ())
+    given = [option for option in ("source", "names", "lists") if getattr(arguments, option)]
+    if wrong := [f"--{option}" for option in given if option not in takes]:
+        why = "is not packed from a copy of yours" if not takes else f"is of source {source}"
+        raise UserError(f"{arguments.dataset} {why}; leave out {' and '.join(wrong)}")
+
+
+def write_pack(session: Session, name: str, made: Pack, census: Sequence[CensusRow]) -> None:
+    """Write a pack and its census, and print where they are and what somebody who packs must hear."""
+    from firstorder.data.census import CENSUS_COLUMNS, warnings_of
+    from firstorder.data.packs import write_pack as write
+    from firstorder.records import cells
+
     path = session.root / session.project.pack_path(name)
     # Both are whole before either is replaced: should one fail, the old ones stay. `verify` compares their digests.
     with replacing(path.with_suffix(".census.csv")) as part:
-        cells.write_rows(part, mini_imagenet_census.CENSUS_COLUMNS, census)
-        packs.write_pack(path, made)
+        cells.write_rows(part, CENSUS_COLUMNS, census)
+        write(path, made)
     print(f"{shown(path)}: {census[0].images:,} images of {len(made.class_names)} classes, digest {made.digest()[:16]}")
     print(shown(path.with_suffix(".census.csv")))
-    for warning in mini_imagenet_census.warnings_of(census):
+    for warning in warnings_of(census):
         print(f"warning: {shown(warning)}", file=sys.stderr)

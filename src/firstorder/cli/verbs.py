@@ -45,7 +45,7 @@ class Verb:
     @property
     def name(self) -> str:
         """The verb as typed on the command line."""
-        return self.function.__name__.replace("_", "-")
+        return self.function.__name__.rstrip("_").replace("_", "-")
 
     @property
     def help(self) -> str:

@@ -13,20 +13,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from firstorder.data import image_files
-from firstorder.data.mini_imagenet_census import CensusRow, Seen, Slot, census_of
+from firstorder.data.census import CensusRow, Seen, Slot, census_of
+from firstorder.data.image_sources import Form, Found, Resize, pixels_of
 from firstorder.data.mini_imagenet_lists import not_lists, read_names, select
-from firstorder.data.mini_imagenet_sources import Found, opened
-from firstorder.data.packs import Images, Pack
+from firstorder.data.mini_imagenet_sources import opened
+from firstorder.data.packs import Pack
 from firstorder.errors import UserError
 from firstorder.progress import Track, silent
 
 SIDE = 84  # pixels
-Resize = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+NOMINAL = 600  # images per class
 
 # The classes of each split of Ravi and Larochelle, by WordNet id.
 CLASSES = {
@@ -79,12 +78,12 @@ def make_pack(
         slots = _slots(classes, found)
         with track("mini-ImageNet", len(found), "images") as bar:
             for slot, image in zip(slots, found, strict=True):
-                pixels = _pixels(image, resize, seen)
+                pixels = pixels_of(image, Form(SIDE, 3, resize), seen.sizes)
                 images[slot.row, slot.column] = pixels.transpose(2, 0, 1)
                 seen.by_pixels[hashlib.sha256(pixels.tobytes()).digest()].append(slot)
                 bar.advance()
     pack = Pack(images, tuple(classes), 255, counts if min(counts) < max(counts) else None, resize, "mini_imagenet")
-    return pack, list(census_of(pack, counts, seen, resize, listing, by_rank))
+    return pack, list(census_of(pack, counts, seen, listing, by_rank, NOMINAL))
 
 
 def _classes(found: Sequence[Found], splits: Mapping[str, str], source: Path) -> dict[str, list[int]]:
@@ -112,22 +111,3 @@ def _slots(classes: Mapping[str, Sequence[int]], found: Sequence[Found]) -> list
         for column, number in enumerate(numbers)
     }
     return [slots[number] for number in range(len(found))]
-
-
-def _pixels(found: Found, resize: Resize, seen: Seen) -> Images:
-    """Decode an image and resize all of it to uint8 [84, 84, 3], whatever its aspect ratio."""
-    from PIL import Image
-
-    content = found.content()
-    try:
-        image = image_files.decode(content) if isinstance(content, bytes) else Image.fromarray(content)
-    except image_files.ImageFaultError as fault:
-        if fault.damaged:
-            message = f"truncated or not an image ({fault}); get this file again"
-        else:
-            message = f"found {fault}; convert the image or take a copy of the set that has it as PNG or JPEG"
-        raise UserError(f"{found.where}: {message}") from None
-    seen.sizes[f"{image.width}x{image.height}"] += 1
-    # RGB first, because palette entries cannot be mixed. For nearest the order does not matter.
-    colours = image.convert("RGB")
-    return np.asarray(colours.resize((SIDE, SIDE), Image.Resampling[resize.upper()]), np.uint8)

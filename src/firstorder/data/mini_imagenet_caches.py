@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from firstorder.data import safe_pickle
+from firstorder.data.image_sources import DOWNLOAD_AGAIN
 from firstorder.data.packs import Images
 from firstorder.errors import UserError
 
 NAMES = tuple(f"mini-imagenet-cache-{split}.pkl" for split in ("train", "val", "test"))
 OTHER_NAMES = {"mini-imagenet-cache-validation.pkl": NAMES[1]}  # learn2learn's
 MOST_IMAGES_OF_A_CLASS = 1300  # ILSVRC-2012 has no more
-DOWNLOAD_AGAIN = "get it again from where it came"
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from firstorder.data import image_files
 from firstorder.data.entries import entries_of
+from firstorder.data.image_sources import Found
 from firstorder.data.mini_imagenet_classes import class_at_start, classes_in
-from firstorder.data.mini_imagenet_sources import Found
 from firstorder.errors import UserError, shown
 from firstorder.files import Kind, unreadable
 

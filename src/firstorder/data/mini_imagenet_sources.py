@@ -8,65 +8,17 @@ in ILSVRC-2012, sorted by their number. Nothing is unpacked to disk.
 
 from __future__ import annotations
 
-import lzma
-import struct
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from firstorder.data import image_files, mini_imagenet_caches
 from firstorder.data.entries import Entry, entries_of, members_of, open_tar
-from firstorder.data.mini_imagenet_caches import DOWNLOAD_AGAIN
+from firstorder.data.image_sources import DOWNLOAD_AGAIN, Found, Listing, counts, image_at, reading
 from firstorder.data.mini_imagenet_classes import class_at_start, class_named, class_of_folders
 from firstorder.data.mini_imagenet_leftovers import below_others, may_hold_images
-from firstorder.data.packs import Images
-from firstorder.errors import UserError, reason, shown
-from firstorder.files import is_about_access, unreadable
-
-LARGEST_IMAGE_BYTES = 64 << 20
-# Files that often lie beside images; what others hold is looked at.
-NO_IMAGES = (".xml", ".txt", ".csv", ".json", ".md", ".html", ".log", ".yaml", ".pkl", ".mat")
-# What readers of archives raise for damaged ones. RuntimeError: encrypted, or of an unknown compression.
-ARCHIVES = (zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, struct.error)
-DAMAGED = (OSError, EOFError, RuntimeError, ValueError, OverflowError, *ARCHIVES)
-
-
-@dataclass(frozen=True)
-class Found:
-    """One image of the source: its class, file name, place (for messages), and a function that gets its content.
-
-    The content is the bytes of an image file or, if the source has pixels, uint8 [height, width, 3].
-    """
-
-    class_id: str
-    name: str
-    where: str
-    get: Callable[[], bytes | Images]
-
-    def content(self) -> bytes | Images:
-        """Return the content; raises UserError, naming the image, if the archive around it is damaged."""
-        try:
-            return self.get()
-        except DAMAGED as error:
-            if isinstance(error, OSError) and is_about_access(error):
-                raise unreadable(Path(self.where), error, "an image") from None
-            raise UserError(f"{self.where}: cannot be read ({reason(error, self.where)}); {DOWNLOAD_AGAIN}") from None
-
-
-@dataclass
-class Listing:
-    """What a source has, in its order. Places are for messages."""
-
-    images: list[Found] = field(default_factory=list)
-    others: list[str] = field(default_factory=list)  # files of classes that are no images
-    left_out: list[str] = field(default_factory=list)  # archives and pickles beside what was read, and files by lists
-    below: list[str] = field(default_factory=list)  # images in subfolders beside a class's own images
-    paths: list[PurePosixPath] = field(default_factory=list)  # of images, those in the tar of a class below its name
+from firstorder.errors import UserError, shown
 
 
 @contextmanager
@@ -93,7 +45,7 @@ def opened(source: Path, classes: Collection[str], *, chosen: bool = False) -> I
 
 def _listed(source: Path, stack: ExitStack, classes: Collection[str], *, chosen: bool) -> Listing:
     """List the images of a folder or archive, including those in tars of classes inside it."""
-    with _reading(source):
+    with reading(source, "mini-ImageNet"):
         everything = list(entries_of(source, stack))
         entries = [entry for entry in everything if not image_files.is_passed_over(entry.path)]
         listing, seen = Listing(), set()
@@ -109,7 +61,7 @@ def _listed(source: Path, stack: ExitStack, classes: Collection[str], *, chosen:
             if entry.path in seen and entry.open:
                 raise UserError(f"{where}: comes twice; {DOWNLOAD_AGAIN}")
             seen.add(entry.path)
-            if entry.open and not _counts(entry, where):
+            if entry.open and not counts(entry, where, archives=True):
                 listing.others.append(where)
                 continue
             if class_id not in classes:
@@ -126,7 +78,7 @@ def _listed(source: Path, stack: ExitStack, classes: Collection[str], *, chosen:
                     raise UserError(f"{where}: is a whole class; say with --names which of its images are wanted")
                 _add_tar(listing, entry, class_id, where, stack)
             else:
-                listing.images.append(_image(entry, class_id, where))
+                listing.images.append(image_at(entry, class_id, where))
                 listing.paths.append(entry.path)
     for folder in sorted(folders - filled):  # which means that a copy went wrong
         raise UserError(f"{source}: {shown(folder)}: a class folder with no images; fill it or take it out")
@@ -144,7 +96,7 @@ def _beside_caches(source: Path, stack: ExitStack) -> list[str]:
     if mini_imagenet_caches.is_cache(source):
         return []
     beside = []
-    with _reading(source):
+    with reading(source, "mini-ImageNet"):
         for entry in entries_of(source, stack):
             if entry.open is None or image_files.is_passed_over(entry.path):
                 continue
@@ -177,30 +129,6 @@ def _no_images(source: Path, entries: Sequence[Entry], left_out: Sequence[str]) 
     )
 
 
-def _counts(entry: Entry, where: str) -> bool:
-    """Say whether a file of a class is an image or a tar of images.
-
-    Raises UserError for what somebody may have meant as an image, though it does not count: an image of another
-    format, or one by its content under another name. And for what would count but is no file.
-    """
-    suffix = entry.path.suffix.lower()
-    if image_files.is_image(entry.path) or suffix == ".tar":
-        if not entry.is_file:
-            raise UserError(f"{where}: is a link or device, not a file; put the image itself there or take it out")
-        return True
-    if suffix in image_files.OTHER_SUFFIXES:
-        raise UserError(f"{where}: is named {suffix}, expected PNG or JPEG; convert it to PNG or take it out")
-    if suffix not in NO_IMAGES and entry.is_file and entry.open:
-        with entry.open() as file:
-            found = image_files.looks_like(file.read(16))
-        if found:
-            raise UserError(
-                f"{where}: is {found} by its content, but its name does not end in .png, .jpg or .jpeg; rename it or, "
-                "if it is no image of the set, take it out"
-            )
-    return False
-
-
 def _add_tar(listing: Listing, tar: Entry, class_id: str, where: str, stack: ExitStack) -> None:
     """Add the images in the tar of a class."""
     assert tar.open is not None
@@ -211,8 +139,8 @@ def _add_tar(listing: Listing, tar: Entry, class_id: str, where: str, stack: Exi
         if entry.open is None or image_files.is_passed_over(entry.path):
             continue
         _check_class(entry, class_id, where)
-        if _counts(entry, inside):
-            listing.images.append(_image(entry, class_id, inside))
+        if counts(entry, inside, archives=True):
+            listing.images.append(image_at(entry, class_id, inside))
             listing.paths.append(tar.path / class_id / entry.path)
         else:
             listing.others.append(inside)
@@ -252,21 +180,6 @@ def _check_class(entry: Entry, class_id: str, source: str) -> None:
     raise UserError(f"{source}: {shown(entry.path)}: {why}; move it")
 
 
-def _image(entry: Entry, class_id: str, where: str) -> Found:
-    if entry.bytes > LARGEST_IMAGE_BYTES:
-        raise UserError(f"{where}: has {entry.bytes:,} bytes, an image at most {LARGEST_IMAGE_BYTES:,}; take it out")
-
-    def get() -> bytes:
-        assert entry.open is not None
-        with entry.open() as file:
-            content = file.read(LARGEST_IMAGE_BYTES + 1)
-        if len(content) > LARGEST_IMAGE_BYTES:
-            raise OSError(f"more than {LARGEST_IMAGE_BYTES:,} bytes, {entry.bytes:,} announced")
-        return content
-
-    return Found(class_id, entry.path.name, where, get)
-
-
 def _cached(path: Path, classes: Collection[str]) -> list[Found]:
     """List the images of one cache pickle, which have numbers instead of file names."""
     cache = mini_imagenet_caches.read(path, classes)
@@ -274,18 +187,3 @@ def _cached(path: Path, classes: Collection[str]) -> list[Found]:
         Found(class_id, f"{number:08}", f"{path}: image {number}", partial(cache.images.__getitem__, number))
         for number, class_id in enumerate(cache.class_ids)
     ]
-
-
-@contextmanager
-def _reading(source: Path) -> Iterator[None]:
-    """Convert every exception of a missing or damaged archive into a UserError that names it."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename or source}: no such file or folder; expected mini-ImageNet") from None
-    except DAMAGED as error:
-        if isinstance(error, OSError) and is_about_access(error):
-            raise unreadable(Path(error.filename or source), error, "a folder, zip or tar of images") from None
-        raise UserError(
-            f"{source}: expected a folder, a whole zip or a whole tar, found: {reason(error, source)}; {DOWNLOAD_AGAIN}"
-        ) from None

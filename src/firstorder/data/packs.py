@@ -11,7 +11,7 @@ import hashlib
 import os
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from firstorder.errors import UserError
 from firstorder.files import is_about_access, replacing, unreadable
 from firstorder.settings import DatasetSettings
 
-ARRAYS = ("images", "class_names", "scale", "digest", "counts", "resize", "source")
+ARRAYS = ("images", "class_names", "scale", "digest", "counts", "resize", "source", "split")
 _IN_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
 
 Images = np.ndarray[Any, np.dtype[np.uint8]]
@@ -44,6 +44,7 @@ class Pack:
     # What made it, as DatasetSettings.packing; not part of the content. None: what packs were before they named it.
     resize: str | None = None
     source: str | None = None
+    split: str | None = None  # of a folder's classes: seed, folders or lists
 
     def __post_init__(self) -> None:
         """Raise ValueError if the counts do not fit the images: equal content must have equal digests."""
@@ -62,7 +63,10 @@ class Pack:
         first = self.class_names[0]
         told = "mini_imagenet" if first.startswith(("test/", "train/", "val/")) else "omniglot"
         source = self.source or ("glyphs" if re.search("/[0-9A-F]{4,5}$", first) else told)
-        return {"source": source, "resize": self.resize or ("nearest" if source == "mini_imagenet" else None)}
+        made = {"source": source, "resize": self.resize or ("nearest" if source == "mini_imagenet" else None)}
+        if source == "folder":
+            made |= {"split": self.split, "images": "x".join(map(str, self.images.shape[2:]))}
+        return made
 
     def digest(self) -> str:
         """Return the SHA-256 of the content: names, shape, scale, counts and pixels in canonical order."""
@@ -104,7 +108,8 @@ def write_pack(path: Path, pack: Pack) -> None:
     }
     if pack.counts is not None:
         arrays["counts"] = np.array(pack.counts)
-    arrays |= {name: np.array(text) for name in ("resize", "source") if (text := getattr(pack, name)) is not None}
+    texts = ("resize", "source", "split")
+    arrays |= {name: np.array(text) for name in texts if (text := getattr(pack, name)) is not None}
     save: Callable[..., None] = np.savez_compressed if pack.scale == 1 else np.savez
     # Through a link, such as one to a larger disk, not in its place; but never into DVC's cache.
     real = Path(os.path.realpath(path))
@@ -133,7 +138,7 @@ def read_pack(path: Path, settings: DatasetSettings | None = None) -> tuple[Pack
     if found != claimed:
         raise UserError(f"{path}: content digest is {found[:16]}..., the file claims {claimed[:16]}...; {again}")
     if settings is not None and pack.packing != settings.packing:
-        verb = f"data {path.stem} --source PATH" if settings.source == "mini_imagenet" else f"pack {path.stem}"
+        verb = f"data {path.stem} --source PATH" if settings.is_yours else f"pack {path.stem}"
         was, wanted = (
             ", ".join(f"{key} {value}" for key, value in of.items() if value) for of in (pack.packing, settings.packing)
         )
@@ -144,10 +149,10 @@ def read_pack(path: Path, settings: DatasetSettings | None = None) -> tuple[Pack
 def _pack_of(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Pack:
     """Return the pack that arrays describe; raises KeyError or ValueError if they describe none."""
     images, names, scale = (arrays[name] for name in ("images", "class_names", "scale"))
-    counts, resize, source = (arrays.get(name) for name in ("counts", "resize", "source"))
+    counts, *texts = (arrays.get(name) for name in ("counts", "resize", "source", "split"))
     if images.dtype != np.uint8 or images.ndim != 5 or 0 in images.shape:
         raise ValueError(f"images are {images.dtype} {images.shape}, expected uint8 of five axes")
-    if not all(is_text(array) for array in (names, arrays["digest"], resize, source) if array is not None):
+    if not all(is_text(array) for array in (names, arrays["digest"], *texts) if array is not None):
         raise ValueError("a text with characters that do not exist")
     if names.shape != images.shape[:1]:
         raise ValueError(f"class names are {names.dtype} {names.shape}, expected one for each class")
@@ -164,7 +169,7 @@ def _pack_of(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Pack:
         tuple(names.tolist()),
         int(scale),
         None if counts is None else tuple(counts.tolist()),
-        *(None if text is None else str(text) for text in (resize, source)),
+        *(None if text is None else str(text) for text in texts),
     )
 
 
@@ -186,7 +191,7 @@ def make_pools(pack: Pack, settings: DatasetSettings, seed: int) -> Pools:
     copies, the copies of a class `classes` apart, and tasks draw one of them. Raises UserError if the pack has too few
     classes.
     """
-    if settings.meta_train_classes is None or settings.rotations is None:
+    if settings.meta_train_classes is None:
         return pools_by_name(pack)
     classes = len(pack.class_names)
     left_out = settings.meta_validation_classes or 0
@@ -199,7 +204,7 @@ def make_pools(pack: Pack, settings: DatasetSettings, seed: int) -> Pools:
     train, rest = split_classes(classes, settings.meta_train_classes, split_seed)
     images = pack.scale - pack.images if settings.ink == 1 else pack.images
 
-    rotations = settings.rotations
+    rotations = settings.rotations or (0,)
     height, width = images.shape[-2:]
     if height != width and any(degrees % 180 for degrees in rotations):
         raise UserError(
@@ -207,17 +212,25 @@ def make_pools(pack: Pack, settings: DatasetSettings, seed: int) -> Pools:
         )
 
     def rotated(chosen: list[int]) -> Images:
-        return np.concatenate([np.rot90(images[chosen], k=degrees // 90, axes=(-2, -1)) for degrees in rotations])
+        shown = images[chosen, : max(_counts(pack, chosen))]
+        return np.concatenate([np.rot90(shown, k=degrees // 90, axes=(-2, -1)) for degrees in rotations])
 
-    test = rest[left_out:]
-    if settings.rotate == "tasks":
-        return Pools(rotated(train), rotated(test), pack.scale, turns=len(rotations))
-    return Pools(rotated(train), images[test], pack.scale)
+    test, turned = rest[left_out:], settings.rotate == "tasks"
+    copies = {"meta_train": train * (1 if turned else len(rotations)), "meta_test": test}
+    counts = {name: found for name, chosen in copies.items() if min(found := _counts(pack, chosen)) < max(found)}
+    if turned:
+        return Pools(rotated(train), rotated(test), pack.scale, turns=len(rotations), counts=counts)
+    return Pools(rotated(train), images[test, : max(_counts(pack, test))], pack.scale, counts=counts)
+
+
+def _counts(pack: Pack, chosen: Sequence[int]) -> tuple[int, ...]:
+    """Return the number of images of each of the chosen classes."""
+    return tuple(pack.counts[place] if pack.counts else pack.images.shape[1] for place in chosen)
 
 
 def meta_test_names(pack: Pack, settings: DatasetSettings, seed: int) -> list[str]:
     """Name the classes of the pool `meta_test` of make_pools, in its order, without rotated copies."""
-    if settings.meta_train_classes is None or settings.rotations is None:
+    if settings.meta_train_classes is None:
         return [name for name in pack.class_names if name.startswith("test/")]
     split_seed = seed if settings.split_seed is None else settings.split_seed
     _, rest = split_classes(len(pack.class_names), settings.meta_train_classes, split_seed)
@@ -227,24 +240,27 @@ def meta_test_names(pack: Pack, settings: DatasetSettings, seed: int) -> list[st
 def pools_by_name(pack: Pack) -> Pools:
     """Split a pack whose class names begin with train/, val/ or test/; the pools are views, not copies.
 
-    Raises UserError if a class belongs to none of the three, or one of the three has no class.
+    A folder of one's own needs no val/. Raises UserError if a class belongs to none of the three, or one of the three
+    has no class.
     """
-    pools, counts = {}, {}
+    pools: dict[str, Images] = {}
+    counts = {}
     for pool, prefix in (("meta_train", "train/"), ("meta_validation", "val/"), ("meta_test", "test/")):
         places = [place for place, name in enumerate(pack.class_names) if name.startswith(prefix)]
+        if not places and pack.source == "folder" and pool == "meta_validation":
+            continue
         if not places:
             raise UserError(
-                f"the packed data set has no class {prefix}...; make it with: firstorder data mini-imagenet"
+                f"the packed data set has no class {prefix}...; make it again with: firstorder data NAME --source PATH"
             )
-        chosen = slice(places[0], places[-1] + 1)  # names are sorted
-        of_classes = (pack.counts or (pack.images.shape[1],) * len(pack.class_names))[chosen]
+        chosen, of_classes = slice(places[0], places[-1] + 1), _counts(pack, places)  # names are sorted
         pools[pool] = pack.images[chosen, : max(of_classes)]
         if min(of_classes) < max(of_classes):
             counts[pool] = of_classes
     if sum(map(len, pools.values())) != len(pack.class_names):
-        raise UserError("the packed data set has classes outside train/, val/ and test/; pack mini-ImageNet again")
-    train, validation, test = pools.values()
-    return Pools(train, test, pack.scale, meta_validation=validation, counts=counts)
+        raise UserError("the packed data set has classes outside train/, val/ and test/; pack it again")
+    train, test = pools["meta_train"], pools["meta_test"]
+    return Pools(train, test, pack.scale, meta_validation=pools.get("meta_validation"), counts=counts)
 
 
 def same_pools(one: Pools, other: Pools) -> bool:

@@ -22,6 +22,7 @@ from firstorder.engines.lanes.engine import LanesEngine
 from firstorder.engines.native import engine as native
 from firstorder.errors import UserError
 from firstorder.method import training
+from firstorder.method.architectures import architecture_of
 from firstorder.method.inner_loop import Engine, Plain
 from firstorder.method.training import Resumable, TrainingState
 from firstorder.progress import Stop, Track
@@ -89,7 +90,7 @@ def _automatic(wish: Wish, settings: TrainingSettings) -> str:
         return GRAPH
     if settings.precision is not None:
         return LANES
-    if reason := native.reason(settings.network):
+    if reason := native.reason(architecture_of(settings.network, settings.image)):
         _say_once(f"engine plain, about half as fast as native, because: {reason}")
         return PLAIN
     return NATIVE
@@ -106,16 +107,18 @@ def _plain(wish: Wish, settings: TrainingSettings) -> Choice:
 
 
 def _native(wish: Wish, settings: TrainingSettings) -> Choice:
-    reason = native.reason(settings.network) if wish.device.type == "cpu" else "it runs on a CPU only"
+    architecture = architecture_of(settings.network, settings.image)
+    reason = native.reason(architecture) if wish.device.type == "cpu" else "it runs on a CPU only"
     if reason is not None:
         raise UnsuitedError(reason)
-    engine = native.NativeEngine(settings.network, settings.way, wish.threads)
+    engine = native.NativeEngine(architecture, settings.way, wish.threads)
     return Choice(engine, engine.name)
 
 
 def _lanes_engine(wish: Wish, settings: TrainingSettings) -> LanesEngine:
     precision = settings.precision or "float32"
-    return LanesEngine(settings.network, settings.way, precision=precision, compiled=wish.compiled)
+    network = architecture_of(settings.network, settings.image)
+    return LanesEngine(network, settings.way, precision=precision, compiled=wish.compiled)
 
 
 def _lanes(wish: Wish, settings: TrainingSettings) -> Choice:

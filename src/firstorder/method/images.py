@@ -106,8 +106,7 @@ def query_images(pool: ImagePool, tasks: Tasks, dtype: torch.dtype = torch.float
 def query_labels(images: Tensor, way: int) -> Tensor:
     """Return the labels of query images [lanes, way * query, ...], which are sorted by label."""
     queries = images.shape[1]
-    labels = torch.arange(queries, device=images.device) // max(queries // way, 1)
-    return labels.expand(len(images), -1)
+    return (torch.arange(queries, device=images.device) // max(queries // way, 1)).expand(len(images), -1)
 
 
 def task_images(pool: ImagePool, tasks: Tasks, dtype: torch.dtype = torch.float32, stored: bool = False) -> TaskImages:

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from firstorder.method.architectures import ARCHITECTURES, BLOCKS, Architecture
+from firstorder.method.architectures import BLOCKS, Architecture, architecture_of
 from firstorder.method.tasks import uniforms
 
 BATCH_NORMALISATION_EPSILON = 1e-3
@@ -78,22 +78,20 @@ class Network:
                 radius, angle = uniforms(2 * math.prod(shape), seed, "initial parameters", index).reshape(2, *shape)
                 parts.append(np.sqrt(-2 * np.log1p(-radius)) * np.cos(2 * np.pi * angle))  # Box and Muller
             else:
-                field = math.prod(shape[1:-1])
-                limit = math.sqrt(6 / (field * (shape[0] + shape[-1])))
+                limit = math.sqrt(6 / (math.prod(shape[1:-1]) * (shape[0] + shape[-1])))
                 draw = uniforms(math.prod(shape), seed, "initial parameters", index)
                 parts.append((2 * draw - 1).reshape(shape) * limit)
         return torch.from_numpy(np.concatenate([part.ravel() for part in parts]).astype(np.float32))
 
 
-def make_network(name: str, way: int) -> Network:
-    """Make one of ARCHITECTURES for `way` classes.
+def make_network(network: str | Architecture, way: int) -> Network:
+    """Make an architecture, or one of ARCHITECTURES by its name, for `way` classes.
 
     Images [lanes, batch, channels, size, size] in [0, 1]; logits [lanes, batch, way].
     """
-    architecture = ARCHITECTURES[name]
+    architecture = architecture_of(network)
     shapes = _shapes(architecture, way)
     sizes = [math.prod(shape) for shape in shapes.values()]
-    filters = architecture.filters
 
     def logits(parameters: Tensor, images: Tensor) -> Tensor:
         lanes, batch = images.shape[:2]
@@ -101,7 +99,7 @@ def make_network(name: str, way: int) -> Network:
         maps = images.transpose(0, 1).flatten(1, 2).contiguous(memory_format=torch.channels_last)
         for block in range(1, BLOCKS + 1):  # maps: [batch, lanes * channels, height, width]
             kernel = parts[f"convolution{block}.kernel"]
-            kernel = kernel.reshape(lanes * filters, 3, 3, -1).permute(0, 3, 1, 2)
+            kernel = kernel.reshape(lanes * architecture.filters, 3, 3, -1).permute(0, 3, 1, 2)
             scale = parts[f"normalisation{block}.scale"].reshape(-1) if architecture.scale else None
             shift = parts[f"normalisation{block}.shift"].reshape(-1)
             maps = _block(maps, kernel, scale, shift, architecture.pool)
@@ -150,6 +148,5 @@ def _convolve_same(maps: Tensor, kernel: Tensor, groups: int) -> Tensor:
 
 def _normalise(maps: Tensor, scale: Tensor | None, shift: Tensor) -> Tensor:
     """Normalise every channel with the statistics of this batch."""
-    if scale is None:
-        scale = torch.ones_like(shift)
+    scale = torch.ones_like(shift) if scale is None else scale
     return F.batch_norm(maps, None, None, scale, shift, training=True, eps=BATCH_NORMALISATION_EPSILON)

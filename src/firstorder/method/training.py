@@ -16,7 +16,7 @@ from torch import Tensor
 
 from firstorder.errors import UserError
 from firstorder.method.algorithms import ALGORITHMS, EXTENSIONS, Algorithm, Group, Groups
-from firstorder.method.architectures import ARCHITECTURES
+from firstorder.method.architectures import Architecture, architecture_of
 from firstorder.method.evaluation import Checkpoint, evaluate, evaluation_shape, mean_accuracy
 from firstorder.method.images import ImagePool, query_images
 from firstorder.method.inner_loop import Engine, InnerLoop, Loss, OptimiserState, Plain
@@ -60,29 +60,29 @@ class Problem:
 
     def __post_init__(self) -> None:
         """Raise UserError if the images do not have the size that the network is made for."""
-        expected = ARCHITECTURES[self.settings.network].image_shape
+        expected = self.architecture.image_shape
         for name, pool in self.pools.items():
             if (found := [*pool.images.shape[1:]]) != expected:
                 where = f"{self.name}: {name} images are {found}, network {self.settings.network} takes {expected}"
-                raise UserError(f"{where} (channels, height, width); choose another network or data set")
+                raise UserError(f"{where} (channels, height, width); choose another network, data set or `image`")
+
+    @property
+    def architecture(self) -> Architecture:
+        """The architecture of the network."""
+        return architecture_of(self.settings.network, self.settings.image)
 
     @property
     def network(self) -> Network:
         """The network that is trained."""
-        return make_network(self.settings.network, self.settings.way)
+        return make_network(self.architecture, self.settings.way)
 
     @property
     def inner(self) -> InnerLoop:
         """How to adapt to a task."""
         network, settings = self.network, self.settings
-        return InnerLoop(
-            loss=classification_loss(network),
-            optimiser=settings.inner_optimiser,
-            learning_rate=settings.inner_learning_rate,
-            adapted=None if network.adapted is None else network.adapted.to(self.device),
-            engine=self.engine,
-            logits=network.logits,
-        )
+        adapted = None if network.adapted is None else network.adapted.to(self.device)
+        how = (settings.inner_optimiser, settings.inner_learning_rate, adapted, self.engine)
+        return InnerLoop(classification_loss(network), *how, network.logits)
 
     @property
     def device(self) -> torch.device:

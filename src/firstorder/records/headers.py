@@ -16,7 +16,8 @@ CHECKPOINT_FILE = Kind(
     "a checkpoint",
     1 << 30,
     "delete it and train again",
-    "no such checkpoint; train it, or fetch it with: dvc pull",
+    "no such checkpoint; train it, or get it with: dvc pull --allow-missing (in a folder without .git, as after a ZIP "
+    "download, once before: dvc config --local core.no_scm true)",
 )
 LARGEST_HEADER = 1 << 20  # bytes of a checkpoint's header; ours have a few thousand
 _LARGEST_DIGEST = 4096  # bytes; ours have 384

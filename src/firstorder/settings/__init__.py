@@ -29,6 +29,7 @@ from firstorder.settings.trainings import (
     CurveSettings,
     DatasetSettings,
     EvaluationSettings,
+    ImageSettings,
     Mode,
     TrainingSettings,
 )

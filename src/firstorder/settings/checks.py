@@ -10,8 +10,10 @@ import dataclasses
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 from firstorder.errors import UserError
+from firstorder.settings.folders import FOLDER_ONLY, check_folder
 from firstorder.settings.project import Project
 from firstorder.settings.schema import build, check_reference
 from firstorder.settings.study_checks import check_beside_evaluations, check_theory
@@ -30,8 +32,12 @@ def load(path: Path | str = "params.yaml") -> Project:
     an entry that does not exist.
     """
     path = Path(path)
-    where = str(path)
-    project = _with_sweeps(build(Project, read_yaml(path), where), where)
+    return checked(read_yaml(path), str(path))
+
+
+def checked(values: Any, where: str) -> Project:
+    """Check the values of a params.yaml; messages begin with `where`. Raises UserError as `load`."""
+    project = _with_sweeps(build(Project, values, where), where)
     _check_names(project, where)
     _check_datasets(project, where)
     _check_trainings(project, where)
@@ -115,9 +121,13 @@ def _check_datasets(project: Project, where: str) -> None:
 
 def _check_source(project: Project, dataset: DatasetSettings, place: str) -> None:
     """Check the settings that only some sources have."""
+    if dataset.source != "folder" and (extra := [key for key in FOLDER_ONLY if getattr(dataset, key) is not None]):
+        raise UserError(f"{place}: {dataset.source} has no {extra[0]}, which is for source folder; remove it")
     splitting = ("meta_train_classes", "rotations", "meta_validation_classes", "split_seed", "rotate", "ink")
     given = [key for key in splitting if getattr(dataset, key) is not None]
-    if dataset.source == "mini_imagenet":
+    if dataset.source == "folder":
+        check_folder(dataset, place)
+    elif dataset.source == "mini_imagenet":
         if given:
             raise UserError(f"{place}: mini_imagenet has no {given[0]}, its classes are split by their ids; remove it")
     elif dataset.resize is not None:
@@ -153,12 +163,25 @@ def _check_trainings(project: Project, where: str) -> None:
                 f"found {training.algorithm} with outer_steps: {training.outer_steps}"
             )
         _check_algorithm(training, place)
+        _check_image(training, project.datasets[training.dataset], place)
         if training.outer_steps // training.curve.every > MOST_POINTS:
             found = f"{training.outer_steps} outer steps, every {training.curve.every}"
             raise UserError(f"{place}: curve: expected at most {MOST_POINTS:,} points, found {found}; raise every")
         images = training.way * training.train_shot
         if training.sampling == "replacement" and training.inner_batch_size > images:
             raise UserError(f"{place}: inner_batch_size {training.inner_batch_size} exceeds the task's {images} images")
+
+
+def _check_image(training: TrainingSettings, dataset: DatasetSettings, place: str) -> None:
+    """Check that a network's own sizes are those of the data set's images, where the settings say which these are."""
+    image = training.image
+    if image is None or dataset.source != "folder":
+        return
+    if (image.size, image.channels) != (dataset.size, dataset.channels):
+        raise UserError(
+            f"{place}: image: the network takes size {image.size} and channels {image.channels}, data set "
+            f"{training.dataset!r} has {dataset.size} and {dataset.channels}; give both the same"
+        )
 
 
 def _check_algorithm(training: TrainingSettings, place: str) -> None:

@@ -18,7 +18,9 @@ WITHOUT_MEMORY = ("fomaml", "maml", "binomial")  # every task starts from the sa
 class DatasetSettings:
     """One image data set and how its classes are split into pools."""
 
-    source: Literal["omniglot", "glyphs", "mini_imagenet"] = setting("module of data/ that makes the pack")
+    source: Literal["omniglot", "glyphs", "mini_imagenet", "folder"] = setting(
+        "what makes the pack; folder: your own images, in one folder for each class (docs/data.md)"
+    )
     meta_train_classes: int | None = setting(
         "classes for meta-training; the rest is meta-test; not for mini_imagenet, whose classes are split by their ids",
         at_least=2,
@@ -44,14 +46,33 @@ class DatasetSettings:
     )
     ink: int | None = setting("pixel value of ink, 0 or 1; absent: 0", at_least=0, at_most=1, default=None)
     resize: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = setting(
-        "how mini_imagenet's images are resized to 84x84; absent: nearest, as in the authors' Pillow", default=None
+        "how images are resized; absent: mini_imagenet's by nearest, as in the authors' Pillow; a folder's not at all",
+        default=None,
     )
+    size: int | None = setting("folder only: images are packed as size x size pixels", at_least=16, default=None)
+    channels: int | None = setting("folder only: 1 for grey, 3 for colours", at_least=1, at_most=3, default=None)
+    split: Literal["folders", "lists"] | None = setting(
+        "folder only. folders: classes lie in train/, val/ and test/; lists: files name the classes of each; "
+        "absent: by seed, with meta_train_classes",
+        default=None,
+    )
+    class_names: Literal["path"] | None = setting(
+        "folder only. path: folders of one name at two places are two classes; absent: they are refused", default=None
+    )
+
+    @property
+    def is_yours(self) -> bool:
+        """Whether the pack is made of a user's own copy or images, with `firstorder data`."""
+        return self.source in ("mini_imagenet", "folder")
 
     @property
     def packing(self) -> dict[str, str | None]:
         """The settings that act only while packing, with their defaults: a pack made with others is not this one."""
         resize = self.resize or ("nearest" if self.source == "mini_imagenet" else None)
-        return {"source": self.source, "resize": resize}
+        made: dict[str, str | None] = {"source": self.source, "resize": resize}
+        if self.source == "folder":
+            made |= {"split": self.split or "seed", "images": f"{self.channels}x{self.size}x{self.size}"}
+        return made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +84,15 @@ class CurveSettings:
     shot: int = setting("support images per class", at_least=1)
     inner_steps: int = setting("inner steps of a measurement", at_least=1)
     inner_batch_size: int = setting("images per inner step of a measurement", at_least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSettings:
+    """Images and filters of a network's own, in place of the named network's. All else stays as in that network."""
+
+    size: int = setting("images are size x size pixels", at_least=16, at_most=512)
+    channels: int = setting("channels of an image: 1 grey, 3 colours", at_least=1, at_most=64)
+    filters: int = setting("filters of each convolution; engine native takes multiples of 16", at_least=1, at_most=512)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +138,9 @@ class TrainingSettings:
         "of matrix products in training and evaluation; absent: float32. Not for records until its accuracies are "
         "shown to be equivalent, docs/performance.md",
         default=None,
+    )
+    image: ImageSettings | None = setting(
+        "sizes in place of the network's own, for images of your own; absent: the network's", default=None
     )
     curve: CurveSettings = setting("learning curve")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from firstorder.bench import flops
+from firstorder.method.architectures import architecture_of
 from firstorder.report import BENCH_FILE
 from firstorder.settings import EvaluationSettings, TrainingSettings
 from firstorder.settings.engines import GRAPH, NATIVE, ONE, PLAIN
@@ -45,7 +46,8 @@ def read(folder: Path, device: str, machine: str) -> dict[str, Any] | None:
 
 def of_training(bench: Mapping[str, Any], settings: TrainingSettings) -> float | None:
     """Estimate the seconds of one seed, learning curve included; None if no similar workload was benchmarked."""
-    rate = _rate(bench, SIMILAR[settings.network](settings))
+    similar = SIMILAR.get(settings.network)
+    rate = None if similar is None else _rate(bench, similar(settings))
     if rate is None:
         return None
     curve = settings.curve
@@ -55,7 +57,7 @@ def of_training(bench: Mapping[str, Any], settings: TrainingSettings) -> float |
     points = -(-settings.outer_steps // curve.every)  # rounded up: the curve includes the last outer step
     tasks = 2 * points * curve.tasks  # on meta-train and on meta-test classes
     operations = settings.outer_steps * flops.of_outer_step(settings)
-    operations += tasks * flops.of_inductive_task(settings.network, settings.way, task)
+    operations += tasks * flops.of_inductive_task(architecture_of(settings.network, settings.image), settings.way, task)
     return operations / rate
 
 
@@ -64,7 +66,11 @@ def of_evaluation(bench: Mapping[str, Any], settings: TrainingSettings, evaluati
     rate = _rate(bench, EVALUATION_WORKLOADS.get(settings.network.removesuffix("_finn"), ""))
     if rate is None:
         return None
-    return evaluation.tasks * flops.of_inductive_task(settings.network, settings.way, evaluation) / rate
+    return (
+        evaluation.tasks
+        * flops.of_inductive_task(architecture_of(settings.network, settings.image), settings.way, evaluation)
+        / rate
+    )
 
 
 def _rate(bench: Mapping[str, Any], workload: str) -> float | None:

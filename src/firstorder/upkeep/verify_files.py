@@ -73,7 +73,7 @@ def check_packs(target: Target, valid: Sequence[CellRecord]) -> None:
         try:
             found = known.get(key) or known.setdefault(key, packs.read_pack(path, settings)[1])
         except UserError as error:
-            verb = f"data {name} --source PATH" if settings.source == "mini_imagenet" else f"pack {name}"
+            verb = f"data {name} --source PATH" if settings.is_yours else f"pack {name}"
             target.verification.broken(path, error, f"rm {path} && firstorder {verb}{target.params}")
             continue
         census = path.with_suffix(".census.csv")

@@ -21,6 +21,7 @@ from firstorder.engines.lanes import patches
 from firstorder.engines.lanes.draws import draw
 from firstorder.engines.lanes.passes import Passes, Saved, Workspace
 from firstorder.engines.lanes.pieces import Pieces
+from firstorder.method.architectures import Architecture
 from firstorder.method.images import ImagePool, TaskImages, query_labels
 from firstorder.method.inner_loop import ADAM_BETA2, ADAM_EPSILON, InnerLoop, OptimiserState, adam_rate
 from firstorder.method.tasks import Draws, TaskShape
@@ -59,7 +60,7 @@ class LanesEngine(ByHand):
     parameters. With `compiled`, torch.compile fuses the operations between the matrix products.
     """
 
-    network: str
+    network: str | Architecture
     way: int
     rates: Tensor | None = None
     precision: str = "float32"

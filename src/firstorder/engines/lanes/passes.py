@@ -17,7 +17,7 @@ from torch import Tensor
 from firstorder.engines.lanes import patches
 from firstorder.engines.lanes.patches import Convolution, Tables
 from firstorder.engines.lanes.pieces import Pieces
-from firstorder.method.architectures import ARCHITECTURES, BLOCKS, Architecture
+from firstorder.method.architectures import BLOCKS, Architecture, architecture_of
 from firstorder.method.networks import BATCH_NORMALISATION_EPSILON
 
 aten = torch.ops.aten
@@ -48,19 +48,19 @@ class Workspace:
 
 @dataclass(frozen=True)
 class Passes:
-    """Forward and backward pass of one of ARCHITECTURES.
+    """Forward and backward pass of an architecture, or of one of ARCHITECTURES by its name.
 
     If `joinable`, in operations that torch.compile can fuse, and whose logits autograd can differentiate twice.
     """
 
-    network: str
+    network: str | Architecture
     way: int
     joinable: bool = False
 
     @property
     def architecture(self) -> Architecture:
         """The architecture of the network."""
-        return ARCHITECTURES[self.network]
+        return architecture_of(self.network)
 
     @cached_property
     def pieces(self) -> Pieces:

@@ -15,6 +15,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from firstorder.method.architectures import Architecture
 from firstorder.method.networks import make_network
 
 # Up to this many lanes, parameters are reordered by an index table in one kernel. For more the table is too large.
@@ -25,7 +26,7 @@ LANES_BY_TABLE = 64
 class Pieces:
     """Converts the parameters of one architecture and way between rows per lane and a vector of pieces."""
 
-    network: str
+    network: str | Architecture
     way: int
     _tables: dict[tuple[str, int], Tensor] = field(default_factory=dict, repr=False, compare=False)
 

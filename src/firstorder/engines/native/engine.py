@@ -25,7 +25,7 @@ from firstorder.engines.by_hand import ByHand
 from firstorder.engines.native import compiled
 from firstorder.engines.native.border import MOST_THREADS, Workspace, at, check_batch, check_vectors, readable
 from firstorder.engines.native.pace import Pace
-from firstorder.method.architectures import ARCHITECTURES
+from firstorder.method.architectures import ARCHITECTURES, Architecture, architecture_of
 from firstorder.method.inner_loop import (
     InnerLoop,
     OptimiserState,
@@ -39,6 +39,7 @@ NARROWEST = 32  # bytes per vector: AVX or wider (measured in docs/performance.m
 PROVEN = "omniglot"  # the network of the proof
 # Rounding gives 2e-6 and 4e-15, and up to 3e-3 if it decides a near tie of a maximum; a mistake gives 0.1 and more.
 AGREEMENT = {"float": 1e-2, "double": 1e-9}
+MOST_CHANNELS = 16  # of an image; the first block holds sums of products of all pairs of them on the stack
 
 NUMBERS = {torch.float32: ("float", ctypes.c_float), torch.float64: ("double", ctypes.c_double)}
 
@@ -61,46 +62,66 @@ def library(real: str, *defines: str) -> ctypes.CDLL | str:
     return loaded
 
 
-def _distance_from_plain(loaded: ctypes.CDLL, real: str, network: str = PROVEN, tiles: bool = False) -> float:
+def _distance_from_plain(
+    loaded: ctypes.CDLL, real: str, network: str | Architecture = PROVEN, tiles: bool = False
+) -> float:
     """Return how far the library's gradient of two images is from the plain one, relative to that."""
     made = make_network(network, 2)
     dtype = next(kind for kind, (name, _) in NUMBERS.items() if name == real)
     parameters = made.initial(0).to(dtype)[None]
-    size = ARCHITECTURES[network].image_shape
+    architecture = architecture_of(network)
+    size = architecture.image_shape
     noise = (
         (torch.arange(2 * math.prod(size), dtype=torch.float64) ** 2).sin().abs()
     )  # not smooth: windows without ties
     batch = (noise.to(dtype).view(1, 2, *size), torch.tensor([[0, 1]]))
     inner = InnerLoop(classification_loss(made), "sgd", 0.0)
     engine = NativeEngine(network, 2, threads=1, tiles=False)
-    engine.workspaces[dtype] = [Workspace(loaded, ARCHITECTURES[network], 2, 2, tiles=tiles)]
+    engine.workspaces[dtype] = [Workspace(loaded, architecture, 2, 2, tiles=tiles)]
     found = engine.gradient(inner, parameters, batch)
     with torch.enable_grad():
         wanted = Plain().gradient(inner, parameters, batch)
     return float((found - wanted).norm() / wanted.norm())
 
 
-def reason(network: str) -> str | None:
-    """Return why NativeEngine does not support a network on this machine; None if it does."""
+def reason(network: str | Architecture) -> str | None:
+    """Return why NativeEngine does not support a network on this machine; None if it does.
+
+    One of other sizes than ARCHITECTURES first computes a small gradient, which is compared with the plain engine's.
+    """
+    architecture = architecture_of(network)
     loaded = library("float")
     if isinstance(loaded, str):
         return loaded
     if loaded.vector_bytes() < NARROWEST:
         return f"this processor's vectors have {loaded.vector_bytes()} bytes, with which PyTorch is faster"
-    if ARCHITECTURES[network].filters % 16:
-        return f"{ARCHITECTURES[network].filters} filters are no multiple of 16"
-    return None
+    if architecture.filters % 16:
+        return f"{architecture.filters} filters are no multiple of 16"
+    if architecture.channels > MOST_CHANNELS:
+        return f"it takes images of at most {MOST_CHANNELS} channels, these have {architecture.channels}"
+    return None if architecture in ARCHITECTURES.values() else _unproven(architecture)
 
 
 @functools.cache
-def has_tiles(network: str) -> bool:
+def _unproven(architecture: Architecture) -> str | None:
+    """Return by how much the gradient of an architecture is wrong here; None if it is right."""
+    loaded = library("float")
+    distance = math.inf if isinstance(loaded, str) else _distance_from_plain(loaded, "float", architecture)
+    if distance < AGREEMENT["float"]:
+        return None
+    sizes = "x".join(map(str, architecture.image_shape))
+    return f"its gradient for images of {sizes} is wrong by {distance:.1e} of the plain one"
+
+
+@functools.cache
+def has_tiles(network: str | Architecture) -> bool:
     """Say whether float32 products of a network use matrix tiles (AMX) here.
 
     The processor and the system must have them, and only large maps use them: see native/tiles.h. Before the first use
     in a process, a small gradient is compared with the plain engine's; if it is wrong, a line says so.
     """
     loaded = library("float")
-    if isinstance(loaded, str) or not loaded.has_tiles() or ARCHITECTURES[network].pool == "stride":
+    if isinstance(loaded, str) or not loaded.has_tiles() or architecture_of(network).pool == "stride":
         return False
     distance = _distance_from_plain(loaded, "float", network, tiles=True)
     if not distance < AGREEMENT["float"]:
@@ -125,13 +146,13 @@ def peak(rounds: int) -> float | None:
 class NativeEngine(ByHand):
     """The engine for one architecture and way; see inner_loop.Engine."""
 
-    def __init__(self, network: str, way: int, threads: int | None = None, tiles: bool = True) -> None:
-        """Take the name of one of ARCHITECTURES. Memory is allocated when it is first needed.
+    def __init__(self, network: str | Architecture, way: int, threads: int | None = None, tiles: bool = True) -> None:
+        """Take an architecture, or the name of one of ARCHITECTURES. Memory is allocated when it is first needed.
 
         `threads` is the number of threads; None means as many as PyTorch uses when this is called. Without `tiles`,
         only vectors are used.
         """
-        self.architecture, self.way = ARCHITECTURES[network], way
+        self.architecture, self.way = architecture_of(network), way
         self.tiles = tiles and has_tiles(network)
         self.threads = torch.get_num_threads() if threads is None else threads
         self.workspaces: dict[torch.dtype, list[Workspace]] = {}
