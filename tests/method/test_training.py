@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +17,11 @@ from firstorder.method.training import (
     Problem,
     Resumable,
     TrainingState,
-    annealed,
     checkpoint_of,
     draw_groups,
     outer_step,
     start,
+    step_size,
 )
 from firstorder.records.states import StateFile
 
@@ -62,9 +64,9 @@ def with_settings(problem: Problem, **changes: object) -> Problem:
 
 def test_the_outer_step_size_falls_linearly_and_does_not_reach_the_final_value(problem):
     """Four steps from 1 to 0: 1, 3/4, 1/2, 1/4; and from 1 to 0.5: 1, 0.875, 0.75, 0.625."""
-    assert [annealed(problem.settings, step) for step in range(4)] == pytest.approx([1, 0.75, 0.5, 0.25])
+    assert [step_size(problem.settings, step) for step in range(4)] == pytest.approx([1, 0.75, 0.5, 0.25])
     half = dataclasses.replace(problem.settings, outer_step_size_final=0.5)
-    assert [annealed(half, step) for step in range(4)] == pytest.approx([1, 0.875, 0.75, 0.625])
+    assert [step_size(half, step) for step in range(4)] == pytest.approx([1, 0.875, 0.75, 0.625])
 
 
 def test_carried_second_moments_see_every_inner_step(problem):
@@ -249,3 +251,41 @@ def test_every_algorithm_resumes_after_an_interruption_with_the_same_bytes(probl
     assert torch.equal(resumed.parameters, whole.parameters)
     assert torch.equal(resumed.optimiser.second_moments, whole.optimiser.second_moments)
     assert resumed.curve == whole.curve
+
+
+@pytest.mark.parametrize("asked", [1, 2, 4, 7])
+def test_a_stop_within_a_point_of_the_curve_saves_the_state_before_it(
+    problem: Problem, tmp_path: Path, asked: int
+) -> None:
+    """25 tasks in chunks of 10 ask three times a pool. The point is measured again on going on, to the same bytes."""
+    curve = dataclasses.replace(problem.settings.curve, tasks=25)
+    problem = dataclasses.replace(problem, settings=dataclasses.replace(problem.settings, curve=curve))
+    whole = training.train(Resumable(problem, StateFile(tmp_path / "whole", ("id",))))
+    keeper = StateFile(tmp_path / "state.safetensors", ("id",))
+    calls = 0
+
+    def stop() -> bool:
+        nonlocal calls
+        calls += inside
+        return calls >= asked
+
+    inside, known = 0, training.evaluate
+
+    def counting(*arguments: Any, **options: Any) -> Any:
+        nonlocal inside
+        inside = 1
+        try:
+            return known(*arguments, **options)
+        finally:
+            inside = 0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "evaluate", counting)
+        stopped = training.train(Resumable(problem, keeper), stop=stop)
+    every = problem.settings.curve.every
+    assert stopped.outer_step % every == every - 1
+    assert all(row[0] <= stopped.outer_step for row in stopped.curve)
+    assert stopped.outer_step == keeper.load(problem).outer_step
+    again = training.train(Resumable(problem, keeper))
+    assert again.curve == whole.curve
+    assert torch.equal(again.parameters, whole.parameters)

@@ -21,7 +21,7 @@ from torch import Tensor
 from firstorder.method.images import ImagePool, TaskImages
 from firstorder.method.inner_loop import InnerLoop, OptimiserState, adapt
 from firstorder.method.tasks import Draws, TaskShape
-from firstorder.progress import Track, silent
+from firstorder.progress import Stop, Track, never, silent
 from firstorder.settings import MODES, CurveSettings, EvaluationSettings, Mode
 
 Counts = np.ndarray[Any, np.dtype[np.int64]]
@@ -41,8 +41,11 @@ class Checkpoint:
         return Checkpoint(self.parameters.to(device), state, self.about)
 
 
-class Keeper:
+class Tally:
     """Stores the counts of an unfinished evaluation, so that it can be resumed; this one stores nothing."""
+
+    def __init__(self, stop: Stop = never) -> None:
+        self.stop = stop
 
     def load(self) -> dict[Mode, Counts]:
         """Return the saved counts of the first tasks, for each mode."""
@@ -50,10 +53,10 @@ class Keeper:
 
     def keep(self, counts: Mapping[Mode, Counts]) -> bool:
         """Replace the saved counts if it is time to; say whether to stop here."""
-        return False
+        return self.stop()
 
 
-IDLE = Keeper()
+IDLE = Tally()
 
 
 def evaluation_shape(pool: ImagePool, way: int, settings: CurveSettings | EvaluationSettings) -> TaskShape:
@@ -94,7 +97,7 @@ def correct_answers(inner: InnerLoop, checkpoint: Checkpoint, task: TaskImages) 
 
 
 def evaluate(
-    inner: InnerLoop, checkpoint: Checkpoint, pool: ImagePool, draws: Draws, track: Track = silent, kept: Keeper = IDLE
+    inner: InnerLoop, checkpoint: Checkpoint, pool: ImagePool, draws: Draws, track: Track = silent, kept: Tally = IDLE
 ) -> dict[Mode, Counts]:
     """Count the correct answers in each task of `draws`: int [tasks] for each mode; fewer if `kept` stops it."""
     counts, queries = kept.load(), draws.shape.way * draws.shape.query

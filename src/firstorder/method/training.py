@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from firstorder.errors import UserError
 from firstorder.method.algorithms import ALGORITHMS, EXTENSIONS, Algorithm, Group, Groups
 from firstorder.method.architectures import Architecture, architecture_of
-from firstorder.method.evaluation import Checkpoint, evaluate, evaluation_shape, mean_accuracy
+from firstorder.method.evaluation import Checkpoint, Tally, evaluate, evaluation_shape, mean_accuracy
 from firstorder.method.images import ImagePool, query_images
 from firstorder.method.inner_loop import Engine, InnerLoop, Loss, OptimiserState, Plain
 from firstorder.method.networks import Network, make_network
@@ -39,12 +39,6 @@ def classification_loss(network: Network) -> Loss:
         return F.cross_entropy(logits.transpose(1, 2), batch[1], reduction="none").sum(dim=1)
 
     return loss
-
-
-def annealed(settings: TrainingSettings, outer_step: int) -> float:
-    """Return epsilon at an outer step, from 0: linear; the last of T is 1/T from the final value, as theirs."""
-    done = outer_step / settings.outer_steps
-    return (1 - done) * settings.outer_step_size + done * settings.outer_step_size_final
 
 
 @dataclass(frozen=True)
@@ -81,8 +75,8 @@ class Problem:
         """How to adapt to a task."""
         network, settings = self.network, self.settings
         adapted = None if network.adapted is None else network.adapted.to(self.device)
-        how = (settings.inner_optimiser, settings.inner_learning_rate, adapted, self.engine)
-        return InnerLoop(classification_loss(network), *how, network.logits)
+        loss, alpha = classification_loss(network), settings.inner_learning_rate
+        return InnerLoop(loss, settings.inner_optimiser, alpha, adapted, self.engine, network.logits)
 
     @property
     def device(self) -> torch.device:
@@ -140,6 +134,8 @@ class Resumable:
 
     def begin(self) -> TrainingState:
         """Return the last saved state or, if there is none, the state before the first outer step."""
+        for pool in self.problem.pools.values():  # refused here if it is too small for the learning curve
+            evaluation_shape(pool, self.problem.settings.way, self.problem.settings.curve)
         return self.keeper.load(self.problem) or start(self.problem)
 
 
@@ -218,8 +214,9 @@ def not_finite(problem: Problem, outer_step: int) -> UserError:
 
 
 def step_size(settings: TrainingSettings, outer_step: int) -> float:
-    """Return epsilon at an outer step, counted from 0; for an outer Adam, times its bias correction."""
-    epsilon = annealed(settings, outer_step)
+    """Return epsilon at an outer step from 0, annealed linearly; for an outer Adam, times its bias correction."""
+    done = outer_step / settings.outer_steps  # the last of T is 1/T from the final value, as in the authors' code
+    epsilon = (1 - done) * settings.outer_step_size + done * settings.outer_step_size_final
     if settings.outer_optimiser != "adam":
         return epsilon
     return epsilon * (math.sqrt(1 - OUTER_BETA2 ** (outer_step + 1)) / (1 - OUTER_BETA1 ** (outer_step + 1)))
@@ -250,14 +247,16 @@ def checkpoint_of(problem: Problem, state: TrainingState, about: dict[str, Any])
     return Checkpoint(state.parameters, OptimiserState(moments, state.optimiser.steps), about)
 
 
-def measure(problem: Problem, state: TrainingState) -> list[list[Any]]:
-    """Evaluate on both pools in both modes; return rows of the learning curve (columns.CURVE)."""
+def measure(problem: Problem, state: TrainingState, stop: Stop = never) -> list[list[Any]] | None:
+    """Evaluate on both pools in both modes; return rows of the learning curve (columns.CURVE), None if stopped."""
     curve, checkpoint = problem.settings.curve, checkpoint_of(problem, state, {})
     step, tasks, rows = state.outer_step, curve.tasks, []
     for name, pool in problem.pools.items():
         shape = evaluation_shape(pool, problem.settings.way, curve)
         draws = Draws(title="", shape=shape, seed=problem.seed, purpose=f"curve {name}", step=step, tasks=tasks)
-        for mode, correct in evaluate(problem.inner, checkpoint, pool, draws).items():
+        for mode, correct in evaluate(problem.inner, checkpoint, pool, draws, kept=Tally(stop)).items():
+            if len(correct) < tasks:
+                return None
             accuracy, error = mean_accuracy(correct, shape.way * shape.query)
             rows.append([step, name, mode, curve.shot, tasks, f"{accuracy:.6f}", f"{error:.6f}"])
     return rows
@@ -267,15 +266,17 @@ def train(training: Resumable, track: Track = silent, stop: Stop = never) -> Tra
     """Train to the last outer step, resuming if interrupted. When `stop` says so, save the state and return it."""
     problem, state = training.problem, training.begin()
     inner, total, every = problem.inner, problem.settings.outer_steps, problem.settings.curve.every
-    check_curve(problem)
     latest, saved = "", time.monotonic()
     begun = saved - state.seconds
     with track(f"{problem.name} seed {problem.seed}", total, "outer steps", state.outer_step) as bar:
         while state.outer_step < total:
+            before = replace(state)
             outer_step(problem, inner, state)
             if state.outer_step % every == 0 or state.outer_step == total:
-                state.curve += measure(problem, state)
-                latest = latest_accuracy(state)
+                rows = measure(problem, state, stop)
+                state = before if rows is None else state  # a saved state has every point of its curve
+                state.curve += rows or []
+                latest = latest_accuracy(state) if rows else ""
             now = time.monotonic()
             state.seconds = now - begun
             if (stopped := stop()) or now - saved > SECONDS_BETWEEN_SAVES:
@@ -287,12 +288,6 @@ def train(training: Resumable, track: Track = silent, stop: Stop = never) -> Tra
         else:
             training.keeper.save(state)  # nothing is lost if writing the results fails
     return state
-
-
-def check_curve(problem: Problem) -> None:
-    """Raise UserError if a pool is too small for the learning curve, before training starts."""
-    for pool in problem.pools.values():
-        evaluation_shape(pool, problem.settings.way, problem.settings.curve)
 
 
 def latest_accuracy(state: TrainingState) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from firstorder.files import Kind, MissingFileError, replacing
-from firstorder.method.evaluation import Counts, Keeper
+from firstorder.method.evaluation import Counts, Tally
 from firstorder.progress import Stop, never
 from firstorder.records.kept_files import COUNTS_FORMAT, OtherWorkError, Whole, counts_digest, read_counts, unfit
 from firstorder.records.states import KeptFile
@@ -23,8 +23,8 @@ COUNTS_FILE = Kind("counts of an evaluation", 64 << 20, "it is damaged")
 
 
 @dataclass
-class CountsFile(KeptFile, Keeper):
-    """Keeps the counts of an evaluation in a file; see evaluation.Keeper.
+class CountsFile(KeptFile, Tally):
+    """Keeps the counts of an evaluation in a file; see evaluation.Tally.
 
     `identity` names everything that the counts depend on, which `made` lists; others are left unused. `place` says
     where this process computes, since `begun`. `legs` lists where the counts so far were computed. `suspended` is the

@@ -20,7 +20,7 @@ from firstorder.method.training import Keeper, Problem, Resumable, TrainingState
 from firstorder.progress import Stop, Track, never, silent
 
 
-@dataclass(frozen=True)
+@dataclass
 class Begun:
     """A training and its state, which is updated as the training goes on."""
 
@@ -64,8 +64,6 @@ def _train_together(begun: Sequence[Begun], engine: LanesEngine, track: Track, s
     """Train from the same outer step on, schedule after schedule."""
     problems = [one.problem for one in begun]
     total, every = problems[0].settings.outer_steps, problems[0].settings.curve.every
-    for problem in problems:
-        training.check_curve(problem)
     done = begun[0].state.outer_step
     if done == total:
         return
@@ -83,12 +81,16 @@ def _train_together(begun: Sequence[Begun], engine: LanesEngine, track: Track, s
                 take()
             check_finite(step, problems, done)
             now = time.monotonic()
+            earlier = [replace(one.state) for one in begun]
             _update(begun, step, count, now - last)
             last, done = now, end
             if done % every == 0 or done == total:
-                for one in begun:
-                    one.state.curve += training.measure(one.problem, one.state)
-                latest = training.latest_accuracy(begun[0].state)
+                rows = [training.measure(one.problem, one.state, stop) for one in begun]
+                for one, before, found in zip(begun, earlier, rows, strict=True):
+                    # A saved state has every point of its curve, and states trained together the same step.
+                    one.state = one.state if None not in rows else before
+                    one.state.curve += (found or []) if None not in rows else []
+                latest = training.latest_accuracy(begun[0].state) if None not in rows else ""
             if (stopped := stop()) or time.monotonic() - saved > training.SECONDS_BETWEEN_SAVES:
                 for one in begun:
                     one.keeper.save(one.state)
