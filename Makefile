@@ -9,9 +9,9 @@ PYTHON ?= python3
 CORES ?= all
 SEED ?= 0
 DIR ?= .
-# The device whose times `make plan` prints: cpu, or a GPU's name as in a run file (.run.json).
-DEVICE ?= cpu
-SET := PYTHON CORES SEED DIR DEVICE CELL FORCE ALLOW_STALE FROM REMOTE SERVICE MINI_IMAGENET MINI_IMAGENET_NAMES PROFILE
+# The device whose times `make plan` prints: cpu, or a GPU's name as in a run file (.run.json); auto is that of this machine.
+DEVICE ?= auto
+SET := PYTHON CORES GPUS SEED DIR DEVICE CELL PROBE FORCE ALLOW_STALE FROM REMOTE SERVICE MINI_IMAGENET MINI_IMAGENET_NAMES PROFILE
 $(foreach name,$(SET),$(if $(filter-out undefined,$(origin $(name))),$(eval override export $(name) := $$(value $(name)))))
 # A relative DATA_MIRROR is relative to this folder, but Snakemake works in another one.
 ifdef DATA_MIRROR
@@ -133,15 +133,17 @@ figures: $(INSTALLED) ## 1 min | redraw every table and figure from the recorded
 report: $(INSTALLED) ## seconds | redraw the report of one folder: make report [DIR=reduced] [ALLOW_STALE=1]
 	@$(call HOLD,$$DIR,--report $(if $(ALLOW_STALE),--allow-stale),report) $(REPORT) --directory="$$DIR"
 
-paper: $(TORCH) ## weeks | everything at full length; far less on a GPU (make plan DEVICE=...)
+paper: $(TORCH) ## weeks | everything at full length; far less on GPUs: make plan DEVICE="NVIDIA H200" GPUS=8
 	$(call COMPUTE,.,,paper,computed)
 	$(MAKE) report
 
-plan: $(INSTALLED) ## seconds | what is done, stale or missing, and how long it takes: make plan [DIR=reduced] [DEVICE=cpu]
-	@$(MEASURED); $(PY) -m firstorder plan --params="$$DIR/params.yaml" --device="$$DEVICE" -- "$$@" $(READ_ENOUGH)
+plan: $(if $(PROBE),$(TORCH),$(INSTALLED)) ## seconds | what is left and how long it takes: make plan [CELL=...] [CORES=64] [GPUS=8] [PROBE=1]
+	@$(MEASURED); $(PY) -m firstorder plan --params="$$DIR/params.yaml" --device="$$DEVICE" --cores="$$CORES" \
+		$(if $(GPUS),--gpus="$$GPUS") $(if $(CELL),--cell="$$CELL" --seed="$$SEED") $(if $(PROBE),--probe) \
+		-- "$$@" $(READ_ENOUGH)
 
 why: $(INSTALLED) ## seconds | trace where a number comes from: make why CELL=reptile/omniglot-5way/1shot/transductive [DIR=reduced]
-	@$(PY) -m firstorder why --params="$$DIR/params.yaml" -- "$$CELL" $(READ_ENOUGH)
+	@$(MEASURED); $(PY) -m firstorder why --params="$$DIR/params.yaml" -- "$$CELL" "$$@" $(READ_ENOUGH)
 
 ##@ Stop here, go on there
 .PHONY: suspend collect

@@ -30,12 +30,14 @@ HOSTILE = [
 ]
 # Each variable with the targets that read it.
 TARGETS = {
-    "CELL": ["cell", "why"],
+    "CELL": ["cell", "why", "plan"],
     "SEED": ["cell"],
     "DIR": ["cell", "report", "plan", "why", "suspend", "collect", "publish"],
     "DEVICE": ["plan"],
     "REMOTE": ["publish"],
-    "CORES": ["cell", "omniglot"],
+    "CORES": ["cell", "omniglot", "plan"],
+    "GPUS": ["plan"],
+    "PROBE": ["plan"],
     "FROM": ["collect"],
     "SERVICE": ["audit"],
     "DATA_MIRROR": ["omniglot", "cell"],
@@ -45,7 +47,7 @@ TARGETS = {
     "ALLOW_STALE": ["report", "figures"],
     "PROFILE": ["bench"],
 }
-ONLY_EXPORTED = {"DATA_MIRROR", "MINI_IMAGENET", "MINI_IMAGENET_NAMES", "FORCE", "ALLOW_STALE", "PROFILE"}
+ONLY_EXPORTED = {"DATA_MIRROR", "MINI_IMAGENET", "MINI_IMAGENET_NAMES", "FORCE", "ALLOW_STALE", "PROFILE", "PROBE"}
 
 
 @pytest.fixture

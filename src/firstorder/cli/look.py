@@ -8,22 +8,33 @@ from firstorder.cli.check import check_named
 from firstorder.cli.session import Session
 from firstorder.cli.verbs import CELL, PUBLISHED, Arguments, argument, verb
 
+FOLDERS = argument("folders", nargs="*", help="other folders to take measured times from")
+
 
 @verb(
     "look",
     CELL,
     argument("--seed", type=int, help="one seed; default: all seeds of params.yaml"),
     PUBLISHED,
+    FOLDERS,
 )
 def why(arguments: Arguments) -> None:
     """Trace a cell's number: the paper's value, ours, settings, seeds, digests, commit, machine, time."""
+    from firstorder.cli import machine
     from firstorder.report.text import why as module
+    from firstorder.upkeep import plan as plans
+    from firstorder.upkeep import plan_text
 
     session = Session.of(arguments)
     seeds = session.project.seeds if arguments.seed is None else (arguments.seed,)
     session.check_seeds(seeds)
     check_named(session, arguments.cell)
     print(module.explain(session.root, session.project, arguments.cell, seeds, Path(arguments.published)))
+    device, room = machine.asked(machine.AUTO, "all", None)
+    made = plans.make(session.root, device, map(Path, arguments.folders), session.project, room=room)
+    evaluation = arguments.cell.rpartition("/")[0]
+    if todo := [seed for seed in seeds if seed in made.named("evaluation", evaluation).todo]:
+        print(f"\nTo compute what is missing or stale: {plan_text.describe_cell(made, arguments.cell, todo)}")
 
 
 @verb("look")
@@ -47,14 +58,30 @@ def show(arguments: Arguments) -> None:
 
 @verb(
     "look",
-    argument("--device", default="cpu", help="cpu, or a GPU's name as in a run file (.run.json)"),
-    argument("folders", nargs="*", help="other folders to take measured times from"),
+    argument("--device", default="auto", help="cpu, or a GPU's name as in a run file; auto: the GPU here, else cpu"),
+    argument("--cores", default="all", help="cores that jobs share, or all"),
+    argument("--gpus", help="number of GPUs; default: those here, or 1 if another device is named"),
+    argument("--cell", default="", help="only what this cell needs, such as reptile/omniglot-5way/1shot/inductive"),
+    argument("--seed", type=int, help="with --cell: one seed; default: all seeds of params.yaml"),
+    argument("--probe", action="store_true", help="measure for five seconds how fast this machine is just now"),
+    FOLDERS,
 )
 def plan(arguments: Arguments) -> None:
-    """List trainings and evaluations as done, stale or missing, with their times on a device."""
-    from firstorder.records import provenance
+    """List what is done, stale or missing, with the time that the rest takes on a device."""
+    from firstorder.cli import machine
     from firstorder.upkeep import plan as module
+    from firstorder.upkeep import plan_text
 
-    device = module.Device(arguments.device, provenance.run_information(0, arguments.device)["machine"])
     session = Session.of(arguments)
-    print(module.describe(session.root, device, [Path(path) for path in arguments.folders], session.project))
+    folders = [Path(path) for path in arguments.folders]
+    device, room = machine.asked(arguments.device, arguments.cores, arguments.gpus)
+    made = module.make(session.root, device, folders, session.project, room=room)
+    if arguments.probe:
+        probed = machine.probe(made)
+        made = module.make(session.root, device, folders, session.project, room=room, probed=probed)
+    if arguments.cell:
+        seeds = session.project.seeds if arguments.seed is None else (arguments.seed,)
+        session.check_seeds(seeds)
+        print(plan_text.describe_cell(made, arguments.cell, seeds))
+    else:
+        print(plan_text.describe(made))
