@@ -48,10 +48,11 @@ REDRAW = $(AGAIN) figures; for folder; do case "$$folder" in studies/*) $(AGAIN)
 	$(PY) -m firstorder performance
 
 # $(call HOLD,FOLDER,OPTIONS,TARGET): take the folder's locks, then run the command that follows; commands that wait for
-# it are shown TARGET. $(call COMPUTE,FOLDER,OPTIONS,TARGET,FILES): run Snakemake that way. Stale results are forced,
-# because without metadata, as in a clone, Snakemake does not notice them; with FORCE=1 all the cells are.
+# it are shown TARGET. $(call COMPUTE,FOLDER,OPTIONS,TARGET,FILES): run Snakemake that way, on GPUs if there are some (GPUS=n
+# of them, GPUS=0 for none). Stale results are forced, because without metadata, as in a clone, Snakemake does not notice
+# them; with FORCE=1 all the cells are.
 HOLD = $(PY) -m firstorder hold --params="$(1)/params.yaml" $(2) --told "make $(3)" --
-COMPUTE = $(call HOLD,$(1),--stale $(if $(FORCE),--force) $(2),$(3)) $(SNAKEMAKE) --directory="$(1)" $(4) --forcerun
+COMPUTE = $(call HOLD,$(1),--stale --choose-profile $(if $(GPUS),--gpus="$$GPUS") $(if $(FORCE),--force) $(2),$(3)) $(SNAKEMAKE) --directory="$(1)" $(4) --forcerun
 IN_DIR = $(if $(filter-out .,$(value DIR)), DIR=$$DIR)
 CELL_FILE = "results/cells/$$CELL/seed-$$SEED.json"
 

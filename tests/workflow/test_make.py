@@ -36,7 +36,7 @@ TARGETS = {
     "DEVICE": ["plan"],
     "REMOTE": ["publish"],
     "CORES": ["cell", "omniglot", "plan"],
-    "GPUS": ["plan"],
+    "GPUS": ["plan", "cell", "omniglot"],
     "PROBE": ["plan"],
     "FROM": ["collect"],
     "SERVICE": ["audit"],

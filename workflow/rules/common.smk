@@ -16,6 +16,11 @@ PROJECT = checks.load("params.yaml")
 # The repository, with paper/ and workflow/report/, relative to the working folder.
 REPOSITORY = Path(os.path.relpath(Path(workflow.main_snakefile).parent))
 
+# The device of the rules that train and evaluate, and the cards that each of their jobs has to itself. The profiles for
+# GPUs say --config device=cuda; make does so where there are GPUs.
+DEVICE = config.get("device", "cpu")
+GPUS = 1 if DEVICE == "cuda" else 0
+
 
 wildcard_constraints:
     seed=r"\d+",
@@ -184,8 +189,10 @@ def threads_each(verb):
     """Return the threads of one job that trains or evaluates (`verb`); engine native has a use for them.
 
     The cores are shared among the jobs of this kind that the workflow will run: many get one thread each, one gets all.
-    Results have the same bytes with any number of threads.
+    Results have the same bytes with any number of threads. On a GPU one is enough.
     """
+    if GPUS:
+        return 1
     named = set(workflow.dag_settings.targets)
     wanted = named & set(expected()) or wanted_cells() + ([] if "cells" in named else wanted_by_figures())
     stale = [expected()[path] for path in set(wanted) if path in expected() and not is_fresh(path)]

@@ -16,10 +16,11 @@ rule train:
     threads: lambda wildcards: threads_each("train")
     resources:
         mem_mb=2000,
+        gpu=GPUS,
     params:
         settings=lambda wildcards: PROJECT.settings_of_training(wildcards.training),
     shell:
-        "OMP_NUM_THREADS=1 python -m firstorder train {wildcards.training:q} --seed {wildcards.seed:q} --threads {threads} 2>&1 | tee -i {log:q}"
+        "OMP_NUM_THREADS=1 python -m firstorder train {wildcards.training:q} --seed {wildcards.seed:q} --threads {threads} --device {DEVICE} 2>&1 | tee -i {log:q}"
 
 
 rule sine:
@@ -89,7 +90,8 @@ rule inner_products:
     threads: 1
     resources:
         mem_mb=2000,
+        gpu=GPUS,
     params:
         settings=lambda wildcards: PROJECT.settings_of_theory(wildcards.training),
     shell:
-        "python -m firstorder inner-products {wildcards.training:q} --seed {wildcards.seed:q} 2>&1 | tee -i {log:q}"
+        "python -m firstorder inner-products {wildcards.training:q} --seed {wildcards.seed:q} --device {DEVICE} 2>&1 | tee -i {log:q}"

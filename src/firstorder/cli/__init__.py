@@ -18,6 +18,7 @@ from firstorder.cli import (
     check,
     compute,
     data,
+    device,
     look,
     memory,
     move,
@@ -29,7 +30,7 @@ from firstorder.cli import (
     workflow,
 )
 from firstorder.cli.verbs import GROUPS, VERBS
-from firstorder.errors import UserError, lacks_memory, one_line
+from firstorder.errors import UserError, lacks_memory, lost_device, one_line
 
 FILES = (data, compute, studies, benchmark, look, check, move, publish, report, workflow)  # in the order of the help
 _MEMORY = "run less at the same time, or use a machine with more"
@@ -96,6 +97,11 @@ def _run(arguments: Sequence[str] | None) -> int:
         reserve.clear()
         if lacks_memory(error):
             output.print_error(f"not enough memory ({one_line(error)[:200] or 'no more is free'}); {_MEMORY}")
+            return 2
+        if lost_device(error):
+            said = str(error).partition("\n")[0][:200]
+            then = "what is saved stays, and the same command goes on from there"
+            output.print_error(f"{device.lost(said)}: lost while computing ({said}); {then}")
             return 2
         if not isinstance(error, OSError):
             raise

@@ -6,7 +6,7 @@ import csv
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from firstorder.errors import UserError, one_line
@@ -41,7 +41,7 @@ class Cards:
 
 def listed(environment: Mapping[str, str] = os.environ) -> Cards:
     """List the cards that the driver finds; of these, only what CUDA_VISIBLE_DEVICES names if it is set."""
-    if shutil.which(_PROGRAM, path=environment.get("PATH")) is None:
+    if not has_driver(environment):
         return Cards((), f"no {_PROGRAM} on the path")
     try:
         cards = _ask("--query-gpu", _CARDS, environment)
@@ -58,7 +58,8 @@ def listed(environment: Mapping[str, str] = os.environ) -> Cards:
 def wanted(count: str | None, environment: Mapping[str, str] = os.environ) -> Cards:
     """Return the cards for GPUS=`count`: those that the driver finds without it.
 
-    Where no driver can be asked, a number is believed. Raises UserError for fewer cards than asked for.
+    With a number these are cards on which nobody computes, as far as there are any. Where no driver can be asked, it is
+    believed. Raises UserError for fewer cards than asked for.
     """
     cards = listed(environment)
     if count is None or not count.strip():
@@ -68,12 +69,24 @@ def wanted(count: str | None, environment: Mapping[str, str] = os.environ) -> Ca
     number = int(count)
     if number == 0:
         return Cards((), "GPUS=0")
-    if not cards.gpus and shutil.which(_PROGRAM, path=environment.get("PATH")) is None:
+    if not has_driver(environment):
         return Cards(_visible([Gpu(str(index), str(index), "") for index in range(number)], environment.get(VISIBLE)))
     if len(cards.gpus) < number:
         found = ", ".join(map(str, cards.gpus)) or cards.problem or "none"
         raise UserError(f"GPUS={number}: the driver finds {len(cards.gpus)} ({found}); use GPUS={len(cards.gpus)}")
-    return Cards(cards.gpus[:number])
+    return Cards(tuple(sorted(cards.gpus, key=lambda gpu: bool(gpu.processes))[:number]))
+
+
+def named(names: Sequence[str], environment: Mapping[str, str] = os.environ) -> tuple[Gpu, ...]:
+    """Return the cards with these identifiers that the driver still lists; all of them where no driver can be asked."""
+    if not has_driver(environment):
+        return tuple(Gpu(name, name, "") for name in names)
+    return tuple(gpu for gpu in listed(environment).gpus if gpu.uuid in names)
+
+
+def has_driver(environment: Mapping[str, str] = os.environ) -> bool:
+    """Say whether there is a driver that can be asked."""
+    return shutil.which(_PROGRAM, path=environment.get("PATH")) is not None
 
 
 def _ask(query: str, fields: tuple[str, ...], environment: Mapping[str, str]) -> list[list[str]]:
