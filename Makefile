@@ -54,6 +54,7 @@ REDRAW = $(AGAIN) figures; for folder; do case "$$folder" in studies/*) $(AGAIN)
 HOLD = $(PY) -m firstorder hold --params="$(1)/params.yaml" $(2) --told "make $(3)" --
 COMPUTE = $(call HOLD,$(1),--stale --choose-profile $(if $(GPUS),--gpus="$$GPUS") $(if $(FORCE),--force) $(2),$(3)) $(SNAKEMAKE) --directory="$(1)" $(4) --forcerun
 IN_DIR = $(if $(filter-out .,$(value DIR)), DIR=$$DIR)
+NUMBER = $(PY) -m firstorder number --params="$$DIR/params.yaml" --seed="$$SEED"
 CELL_FILE = "results/cells/$$CELL/seed-$$SEED.json"
 
 # The rules call `python`: it must be that of .venv, and import the package of this folder.
@@ -123,8 +124,10 @@ algorithms: $(TORCH) ## 40 min | all algorithms on Omniglot 5-way, at the reduce
 	$(MAKE) report DIR=reduced
 
 cell: $(TORCH) ## hours | one cell: make cell CELL=reptile/omniglot-5way/1shot/transductive SEED=0 [DIR=reduced] [FORCE=1]
-	@$(call COMPUTE,$$DIR,--cell="$$CELL" --seed="$$SEED",cell CELL=$$CELL SEED=$$SEED$(IN_DIR),$(CELL_FILE))
-	$(MAKE) report
+	@$(if $(FORCE),,$(NUMBER) --if-fresh -- "$$CELL" && exit 0 || \
+		{ code=$$?; [ $$code = 3 ] || exit $$code; };) \
+	($(call COMPUTE,$$DIR,--cell="$$CELL" --seed="$$SEED",cell CELL=$$CELL SEED=$$SEED$(IN_DIR),$(CELL_FILE))) && \
+		$(AGAIN) report && $(NUMBER) -- "$$CELL"
 
 figures: $(INSTALLED) ## 1 min | redraw every table and figure from the recorded results; no torch, no data
 	$(MAKE) report DIR=.

@@ -60,7 +60,11 @@ def folder(tmp_path: Path) -> Path:
     for venv in (".venv", ".venv/audit"):
         python = tmp_path / venv / "bin/python"
         python.parent.mkdir(parents=True)
-        python.write_text("#!/bin/sh\nprintf '%s\\0' \"$@\" >>arguments\nenv -0 >>environment\n", encoding="utf-8")
+        python.write_text(
+            "#!/bin/sh\nprintf '%s\\0' \"$@\" >>arguments\nenv -0 >>environment\n"
+            'case "$*" in *--if-fresh*) exit 3 ;; esac\n',
+            encoding="utf-8",
+        )
         python.chmod(0o755)
     for name in (".venv/.installed", ".venv/.torch", ".venv/audit/.installed"):
         (tmp_path / name).touch()

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from firstorder.cli.check import check_named
+from firstorder import settings
+from firstorder.cli.check import cell_of, check_named
 from firstorder.cli.session import Session
-from firstorder.cli.verbs import CELL, PUBLISHED, Arguments, argument, verb
+from firstorder.cli.verbs import CELL, PUBLISHED, SEED, Arguments, argument, verb
+from firstorder.errors import UserError
 
+if TYPE_CHECKING:
+    from firstorder.records.cells import CellRecord
+
+NOT_FRESH = 3  # exit code of `number --if-fresh` for a cell that is to be computed
 FOLDERS = argument("folders", nargs="*", help="other folders to take measured times from")
 
 
@@ -35,6 +44,59 @@ def why(arguments: Arguments) -> None:
     evaluation = arguments.cell.rpartition("/")[0]
     if todo := [seed for seed in seeds if seed in made.named("evaluation", evaluation).todo]:
         print(f"\nTo compute what is missing or stale: {plan_text.describe_cell(made, arguments.cell, todo)}")
+
+
+@verb(
+    "look",
+    CELL,
+    SEED,
+    PUBLISHED,
+    argument("--if-fresh", action="store_true", help="print nothing and exit with code 3 unless the record is fresh"),
+)
+def number(arguments: Arguments) -> int:
+    """Print one recorded number in one line: how it compares with what is committed, and the paper's."""
+    from firstorder.records import freshness
+    from firstorder.records.cells import read_record, read_run
+    from firstorder.report.claims.claims import Paper
+    from firstorder.report.text import number as module
+
+    session = Session.of(arguments)
+    cell = cell_of(session, arguments)
+    path, evaluation = session.root / cell.path, cell.about.rpartition("/")[0]
+    both = (freshness.cell(session.project, evaluation, mode, arguments.seed) for mode in settings.MODES)
+    if (state := freshness.state(session.root, *both)) != freshness.DONE:
+        if arguments.if_fresh:
+            return NOT_FRESH
+        raise UserError(f"{cell.name}: {state}; to compute it: {cell.command}")
+    if arguments.if_fresh:
+        print("firstorder: the cell is recorded; to compute it yourself, add FORCE=1", file=sys.stderr)
+    paper = Paper(Path(arguments.published))
+    printed = [
+        str(paper.lines.loc[about.line]["printed"])
+        for claim in paper.claims.claims.values()
+        for about in claim.cells
+        if about.cell == cell.about
+    ]
+    before = _committed(path)
+    print(module.line(read_record(path), read_run(path), before, printed[0] if printed else None))
+    return 0
+
+
+def _committed(path: Path) -> tuple[CellRecord, dict[str, Any]] | None:
+    """Read a record and its run file as the last commit has them; None if it has none, or Git is not here."""
+    from firstorder.records.cells import read_record, read_run
+    from firstorder.upkeep import committed
+
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        for source, target in ((path, copy), (path.with_suffix(".run.json"), copy.with_suffix(".run.json"))):
+            if (content := committed.content(source)) is None:
+                return None
+            target.write_bytes(content)
+        try:
+            return read_record(copy), read_run(copy)
+        except UserError:
+            return None  # `verify` says what is wrong with it
 
 
 @verb("look")
