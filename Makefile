@@ -11,7 +11,7 @@ SEED ?= 0
 DIR ?= .
 # The device whose times `make plan` prints: cpu, or a GPU's name as in a run file (.run.json); auto is that of this machine.
 DEVICE ?= auto
-SET := PYTHON CORES GPUS SEED DIR DEVICE CELL PROBE FORCE ALLOW_STALE FROM REMOTE SERVICE MINI_IMAGENET MINI_IMAGENET_NAMES PROFILE
+SET := PYTHON CORES GPUS SEED DIR DEVICE CELL PROBE FORCE ALLOW_STALE FROM REMOTE SERVICE WATCH MINI_IMAGENET MINI_IMAGENET_NAMES PROFILE
 $(foreach name,$(SET),$(if $(filter-out undefined,$(origin $(name))),$(eval override export $(name) := $$(value $(name)))))
 # A relative DATA_MIRROR is relative to this folder, but Snakemake works in another one.
 ifdef DATA_MIRROR
@@ -114,7 +114,7 @@ test: lint ## 8 min | lint, then all tests that need no GPU and no network
 	$(PY) -m pytest --numprocesses=auto --dist=loadfile
 
 ##@ The paper's results
-.PHONY: omniglot algorithms cell figures report paper plan why
+.PHONY: omniglot algorithms cell figures report paper plan why status
 omniglot: $(TORCH) ## 12 min | Reptile on Omniglot 5-way, real data, at the reduced length of reduced/params.yaml [FORCE=1]
 	$(call COMPUTE,reduced,--algorithms $(OMNIGLOT),omniglot,cells --config algorithms=$(OMNIGLOT))
 	$(MAKE) report DIR=reduced
@@ -148,6 +148,9 @@ plan: $(if $(PROBE),$(TORCH),$(INSTALLED)) ## seconds | what is left and how lon
 
 why: $(INSTALLED) ## seconds | trace where a number comes from: make why CELL=reptile/omniglot-5way/1shot/transductive [DIR=reduced]
 	@$(MEASURED); $(PY) -m firstorder why --params="$$DIR/params.yaml" -- "$$CELL" "$$@" $(READ_ENOUGH)
+
+status: $(INSTALLED) ## seconds | what computes now: step, rate, time left, accuracy: make status [WATCH=1] [DIR=reduced]
+	@$(PY) -m firstorder status --params="$$DIR/params.yaml" $(if $(WATCH),--watch) $(READ_ENOUGH)
 
 ##@ Stop here, go on there
 .PHONY: suspend collect

@@ -32,12 +32,13 @@ HOSTILE = [
 TARGETS = {
     "CELL": ["cell", "why", "plan"],
     "SEED": ["cell"],
-    "DIR": ["cell", "report", "plan", "why", "suspend", "collect", "publish"],
+    "DIR": ["cell", "report", "plan", "why", "status", "suspend", "collect", "publish"],
     "DEVICE": ["plan"],
     "REMOTE": ["publish"],
     "CORES": ["cell", "omniglot", "plan"],
     "GPUS": ["plan", "cell", "omniglot"],
     "PROBE": ["plan"],
+    "WATCH": ["status"],
     "FROM": ["collect"],
     "SERVICE": ["audit"],
     "DATA_MIRROR": ["omniglot", "cell"],
@@ -47,7 +48,16 @@ TARGETS = {
     "ALLOW_STALE": ["report", "figures"],
     "PROFILE": ["bench"],
 }
-ONLY_EXPORTED = {"DATA_MIRROR", "MINI_IMAGENET", "MINI_IMAGENET_NAMES", "FORCE", "ALLOW_STALE", "PROFILE", "PROBE"}
+ONLY_EXPORTED = {
+    "DATA_MIRROR",
+    "MINI_IMAGENET",
+    "MINI_IMAGENET_NAMES",
+    "FORCE",
+    "ALLOW_STALE",
+    "PROFILE",
+    "PROBE",
+    "WATCH",
+}
 
 
 @pytest.fixture

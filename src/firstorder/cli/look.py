@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from firstorder.errors import UserError
 if TYPE_CHECKING:
     from firstorder.records.cells import CellRecord
 
+SECONDS_BETWEEN_LOOKS = 2.0
 NOT_FRESH = 3  # exit code of `number --if-fresh` for a cell that is to be computed
 FOLDERS = argument("folders", nargs="*", help="other folders to take measured times from")
 
@@ -97,6 +100,22 @@ def _committed(path: Path) -> tuple[CellRecord, dict[str, Any]] | None:
             return read_record(copy), read_run(copy)
         except UserError:
             return None  # `verify` says what is wrong with it
+
+
+@verb("look", argument("--watch", action="store_true", help="show it again every two seconds until Ctrl-C"))
+def status(arguments: Arguments) -> None:
+    """Show what computes in the folder just now: step, rate, time left, accuracy."""
+    from firstorder.upkeep import locks
+    from firstorder.upkeep import status as module
+
+    root = Session.of(arguments).root
+    while True:
+        text = module.describe(module.running(root), locks.holders(root), datetime.now())
+        if not arguments.watch:
+            print(text)
+            return
+        print(f"\x1b[H\x1b[2J{text}" if sys.stdout.isatty() else text, flush=True)
+        time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 @verb("look")
