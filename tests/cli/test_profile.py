@@ -43,7 +43,7 @@ def test_where_there_are_gpus_their_profile_is_chosen_and_told(
 
 def test_a_config_of_the_command_keeps_its_values(driver: Driver) -> None:
     chosen = profile.with_gpus([*COMMAND, "cells", "--config", "algorithms=reptile", "--forcerun"], None)
-    assert chosen[-4:] == ["--config", "device=cuda", "algorithms=reptile", "--forcerun"]
+    assert chosen[-5:] == ["--config", "device=cuda", "seeds=together", "algorithms=reptile", "--forcerun"]
 
 
 def test_without_a_gpu_nothing_changes_and_nothing_is_told(

@@ -15,6 +15,7 @@ import yaml
 
 from firstorder import settings
 from firstorder.data import packs
+from firstorder.records.cells import read_run
 from tests.conftest import EVALUATION, TINY_PARAMS, TRAINING, edit, tiny_pack, write_params
 from tests.fake_gpus import Driver
 
@@ -29,6 +30,7 @@ arguments = sys.argv[3:]
 if "cuda" in arguments:
     device._lease_a_card()
     arguments[arguments.index("cuda")] = "cpu"
+    arguments += ["--engine", "graph"] if arguments[0] == "train" else []
     begun = time.monotonic()
     time.sleep(0.5)
 from firstorder.__main__ import main
@@ -70,6 +72,22 @@ def snakemake(root: Path, profile: str, *arguments: str, **environment: str) -> 
     return subprocess.run(command, capture_output=True, text=True, env=given, check=False)
 
 
+def stand_in(folder: Path) -> Path:
+    """Make a driver with two made-up cards and the `python` of STAND_IN; return the file of its notes."""
+    driver = Driver(folder / "driver", ["NVIDIA H200", "NVIDIA H200"])
+    program = driver.folder / "python"
+    program.write_text(STAND_IN.format(python=sys.executable, notes=folder / "notes"), encoding="utf-8")
+    program.chmod(0o755)
+    return folder / "notes"
+
+
+def on_made_up_cards(root: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the profile of GPUs with the two cards and the `python` of `stand_in`."""
+    path = f"{folder / 'driver'}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    given = {"PATH": path, "TMPDIR": str(folder), "FIRSTORDER_GPUS": "GPU-0,GPU-1"}
+    return snakemake(root, "gpu", *arguments, "--resources=gpu=2", "--cores=4", **given)
+
+
 @pytest.mark.parametrize("name", PROFILES)
 def test_every_profile_is_a_variation_of_the_default_one(name: str) -> None:
     shared = {key: value for key, value in profile_of("default").items() if key not in ("cores", "jobs")}
@@ -97,14 +115,8 @@ def test_jobs_ask_for_a_gpu_and_cuda_where_the_profile_offers_one(root: Path) ->
 
 def test_as_many_jobs_run_as_there_are_cards_and_each_has_its_own(root: Path, tmp_path: Path) -> None:
     """Two made-up cards and four cores: at any moment at most one job on each card, and both are used."""
-    driver = Driver(tmp_path / "driver", ["NVIDIA H200", "NVIDIA H200"])
-    notes = tmp_path / "notes"
-    program = driver.folder / "python"
-    program.write_text(STAND_IN.format(python=sys.executable, notes=notes), encoding="utf-8")
-    program.chmod(0o755)
-    driver_first = f"{driver.folder}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    given = {"PATH": driver_first, "TMPDIR": str(tmp_path), "FIRSTORDER_GPUS": "GPU-0,GPU-1"}
-    answer = snakemake(root, "gpu", "cells", "--resources=gpu=2", "--cores=4", **given)
+    notes = stand_in(tmp_path)
+    answer = on_made_up_cards(root, tmp_path, "cells", "--config", "device=cuda")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     for seed in range(4):
         assert (root / settings.MODEL.format(training=TRAINING, seed=seed)).exists()
@@ -115,6 +127,37 @@ def test_as_many_jobs_run_as_there_are_cards_and_each_has_its_own(root: Path, tm
     for card in ("GPU-0", "GPU-1"):
         times = sorted((float(begun), float(ended)) for name, begun, ended, _ in jobs if name == card)
         assert all(before[1] <= after[0] for before, after in pairwise(times))
+
+
+def test_all_missing_seeds_are_trained_side_by_side_and_no_other(root: Path, tmp_path: Path) -> None:
+    """Four at first; then the two that were deleted. The others keep their bytes."""
+    stand_in(tmp_path)
+    models = [root / settings.MODEL.format(training=TRAINING, seed=seed) for seed in range(4)]
+
+    def trained() -> list[tuple[bytes, int]]:
+        answer = on_made_up_cards(root, tmp_path, "cells")
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        runs = [read_run(root / settings.CURVE.format(training=TRAINING, seed=seed)) for seed in range(4)]
+        return [(model.read_bytes(), run["together"]) for model, run in zip(models, runs, strict=True)]
+
+    first = trained()
+    assert [together for _, together in first] == [4, 4, 4, 4]
+    for seed in (1, 3):
+        models[seed].unlink()
+        (root / settings.CURVE.format(training=TRAINING, seed=seed)).unlink()
+        for mode in settings.MODES:
+            (root / settings.RECORD.format(evaluation=EVALUATION, mode=mode, seed=seed)).unlink()
+    second = trained()
+    assert [together for _, together in second] == [4, 2, 4, 2]
+    assert [model for model, _ in second] == [model for model, _ in first]
+
+
+def test_one_seed_that_is_asked_for_is_trained_alone(root: Path, tmp_path: Path) -> None:
+    stand_in(tmp_path)
+    record = settings.RECORD.format(evaluation=EVALUATION, mode="inductive", seed=2)
+    answer = on_made_up_cards(root, tmp_path, record)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert [path.name for path in (root / "models").rglob("*.safetensors")] == ["seed-2.safetensors"]
 
 
 def test_a_gpu_that_is_asked_for_and_absent_fails_in_one_line_and_the_rest_goes_on(root: Path) -> None:

@@ -13,10 +13,11 @@ rule evaluate:
     resources:
         mem_mb=2000,
         gpu=GPUS,
+        device=DEVICE,
     params:
         settings=lambda wildcards: PROJECT.settings_of_evaluation(wildcards.evaluation),
     shell:
-        "OMP_NUM_THREADS=1 python -m firstorder evaluate {wildcards.evaluation:q} --seed {wildcards.seed:q} --threads {threads} --device {DEVICE} 2>&1 | tee -i {log:q}"
+        "OMP_NUM_THREADS=1 python -m firstorder evaluate {wildcards.evaluation:q} --seed {wildcards.seed:q} --threads {threads} --device {resources.device} 2>&1 | tee -i {log:q}"
 
 
 rule adaptation:
@@ -36,10 +37,11 @@ rule adaptation:
     resources:
         mem_mb=2000,
         gpu=GPUS,
+        device=DEVICE,
     params:
         settings=lambda wildcards: PROJECT.settings_of_adaptation(wildcards.evaluation),
     shell:
-        "python -m firstorder adaptation {wildcards.evaluation:q} --seed {wildcards.seed:q} --device {DEVICE} 2>&1 | tee -i {log:q}"
+        "python -m firstorder adaptation {wildcards.evaluation:q} --seed {wildcards.seed:q} --device {resources.device} 2>&1 | tee -i {log:q}"
 
 
 rule alphabets:
@@ -59,7 +61,8 @@ rule alphabets:
     resources:
         mem_mb=2000,
         gpu=GPUS,
+        device=DEVICE,
     params:
         settings=lambda wildcards: PROJECT.settings_of_alphabets(wildcards.evaluation),
     shell:
-        "python -m firstorder alphabets {wildcards.evaluation:q} --seed {wildcards.seed:q} --device {DEVICE} 2>&1 | tee -i {log:q}"
+        "python -m firstorder alphabets {wildcards.evaluation:q} --seed {wildcards.seed:q} --device {resources.device} 2>&1 | tee -i {log:q}"

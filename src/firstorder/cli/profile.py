@@ -46,7 +46,8 @@ def with_gpus(command: Sequence[str], count: str | None) -> list[str]:
     _say(f"{_listed(chosen)}: one job on each ({Path(*Path(profile).parts[-2:])})")
     changed = [*command[:at], profile, f"--resources=gpu={len(chosen)}", *command[at + 1 :]]
     if _CONFIG in changed:
-        changed.insert(changed.index(_CONFIG) + 1, "device=cuda")
+        place = changed.index(_CONFIG) + 1
+        changed[place:place] = ["device=cuda", "seeds=together"]
     return changed
 
 

@@ -11,7 +11,7 @@ operations and a speed, in this order: a probe if one was asked for, other runs 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -51,6 +51,12 @@ class Entry:
     def remaining(self) -> float:
         """Seconds for all seeds that are not done, one after another."""
         return len(self.todo) * self.seconds
+
+    def seconds_of(self, seeds: int) -> float:
+        """Return the seconds of some seeds side by side on a GPU, which share its kernels but not its operations."""
+        work = self.computation.work
+        together = self.estimate.speed.seconds(replace(work, operations=seeds * work.operations))
+        return self.seconds * together / max(self.estimate.seconds, 1e-12)
 
     def seconds_with(self, threads: int) -> float:
         """Return the seconds of one seed with more threads, by the growth that was measured."""
@@ -120,6 +126,9 @@ class Plan:
             made = entry.computation
             on_gpu = self.room.gpus > 0 and made.work.on_gpu
             threads = 1 if on_gpu else max(1, self.room.cores // max(1, kinds.get(made.kind, self.room.cores)))
+            if on_gpu and made.kind == TRAINING and len(entry.todo) > 1:
+                jobs += _side_by_side(entry)
+                continue
             for seed in entry.todo:
                 jobs.append(
                     Job(
@@ -132,6 +141,14 @@ class Plan:
                     )
                 )
         return jobs
+
+
+def _side_by_side(entry: Entry) -> list[Job]:
+    """Return the job that trains all missing seeds on a GPU, and for the others jobs that find them done."""
+    made, count = entry.computation, len(entry.todo)
+    first, *others = (job_name(made.kind, made.name, seed) for seed in entry.todo)
+    lead = Job(name=first, group=made.kind, seconds=entry.seconds_of(count), on_gpu=True)
+    return [lead, *(Job(name=name, group=made.kind, seconds=0.0, on_gpu=True, after=(first,)) for name in others)]
 
 
 def job_name(kind: str, name: str, seed: int | None) -> str:
