@@ -54,6 +54,8 @@ REDRAW = $(AGAIN) figures; for folder; do case "$$folder" in studies/*) $(AGAIN)
 HOLD = $(PY) -m firstorder hold --params="$(1)/params.yaml" $(2) --told "make $(3)" --
 COMPUTE = $(call HOLD,$(1),--stale --choose-profile $(if $(GPUS),--gpus="$$GPUS") $(if $(FORCE),--force) $(2),$(3)) $(SNAKEMAKE) --directory="$(1)" $(4) --forcerun
 IN_DIR = $(if $(filter-out .,$(value DIR)), DIR=$$DIR)
+# There from before a cell is computed until the report shows it, so that a kill between the two is noticed.
+REPORT_DUE := .work/report-due
 NUMBER = $(PY) -m firstorder number --params="$$DIR/params.yaml" --seed="$$SEED"
 CELL_FILE = "results/cells/$$CELL/seed-$$SEED.json"
 
@@ -126,8 +128,9 @@ algorithms: $(TORCH) ## 40 min | all algorithms on Omniglot 5-way, at the reduce
 cell: $(TORCH) ## hours | one cell: make cell CELL=reptile/omniglot-5way/1shot/transductive SEED=0 [DIR=reduced] [FORCE=1]
 	@$(if $(FORCE),,$(NUMBER) --if-fresh -- "$$CELL" && exit 0 || \
 		{ code=$$?; [ $$code = 3 ] || exit $$code; };) \
-	($(call COMPUTE,$$DIR,--cell="$$CELL" --seed="$$SEED",cell CELL=$$CELL SEED=$$SEED$(IN_DIR),$(CELL_FILE))) && \
-		$(AGAIN) report && $(NUMBER) -- "$$CELL"
+	mkdir -p -- "$$DIR/.work" && : >"$$DIR/$(REPORT_DUE)" && \
+		($(call COMPUTE,$$DIR,--cell="$$CELL" --seed="$$SEED",cell CELL=$$CELL SEED=$$SEED$(IN_DIR),$(CELL_FILE))) && \
+		$(AGAIN) report && rm -f -- "$$DIR/$(REPORT_DUE)" && $(NUMBER) -- "$$CELL"
 
 figures: $(INSTALLED) ## 1 min | redraw every table and figure from the recorded results; no torch, no data
 	$(MAKE) report DIR=.

@@ -70,6 +70,15 @@ def test_a_fresh_cell_says_how_to_compute_it_again(computed_project, capsys) -> 
     assert " % inductive, " in printed.out
 
 
+def test_a_cell_whose_report_was_not_drawn_is_not_finished(computed_project, capsys) -> None:
+    """As after a kill between the two."""
+    (computed_project / ".work").mkdir(exist_ok=True)
+    (computed_project / ".work/report-due").touch()
+    command = ["number", CELL, "--seed", "0", "--published", PUBLISHED]
+    assert main([*command, "--if-fresh"]) == NOT_FRESH
+    assert main(command) == 0
+
+
 def test_a_cell_that_is_not_computed_has_no_number(computed_project, capsys) -> None:
     command = ["number", CELL, "--seed", "1", "--published", PUBLISHED]
     assert main([*command, "--if-fresh"]) == NOT_FRESH

@@ -239,9 +239,10 @@ def threads_each(verb):
     """Return the threads of one job that trains or evaluates (`verb`); engine native has a use for them.
 
     The cores are shared among the jobs of this kind that the workflow will run: many get one thread each, one gets all.
-    Results have the same bytes with any number of threads. On a GPU one is enough.
+    Results have the same bytes with any number of threads. On a GPU one is enough, and so it is on a cluster, where
+    --set-threads train=N may ask for more.
     """
-    if GPUS:
+    if GPUS or not workflow.resource_settings.cores or workflow.remote_exec:
         return 1
     if verb == "train":
         return max(1, workflow.cores // max(1, sum(map(len, to_train().values()))))

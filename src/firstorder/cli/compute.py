@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from firstorder import progress, settings
@@ -23,6 +25,8 @@ from firstorder.cli.verbs import (
     verb,
 )
 from firstorder.settings import columns
+
+SPARED = 60.0  # seconds before the end of a job of Slurm, in which the state is saved
 
 if TYPE_CHECKING:
     from firstorder.method.training import Problem, Resumable, TrainingState
@@ -60,7 +64,7 @@ def train(arguments: Arguments) -> int:
         return 0
     trainings = [session.resumable(problem) for problem in session.problems(name, waiting)]
     code, choice, clock = 0, session.choice(name), time.process_time()
-    with signals.stopping(arguments.time_limit) as stop:
+    with signals.stopping(arguments.time_limit or time_left(os.environ)) as stop:
         for training, state in zip(trainings, choice.train(trainings, progress.shown, stop), strict=True):
             seed = training.problem.seed
             if state is None:
@@ -72,6 +76,12 @@ def train(arguments: Arguments) -> int:
                 _write(session, training, state, together, (time.process_time() - clock) / together)
             clock = clock if choice.side_by_side else time.process_time()
     return code
+
+
+def time_left(environment: Mapping[str, str]) -> float | None:
+    """Return the seconds until a minute before the end that Slurm has set for this job; None outside a job."""
+    end = environment.get("SLURM_JOB_END_TIME", "")
+    return max(1.0, int(end) - time.time() - SPARED) if end.isdecimal() else None
 
 
 def stopped(stop: signals.Stopping, what: str, then: str = "goes on from there") -> int:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from firstorder.records.cells import CellRecord
 
 SECONDS_BETWEEN_LOOKS = 2.0
+REPORT_DUE = ".work/report-due"  # make puts it there before it computes a cell, and removes it after the report
 NOT_FRESH = 3  # exit code of `number --if-fresh` for a cell that is to be computed
 FOLDERS = argument("folders", nargs="*", help="other folders to take measured times from")
 
@@ -54,7 +55,7 @@ def why(arguments: Arguments) -> None:
     CELL,
     SEED,
     PUBLISHED,
-    argument("--if-fresh", action="store_true", help="print nothing and exit with code 3 unless the record is fresh"),
+    argument("--if-fresh", action="store_true", help="exit with code 3 unless it is fresh and reported"),
 )
 def number(arguments: Arguments) -> int:
     """Print one recorded number in one line: how it compares with what is committed, and the paper's."""
@@ -67,6 +68,8 @@ def number(arguments: Arguments) -> int:
     cell = cell_of(session, arguments)
     path, evaluation = session.root / cell.path, cell.about.rpartition("/")[0]
     both = (freshness.cell(session.project, evaluation, mode, arguments.seed) for mode in settings.MODES)
+    if arguments.if_fresh and (session.root / REPORT_DUE).exists():
+        return NOT_FRESH
     if (state := freshness.state(session.root, *both)) != freshness.DONE:
         if arguments.if_fresh:
             return NOT_FRESH
