@@ -9,13 +9,14 @@ PYTHON ?= python3
 CORES ?= all
 SEED ?= 0
 DIR ?= .
-# The device whose times `make plan` prints: cpu, or a GPU's name as in a run file (.run.json).
-DEVICE ?= cpu
+# The device whose times `make plan` prints: cpu, or a GPU's name as in a run file (.run.json); auto is that of this machine.
+DEVICE ?= auto
 # Of `make try`.
 WAY ?= 5
 SHOT ?= 1
 MINUTES ?= 5
-SET := PYTHON CORES SEED SEEDS TASKS DIR DEVICE CELL FOLDER WAY SHOT MINUTES FORCE ALLOW_STALE FROM REMOTE SERVICE MINI_IMAGENET MINI_IMAGENET_NAMES PROFILE
+SET := PYTHON CORES GPUS SEED SEEDS TASKS DIR DEVICE CELL PROBE FOLDER WAY SHOT MINUTES FORCE ALLOW_STALE FROM REMOTE SERVICE WATCH \
+	MINI_IMAGENET MINI_IMAGENET_NAMES PROFILE
 $(foreach name,$(SET),$(if $(filter-out undefined,$(origin $(name))),$(eval override export $(name) := $$(value $(name)))))
 # A relative DATA_MIRROR is relative to this folder, but Snakemake works in another one.
 ifdef DATA_MIRROR
@@ -52,11 +53,15 @@ REDRAW = $(AGAIN) figures; for folder; do case "$$folder" in studies/*) $(AGAIN)
 	$(PY) -m firstorder performance
 
 # $(call HOLD,FOLDER,OPTIONS,TARGET): take the folder's locks, then run the command that follows; commands that wait for
-# it are shown TARGET. $(call COMPUTE,FOLDER,OPTIONS,TARGET,FILES): run Snakemake that way. Stale results are forced,
-# because without metadata, as in a clone, Snakemake does not notice them; with FORCE=1 all the cells are.
+# it are shown TARGET. $(call COMPUTE,FOLDER,OPTIONS,TARGET,FILES): run Snakemake that way, on GPUs if there are some (GPUS=n
+# of them, GPUS=0 for none). Stale results are forced, because without metadata, as in a clone, Snakemake does not notice
+# them; with FORCE=1 all the cells are.
 HOLD = $(PY) -m firstorder hold --params="$(1)/params.yaml" $(2) --told "make $(3)" --
-COMPUTE = $(call HOLD,$(1),--stale $(if $(FORCE),--force) $(2),$(3)) $(SNAKEMAKE) --directory="$(1)" $(4) --forcerun
+COMPUTE = $(call HOLD,$(1),--stale --choose-profile $(if $(GPUS),--gpus="$$GPUS") $(if $(FORCE),--force) $(2),$(3)) $(SNAKEMAKE) --directory="$(1)" $(4) --forcerun
 IN_DIR = $(if $(filter-out .,$(value DIR)), DIR=$$DIR)
+# There from before a cell is computed until the report shows it, so that a kill between the two is noticed.
+REPORT_DUE := .work/report-due
+NUMBER = $(PY) -m firstorder number --params="$$DIR/params.yaml" --seed="$$SEED"
 CELL_FILE = "results/cells/$$CELL/seed-$$SEED.json"
 
 # The rules call `python`: it must be that of .venv, and import the package of this folder.
@@ -119,7 +124,7 @@ test: lint ## 8 min | lint, then all tests that need no GPU and no network
 	$(PY) -m pytest --numprocesses=auto --dist=loadfile
 
 ##@ The paper's results
-.PHONY: omniglot algorithms cell figures report paper plan power why
+.PHONY: omniglot algorithms cell figures report paper plan power why status
 omniglot: $(TORCH) ## 12 min | Reptile on Omniglot 5-way, real data, at the reduced length of reduced/params.yaml [FORCE=1]
 	$(call COMPUTE,reduced,--algorithms $(OMNIGLOT),omniglot,cells --config algorithms=$(OMNIGLOT))
 	$(MAKE) report DIR=reduced
@@ -129,8 +134,11 @@ algorithms: $(TORCH) ## 40 min | all algorithms on Omniglot 5-way, at the reduce
 	$(MAKE) report DIR=reduced
 
 cell: $(TORCH) ## hours | one cell: make cell CELL=reptile/omniglot-5way/1shot/transductive SEED=0 [DIR=reduced] [FORCE=1]
-	@$(call COMPUTE,$$DIR,--cell="$$CELL" --seed="$$SEED",cell CELL=$$CELL SEED=$$SEED$(IN_DIR),$(CELL_FILE))
-	$(MAKE) report
+	@$(if $(FORCE),,$(NUMBER) --if-fresh -- "$$CELL" && exit 0 || \
+		{ code=$$?; [ $$code = 3 ] || exit $$code; };) \
+	mkdir -p -- "$$DIR/.work" && : >"$$DIR/$(REPORT_DUE)" && \
+		($(call COMPUTE,$$DIR,--cell="$$CELL" --seed="$$SEED",cell CELL=$$CELL SEED=$$SEED$(IN_DIR),$(CELL_FILE))) && \
+		$(AGAIN) report && rm -f -- "$$DIR/$(REPORT_DUE)" && $(NUMBER) -- "$$CELL"
 
 figures: $(INSTALLED) ## 1 min | redraw every table and figure from the recorded results; no torch, no data
 	$(MAKE) report DIR=.
@@ -140,19 +148,24 @@ figures: $(INSTALLED) ## 1 min | redraw every table and figure from the recorded
 report: $(INSTALLED) ## seconds | redraw the report of one folder: make report [DIR=reduced] [ALLOW_STALE=1]
 	@$(call HOLD,$$DIR,--report $(if $(ALLOW_STALE),--allow-stale),report) $(REPORT) --directory="$$DIR"
 
-paper: $(TORCH) ## weeks | everything at full length; far less on a GPU (make plan DEVICE=...)
+paper: $(TORCH) ## weeks | everything at full length; far less on GPUs: make plan DEVICE="NVIDIA H200" GPUS=8
 	$(call COMPUTE,.,,paper,computed)
 	$(MAKE) report
 
-plan: $(INSTALLED) ## seconds | what is done, stale or missing, and how long it takes: make plan [DIR=reduced] [DEVICE=cpu]
-	@$(MEASURED); $(PY) -m firstorder plan --params="$$DIR/params.yaml" --device="$$DEVICE" -- "$$@" $(READ_ENOUGH)
+plan: $(if $(PROBE),$(TORCH),$(INSTALLED)) ## seconds | what is left and how long it takes: make plan [CELL=...] [CORES=64] [GPUS=8] [PROBE=1]
+	@$(MEASURED); $(PY) -m firstorder plan --params="$$DIR/params.yaml" --device="$$DEVICE" --cores="$$CORES" \
+		$(if $(GPUS),--gpus="$$GPUS") $(if $(CELL),--cell="$$CELL" --seed="$$SEED") $(if $(PROBE),--probe) \
+		-- "$$@" $(READ_ENOUGH)
 
 power: $(INSTALLED) ## seconds | which claims the planned seeds and tasks can decide: make power [SEEDS=5] [TASKS=10000]
 	@$(PY) -m firstorder power --params="$$DIR/params.yaml" $(if $(SEEDS),--seeds="$$SEEDS") $(if $(TASKS),--tasks="$$TASKS") \
 		$(READ_ENOUGH)
 
 why: $(INSTALLED) ## seconds | trace where a number comes from: make why CELL=reptile/omniglot-5way/1shot/transductive [DIR=reduced]
-	@$(PY) -m firstorder why --params="$$DIR/params.yaml" -- "$$CELL" $(READ_ENOUGH)
+	@$(MEASURED); $(PY) -m firstorder why --params="$$DIR/params.yaml" -- "$$CELL" "$$@" $(READ_ENOUGH)
+
+status: $(INSTALLED) ## seconds | what computes now: step, rate, time left, accuracy: make status [WATCH=1] [DIR=reduced]
+	@$(PY) -m firstorder status --params="$$DIR/params.yaml" $(if $(WATCH),--watch) $(READ_ENOUGH)
 
 ##@ Stop here, go on there
 .PHONY: suspend collect

@@ -43,7 +43,8 @@ from firstorder.report.claims import claims
 from firstorder.report.read import accuracies, curves, published
 from firstorder.report.text import why
 from firstorder.settings import CURVE, MODES, RECORD, DatasetSettings, Project, checks, columns, digest
-from firstorder.upkeep import dvc, estimates, mismatches, plan, verify
+from firstorder.upkeep import dvc, estimates, mismatches, plan, plan_text, verify
+from firstorder.upkeep.costs import Work
 from tests.conftest import EVALUATION, TINY_PARAMS, TRAINING, tiny_pack, write_params
 from tests.fuzzing import BETWEEN, Fuzzed
 
@@ -112,7 +113,7 @@ def _results(folder: Path, record: bytes, record_run: bytes, curve: bytes, curve
     readers: list[Callable[[], object]] = [
         lambda: verify.verify({folder: loaded}),
         lambda: freshness.stale(folder, loaded),
-        lambda: plan.describe(folder, device, project=loaded),
+        lambda: plan_text.describe(plan.make(folder, device, project=loaded)),
         lambda: why.explain(folder, loaded, f"{EVALUATION}/inductive", [0], _paper(folder)),
         lambda: accuracies.frame(accuracies.fresh_records(folder, loaded)),
         lambda: curves.joined(folder, loaded, TRAINING),
@@ -151,7 +152,8 @@ def _benchmarks(folder: Path, content: bytes) -> None:
     path = _written(folder / "results/bench/x.json", content)
     found = estimates.read(folder, "cpu", "x")
     if found is not None:
-        estimates.of_training(found, project(folder).trainings[TRAINING])
+        for speed in estimates.speeds(found, "").of.values():
+            speed.seconds(Work("W1", 1.0))
     result = performance.read(path)
     performance.rates(result), performance.scaling(result)
 

@@ -131,9 +131,8 @@ def test_a_run_file_without_seconds_gives_the_plan_no_time(tmp_path: Path) -> No
     cells.write_rows(path, ("outer_step",), [(0,)])
     made = cells.made_with(project.settings_of_training(TRAINING))
     cells.write_run(path, {"device": "cpu, 1 thread", "machine": "x", **made})
-    folder = plan.Folder(tmp_path, project)
-    (entry,) = plan.trainings(folder, plan.Device("cpu", "x"), [folder])
-    assert entry.seconds is None
+    entry = plan.make(tmp_path, plan.Device("cpu", "x"), project=project).named("training", TRAINING)
+    assert entry.source is not None  # estimated
 
 
 def test_a_curve_of_texts_is_refused_although_it_is_sealed(tmp_path: Path) -> None:
@@ -204,9 +203,8 @@ def test_a_result_of_the_benchmark_with_other_values_is_refused(lie: Callable[[A
 
 
 def test_the_plan_takes_no_time_from_such_a_result(tmp_path: Path) -> None:
-    settings = make_project(tmp_path).trainings[TRAINING]
     for bench in ({"workloads": []}, {"workloads": {"W1": {"engines": {"plain": {"one process": {}}}}}}):
-        assert estimates.of_training(bench, settings) is None
+        assert estimates.speeds(bench, "").of == {}
 
 
 # --- .dvc files ---

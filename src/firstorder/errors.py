@@ -16,6 +16,16 @@ _NO_MEMORY = (
     *("can't allocate memory", "annot allocate memory", "out of memory", "not enough memory", "bad_alloc"),
     *("ALLOC_FAILED", "can't start new thread", "failed to map segment", "cannot create shared object descriptor"),
 )
+# Of CUDA, when a card falls off its bus, has an uncorrectable error, or is reset.
+_LOST_DEVICE = (
+    *("CUDA error: uncorrectable ECC", "CUDA error: unspecified launch failure", "CUDA error: unknown error"),
+    *(
+        "CUDA error: no CUDA-capable device",
+        "CUDA error: all CUDA-capable devices",
+        "CUDA error: CUDA-capable device(s)",
+    ),
+    *("CUDA error: hardware", "CUDA error: an illegal", "CUDA error: system", "CUDA error: driver shutting down"),
+)
 
 
 class UserError(Exception):
@@ -51,6 +61,11 @@ def reason(error: BaseException, path: object) -> str:
     """Return what an error about a file says, in one line and without the path, to put behind the path."""
     text = error.strerror if isinstance(error, OSError) else str(error).removeprefix(f"{path}: ")
     return one_line(text or str(error) or type(error).__name__)
+
+
+def lost_device(error: BaseException) -> bool:
+    """Say whether an exception is of a GPU that failed, and not of the program that it computed."""
+    return isinstance(error, RuntimeError) and any(what in str(error) for what in _LOST_DEVICE)
 
 
 def lacks_memory(error: BaseException) -> bool:

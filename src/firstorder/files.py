@@ -239,17 +239,21 @@ def _check_values(value: Any) -> None:
     for _ in range(_DEEPEST):
         inner: list[Any] = []
         for item in level:
-            if isinstance(item, dict):
+            kind = type(item)  # what json.loads makes has exactly these types
+            if kind is str:
+                if not item.isascii():
+                    item.encode()  # raises UnicodeEncodeError, which is a ValueError, for a lone surrogate
+            elif kind is int:
+                if not -LARGEST < item < LARGEST:
+                    raise ValueError("a whole number of 2^63 or more")
+            elif kind is float:
+                if not math.isfinite(item):
+                    raise ValueError(f"a number that is not finite ({item})")
+            elif kind is dict:
                 inner += item
                 inner += item.values()
-            elif isinstance(item, list):
+            elif kind is list:
                 inner += item
-            elif isinstance(item, str):
-                item.encode()  # raises UnicodeEncodeError, which is a ValueError, for a lone surrogate
-            elif isinstance(item, float) and not math.isfinite(item):
-                raise ValueError(f"a number that is not finite ({item})")
-            elif isinstance(item, int) and abs(item) >= LARGEST:
-                raise ValueError("a whole number of 2^63 or more")
         if not inner:
             return
         level = inner

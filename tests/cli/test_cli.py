@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save, save_file
 
 from firstorder import NUMERICS_VERSION, __version__, settings
 from firstorder.__main__ import main
+from firstorder.cli import compute
 from firstorder.cli.verbs import VERBS
 from firstorder.data import packs
 from firstorder.method import training
@@ -834,3 +835,11 @@ def test_a_cell_of_a_copy_that_is_not_here_says_the_two_ways_to_give_it(
     )
     monkeypatch.setenv("MINI_IMAGENET", "somewhere")
     assert main(["check-cell", f"{name}/1shot/inductive", "--seed", "0"]) == 0
+
+
+def test_in_a_job_of_slurm_a_training_stops_a_minute_before_its_end(monkeypatch) -> None:
+    monkeypatch.setattr(compute.time, "time", lambda: 1000.0)
+    assert compute.time_left({"SLURM_JOB_END_TIME": "1600"}) == 540.0
+    assert compute.time_left({"SLURM_JOB_END_TIME": "1010"}) == 1.0
+    assert compute.time_left({}) is None
+    assert compute.time_left({"SLURM_JOB_END_TIME": "Unknown"}) is None

@@ -95,7 +95,7 @@ def cloned(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def without_place(path: Path) -> dict[str, Any]:
     """Read a run file without what tells of time, machine and the places it was computed in."""
     run = cells.read_run(path)
-    told = ("seconds", "peak_memory_bytes", "ended", "legs", "run_digest", "machine", "commit")
+    told = ("seconds", "peak_memory_bytes", "ended", "legs", "cpu_seconds", "run_digest", "machine", "commit")
     return {key: value for key, value in run.items() if key not in told}
 
 

@@ -116,9 +116,11 @@ def test_the_command_explains_the_seed_that_is_asked_for(
 ) -> None:
     common = ["--params", str(tmp_path / "params.yaml"), "--published", str(PUBLISHED)]
     assert main(["why", CELL, "--seed", "1", *common]) == 0
-    assert capsys.readouterr().out == explained(tmp_path, project, seeds=(1,)) + "\n"
+    out = capsys.readouterr().out
+    assert out.startswith(explained(tmp_path, project, seeds=(1,)) + "\n\nTo compute what is missing or stale: ")
+    assert "  seed 1: training missing, ~" in out
     assert main(["why", CELL, *common]) == 0
-    assert capsys.readouterr().out == explained(tmp_path, project) + "\n"
+    assert capsys.readouterr().out.startswith(explained(tmp_path, project) + "\n")
     assert main(["why", CELL, "--seed", "9", *common]) == 2
     assert "seed 9 is not among params.yaml's seeds" in capsys.readouterr().err
 

@@ -20,7 +20,7 @@ from firstorder.report.figures import figures
 from firstorder.report.read import accuracies
 from firstorder.report.text import page, readme, tables, why
 from firstorder.settings import checks
-from firstorder.upkeep import plan
+from firstorder.upkeep import plan, plan_text
 
 root, published, captions = (Path(argument) for argument in sys.argv[1:])
 project = checks.load(root / "params.yaml")
@@ -32,7 +32,7 @@ for name in project.figures:
 claim_tables.write(root, project, published)
 page.write(root, project, captions)
 assert why.explain(root, project, f"{next(iter(project.evaluations))}/inductive", (0,), published)
-assert plan.describe(root, plan.Device("cpu", "here"))
+assert plan_text.describe(plan.make(root, plan.Device("cpu", "here")))
 readme.update(root / "README.md", [root], published)
 rooms = ("firstorder.data.", "firstorder.engines.", "firstorder.records.checkpoints")
 loaded = {name for name in sys.modules if name.startswith(rooms)}

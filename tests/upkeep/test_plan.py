@@ -1,4 +1,4 @@
-"""The plan: what is done, stale or missing, and times that are measured, estimated or unknown."""
+"""The plan: what is done, stale or missing, and times that are measured or estimated, but never unknown."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from firstorder.errors import UserError
 from firstorder.records import freshness
 from firstorder.records.cells import write_record, write_rows, write_run
 from firstorder.settings import CURVE, MODEL, MODES, RECORD, Project, digest
-from firstorder.upkeep import plan
-from firstorder.upkeep.plan import Device, Folder
+from firstorder.upkeep import plan, plan_text
+from firstorder.upkeep.computations import Folder
+from firstorder.upkeep.plan import Device, Plan
+from firstorder.upkeep.schedule import Room
 from tests.conftest import tiny_pack
 from tests.synthetic_records import (
     FIVE_SHOT,
@@ -49,9 +51,12 @@ def store_training(folder: Folder, seed: int, **run: Any) -> None:
     write_run(curve, {**made, "settings_digest": digest(folder.project.settings_of_training(TRAINING)), **run})
 
 
-def planned_training(folder: Folder, measured: Sequence[Folder], device: Device = HERE) -> plan.Entry:
-    (entry,) = plan.trainings(folder, device, measured)
-    return entry
+def planned(folder: Folder, measured: Sequence[Folder] = (), device: Device = HERE, **options: Any) -> Plan:
+    return plan.make(folder.root, device, [other.root for other in measured], folder.project, **options)
+
+
+def training(folder: Folder, measured: Sequence[Folder] = (), device: Device = HERE) -> plan.Entry:
+    return planned(folder, measured, device).named("training", TRAINING)
 
 
 @pytest.fixture
@@ -69,35 +74,43 @@ def long(tmp_path: Path) -> Folder:
 
 def test_states_follow_from_the_files(short: Folder) -> None:
     store_training(short, 1, settings_digest="f" * 16)
-    assert planned_training(short, [short]).states == ("done", "stale", "missing")
+    assert training(short).states == ("done", "stale", "missing")
 
 
-def test_time_is_scaled_by_outer_steps_for_what_is_not_done(short: Folder, long: Folder) -> None:
+def test_time_is_scaled_by_length_for_what_is_not_done(short: Folder, long: Folder) -> None:
     """100 seconds for 1,000 outer steps: 1,000 seconds for each of three seeds of 10,000."""
-    entry = planned_training(long, [long, short])
+    entry = training(long, [short])
+    assert entry.source is None
     assert entry.seconds == pytest.approx(1000)
     assert entry.remaining == pytest.approx(3000)
-    assert planned_training(short, [short]).remaining == pytest.approx(200)
+    assert training(short).remaining == pytest.approx(200)
 
 
 def test_several_measurements_are_averaged(short: Folder, long: Folder) -> None:
-    store_training(short, 1, seconds=300.0)
-    assert planned_training(long, [short]).seconds == pytest.approx(2000)
+    store_training(short, 1, seconds=140.0)
+    assert training(long, [short]).seconds == pytest.approx(1200)
 
 
-def test_a_time_that_was_not_measured_is_unknown(short: Folder, long: Folder, tmp_path: Path) -> None:
-    assert planned_training(long, [long]).remaining is None  # nothing measured
-    assert planned_training(long, [short], Device("cpu", "another machine")).remaining is None
-    assert planned_training(long, [short], Device("a GPU", "this machine")).remaining is None
-    other = Folder(tmp_path / "other", make_project(tmp_path / "other", longer(inner_steps=6)))
-    assert planned_training(other, [short]).remaining is None  # one of its steps costs more
+def test_a_time_that_was_not_measured_is_estimated(short: Folder, long: Folder, tmp_path: Path) -> None:
+    assert training(long).source is not None  # nothing measured
+    assert training(long, [short], Device("cpu", "another machine")).source is not None
+    assert training(long, [short], Device("a GPU", "this machine")).source is not None
     store_training(short, 0, settings_digest="f" * 16)
-    assert planned_training(long, [short]).remaining is None  # measured with unknown settings
+    assert training(long, [short]).source is not None  # measured with unknown settings
+
+
+def test_a_step_that_costs_more_is_estimated_by_runs_of_its_kind(short: Folder, tmp_path: Path) -> None:
+    """Six inner steps instead of five: as many operations a second as in the run of the other training."""
+    other = Folder(tmp_path / "other", make_project(tmp_path / "other", longer(inner_steps=6)))
+    entry = training(other, [short])
+    assert entry.source == "other runs of this machine"
+    rate = training(short).computation.work.operations / 100
+    assert entry.seconds == pytest.approx(entry.computation.work.operations / rate)
 
 
 def test_a_gpu_counts_as_the_same_in_any_machine(short: Folder, long: Folder) -> None:
     store_training(short, 0, device="a GPU", machine="elsewhere")
-    assert planned_training(long, [short], Device("a GPU", "this machine")).seconds == pytest.approx(1000)
+    assert training(long, [short], Device("a GPU", "this machine")).seconds == pytest.approx(1000)
 
 
 def test_evaluations_are_scaled_by_tasks(short: Folder, long: Folder) -> None:
@@ -105,15 +118,15 @@ def test_evaluations_are_scaled_by_tasks(short: Folder, long: Folder) -> None:
     for mode in ("inductive", "transductive"):
         store_record(short.root, short.project, ONE_SHOT, mode, {0: HISTOGRAM})  # type: ignore[arg-type]
     device = Device("a made-up device", "")
-    one, five = plan.evaluations(long, device, [short])
+    one, five = planned(long, [short], device).of_kind("evaluation")
     assert (one.name, one.seconds, one.remaining) == (ONE_SHOT, pytest.approx(120), pytest.approx(360))
-    assert (five.name, five.seconds) == (FIVE_SHOT, None)
-    assert plan.evaluations(short, device, [short])[0].states == ("done", "missing", "missing")
+    assert (five.name, five.source) == (FIVE_SHOT, "other runs of a made-up device")
+    assert planned(short, [], device).of_kind("evaluation")[0].states == ("done", "missing", "missing")
 
 
 def test_an_evaluation_with_one_of_its_two_cells_is_missing(short: Folder) -> None:
     store_record(short.root, short.project, ONE_SHOT, "inductive", {0: HISTOGRAM})
-    assert plan.evaluations(short, HERE, [short])[0].states == ("missing", "missing", "missing")
+    assert planned(short).of_kind("evaluation")[0].states == ("missing", "missing", "missing")
 
 
 def test_an_evaluation_whose_settings_were_edited_is_stale(short: Folder) -> None:
@@ -121,8 +134,8 @@ def test_an_evaluation_whose_settings_were_edited_is_stale(short: Folder) -> Non
         store_record(short.root, short.project, ONE_SHOT, mode, {0: HISTOGRAM})  # type: ignore[arg-type]
     values = changed_params()
     values["evaluations"][ONE_SHOT]["inner_steps"] = 51
-    edited = make_project(short.root, values)
-    assert plan.evaluations(Folder(short.root, edited), HERE, [])[0].states == ("stale", "missing", "missing")
+    edited = Folder(short.root, make_project(short.root, values))
+    assert planned(edited).of_kind("evaluation")[0].states == ("stale", "missing", "missing")
 
 
 def two_data_sets(root: Path) -> Project:
@@ -137,11 +150,11 @@ def two_data_sets(root: Path) -> Project:
     project = make_project(root, values)
     for dataset in ("omniglot", "glyphs"):
         packs.write_pack(root / f"data/{dataset}.npz", tiny_pack())
-    for training in project.trainings:
-        curve = root / CURVE.format(training=training, seed=0)
+    for name in project.trainings:
+        curve = root / CURVE.format(training=name, seed=0)
         write_rows(curve, ("outer_step",), [(0,)])
         made = {"seconds": 100.0, "device": "cpu, 1 thread", "machine": "this machine"}
-        made |= {"settings_digest": digest(project.settings_of_training(training))}
+        made |= {"settings_digest": digest(project.settings_of_training(name))}
         write_run(curve, {**made, "data_digest": tiny_pack().digest()})
     for evaluation in project.evaluations:
         for mode in MODES:
@@ -152,14 +165,13 @@ def two_data_sets(root: Path) -> Project:
 
 
 def test_results_from_other_data_are_stale_and_counted_as_to_do(tmp_path: Path) -> None:
-    folder = Folder(tmp_path, two_data_sets(tmp_path))
-    trained = plan.trainings(folder, HERE, [folder])
-    assert [entry.states[0] for entry in trained] == ["stale", "done"]
-    assert [entry.remaining for entry in trained] == [pytest.approx(300), pytest.approx(200)]
-    assert [entry.states[0] for entry in plan.evaluations(folder, HERE, [])] == ["stale", "stale", "done"]
-    text = plan.describe(tmp_path, HERE)
+    made = planned(Folder(tmp_path, two_data_sets(tmp_path)))
+    assert [entry.states[0] for entry in made.of_kind("training")] == ["stale", "done"]
+    assert [entry.remaining for entry in made.of_kind("training")] == [pytest.approx(300), pytest.approx(200)]
+    assert [entry.states[0] for entry in made.of_kind("evaluation")] == ["stale", "stale", "done"]
+    text = plan_text.describe(made)
     assert "5 of 6 trainings to do (1 stale, to be computed again): 8 min." in text
-    assert "8 of 9 evaluations to do (2 stale, to be computed again): unknown." in text
+    assert "8 of 9 evaluations to do (2 stale, to be computed again): ~" in text
 
 
 @pytest.mark.parametrize("change", ["data", "settings", "no run files"])
@@ -174,10 +186,11 @@ def test_plan_and_stale_never_disagree(tmp_path: Path, change: str) -> None:
             run.unlink()
     stale = {item.path for item, _ in freshness.stale(tmp_path, project)}
     assert stale
-    for entry in plan.trainings(Folder(tmp_path, project), HERE, []):
+    made = planned(Folder(tmp_path, project))
+    for entry in made.of_kind("training"):
         for seed, state in zip(project.seeds, entry.states, strict=True):
             assert (state == "stale") == (CURVE.format(training=entry.name, seed=seed) in stale)
-    for entry in plan.evaluations(Folder(tmp_path, project), HERE, []):
+    for entry in made.of_kind("evaluation"):
         for seed, state in zip(project.seeds, entry.states, strict=True):
             records = {RECORD.format(evaluation=entry.name, mode=mode, seed=seed) for mode in MODES}
             assert (state == "stale") == bool(records & stale)
@@ -187,37 +200,54 @@ def test_a_file_edited_by_hand_is_refused(short: Folder) -> None:
     curve = short.root / CURVE.format(training=TRAINING, seed=0)
     curve.write_text("outer_step\n7\n", encoding="utf-8")
     with pytest.raises(UserError, match="changed after it was recorded"):
-        plan.describe(short.root, HERE)
+        planned(short)
 
 
-def test_the_text_has_totals_and_names_what_is_unknown(short: Folder, long: Folder) -> None:
-    text = plan.describe(long.root, HERE, [short.root])
+def test_the_text_has_totals_and_marks_estimates(short: Folder, long: Folder) -> None:
+    text = plan_text.describe(planned(long, [short]))
     assert "Made-up numbers; seeds 0, 1, 2" in text
     assert "3 of 3 trainings to do: 50 min." in text
-    assert "6 of 6 evaluations to do: unknown." in text
-    assert "Unknown: nothing comparable was measured on this device" in text
+    assert "6 of 6 evaluations to do: ~" in text
+    assert "unknown" not in text.lower()
+    assert "Without ~: measured on this machine with the same settings, scaled by length." in text
     (line,) = [line for line in text.splitlines() if line.startswith(f"{TRAINING} ")]
     assert line.split()[1:] == ["0", "0", "3", "17", "min", "50", "min"]
 
 
+def test_the_schedule_shows_how_cores_share_the_work(short: Folder, long: Folder) -> None:
+    """Three trainings of 1,000 seconds: one core takes them in turn, three at once; nine cores give each three."""
+    text = plan_text.describe(planned(long, [short], room=Room(1)))
+    assert "All of it on 1 core (this machine):" in text
+    assert "  trainings       ~50 min: 3 jobs of 17 min\n" in text
+    assert "3 jobs with 3 threads each of" in plan_text.describe(planned(long, [short], room=Room(9)))
+    path = f"training {TRAINING} seed 0 -> evaluation {FIVE_SHOT} seed 0"
+    assert path in text
+
+
 def test_a_missing_checkpoint_that_is_needed_is_named(short: Folder) -> None:
     model = MODEL.format(training=TRAINING, seed=0)
-    assert f"{model}: needed and missing" in plan.describe(short.root, HERE)
+    assert f"{model}: needed and missing" in plan_text.describe(planned(short))
     (short.root / model).parent.mkdir(parents=True)
     (short.root / model).touch()
-    assert "needed and missing" not in plan.describe(short.root, HERE)
+    assert "needed and missing" not in plan_text.describe(planned(short))
 
 
 def test_a_finished_project_has_nothing_left(tmp_path: Path) -> None:
-    project = make_project(tmp_path, changed_params(seeds=[0]))
+    values = changed_params(seeds=[0])
+    del values["sine"]
+    values["tables"], values["figures"] = {}, {}
+    project = make_project(tmp_path, values)
     store_training(Folder(tmp_path, project), 0)
     for evaluation in (ONE_SHOT, FIVE_SHOT):
         for mode in ("inductive", "transductive"):
             store_record(tmp_path, project, evaluation, mode, {0: HISTOGRAM})  # type: ignore[arg-type]
-    text = plan.describe(tmp_path, HERE)
+    made = planned(Folder(tmp_path, project))
+    text = plan_text.describe(made)
     assert "All 1 trainings are done." in text
     assert "All 2 evaluations are done." in text
-    assert "Unknown:" not in text
+    assert made.jobs == []
+    assert "wall time" not in text
+    assert "Nothing to do." in plan_text.describe_cell(made, f"{ONE_SHOT}/inductive", (0,))
 
 
 def test_the_command_takes_times_from_the_folders_it_is_given(
@@ -226,31 +256,82 @@ def test_the_command_takes_times_from_the_folders_it_is_given(
     store_training(short, 0, device="a GPU")
     command = ["plan", "--params", str(long.root / "params.yaml"), "--device", "a GPU"]
     assert main(command) == 0
-    assert "3 of 3 trainings to do: unknown." in capsys.readouterr().out
+    assert "3 of 3 trainings to do: ~" in capsys.readouterr().out
     assert main([*command, str(short.root)]) == 0
     assert "3 of 3 trainings to do: 50 min." in capsys.readouterr().out
 
 
+def test_the_command_plans_one_cell(short: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    """The training of seed 0 is done, so that only its evaluation is left; seed 1 needs both."""
+    command = ["plan", "--params", str(short.root / "params.yaml"), "--device", "cpu", "--cores", "1"]
+    assert main([*command, "--cell", f"{ONE_SHOT}/inductive", "--seed", "0"]) == 0
+    assert "  seed 0: training done; evaluation missing, ~" in capsys.readouterr().out
+    assert main([*command, "--cell", f"{ONE_SHOT}/inductive", "--seed", "1"]) == 0
+    assert "  seed 1: training missing, ~" in capsys.readouterr().out
+    assert main([*command, "--cell", "reptile/omniglot-5way/1shot/inductiv"]) == 2
+    assert "unknown cell" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--cores", "many"], "CORES=many: expected a whole number from 1"),
+        (["--device", "a GPU", "--gpus", "0"], "GPUS=0: expected a whole number from 1"),
+        (["--device", "a GPU", "--probe"], "PROBE=1 measures this machine"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(
+    short: Folder, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    assert main(["plan", "--params", str(short.root / "params.yaml"), *options]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_durations_are_printed_in_the_unit_that_fits() -> None:
-    assert [plan.duration(seconds) for seconds in (0, 89, 90, 5400, 129600, None)] == [
-        "0 s",
-        "89 s",
-        "2 min",
-        "1.5 h",
-        "1.5 days",
-        "unknown",
-    ]
+    shown = [plan_text.duration(seconds) for seconds in (0, 89, 90, 5400, 129600)]
+    assert shown == ["0 s", "89 s", "2 min", "1.5 h", "1.5 days"]
 
 
 def test_times_of_the_engine_used_last_count(short: Folder, long: Folder) -> None:
     """A mean over two engines would be the time of neither."""
     store_training(short, 0, seconds=900.0, engine="plain", ended="2026-01-01T00:00:00Z")
     store_training(short, 1, seconds=100.0, engine="native", ended="2026-02-01T00:00:00Z")
-    both = planned_training(long, [short]).seconds
+    both = training(long, [short]).seconds
     store_training(short, 0, seconds=100.0, engine="native", ended="2026-03-01T00:00:00Z")
-    assert both == planned_training(long, [short]).seconds
+    assert both == training(long, [short]).seconds
 
 
-def test_a_training_computed_in_several_places_gives_no_time(short: Folder, long: Folder) -> None:
-    store_training(short, 0, seconds=900.0, legs=[{"outer_steps": 900}, {"outer_steps": 100}])
-    assert planned_training(long, [short]).seconds is None
+@pytest.mark.parametrize(
+    ("run", "reason"),
+    [
+        ({"seconds": 900.0, "legs": [{"outer_steps": 900}, {"outer_steps": 100}]}, "interrupted"),
+        ({"seconds": 100.0, "cpu_seconds": 50.0}, "busy machine: 50% of a core"),
+        ({"seconds": 900.0}, "busy machine: 9.0 times slower"),
+    ],
+)
+def test_a_run_that_was_interrupted_or_disturbed_is_named_and_gives_no_time(
+    short: Folder, long: Folder, run: dict[str, Any], reason: str
+) -> None:
+    store_training(short, 1, **run)
+    made = planned(long, [short])
+    assert made.named("training", TRAINING).seconds == pytest.approx(1000)
+    assert [(one.name, one.unused) for one in made.unused] == [(f"{TRAINING} seed 1", reason)]
+    assert f"Recorded times that are not used: 1 {reason.split(':')[0]} ({TRAINING} seed 1" in plan_text.describe(made)
+
+
+def test_a_run_on_an_undisturbed_machine_is_used_however_slow(short: Folder, long: Folder) -> None:
+    store_training(short, 1, seconds=300.0, cpu_seconds=299.0)
+    assert training(long, [short]).seconds == pytest.approx(2000)
+    assert planned(long, [short]).unused == []
+
+
+def test_the_trainings_of_a_sweep_are_one_line(tmp_path: Path) -> None:
+    values = changed_params()
+    base = dict(values["trainings"][TRAINING])
+    variants = {"reptile": {"label": "Reptile", "algorithm": "reptile"}}
+    values["sweeps"] = {"steps": {"base": base, "varied": "inner_steps", "values": [2, 4], "variants": variants}}
+    made = planned(Folder(tmp_path, make_project(tmp_path, values)))
+    text = plan_text.describe(made)
+    assert sum("sweep steps (2 trainings)" in line for line in text.splitlines()) == 1
+    assert "9 of 9 trainings to do" in text
+    assert len([job for job in made.jobs if job.group == "training"]) == 9

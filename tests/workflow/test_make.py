@@ -30,16 +30,19 @@ HOSTILE = [
 ]
 # Each variable with the targets that read it.
 TARGETS = {
-    "CELL": ["cell", "why"],
+    "CELL": ["cell", "why", "plan"],
     "SEED": ["cell"],
-    "DIR": ["cell", "report", "plan", "why", "suspend", "collect", "publish"],
+    "DIR": ["cell", "report", "plan", "why", "status", "suspend", "collect", "publish"],
     "DEVICE": ["plan"],
     "FOLDER": ["try"],
     "WAY": ["try"],
     "SHOT": ["try"],
     "MINUTES": ["try"],
     "REMOTE": ["publish"],
-    "CORES": ["cell", "omniglot"],
+    "CORES": ["cell", "omniglot", "plan"],
+    "GPUS": ["plan", "cell", "omniglot"],
+    "PROBE": ["plan"],
+    "WATCH": ["status"],
     "FROM": ["collect"],
     "SERVICE": ["audit"],
     "DATA_MIRROR": ["omniglot", "cell"],
@@ -49,7 +52,16 @@ TARGETS = {
     "ALLOW_STALE": ["report", "figures"],
     "PROFILE": ["bench"],
 }
-ONLY_EXPORTED = {"DATA_MIRROR", "MINI_IMAGENET", "MINI_IMAGENET_NAMES", "FORCE", "ALLOW_STALE", "PROFILE"}
+ONLY_EXPORTED = {
+    "DATA_MIRROR",
+    "MINI_IMAGENET",
+    "MINI_IMAGENET_NAMES",
+    "FORCE",
+    "ALLOW_STALE",
+    "PROFILE",
+    "PROBE",
+    "WATCH",
+}
 
 
 @pytest.fixture
@@ -62,7 +74,11 @@ def folder(tmp_path: Path) -> Path:
     for venv in (".venv", ".venv/audit"):
         python = tmp_path / venv / "bin/python"
         python.parent.mkdir(parents=True)
-        python.write_text("#!/bin/sh\nprintf '%s\\0' \"$@\" >>arguments\nenv -0 >>environment\n", encoding="utf-8")
+        python.write_text(
+            "#!/bin/sh\nprintf '%s\\0' \"$@\" >>arguments\nenv -0 >>environment\n"
+            'case "$*" in *--if-fresh*) exit 3 ;; esac\n',
+            encoding="utf-8",
+        )
         python.chmod(0o755)
     for name in (".venv/.installed", ".venv/.torch", ".venv/audit/.installed"):
         (tmp_path / name).touch()

@@ -17,6 +17,14 @@ PROJECT = checks.load("params.yaml")
 # The repository, with paper/ and workflow/report/, relative to the working folder.
 REPOSITORY = Path(os.path.relpath(Path(workflow.main_snakefile).parent))
 
+# The device of the rules that train and evaluate, and the cards that each of their jobs has to itself. The profiles for
+# GPUs say --config device=cuda; make does so where there are GPUs.
+DEVICE = config.get("device", "cpu")
+GPUS = 1 if DEVICE == "cuda" else 0
+# Whether one job trains all missing seeds of a training side by side (--config seeds=together). On a GPU that takes about
+# as long as one seed. On a cluster each seed is a job of its own, since the node does not know what else is missing.
+TOGETHER = config.get("seeds") == "together" and GPUS
+
 
 wildcard_constraints:
     seed=r"\d+",
@@ -181,23 +189,66 @@ def is_trained(training, seed):
 
 
 @functools.cache
+def to_do():
+    """Results that the workflow will compute: those that are named or, if none is, all that are wanted and not fresh."""
+    named = set(workflow.dag_settings.targets)
+    wanted = named & set(expected()) or wanted_cells() + ([] if "cells" in named else wanted_by_figures())
+    return [expected()[path] for path in set(wanted) if path in expected() and not is_fresh(path)]
+
+
+@functools.cache
+def to_train():
+    """Trainings that the workflow will run, each with its seeds in ascending order."""
+    stale = to_do()
+    paths = {item.path for item in stale}
+    every = [(training, seed) for training in PROJECT.trainings for seed in PROJECT.seeds]
+    curves = {each for each in every if settings.CURVE.format(training=each[0], seed=each[1]) in paths}
+    found = {}
+    for training, seed in sorted(curves | {(item.training, item.seed) for item in stale if item.training}):
+        if not is_trained(training, seed):
+            found.setdefault(training, []).append(seed)
+    return found
+
+
+def first_seed(wildcards):
+    """Return the first missing seed of a training if its job trains the others too, and this is one of them."""
+    seeds = to_train().get(wildcards.training, []) if TOGETHER else []
+    return seeds[0] if int(wildcards.seed) in seeds else None
+
+
+def seeds_beside(wildcards):
+    """Return the seeds that a job trains beside its own: all other missing ones, if it is that of the first."""
+    first = first_seed(wildcards)
+    others = [seed for seed in to_train()[wildcards.training] if seed != first] if first is not None else []
+    return " ".join(map(str, others)) if first == int(wildcards.seed) else ""
+
+
+def trained_before(wildcards):
+    """Return the checkpoint that a job waits for: that of the first missing seed, whose job trains this one too.
+
+    When it is there, so is that of this job, which then has nothing to compute. It is `ancient`, as this one is not
+    made from it.
+    """
+    first = first_seed(wildcards)
+    if first is None or first == int(wildcards.seed):
+        return []
+    return ancient(settings.MODEL.format(training=wildcards.training, seed=first))
+
+
+@functools.cache
 def threads_each(verb):
     """Return the threads of one job that trains or evaluates (`verb`); engine native has a use for them.
 
     The cores are shared among the jobs of this kind that the workflow will run: many get one thread each, one gets all.
-    Results have the same bytes with any number of threads.
+    Results have the same bytes with any number of threads. On a GPU one is enough, and so it is on a cluster, where
+    --set-threads train=N may ask for more.
     """
-    named = set(workflow.dag_settings.targets)
-    wanted = named & set(expected()) or wanted_cells() + ([] if "cells" in named else wanted_by_figures())
-    stale = [expected()[path] for path in set(wanted) if path in expected() and not is_fresh(path)]
-    evaluations = {(os.path.dirname(item.about), item.seed) for item in stale if item.path.endswith(".json")}
-    if verb == "evaluate":
-        return max(1, workflow.cores // max(1, len(evaluations)))
-    paths = {item.path for item in stale}
-    trained = [(training, seed) for training in PROJECT.trainings for seed in PROJECT.seeds]
-    curves = {key for key in trained if settings.CURVE.format(training=key[0], seed=key[1]) in paths}
-    trainings = curves | {(item.training, item.seed) for item in stale if item.training}
-    return max(1, workflow.cores // max(1, sum(not is_trained(*each) for each in trainings)))
+    if GPUS or not workflow.resource_settings.cores or workflow.remote_exec:
+        return 1
+    if verb == "train":
+        return max(1, workflow.cores // max(1, sum(map(len, to_train().values()))))
+    evaluations = {(os.path.dirname(item.about), item.seed) for item in to_do() if item.path.endswith(".json")}
+    return max(1, workflow.cores // max(1, len(evaluations)))
 
 
 def unless_fresh(path, needed):

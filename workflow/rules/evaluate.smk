@@ -12,10 +12,12 @@ rule evaluate:
     threads: lambda wildcards: threads_each("evaluate")
     resources:
         mem_mb=2000,
+        gpu=GPUS,
+        device=DEVICE,
     params:
         settings=lambda wildcards: PROJECT.settings_of_evaluation(wildcards.evaluation),
     shell:
-        "OMP_NUM_THREADS=1 python -m firstorder evaluate {wildcards.evaluation:q} --seed {wildcards.seed:q} --threads {threads} 2>&1 | tee -i {log:q}"
+        "OMP_NUM_THREADS=1 python -m firstorder evaluate {wildcards.evaluation:q} --seed {wildcards.seed:q} --threads {threads} --device {resources.device} 2>&1 | tee -i {log:q}"
 
 
 rule adaptation:
@@ -34,10 +36,12 @@ rule adaptation:
     threads: 1
     resources:
         mem_mb=2000,
+        gpu=GPUS,
+        device=DEVICE,
     params:
         settings=lambda wildcards: PROJECT.settings_of_adaptation(wildcards.evaluation),
     shell:
-        "python -m firstorder adaptation {wildcards.evaluation:q} --seed {wildcards.seed:q} 2>&1 | tee -i {log:q}"
+        "python -m firstorder adaptation {wildcards.evaluation:q} --seed {wildcards.seed:q} --device {resources.device} 2>&1 | tee -i {log:q}"
 
 
 rule alphabets:
@@ -56,7 +60,9 @@ rule alphabets:
     threads: 1
     resources:
         mem_mb=2000,
+        gpu=GPUS,
+        device=DEVICE,
     params:
         settings=lambda wildcards: PROJECT.settings_of_alphabets(wildcards.evaluation),
     shell:
-        "python -m firstorder alphabets {wildcards.evaluation:q} --seed {wildcards.seed:q} 2>&1 | tee -i {log:q}"
+        "python -m firstorder alphabets {wildcards.evaluation:q} --seed {wildcards.seed:q} --device {resources.device} 2>&1 | tee -i {log:q}"

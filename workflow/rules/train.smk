@@ -5,6 +5,8 @@ rule train:
         # A finished training has no input: Snakemake would create a missing pack and then train again, even though
         # the pack is `ancient` (for example after a checkpoint was pulled).
         pack=lambda wildcards: [] if is_trained(**wildcards) else ancient(pack_of(wildcards.training)),
+        # With seeds=together the job of the first missing seed trains the others too, which then find it done.
+        before=trained_before,
     output:
         # `update`: the old file stays until the new one is complete, and is restored if the job fails.
         model=update(settings.MODEL),
@@ -16,10 +18,13 @@ rule train:
     threads: lambda wildcards: threads_each("train")
     resources:
         mem_mb=2000,
+        gpu=GPUS,
+        device=DEVICE,
+        beside=seeds_beside,
     params:
         settings=lambda wildcards: PROJECT.settings_of_training(wildcards.training),
     shell:
-        "OMP_NUM_THREADS=1 python -m firstorder train {wildcards.training:q} --seed {wildcards.seed:q} --threads {threads} 2>&1 | tee -i {log:q}"
+        "OMP_NUM_THREADS=1 python -m firstorder train {wildcards.training:q} --seed {wildcards.seed:q} {resources.beside} --threads {threads} --device {resources.device} 2>&1 | tee -i {log:q}"
 
 
 rule sine:
@@ -89,7 +94,9 @@ rule inner_products:
     threads: 1
     resources:
         mem_mb=2000,
+        gpu=GPUS,
+        device=DEVICE,
     params:
         settings=lambda wildcards: PROJECT.settings_of_theory(wildcards.training),
     shell:
-        "python -m firstorder inner-products {wildcards.training:q} --seed {wildcards.seed:q} 2>&1 | tee -i {log:q}"
+        "python -m firstorder inner-products {wildcards.training:q} --seed {wildcards.seed:q} --device {resources.device} 2>&1 | tee -i {log:q}"

@@ -20,6 +20,7 @@ from firstorder.cli import (
     check,
     compute,
     data,
+    device,
     look,
     memory,
     move,
@@ -31,7 +32,7 @@ from firstorder.cli import (
     workflow,
 )
 from firstorder.cli.verbs import GROUPS, VERBS
-from firstorder.errors import UserError, lacks_memory, one_line
+from firstorder.errors import UserError, lacks_memory, lost_device, one_line
 
 FILES = (
     attempt,
@@ -123,6 +124,11 @@ def _run(arguments: Sequence[str] | None) -> int:
             return 2
         if isinstance(error, ModuleNotFoundError) and (name := (error.name or "").split(".")[0]) in EXTRAS:
             output.print_error(f"needs {name}, which is not installed: pip install 'firstorder[{EXTRAS[name]}]'")
+            return 2
+        if lost_device(error):
+            said = str(error).partition("\n")[0][:200]
+            then = "what is saved stays, and the same command goes on from there"
+            output.print_error(f"{device.lost(said)}: lost while computing ({said}); {then}")
             return 2
         if not isinstance(error, OSError):
             raise

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from firstorder import progress, settings
@@ -25,6 +27,8 @@ from firstorder.cli.verbs import (
     verb,
 )
 from firstorder.settings import columns
+
+SPARED = 60.0  # seconds before the end of a job of Slurm, in which the state is saved
 
 if TYPE_CHECKING:
     from firstorder.method.training import Problem, Resumable, TrainingState
@@ -63,8 +67,8 @@ def train(arguments: Arguments) -> int:
     if not waiting:
         return 0
     trainings = [session.resumable(problem) for problem in session.problems(name, waiting)]
-    code, choice = 0, session.choice(name)
-    with signals.stopping(arguments.time_limit) as stop:
+    code, choice, clock = 0, session.choice(name), time.process_time()
+    with signals.stopping(arguments.time_limit or time_left(os.environ)) as stop:
         for training, state in zip(trainings, choice.train(trainings, progress.shown, stop), strict=True):
             seed = training.problem.seed
             if state is None:
@@ -72,8 +76,16 @@ def train(arguments: Arguments) -> int:
             elif state.outer_step < training.problem.settings.outer_steps:
                 code = stopped(stop, f"{name} seed {seed} stopped at outer step {state.outer_step:,}")
             else:
-                _write(session, training, state, together=len(waiting) if choice.side_by_side else 1)
+                together = len(waiting) if choice.side_by_side else 1
+                _write(session, training, state, together, (time.process_time() - clock) / together)
+            clock = clock if choice.side_by_side else time.process_time()
     return code
+
+
+def time_left(environment: Mapping[str, str]) -> float | None:
+    """Return the seconds until a minute before the end that Slurm has set for this job; None outside a job."""
+    end = environment.get("SLURM_JOB_END_TIME", "")
+    return max(1.0, int(end) - time.time() - SPARED) if end.isdecimal() else None
 
 
 def stopped(stop: signals.Stopping, what: str, then: str = "goes on from there") -> int:
@@ -82,10 +94,10 @@ def stopped(stop: signals.Stopping, what: str, then: str = "goes on from there")
     return stop.code
 
 
-def _write(session: Session, training: Resumable, state: TrainingState, together: int) -> None:
+def _write(session: Session, training: Resumable, state: TrainingState, together: int, cpu_seconds: float) -> None:
     """Write the checkpoint, the curve and the run file of a finished training.
 
-    `together` is the number of seeds trained side by side.
+    `together` is the number of seeds trained side by side, `cpu_seconds` the processor time of this process for it.
     """
     from firstorder.method.training import checkpoint_of
     from firstorder.records import cells, checkpoints
@@ -102,7 +114,9 @@ def _write(session: Session, training: Resumable, state: TrainingState, together
     run |= {"checkpoint_digest": dvc.hash_of(path, "sha256")}
     legs = session.state_file(problem).legs(state)
     if len(legs) > 1:
-        run["legs"] = legs  # trained in several places
+        run["legs"] = legs  # interrupted, and perhaps trained in several places
+    else:
+        run["cpu_seconds"] = round(cpu_seconds, 1)
     cells.write_sealed(curve, cells.rows_text(columns.CURVE, state.curve), run)
     print(f"{path}\n{curve}")
 
@@ -113,7 +127,7 @@ def evaluate(arguments: Arguments) -> int:
     from firstorder.method import evaluation
     from firstorder.records import cells, unfinished
 
-    start = time.monotonic()
+    start, clock = time.monotonic(), time.process_time()
     arguments = redirected(arguments, evaluating=True)
     session, name = Session.of(arguments), arguments.evaluation
     chosen = settings.lookup(session.project.evaluations, name, "evaluation")
@@ -128,7 +142,9 @@ def evaluate(arguments: Arguments) -> int:
         return stopped(stop, f"{draws.title} stopped after {done:,} of {draws.tasks:,} tasks")
     run = session.run_information(keeper.seconds, inner.engine.name)
     if len(keeper.legs) > 1:
-        run["legs"] = keeper.legs  # evaluated in several places
+        run["legs"] = keeper.legs  # interrupted, and perhaps evaluated in several places
+    else:
+        run["cpu_seconds"] = round(time.process_time() - clock, 1)
     for mode, correct in counts.items():
         histogram = evaluation.histogram(correct, draws.shape.way * draws.shape.query)
         cell = settings.Cell(name, mode, arguments.seed)

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import sys
+import tempfile
+import time
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from firstorder.cli.check import check_named
+from firstorder import settings
+from firstorder.cli.check import cell_of, check_named
 from firstorder.cli.session import Session
-from firstorder.cli.verbs import CELL, PUBLISHED, Arguments, argument, seed_number, verb, whole_number
+from firstorder.cli.verbs import CELL, PUBLISHED, SEED, Arguments, argument, seed_number, verb, whole_number
+from firstorder.errors import UserError
+
+if TYPE_CHECKING:
+    from firstorder.records.cells import CellRecord
+
+SECONDS_BETWEEN_LOOKS = 2.0
+REPORT_DUE = ".work/report-due"  # make puts it there before it computes a cell, and removes it after the report
+NOT_FRESH = 3  # exit code of `number --if-fresh` for a cell that is to be computed
+FOLDERS = argument("folders", nargs="*", help="other folders to take measured times from")
 
 
 @verb(
@@ -14,16 +29,96 @@ from firstorder.cli.verbs import CELL, PUBLISHED, Arguments, argument, seed_numb
     CELL,
     argument("--seed", type=seed_number, help="one seed; default: all seeds of params.yaml"),
     PUBLISHED,
+    FOLDERS,
 )
 def why(arguments: Arguments) -> None:
     """Trace a cell's number: the paper's value, ours, settings, seeds, digests, commit, machine, time."""
+    from firstorder.cli import machine
     from firstorder.report.text import why as module
+    from firstorder.upkeep import plan as plans
+    from firstorder.upkeep import plan_text
 
     session = Session.of(arguments)
     seeds = session.project.seeds if arguments.seed is None else (arguments.seed,)
     session.check_seeds(seeds)
     check_named(session, arguments.cell)
     print(module.explain(session.root, session.project, arguments.cell, seeds, Path(arguments.published)))
+    device, room = machine.asked(machine.AUTO, "all", None)
+    made = plans.make(session.root, device, map(Path, arguments.folders), session.project, room=room)
+    evaluation = arguments.cell.rpartition("/")[0]
+    if todo := [seed for seed in seeds if seed in made.named("evaluation", evaluation).todo]:
+        print(f"\nTo compute what is missing or stale: {plan_text.describe_cell(made, arguments.cell, todo)}")
+
+
+@verb(
+    "look",
+    CELL,
+    SEED,
+    PUBLISHED,
+    argument("--if-fresh", action="store_true", help="exit with code 3 unless it is fresh and reported"),
+)
+def number(arguments: Arguments) -> int:
+    """Print one recorded number in one line: how it compares with what is committed, and the paper's."""
+    from firstorder.records import freshness
+    from firstorder.records.cells import read_record, read_run
+    from firstorder.report.claims.paper import Paper
+    from firstorder.report.text import number as module
+
+    session = Session.of(arguments)
+    cell = cell_of(session, arguments)
+    path, evaluation = session.root / cell.path, cell.about.rpartition("/")[0]
+    both = (freshness.cell(session.project, evaluation, mode, arguments.seed) for mode in settings.MODES)
+    if arguments.if_fresh and (session.root / REPORT_DUE).exists():
+        return NOT_FRESH
+    if (state := freshness.state(session.root, *both)) != freshness.DONE:
+        if arguments.if_fresh:
+            return NOT_FRESH
+        raise UserError(f"{cell.name}: {state}; to compute it: {cell.command}")
+    if arguments.if_fresh:
+        print("firstorder: the cell is recorded; to compute it yourself, add FORCE=1", file=sys.stderr)
+    paper = Paper.of(session.root, Path(arguments.published))
+    printed = [
+        str(paper.lines.loc[about.line]["printed"])
+        for claim in paper.claims.entries.values()
+        for about in claim.cells
+        if about.cell == cell.about
+    ]
+    before = _committed(path)
+    print(module.line(read_record(path), read_run(path), before, printed[0] if printed else None))
+    return 0
+
+
+def _committed(path: Path) -> tuple[CellRecord, dict[str, Any]] | None:
+    """Read a record and its run file as the last commit has them; None if it has none, or Git is not here."""
+    from firstorder.records.cells import read_record, read_run
+    from firstorder.upkeep import committed
+
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        for source, target in ((path, copy), (path.with_suffix(".run.json"), copy.with_suffix(".run.json"))):
+            if (content := committed.content(source)) is None:
+                return None
+            target.write_bytes(content)
+        try:
+            return read_record(copy), read_run(copy)
+        except UserError:
+            return None  # `verify` says what is wrong with it
+
+
+@verb("look", argument("--watch", action="store_true", help="show it again every two seconds until Ctrl-C"))
+def status(arguments: Arguments) -> None:
+    """Show what computes in the folder just now: step, rate, time left, accuracy."""
+    from firstorder.upkeep import locks
+    from firstorder.upkeep import status as module
+
+    root = Session.of(arguments).root
+    while True:
+        text = module.describe(module.running(root), locks.holders(root), datetime.now())
+        if not arguments.watch:
+            print(text)
+            return
+        print(f"\x1b[H\x1b[2J{text}" if sys.stdout.isatty() else text, flush=True)
+        time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 @verb("look")
@@ -66,14 +161,30 @@ def power(arguments: Arguments) -> None:
 
 @verb(
     "look",
-    argument("--device", default="cpu", help="cpu, or a GPU's name as in a run file (.run.json)"),
-    argument("folders", nargs="*", help="other folders to take measured times from"),
+    argument("--device", default="auto", help="cpu, or a GPU's name as in a run file; auto: the GPU here, else cpu"),
+    argument("--cores", default="all", help="cores that jobs share, or all"),
+    argument("--gpus", help="number of GPUs; default: those here, or 1 if another device is named"),
+    argument("--cell", default="", help="only what this cell needs, such as reptile/omniglot-5way/1shot/inductive"),
+    argument("--seed", type=seed_number, help="with --cell: one seed; default: all seeds of params.yaml"),
+    argument("--probe", action="store_true", help="measure for five seconds how fast this machine is just now"),
+    FOLDERS,
 )
 def plan(arguments: Arguments) -> None:
-    """List trainings and evaluations as done, stale or missing, with their times on a device."""
-    from firstorder.records import provenance
+    """List what is done, stale or missing, with the time that the rest takes on a device."""
+    from firstorder.cli import machine
     from firstorder.upkeep import plan as module
+    from firstorder.upkeep import plan_text
 
-    device = module.Device(arguments.device, provenance.run_information(0, arguments.device)["machine"])
     session = Session.of(arguments)
-    print(module.describe(session.root, device, [Path(path) for path in arguments.folders], session.project))
+    folders = [Path(path) for path in arguments.folders]
+    device, room = machine.asked(arguments.device, arguments.cores, arguments.gpus)
+    made = module.make(session.root, device, folders, session.project, room=room)
+    if arguments.probe:
+        probed = machine.probe(made)
+        made = module.make(session.root, device, folders, session.project, room=room, probed=probed)
+    if arguments.cell:
+        seeds = session.project.seeds if arguments.seed is None else (arguments.seed,)
+        session.check_seeds(seeds)
+        print(plan_text.describe_cell(made, arguments.cell, seeds))
+    else:
+        print(plan_text.describe(made))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from firstorder.cli import output
+from firstorder.cli import output, profile
 from firstorder.cli.check import SELECTION, cell_of, cells_of, check_cell, paths_of, stale_of
 from firstorder.cli.session import Session
 from firstorder.cli.verbs import ALLOW_STALE, Arguments, argument, verb
@@ -16,6 +16,8 @@ from firstorder.cli.verbs import ALLOW_STALE, Arguments, argument, verb
     argument("--report", action="store_true", help="take only the lock of the report; refuse it if it is stale"),
     ALLOW_STALE,
     argument("--stale", action="store_true", help="append the stale files to the command, to be computed again"),
+    argument("--choose-profile", action="store_true", help="let the command compute on the GPUs if there are any"),
+    argument("--gpus", help="with --choose-profile: how many; 0: none; default: those that nobody computes on"),
     argument("--force", action="store_true", help="with --stale: append those of all chosen cells, fresh ones too"),
     argument("--told", default="another command", help="description shown to commands that wait for this one"),
     argument("command", nargs="+", help="the command, after --"),
@@ -41,8 +43,9 @@ def hold(arguments: Arguments) -> int:
         # Here and not in each job of Snakemake, which would say it again in lines of its own.
         staleness.check(session.root, staleness.shown(session.project))
     added = _to_compute(session, arguments) if arguments.stale else []
+    command = profile.with_gpus(arguments.command, arguments.gpus) if arguments.choose_profile else arguments.command
     output.flush()
-    return locks.exec_command([*arguments.command, *added])
+    return locks.exec_command([*command, *added])
 
 
 def _to_compute(session: Session, arguments: Arguments) -> list[str]:

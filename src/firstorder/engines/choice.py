@@ -5,7 +5,8 @@
 - lanes: many lanes at once in batched matrix products (lanes/), on any device.
 - graph: lanes and, in training, whole outer steps of all seeds on the device (graph/). On a GPU, each outer step is
   captured as a CUDA graph.
-- auto: graph on a GPU; on a CPU native if available, else plain.
+- auto: graph on a GPU, or else lanes or plain: the first that shows the same outer steps as plain (trial.py); on a CPU
+  native if available, else plain.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from functools import cache, partial
 
 import torch
 
+from firstorder.engines import trial
 from firstorder.engines.graph.trainings import train as train_together
 from firstorder.engines.lanes.engine import LanesEngine
 from firstorder.engines.native import engine as native
@@ -85,15 +87,24 @@ def choose(wish: Wish, settings: TrainingSettings) -> Choice:
 
 
 def _automatic(wish: Wish, settings: TrainingSettings) -> str:
-    """Return the name of the fastest engine available on the device."""
+    """Return the name of the fastest engine that is available on the device and computes what plain does."""
     if wish.device.type == "cuda":
-        return GRAPH
+        return _on_gpu(wish, settings)
     if settings.precision is not None:
         return LANES
     if reason := native.reason(architecture_of(settings.network, settings.image)):
         _say_once(f"engine plain, about half as fast as native, because: {reason}")
         return PLAIN
     return NATIVE
+
+
+def _on_gpu(wish: Wish, settings: TrainingSettings) -> str:
+    """Return graph or, if it fails on this device, lanes or plain; say once why."""
+    for name, next_one in ((GRAPH, LANES), (LANES, PLAIN)):
+        if (reason := trial.reason(name, settings, wish.device)) is None:
+            return name
+        _say_once(f"engine {next_one} instead of {name} for network {settings.network}, because: {reason}")
+    return PLAIN
 
 
 @cache

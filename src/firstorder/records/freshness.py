@@ -27,6 +27,7 @@ from firstorder.settings import (
     INNER_PRODUCTS,
     MANIFOLD_POINTS,
     MODEL,
+    MODES,
     RECORD,
     SINE_FITS,
     SINE_LOSSES,
@@ -58,14 +59,14 @@ class Expected:
     seed: int | None = None
 
 
-def cell(project: Project, evaluation: str, mode: Mode, seed: int) -> Expected:
-    """Return the expected record of a cell."""
+def cell(project: Project, evaluation: str, mode: Mode, seed: int, wanted: dict[str, Any] | None = None) -> Expected:
+    """Return the expected record of a cell; `wanted` are its settings if they are resolved already."""
     training = lookup(project.evaluations, evaluation, "evaluation").training
     return Expected(
         name=f"{evaluation}/{mode} seed {seed}",
         about=f"{evaluation}/{mode}",
         path=RECORD.format(evaluation=evaluation, mode=mode, seed=seed),
-        wanted=project.settings_of_evaluation(evaluation),
+        wanted=wanted or project.settings_of_evaluation(evaluation),
         command=f"make cell CELL={evaluation}/{mode} SEED={seed}",
         pack=_pack(project, training),
         training=training,
@@ -73,13 +74,13 @@ def cell(project: Project, evaluation: str, mode: Mode, seed: int) -> Expected:
     )
 
 
-def curve(project: Project, training: str, seed: int) -> Expected:
-    """Return the expected learning curve of a training."""
+def curve(project: Project, training: str, seed: int, wanted: dict[str, Any] | None = None) -> Expected:
+    """Return the expected learning curve of a training; `wanted` are its settings if they are resolved already."""
     return Expected(
         name=f"curve of {training} seed {seed}",
         about=training,
         path=CURVE.format(training=training, seed=seed),
-        wanted=project.settings_of_training(training),
+        wanted=wanted or project.settings_of_training(training),
         command=f"firstorder train {training} --seed {seed}",
         pack=_pack(project, training),
     )
@@ -122,10 +123,13 @@ def inner_products(project: Project, training: str, seed: int) -> Expected:
 
 def everything(project: Project) -> Iterator[Expected]:
     """Yield every file that is computed for params.yaml, cells first."""
-    for evaluation, mode, seed in project.cells():
-        yield cell(project, evaluation, mode, seed)
+    for evaluation in project.evaluations:
+        wanted = project.settings_of_evaluation(evaluation)  # once for all seeds
+        for mode in MODES:
+            yield from (cell(project, evaluation, mode, seed, wanted) for seed in project.seeds)
     for training in project.trainings:
-        yield from (curve(project, training, seed) for seed in project.seeds)
+        wanted = project.settings_of_training(training)
+        yield from (curve(project, training, seed, wanted) for seed in project.seeds)
     for name in project.adaptations or {}:
         yield from (adaptation(project, name, seed) for seed in project.seeds)
     for name in project.alphabets or {}:

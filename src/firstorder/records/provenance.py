@@ -24,17 +24,22 @@ def run_information(seconds: float, device: str) -> dict[str, Any]:
 
     `peak_memory_bytes` is this process's largest resident memory so far; memory of a GPU does not count.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "seconds": round(seconds, 1),
         "peak_memory_bytes": _peak_memory(),
         "device": device,
-        "machine": f"{_processor()}, {cores} cores, {platform.system()} {platform.machine()}",
+        "machine": machine(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "commit": _commit(),
         "ended": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
+
+
+def machine() -> str:
+    """Name this machine: its processor, the cores that this process may use, system and architecture."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{_processor()}, {cores} cores, {platform.system()} {platform.machine()}"
 
 
 def _peak_memory() -> int | None:

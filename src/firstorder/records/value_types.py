@@ -20,6 +20,7 @@ _RUN_TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(_TEXTS, (str,)),
     **dict.fromkeys(("seed", "outer_steps", "numerics_version", "together"), (int,)),
     "seconds": (int, float),
+    "cpu_seconds": (int, float),
     "settings": (dict,),
     "versions": (dict,),
     "legs": (list,),

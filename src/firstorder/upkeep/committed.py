@@ -27,18 +27,33 @@ _DIGESTS = {40: "sha1", 64: "sha256"}  # by the length of an object's name
 
 def is_as_committed(path: Path) -> bool | None:
     """Say whether a file is as it is in the last commit; None if Git does not have it, or is not here."""
-    command = ["git", "-C", str(path.parent), *_OPTIONS, "rev-parse", "--verify", "--quiet", f"HEAD:./{path.name}"]
-    environment = {**os.environ, **_VARIABLES}
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, timeout=_SECONDS, check=True
-        )
-    except (OSError, ValueError, subprocess.SubprocessError):
+    found = _git(path, "rev-parse", "--verify", "--quiet", f"HEAD:./{path.name}")
+    if found is None:
         return None
-    named = done.stdout.decode(errors="replace").strip()
+    named = found.decode(errors="replace").strip()
     if len(named) not in _DIGESTS or not re.fullmatch("[0-9a-f]+", named):
         return None
     return _object_name(path, _DIGESTS[len(named)]) == named
+
+
+def content(path: Path) -> bytes | None:
+    """Return the content of a file in the last commit; None if Git does not have it, or is not here."""
+    return _git(path, "cat-file", "blob", f"HEAD:./{path.name}")
+
+
+def _git(path: Path, *arguments: str) -> bytes | None:
+    """Return what Git answers in the folder of a file; None if it fails."""
+    try:
+        return subprocess.run(
+            ["git", "-C", str(path.parent), *_OPTIONS, *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env={**os.environ, **_VARIABLES},
+            timeout=_SECONDS,
+            check=True,
+        ).stdout
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
 
 
 def _object_name(path: Path, algorithm: str) -> str | None:

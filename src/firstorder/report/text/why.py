@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from firstorder.errors import one_line
-from firstorder.records import freshness
+from firstorder.records import freshness, timings
 from firstorder.records.cells import CellRecord, read_records, read_run
 from firstorder.records.headers import pack_digest
 from firstorder.report.claims import verdicts
@@ -163,6 +163,8 @@ def _run_file(name: str, run: Mapping[str, Any]) -> list[str]:
     seconds = run.get("seconds")
     clock = f"{seconds:,.1f} s" if isinstance(seconds, int | float) else "unknown time"
     versions = ", ".join(f"{package} {version}" for package, version in sorted(run.get("versions", {}).items()))
+    if isinstance(seconds, int | float) and (reason := timings.unusable(run)) is not None:
+        clock += f" ({reason}; not used by make plan)"
     return [
         _line(
             name, f"{clock} on {run.get('device', 'unknown device')}; ended {run.get('ended', 'at an unknown time')}"

@@ -1,0 +1,47 @@
+"""Speeds that were measured once, for a device of which nothing is recorded.
+
+Each is copied from a result that this repository keeps, and a test compares the two. What runs without the repository,
+such as an installed package, has them too.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from firstorder.upkeep.costs import EXPANSION, INNER_PRODUCTS, MANIFOLDS, SINE
+from firstorder.upkeep.estimates import CPU, Device, Speed, Speeds
+
+EPYC: Final = Device(CPU, "AMD EPYC, 2 cores, Linux x86_64")
+# results/bench/amd-epyc-2-cores.json: GFLOP/s of engine native, of each of two processes with one thread side by side
+# and of one process with two threads.
+_GFLOPS: Final = {
+    "W1": (127.55, 136.3),
+    "W2": (142.25, 142.9),
+    "W3": (108.45, 108.3),
+    "W4 fomaml": (112.9, 112.2),
+    "W4 maml": (111.65, 104.6),
+    "W5 omniglot": (141.5, 141.3),
+    "W5 mini-imagenet": (98.7, 113.0),
+}
+# Run files below results/curves with the settings of the main params.yaml: counted steps (or operations) and seconds.
+# Of the inner products that is the median of the three seeds of reptile/omniglot-5way.
+STUDIES: Final = {
+    SINE: (225_000, 125.9),
+    MANIFOLDS: (500, 2.2),
+    EXPANSION: (68_880, 43.3),
+    INNER_PRODUCTS: (17_450_265_600_000, 489.4),
+}
+# docs/evidence.md, "First hours on a GPU": outer steps a second of one seed with nothing else on the card, and the
+# operations and kernels of one such outer step.
+H200: Final = Device("NVIDIA H200", "")
+OUTER_STEPS: Final = {"W2": (88, 15_744_000_000, 3003), "W3": (45, 61_215_436_800, 2893)}
+
+
+def recorded() -> list[Speeds]:
+    """Return the speeds of both devices."""
+    cpu = {name: Speed({1: one * 1e9, 2: two * 1e9}) for name, (one, two) in _GFLOPS.items()}
+    cpu |= {name: Speed({1: count / seconds}) for name, (count, seconds) in STUDIES.items()}
+    gpu = {
+        name: Speed({1: rate * operations}, rate * kernels) for name, (rate, operations, kernels) in OUTER_STEPS.items()
+    }
+    return [Speeds(EPYC, f"the benchmark of {EPYC}", cpu), Speeds(H200, f"two trainings on {H200}", gpu)]
