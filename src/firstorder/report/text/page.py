@@ -88,7 +88,7 @@ def paragraphs(rst: str) -> Markup:
     return Markup("\n".join(f"<p>{text}</p>" for text in marked))
 
 
-def _caption(root: Path, captions: Path, name: str) -> Markup:
+def _caption(captions: Path, name: str, root: Path = Path()) -> Markup:
     own = root / OWN_CAPTIONS / f"{name}.rst"
     path = own if own.exists() else captions / f"{name}.rst"
     if not path.exists():
@@ -98,7 +98,7 @@ def _caption(root: Path, captions: Path, name: str) -> Markup:
 
 def _table_section(root: Path, project: Project, name: str, captions: Path) -> Section:
     table = tables.printed(root, project, name)
-    return Section(key=f"table-{name}", title=table.title, text=_caption(root, captions, name), table=table)
+    return Section(key=f"table-{name}", title=table.title, text=_caption(captions, name, root), table=table)
 
 
 def _figure_section(root: Path, project: Project, name: str, captions: Path) -> Section:
@@ -107,7 +107,7 @@ def _figure_section(root: Path, project: Project, name: str, captions: Path) -> 
     return Section(
         key=f"figure-{name}",
         title=project.figures[name].title,
-        text=_caption(root, captions, name),
+        text=_caption(captions, name, root),
         png=png,
         numbers=FIGURE.format(name=name, suffix="csv"),
         claims=claim_tables.beside(root, name, project.figures[name].kind),
@@ -116,7 +116,7 @@ def _figure_section(root: Path, project: Project, name: str, captions: Path) -> 
 
 def _claims_section(root: Path, captions: Path) -> Section:
     found = claim_tables.printed(root)
-    text = _caption(root, captions, "claims")
+    text = _caption(captions, "claims", root)
     if not found:
         text += Markup("\n") + paragraphs(claim_tables.NOTHING)
     return Section(key="claims", title="Claims", text=text, claims=found)
