@@ -92,7 +92,8 @@ def _caption(captions: Path, name: str, root: Path = Path()) -> Markup:
     own = root / OWN_CAPTIONS / f"{name}.rst"
     path = own if own.exists() else captions / f"{name}.rst"
     if not path.exists():
-        raise UserError(f"{own}: no such caption; every table and figure of params.yaml needs one, write it there")
+        needed = "every table and figure of params.yaml needs one"
+        raise UserError(f"{path}: no such caption; {needed}, write it there or as {own}")
     return paragraphs(TEXT_FILE.read_text(path))
 
 
