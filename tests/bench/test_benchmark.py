@@ -158,8 +158,8 @@ def test_a_cpu_engine_is_not_tried_on_a_gpu() -> None:
 
 
 def test_an_engine_without_the_network_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "reason", lambda network: f"nothing for {network}")
-    with pytest.raises(contenders.UnsuitedError, match="nothing for omniglot"):
+    monkeypatch.setattr(native, "reason", lambda network: f"nothing for images of {network.size} pixels")
+    with pytest.raises(contenders.UnsuitedError, match="nothing for images of 28 pixels"):
         contenders.make_case(tiny(), "native", CPU)
 
 
