@@ -9,6 +9,9 @@ PYTHON ?= python3
 CORES ?= all
 SEED ?= 0
 DIR ?= .
+ifeq ($(strip $(value DIR)),)
+override DIR := .
+endif
 # The device whose times `make plan` prints: cpu, or a GPU's name as in a run file (.run.json); auto is that of this machine.
 DEVICE ?= auto
 # Of `make try`.
@@ -134,11 +137,11 @@ algorithms: $(TORCH) ## 40 min | all algorithms on Omniglot 5-way, at the reduce
 	$(MAKE) report DIR=reduced
 
 cell: $(TORCH) ## hours | one cell: make cell CELL=reptile/omniglot-5way/1shot/transductive SEED=0 [DIR=reduced] [FORCE=1]
-	@$(if $(FORCE),,$(NUMBER) --if-fresh -- "$$CELL" && exit 0 || \
-		{ code=$$?; [ $$code = 3 ] || exit $$code; };) \
-	mkdir -p -- "$$DIR/.work" && : >"$$DIR/$(REPORT_DUE)" && \
-		($(call COMPUTE,$$DIR,--cell="$$CELL" --seed="$$SEED",cell CELL=$$CELL SEED=$$SEED$(IN_DIR),$(CELL_FILE))) && \
-		$(AGAIN) report && rm -f -- "$$DIR/$(REPORT_DUE)" && $(NUMBER) -- "$$CELL"
+	@$(if $(FORCE),,$(NUMBER) --if-fresh -- "$$CELL" || { code=$$?; [ $$code = 3 ] || exit $$code;) \
+		mkdir -p -- "$$DIR/.work" && : >"$$DIR/$(REPORT_DUE)"$(if $(FORCE),,; })
+	@if [ -e "$$DIR/$(REPORT_DUE)" ]; then exec \
+		$(call COMPUTE,$$DIR,--cell="$$CELL" --seed="$$SEED",cell CELL=$$CELL SEED=$$SEED$(IN_DIR),$(CELL_FILE)); fi
+	@if [ -e "$$DIR/$(REPORT_DUE)" ]; then $(AGAIN) report && rm -f -- "$$DIR/$(REPORT_DUE)" && $(NUMBER) -- "$$CELL"; fi
 
 figures: $(INSTALLED) ## 1 min | redraw every table and figure from the recorded results; no torch, no data
 	$(MAKE) report DIR=.

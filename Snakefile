@@ -37,3 +37,4 @@ rule report:
 # another command holds them.
 onstart:
     claim_the_folder()
+    passing.pass_on()

@@ -135,3 +135,10 @@ def test_a_card_that_is_lost_in_mid_run_is_named_in_one_line(
     assert next_lease is not None
     assert next_lease.gpu.uuid == "GPU-1"
     next_lease.end()
+
+
+@pytest.mark.parametrize(
+    ("text", "known"), [("1", True), ("", False), ("0", False), ("-1", False), ("abc", False), ("1000000000", False)]
+)
+def test_a_number_of_threads_that_is_none_is_not_left_to_torch(text: str, known: bool) -> None:
+    assert device.is_count(text) is known

@@ -11,7 +11,7 @@ from firstorder.errors import UserError
 from firstorder.records import freshness
 from firstorder.report.text import captions
 from firstorder.settings import checks
-from firstorder.upkeep import locks
+from firstorder.upkeep import locks, passing
 
 PROJECT = checks.load("params.yaml")
 # The repository, with paper/ and workflow/report/, relative to the working folder.
@@ -24,6 +24,12 @@ GPUS = 1 if DEVICE == "cuda" else 0
 # Whether one job trains all missing seeds of a training side by side (--config seeds=together). On a GPU that takes about
 # as long as one seed. On a cluster each seed is a job of its own, since the node does not know what else is missing.
 TOGETHER = config.get("seeds") == "together" and GPUS
+
+
+# A job writes to the terminal and to its log. A signal for all processes at once (Ctrl-C, a batch system) must not end
+# what passes its last lines on: the shell waits for the job, and tee for the end of its input.
+shell.prefix("trap : INT TERM HUP; ")
+LOGGED = "2>&1 | (trap '' INT TERM HUP; exec tee {log:q})"
 
 
 wildcard_constraints:

@@ -14,7 +14,7 @@ rule download_omniglot:
         folder=lambda wildcards, output: os.path.dirname(output.archive),
         name=lambda wildcards, output: os.path.basename(output.archive),
     shell:
-        "python -m firstorder download --folder={params.folder:q} {params.name:q} 2>&1 | tee {log:q}"
+        "python -m firstorder download --folder={params.folder:q} {params.name:q} " f"{LOGGED}"
 
 
 rule pack_omniglot:
@@ -30,7 +30,7 @@ rule pack_omniglot:
     resources:
         mem_mb=1000,
     shell:
-        "python -m firstorder pack omniglot 2>&1 | tee {log:q}"
+        "python -m firstorder pack omniglot " f"{LOGGED}"
 
 
 rule pack_glyphs:
@@ -44,7 +44,7 @@ rule pack_glyphs:
     resources:
         mem_mb=1000,
     shell:
-        "python -m firstorder pack glyphs 2>&1 | tee {log:q}"
+        "python -m firstorder pack glyphs " f"{LOGGED}"
 
 
 # --config mini_imagenet=PATH has the same effect as the environment variable MINI_IMAGENET; likewise
@@ -66,7 +66,7 @@ rule pack_mini_imagenet:
     params:
         resize=PROJECT.datasets["mini-imagenet"].resize if "mini-imagenet" in PROJECT.datasets else None,
     shell:
-        "python -m firstorder data mini-imagenet 2>&1 | tee {log:q}"
+        "python -m firstorder data mini-imagenet " f"{LOGGED}"
 
 
 rule pack_folder:
@@ -86,4 +86,4 @@ rule pack_folder:
     params:
         packing=lambda wildcards: PROJECT.datasets[wildcards.folder].packing,
     shell:
-        "python -m firstorder data {wildcards.folder:q} 2>&1 | tee {log:q}"
+        "python -m firstorder data {wildcards.folder:q} " f"{LOGGED}"

@@ -17,7 +17,8 @@ rule evaluate:
     params:
         settings=lambda wildcards: PROJECT.settings_of_evaluation(wildcards.evaluation),
     shell:
-        "OMP_NUM_THREADS=1 python -m firstorder evaluate {wildcards.evaluation:q} --seed {wildcards.seed:q} --threads {threads} --device {resources.device} 2>&1 | tee -i {log:q}"
+        "OMP_NUM_THREADS=1 python -m firstorder evaluate {wildcards.evaluation:q} --seed {wildcards.seed:q} --threads {threads} --device {resources.device} "
+        f"{LOGGED}"
 
 
 rule adaptation:
@@ -41,7 +42,8 @@ rule adaptation:
     params:
         settings=lambda wildcards: PROJECT.settings_of_adaptation(wildcards.evaluation),
     shell:
-        "python -m firstorder adaptation {wildcards.evaluation:q} --seed {wildcards.seed:q} --device {resources.device} 2>&1 | tee -i {log:q}"
+        "python -m firstorder adaptation {wildcards.evaluation:q} --seed {wildcards.seed:q} --device {resources.device} "
+        f"{LOGGED}"
 
 
 rule alphabets:
@@ -65,4 +67,5 @@ rule alphabets:
     params:
         settings=lambda wildcards: PROJECT.settings_of_alphabets(wildcards.evaluation),
     shell:
-        "python -m firstorder alphabets {wildcards.evaluation:q} --seed {wildcards.seed:q} --device {resources.device} 2>&1 | tee -i {log:q}"
+        "python -m firstorder alphabets {wildcards.evaluation:q} --seed {wildcards.seed:q} --device {resources.device} "
+        f"{LOGGED}"

@@ -24,7 +24,8 @@ rule train:
     params:
         settings=lambda wildcards: PROJECT.settings_of_training(wildcards.training),
     shell:
-        "OMP_NUM_THREADS=1 python -m firstorder train {wildcards.training:q} --seed {wildcards.seed:q} {resources.beside} --threads {threads} --device {resources.device} 2>&1 | tee -i {log:q}"
+        "OMP_NUM_THREADS=1 python -m firstorder train {wildcards.training:q} --seed {wildcards.seed:q} {resources.beside} --threads {threads} --device {resources.device} "
+        f"{LOGGED}"
 
 
 rule sine:
@@ -42,7 +43,7 @@ rule sine:
     params:
         settings=lambda wildcards: PROJECT.settings_of_sine(),
     shell:
-        "python -m firstorder sine 2>&1 | tee -i {log:q}"
+        "python -m firstorder sine " f"{LOGGED}"
 
 
 rule manifolds:
@@ -59,7 +60,7 @@ rule manifolds:
     params:
         settings=lambda wildcards: PROJECT.settings_of_manifolds(),
     shell:
-        "python -m firstorder manifolds 2>&1 | tee -i {log:q}"
+        "python -m firstorder manifolds " f"{LOGGED}"
 
 
 rule theory:
@@ -76,7 +77,7 @@ rule theory:
     params:
         settings=lambda wildcards: PROJECT.settings_of_theory(),
     shell:
-        "python -m firstorder theory 2>&1 | tee -i {log:q}"
+        "python -m firstorder theory " f"{LOGGED}"
 
 
 rule inner_products:
@@ -99,4 +100,5 @@ rule inner_products:
     params:
         settings=lambda wildcards: PROJECT.settings_of_theory(wildcards.training),
     shell:
-        "python -m firstorder inner-products {wildcards.training:q} --seed {wildcards.seed:q} --device {resources.device} 2>&1 | tee -i {log:q}"
+        "python -m firstorder inner-products {wildcards.training:q} --seed {wildcards.seed:q} --device {resources.device} "
+        f"{LOGGED}"

@@ -37,7 +37,7 @@ def ready_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cpu":
         # One thread a process: two trainings in parallel get more done than one training on two threads.
-        if "OMP_NUM_THREADS" not in os.environ:
+        if not is_count(os.environ.get("OMP_NUM_THREADS", "")):
             torch.set_num_threads(1)
         allocator.keep_freed_memory()
     else:
@@ -45,6 +45,11 @@ def ready_device(name: str) -> torch.device:
         # network's gradients by 2 to 12 %. A precision below float32 is a setting of a training, never a default.
         torch.backends.cudnn.allow_tf32 = False
     return torch.device(name)
+
+
+def is_count(text: str) -> bool:
+    """Say whether OMP_NUM_THREADS names a number of threads; torch takes all cores for anything else."""
+    return text.isascii() and text.isdecimal() and 1 <= int(text) <= (os.cpu_count() or 1)
 
 
 def leased() -> str | None:
