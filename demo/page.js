@@ -123,6 +123,15 @@ const Page = (() => {
     return `Step ${at}: ${fell}. Here the paper’s evaluation stops and gives its answer.`;
   }
 
+  // What was recorded with Omniglot's characters at this step or the last recorded one before it.
+  function average(at) {
+    const rows = CHECKPOINT.along.filter((row) => row.mode === mode() && row.step <= at);
+    if (!rows.length) return "";
+    const { step, tasks, accuracy } = rows.reduce((a, b) => (b.step > a.step ? b : a));
+    const right = `${(100 * accuracy).toFixed(1)} % of its answers are right after ${count(step, "inner step")}`;
+    return `For comparison: with Omniglot’s meta-test characters, over ${tasks} recorded tasks (${mode()}), ${right}.`;
+  }
+
   function modeExplanation() {
     if (mode() === "inductive") {
       return "Inductive: each query is normalised together with your drawings and nothing else, so other queries cannot change its answer.";
@@ -166,6 +175,7 @@ const Page = (() => {
     byId("progress").textContent = progress();
     byId("explained").textContent = explanation(step());
     byId("mode-explained").textContent = modeExplanation();
+    byId("average").textContent = average(step());
     const shown = task.classes.length > 1 ? asked.map(answerOf) : [];
     byId("answers").replaceChildren(...shown.map(({ element }) => element));
     if (task.classes.length > 1 && !asked.length) byId("answers").textContent = "Draw a query above to ask.";

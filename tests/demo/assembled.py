@@ -52,6 +52,8 @@ def project_with_checkpoint(folder: Path) -> Path:
     for mode in ("inductive", "transductive"):
         cell = Path("results/cells") / EVALUATION / mode
         shutil.copytree(ROOT / cell, folder / cell)
+    curve = Path("results/curves/adaptation") / EVALUATION
+    shutil.copytree(ROOT / curve, folder / curve)
     return path
 
 

@@ -52,6 +52,8 @@ def test_the_weights_are_those_of_the_checkpoint_and_smaller_than_a_megabyte(wan
     measured = found.pop("measured")
     assert {mode: entry["tasks"] for mode, entry in measured.items()} == {"inductive": 10_000, "transductive": 10_000}
     assert 0.95 < measured["inductive"]["accuracy"] < measured["transductive"]["accuracy"] < 0.98
+    along = {(row["mode"], row["step"]): row["accuracy"] for row in found.pop("along")}
+    assert along["inductive", 0] < 0.25 < 0.9 < along["inductive", 1]
     expected = {"innerSteps": 50, "learningRate": 0.001, "seed": 0, "steps": 2_500_000, "way": 5, "trainedSteps": 5}
     assert found == {**expected, "training": "reptile/omniglot-5way"}
 
@@ -59,7 +61,10 @@ def test_the_weights_are_those_of_the_checkpoint_and_smaller_than_a_megabyte(wan
 def test_accuracies_of_another_checkpoint_are_left_out(wanted: demo.Demo, tmp_path: Path) -> None:
     for cell in (tmp_path / "project/results/cells" / assembled.EVALUATION).glob("*/seed-0.*"):
         cell.unlink()
-    assert demo.checkpoint(wanted)["measured"] == {}
+    for curve in (tmp_path / "project/results/curves/adaptation" / assembled.EVALUATION).glob("seed-0.run.json"):
+        curve.unlink()
+    found = demo.checkpoint(wanted)
+    assert (found["measured"], found["along"]) == ({}, [])
 
 
 def test_the_same_page_has_the_same_bytes(wanted: demo.Demo) -> None:

@@ -8,6 +8,7 @@ on (like bytes compress better), compressed with zlib and written in base 85.
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
 import json
 import unicodedata
@@ -23,7 +24,7 @@ from firstorder.files import replacing
 from firstorder.method.architectures import BLOCKS
 from firstorder.records import cells
 from firstorder.records.headers import CHECKPOINT_FILE, about_of, pulling, tensor_header
-from firstorder.settings import MODEL, MODES, RECORD, Project
+from firstorder.settings import ADAPTATION, MODEL, MODES, RECORD, Project
 from firstorder.upkeep import dvc
 
 NETWORK = "omniglot"  # the only network that demo/network.js computes
@@ -88,6 +89,7 @@ def checkpoint(demo: Demo) -> dict[str, Any]:
         "trainedSteps": training.inner_steps,
         "steps": about_of(content)["optimiser_steps"],
         "measured": _measured(demo, digest),
+        "along": _along(demo, digest),
         "values": packed(content),
     }
 
@@ -117,6 +119,25 @@ def _measured(demo: Demo, digest: str) -> dict[str, Any]:
             correct = sum(answers * tasks for answers, tasks in enumerate(counts))
             found[mode] = {"accuracy": correct / (record.tasks * (len(counts) - 1)), "tasks": record.tasks}
     return found
+
+
+def _along(demo: Demo, digest: str) -> list[dict[str, Any]]:
+    """Return the recorded accuracies after several numbers of inner steps; empty if not of this checkpoint."""
+    path = demo.root / ADAPTATION.format(evaluation=demo.evaluation, seed=demo.seed)
+    if not path.exists():
+        return []
+    content = cells.CSV_FILE.read(path)
+    if cells.check_unedited(path, content).get("checkpoint_digest") != digest:
+        return []
+    return [
+        {
+            "step": int(row["inner_steps"]),
+            "mode": row["mode"],
+            "tasks": int(row["tasks"]),
+            "accuracy": float(row["accuracy"]),
+        }
+        for row in csv.DictReader(content.decode().splitlines())
+    ]
 
 
 def drawn_glyphs() -> list[dict[str, Any]]:
