@@ -34,6 +34,23 @@ function adaptationModule(network) {
 
   const CLASSIFY = { inductive, transductive };
 
+  // The generator "mulberry32": the same numbers in [0, 1) every time.
+  function generator(seed) {
+    let state = seed;
+    return () => {
+      state = (state + 0x6d2b79f5) | 0;
+      let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+      mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+      return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+    };
+  }
+
+  // What a checkpoint would be before training: random parameters, and Adam without a past.
+  function untrained(checkpoint) {
+    const parameters = network.initial(network.layout(checkpoint.way), generator(1));
+    return { ...checkpoint, parameters, moments: new Float64Array(parameters.length), steps: 0 };
+  }
+
   // One task: its support set, the parameters after each inner step, and what they say of the queries. `work` does one
   // small piece at a time, so that whoever calls it can listen in between.
   class Task {
@@ -88,5 +105,5 @@ function adaptationModule(network) {
     }
   }
 
-  return { Task, adamStep, MODES };
+  return { Task, untrained };
 }

@@ -30,6 +30,21 @@ function networkModule() {
     return { blocks, dense, way, parameters: dense.bias + way };
   }
 
+  // Parameters before any training: kernels are Glorot uniform, biases and shifts 0, scales 1, as the package draws them,
+  // though with other numbers. `random` returns numbers in [0, 1).
+  function initial(shape, random) {
+    const parameters = new Float64Array(shape.parameters);
+    const draw = (start, length, limit) => {
+      for (let i = start; i < start + length; i++) parameters[i] = (2 * random() - 1) * limit;
+    };
+    for (const { kernel, scale, channels } of shape.blocks) {
+      draw(kernel, FILTERS * 9 * channels, Math.sqrt(6 / (9 * (FILTERS + channels))));
+      parameters.fill(1, scale, scale + FILTERS);
+    }
+    draw(shape.dense.kernel, shape.way * FEATURES, Math.sqrt(6 / (shape.way + FEATURES)));
+    return parameters;
+  }
+
   function dot(a, aStart, b, bStart, length) {
     let sum = 0;
     for (let i = 0; i < length; i++) sum += a[aStart + i] * b[bStart + i];
@@ -274,5 +289,5 @@ function networkModule() {
     return { loss, gradient: found };
   }
 
-  return { layout, logits, loss, gradient, softmax };
+  return { layout, initial, logits, loss, gradient, softmax };
 }

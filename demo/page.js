@@ -22,7 +22,9 @@ const Page = (() => {
   let timer = null;
   let playing = null;
 
-  const mode = () => document.querySelector("input[name=mode]:checked").value;
+  const chosen = (name) => document.querySelector(`input[name=${name}]:checked`).value;
+  const mode = () => chosen("mode");
+  const random = () => chosen("start") === "random";
   const step = () => Number(byId("step").value);
   const copied = (image) => Uint8Array.from(image);
 
@@ -71,7 +73,7 @@ const Page = (() => {
     task = { job, classes, images: new Map(classes.map((c) => [c, copied(supports[c].image)])) };
     [losses, seconds] = [[], []];
     const support = classes.length > 1 ? [...task.images.values()] : [];
-    send({ kind: "task", job, support, labels: classes, queries: images });
+    send({ kind: "task", job, start: chosen("start"), support, labels: classes, queries: images });
     show();
   }
 
@@ -116,6 +118,7 @@ const Page = (() => {
     }
     if (losses[at] === undefined) return `Step ${at} has not been computed yet.`;
     const fell = `the loss on your drawings has fallen from ${losses[0].toPrecision(2)} to ${losses[at].toPrecision(2)}`;
+    if (random()) return `Step ${at}: ${fell}, from random weights too. Compare the answers with those from Reptile’s weights.`;
     if (at === 1) return `Step 1: ${fell}. Reptile has found weights from which one step of gradient descent does so much.`;
     if (at < CHECKPOINT.trainedSteps) return `Step ${at}: ${fell}. The steps after the first only refine.`;
     if (at === CHECKPOINT.trainedSteps) return `Step ${at}: ${fell}. In meta-training Reptile took as many steps a task.`;
@@ -125,6 +128,7 @@ const Page = (() => {
 
   // What was recorded with Omniglot's characters at this step or the last recorded one before it.
   function average(at) {
+    if (random()) return "";
     const rows = CHECKPOINT.along.filter((row) => row.mode === mode() && row.step <= at);
     if (!rows.length) return "";
     const { step, tasks, accuracy } = rows.reduce((a, b) => (b.step > a.step ? b : a));
@@ -240,6 +244,7 @@ const Page = (() => {
     byId("more").addEventListener("click", () => addQuery().canvas.focus());
     byId("step").addEventListener("input", () => moveTo(step()));
     byId("modes").addEventListener("change", show);
+    byId("starts").addEventListener("change", sendTask);
     byId("play").addEventListener("click", play);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
     const checkpoint = await Session.unpack(CHECKPOINT);

@@ -30,7 +30,8 @@ function sessionModule(adaptation, post, later) {
     checkpoint: (message) => (checkpoint = message.checkpoint),
     task: (message) => {
       begun = job = message.job;
-      task = message.support.length ? new adaptation.Task(checkpoint, message.support, message.labels) : null;
+      const from = message.start === "random" ? adaptation.untrained(checkpoint) : checkpoint;
+      task = message.support.length ? new adaptation.Task(from, message.support, message.labels) : null;
       if (task) task.ask(message.queries);
     },
     queries: (message) => {

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from firstorder.method import inner_loop
+from firstorder.method.evaluation import Checkpoint
+from firstorder.method.inner_loop import OptimiserState
 from firstorder.upkeep import demo
 from tests.demo import assembled
 from tests.demo.assembled import Task
@@ -113,3 +115,24 @@ def test_logits_of_drawings_are_the_packages(browser: Browser, path: Path) -> No
 @pytest.mark.parametrize("number", [0, 1])
 def test_logits_of_omniglot_are_the_packages(browser: Browser, path: Path, number: int) -> None:
     check(browser, path, assembled.omniglot_tasks()[number])
+
+
+def test_random_weights_are_drawn_and_adapted_as_the_package_does(browser: Browser) -> None:
+    """The numbers differ from the package's, the ranges do not; Adam starts afresh."""
+    task = assembled.glyph_tasks()[0]
+    program = """Session.unpack(CHECKPOINT).then((c) => {
+        const { Task, untrained } = adaptationModule(networkModule());
+        const task = new Task(untrained(c), %s.map(Drawing.imageFrom), %s);
+        task.ask(%s.map(Drawing.imageFrom));
+        for (let step = 0; step < 5; step++) task.step();
+        return [Array.from(task.reached[0]), task.classify(5).logits]; })"""
+    drawn, page = browser.run(program % (texts(task.support), task.labels, texts(task.queries)))
+    parameters = torch.tensor([drawn], dtype=torch.float64)
+    ours = assembled.NETWORK.named(assembled.NETWORK.initial(0))
+    for name, values in assembled.NETWORK.named(parameters[0]).items():
+        assert values.min().item() == pytest.approx(ours[name].min().item(), abs=0.01), name
+        assert values.mean().item() == pytest.approx(ours[name].mean().item(), abs=0.01), name
+        assert values.max().item() == pytest.approx(ours[name].max().item(), abs=0.01), name
+    checkpoint = Checkpoint(parameters, OptimiserState.fresh(parameters), {})
+    for mode, wanted in assembled.expected(checkpoint, task, 5).items():
+        np.testing.assert_allclose(page[mode], wanted, rtol=0, atol=TOLERANCE)

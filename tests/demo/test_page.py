@@ -153,6 +153,17 @@ def test_examples_are_recognised_in_both_modes_along_the_slider(browser: Browser
     browser.wait("document.querySelectorAll('.curve')[2].querySelector('polyline').points.length === 51")
 
 
+def test_from_random_weights_the_loss_falls_but_answers_differ(browser: Browser) -> None:
+    browser.run("document.getElementById('fill-drawings').click()")
+    browser.wait(f"{ADAPTED} && /character/.test({ANSWERS}[0])")
+    before = browser.run(ANSWERS)
+    browser.run("document.querySelector('input[value=random]').click()")
+    browser.wait("/from random weights/.test(document.getElementById('explained').textContent)")
+    browser.wait(f"{ADAPTED} && /character/.test({ANSWERS}[0])")
+    assert browser.run(ANSWERS) != before
+    assert browser.run("document.getElementById('average').textContent") == ""
+
+
 def test_without_workers_the_page_computes_the_same(browser: Browser, site: Path) -> None:
     added = browser.send("Page.addScriptToEvaluateOnNewDocument", source="delete window.Worker;")
     numbers = []
