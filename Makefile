@@ -179,7 +179,7 @@ collect: $(INSTALLED) ## seconds | take over results and states of another folde
 	@$(PY) -m firstorder collect --params="$$DIR/params.yaml" -- "$$FROM"
 
 ##@ Check and publish
-.PHONY: verify ci-figures publish sbom audit
+.PHONY: verify ci-figures publish demo sbom audit
 verify: $(INSTALLED) ## seconds | rehash data, checkpoints, DVC's objects and records; prints how to repair what differs
 	@$(MEASURED); $(PY) -m firstorder verify -- "$$@"
 
@@ -190,6 +190,10 @@ ci-figures: $(INSTALLED) ## 2 min | as in continuous integration: delete, redraw
 
 publish: $(INSTALLED) ## seconds | track and push evaluated checkpoints: make publish [DIR=reduced] [REMOTE=name]
 	@$(PY) -m firstorder publish --params="$$DIR/params.yaml" $(if $(REMOTE),--remote="$$REMOTE")
+
+demo: $(INSTALLED) ## seconds | write site/demo/: draw characters and adapt the published checkpoint to them in a browser, offline
+	@$(PY) -m dvc pull --quiet --allow-missing models/reptile/omniglot-5way/seed-0.safetensors.dvc
+	@$(PY) -m firstorder demo
 
 sbom: $(TORCH) $(AUDIT) ## seconds | list all installed packages with versions and licences in sbom.cdx.json (CycloneDX)
 	@$(AUDIT_PY) -m cyclonedx_py environment $(PY) --pyproject pyproject.toml --mc-type application \

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from firstorder.cli.session import Session
-from firstorder.cli.verbs import ALLOW_STALE, PUBLISHED, Arguments, argument, verb
+from firstorder.cli.verbs import ALLOW_STALE, PUBLISHED, Arguments, argument, seed_number, verb
 
 
 @verb(
@@ -36,3 +36,27 @@ def readme(arguments: Arguments) -> None:
     roots = [Path(folder) for folder in arguments.folders]
     module.update(Path(arguments.readme), roots, Path(arguments.published))
     print(arguments.readme)
+
+
+@verb(
+    "publish",
+    argument("--evaluation", default="reptile/omniglot-5way/1shot", help="whose checkpoint and inner steps to use"),
+    argument("--seed", type=seed_number, default=0, help="of the checkpoint; default: 0"),
+    argument("--sources", default="demo", help="folder of the page's sources"),
+    argument("--site", default="site/demo", help="folder to write"),
+)
+def demo(arguments: Arguments) -> None:
+    """Assemble the page that adapts a published checkpoint to what one draws, in a browser and offline."""
+    from firstorder.upkeep import demo as module
+
+    session = Session.of(arguments)
+    session.check_seeds([arguments.seed])
+    wanted = module.Demo(
+        root=session.root,
+        project=session.project,
+        evaluation=arguments.evaluation,
+        seed=arguments.seed,
+        sources=Path(arguments.sources),
+        site=Path(arguments.site),
+    )
+    print(*module.assemble(wanted), sep="\n")
