@@ -16,7 +16,6 @@ from firstorder.cli import finished
 from firstorder.cli.device import ready_device
 from firstorder.cli.verbs import Arguments
 from firstorder.errors import UserError
-from firstorder.settings import checks
 from firstorder.settings.engines import NATIVE
 
 if TYPE_CHECKING:
@@ -87,6 +86,8 @@ class Session:
     @cached_property
     def project(self) -> Project:
         """The contents of params.yaml."""
+        from firstorder.settings import checks
+
         return checks.load(self.params)
 
     @cached_property
