@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from firstorder.__main__ import main
 from firstorder.errors import UserError
-from firstorder.report.read import accuracies, csv_frames
-from firstorder.report.site import alt_texts, charts, front, runtimes, site, writer
+from firstorder.report.read import accuracies, csv_frames, staleness
+from firstorder.report.site import alt_texts, charts, front, pictures, runtimes, site, writer
 from firstorder.report.site.cells import clock
 from firstorder.report.site.folders import Folder
 from firstorder.report.site.models import PublishedFile
+from firstorder.report.text.formatting import STALE_MARK
 from firstorder.settings import Project, checks
 from tests.report.test_page import CAPTIONS, HOSTILE, Content, parse, store_all, write_all
 from tests.report.test_published import PUBLISHED
@@ -138,6 +140,14 @@ def test_headline_at_full_length_says_how_close_ours_is(tmp_path: Path) -> None:
     assert [group for group, _ in front.verdicts(folder)] == ["hold", "fail"]
 
 
+def test_a_figure_says_which_of_its_trainings_are_missing_and_what_runs_them(written: Path, tmp_path: Path) -> None:
+    assert "trainings run." not in (written / "figures/learning-curves.html").read_text(encoding="utf-8")
+    folder = Folder(tmp_path, "studies/one", make_project(tmp_path), request(tmp_path).paper_of(tmp_path), CAPTIONS)
+    assert pictures.missing(folder, "learning-curves") == [
+        "firstorder train reptile/omniglot-5way --seed 0 1 2 --params=studies/one/params.yaml"
+    ]
+
+
 def test_models_have_digest_size_accuracy_and_command(written: Path) -> None:
     text = (written / "models.html").read_text(encoding="utf-8")
     assert f"<code>dvc pull {CHECKPOINT}</code>" in text
@@ -145,6 +155,37 @@ def test_models_have_digest_size_accuracy_and_command(written: Path) -> None:
     assert "0.91 MB" in text
     assert "1-shot, inductive: 90.00 %" in text
     assert text.count("<code>dvc pull") == 1  # what is not published is not offered
+
+
+def test_the_verb_finds_the_published_checkpoints_and_says_what_it_wrote(
+    written: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = written.parent, tmp_path / "out"
+    tracked = root / f"{CHECKPOINT}.dvc"
+    tracked.parent.mkdir(parents=True)
+    tracked.write_text(
+        f"outs:\n- md5: {'ab' * 16}\n  size: 5\n  hash: md5\n  path: seed-0.safetensors\n", encoding="utf-8"
+    )
+    options = ["--params", str(root / "params.yaml"), "--published", str(PUBLISHED), "--captions", str(CAPTIONS)]
+    assert main(["site", *options, "--out", str(out), str(root), str(root / STUDY)]) == 0
+    count = len(list(out.rglob("*.html")))
+    assert capsys.readouterr().out == f"{out / 'index.html'}: {count} pages from 2 folders of results\n"
+    assert "ab" * 16 in (out / "models.html").read_text(encoding="utf-8")
+
+
+def test_a_stale_record_is_refused_or_marked(tmp_path: Path) -> None:
+    made = make_project(tmp_path, changed_params(figures={}, sine=None))
+    store_record(tmp_path, made, f"{TRAINING}/1shot", "inductive", {0: [0, 0, 0, 0, 50, 50]})
+    record = tmp_path / f"results/cells/{TRAINING}/1shot/inductive/seed-0.run.json"
+    record.unlink()  # nothing shows any more that the record was not changed
+    with staleness.allowed():
+        write_all(tmp_path, made)
+        accuracies.write(tmp_path, made)
+        site.write(request(tmp_path), tmp_path / "site")
+    assert "stale: made with other settings or data than now" in (tmp_path / "site" / CELL).read_text(encoding="utf-8")
+    assert STALE_MARK in (tmp_path / "site/index.html").read_text(encoding="utf-8")
+    with pytest.raises(UserError, match="stale"):
+        site.write(request(tmp_path), tmp_path / "site")
 
 
 def test_claims_can_be_filtered_by_verdict_and_origin(written: Path) -> None:
@@ -191,7 +232,7 @@ def _folder(root: Path) -> Folder:
     return Folder(root, "", make_project(root), request(root).paper_of(root), CAPTIONS)
 
 
-def test_a_curve_is_smoothed_over_five_measurements_and_its_axis_ends_at_100() -> None:
+def test_a_curve_has_an_axis_up_to_100_and_tells_where_it_begins_and_ends() -> None:
     rows = [
         {
             "pool": "meta-test",
@@ -201,13 +242,14 @@ def test_a_curve_is_smoothed_over_five_measurements_and_its_axis_ends_at_100() -
             "tasks": 50,
             "seeds": 1,
             "accuracy": accuracy,
+            "smoothed": smoothed,
         }
-        for step, accuracy in ((100, 0.80), (200, 0.90), (300, 0.94))
+        for step, accuracy, smoothed in ((100, 0.80, 0.80), (200, 0.90, 0.85), (300, 0.94, 0.88))
     ]
     curve = charts.curve(rows, "inductive")
     assert curve is not None
     assert [tick.text for tick in curve.y_ticks] == ["80", "85", "90", "95", "100"]
-    assert "from 80.00 to 88.00 %" in curve.alt  # (80 + 90 + 94) / 3
+    assert "from 80.00 to 88.00 %" in curve.alt
     assert charts.curve(rows, "transductive") is None
 
 

@@ -9,9 +9,11 @@ import pandas as pd
 
 from firstorder.report import FIGURE
 from firstorder.report.figures.alphabets import rates
+from firstorder.report.figures.theory_figure import ONE_TASK
 from firstorder.report.read import csv_frames
 from firstorder.report.text.formatting import algorithm_label, percent, training_label
 
+_TRAINED = "trained"  # mini-batches as they are used in training
 NOTHING = "An empty figure: nothing is recorded yet."
 
 
@@ -126,11 +128,12 @@ def _theory(frame: pd.DataFrame) -> str:
     if len(coefficients):
         most = ((coefficients["y"] - coefficients["stated"]).abs()).max()
         parts.append(f"Measured coefficients lie on the paper's lines: none is further away than {most:.1g}")
-    cosine = frame[(frame["panel"] == "cosine") & (frame["pairs"] == "one task")]
-    for training, lines in cosine.groupby("training", sort=False):
+    cosine = frame[(frame["panel"] == "cosine") & (frame["pairs"] == ONE_TASK) & (frame["mini_batches"] == _TRAINED)]
+    for (training, algorithm), lines in cosine.groupby(["training", "algorithm"], sort=False):
         means = lines.groupby("x")["y"].mean()
         parts.append(
-            f"cosine of two mini-batches' gradients, {training_label(str(training))}: "
+            f"cosine of two mini-batches' gradients, {algorithm_label(str(algorithm))} with the settings of "
+            f"{training_label(str(training))}: "
             f"{means.iloc[0]:.3f} at the start, {means.iloc[-1]:.3f} at the end"
         )
     return f"{'; '.join(parts)}." if parts else NOTHING
@@ -155,5 +158,5 @@ _KINDS: dict[str, tuple[Callable[[pd.DataFrame], str], tuple[str, ...]]] = {
     "alphabets": (_alphabets, ("evaluation", "alphabet", "answered", "queries", "offered", "errors")),
     "sine": (_sine, ("panel", "task", "algorithm", "x", "y")),
     "manifolds": (_manifolds, ("what", "outer_step", "x", "y")),
-    "theory": (_theory, ("panel", "training", "pairs", "x", "y", "stated")),
+    "theory": (_theory, ("panel", "training", "algorithm", "mini_batches", "pairs", "x", "y", "stated")),
 }

@@ -124,7 +124,9 @@ def _recorded(pages: Pages, folder: Folder, record: CellRecord, command: str) ->
     stale = staleness.rests_on_stale([record.cell.path])
     facts = {
         "Tasks": f"{record.tasks:,}, each with {len(record.correct_histogram) - 1} query images",
-        "State": "stale: made with other settings or data than now" if stale else "fresh: made with the settings below",
+        "State": "stale: made with other settings or data than now, or not sealed"
+        if stale
+        else "fresh: made with the settings below",
         "Evaluation": made(how_made(path)),
         "Training": made(trained),
         "Versions": _versions(how_made(path)),

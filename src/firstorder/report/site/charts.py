@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from firstorder.report.read import curves
 from firstorder.report.text.formatting import percent
 
 WIDTH, HEIGHT = 420, 230
 LEFT, RIGHT, TOP, BOTTOM = 46, 408, 12, 190  # edges of what is plotted
-SMOOTHED = 5  # measurements of the running mean
 _FEW_BARS = 8  # have a text each; of more bars only the highest has one
 _STEPS = (1, 2, 5, 10, 20, 25, 50)  # percent between two ticks
 
@@ -86,7 +86,7 @@ def curve(joined: Sequence[dict[str, object]], mode: str) -> Curve | None:
         own = frame[frame["pool"] == pool].sort_values("outer_step")
         if own.empty:
             continue
-        smooth = own["accuracy"].rolling(SMOOTHED, min_periods=1).mean()
+        smooth = own["smoothed"]
         places = [(_x(step, last), _y(100 * value, low)) for step, value in zip(own["outer_step"], smooth, strict=True)]
         dots = [_at(step, value, last, low) for step, value in zip(own["outer_step"], own["accuracy"], strict=True)]
         path = "M" + " L".join(f"{x:.1f} {y:.1f}" for x, y in places)
@@ -99,7 +99,7 @@ def curve(joined: Sequence[dict[str, object]], mode: str) -> Curve | None:
         y_ticks=tuple(Tick(place=_y(tick, low), text=str(tick)) for tick in ticks),
         lines=tuple(lines),
         about=f"Dots: {shot}-shot accuracy on {tasks} tasks, mean over {seeds} seed{'s' * (seeds > 1)}. "
-        f"Lines: their mean over the last {SMOOTHED} measurements.",
+        f"Lines: their mean over the last {curves.SMOOTHED} measurements.",
     )
 
 

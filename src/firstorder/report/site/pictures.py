@@ -10,6 +10,7 @@ from firstorder.report.site.folders import Folder
 from firstorder.report.site.writer import Pages
 from firstorder.report.text import captions
 from firstorder.report.text.page import paragraphs
+from firstorder.settings import CURVE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,17 @@ class Picture:
     page: str
     image: str
     alt: str
+
+
+def missing(folder: Folder, name: str) -> list[str]:
+    """Return the commands for the trainings that a figure draws and of which no seed is recorded."""
+    option = f" --params={folder.name}/params.yaml" if folder.name else ""
+    seeds = " ".join(map(str, folder.project.seeds))
+    return [
+        f"firstorder train {training} --seed {seeds}{option}"
+        for training in folder.project.trainings_of_figure(name)
+        if not any((folder.root / CURVE.format(training=training, seed=seed)).exists() for seed in folder.project.seeds)
+    ]
 
 
 def add(pages: Pages, folder: Folder) -> list[Picture]:
@@ -41,6 +53,8 @@ def add(pages: Pages, folder: Folder) -> list[Picture]:
             files=files,
             caption=paragraphs(captions.read(folder.root, folder.captions, name)),
             groups=claim_cards.about_figure(folder, name),
+            trainings=len(folder.project.trainings_of_figure(name)),
+            missing=missing(folder, name),
         )
         pictures.append(picture)
     return pictures
