@@ -17,6 +17,7 @@ from firstorder.files import Kind, replacing
 
 TEMPLATES = Path(__file__).with_name("templates")
 GENERATOR = '<meta name="generator" content="firstorder site">'  # in every page: by it a folder is known as a site
+FRONT = "index.html"
 COPIED = Kind("a result", 64 << 20, "draw it again: make report", "no such result; write it first: make report")
 SITE_FILE = Kind("a page of a site", 64 << 20, "remove the folder and write the site again: make site")
 
@@ -57,9 +58,9 @@ class Pages:
         Raises UserError if the folder holds something else.
         """
         _check_ours(folder)
-        for path, content in self.files.items():
+        for path in sorted(self.files, key=lambda path: path != FRONT):  # first, as by it the folder is known again
             with replacing(folder / path) as part:
-                part.write_bytes(content)
+                part.write_bytes(self.files[path])
         for left in sorted(folder.rglob("*"), reverse=True):
             if left.is_dir() and not left.is_symlink():
                 if not any(left.iterdir()):
@@ -83,6 +84,6 @@ def linker(page: str) -> Callable[[str], str]:
 def _check_ours(folder: Path) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    front = folder / "index.html"
+    front = folder / FRONT
     if not front.is_file() or GENERATOR.encode() not in SITE_FILE.read(front):
         raise UserError(f"{folder}: holds something else than a site; name an empty or a new folder with --out")
