@@ -68,7 +68,7 @@ def _of_folder(folder: Folder, published: Mapping[str, PublishedFile]) -> Iterat
             run = how_trained(folder.root, training, seed)
             digests = {record.checkpoint_digest for record in records}
             yield Model(
-                title=training_label(training),
+                title=training_label(training) + (f" (folder {folder.name})" if folder.name else ""),
                 seed=seed,
                 path=path,
                 md5=published[path].md5,
