@@ -127,7 +127,7 @@ test: lint ## 8 min | lint, then all tests that need no GPU and no network
 	$(PY) -m pytest --numprocesses=auto --dist=loadfile
 
 ##@ The paper's results
-.PHONY: omniglot algorithms cell figures report paper plan power why status
+.PHONY: omniglot algorithms cell figures report site paper plan power why status
 omniglot: $(TORCH) ## 12 min | Reptile on Omniglot 5-way, real data, at the reduced length of reduced/params.yaml [FORCE=1]
 	$(call COMPUTE,reduced,--algorithms $(OMNIGLOT),omniglot,cells --config algorithms=$(OMNIGLOT))
 	$(MAKE) report DIR=reduced
@@ -150,6 +150,9 @@ figures: $(INSTALLED) ## 1 min | redraw every table and figure from the recorded
 
 report: $(INSTALLED) ## seconds | redraw the report of one folder: make report [DIR=reduced] [ALLOW_STALE=1]
 	@$(call HOLD,$$DIR,--report $(if $(ALLOW_STALE),--allow-stale),report) $(REPORT) --directory="$$DIR"
+
+site: $(INSTALLED) ## seconds | write all recorded results as a site of pages to site/, offline: make site [ALLOW_STALE=1]
+	@$(RECORDED); $(PY) -m firstorder site $(if $(ALLOW_STALE),--allow-stale) -- "$$@"
 
 paper: $(TORCH) ## weeks | everything at full length; far less on GPUs: make plan DEVICE="NVIDIA H200" GPUS=8
 	$(call COMPUTE,.,,paper,computed)

@@ -2,6 +2,10 @@
 # Works in a folder with a params.yaml: this one (full length), or another, such as reduced/ (snakemake --directory).
 
 
+# The first page of Snakemake's own report (snakemake --report).
+report: "workflow/workflow.rst"
+
+
 rule all:
     default_target: True
     input:

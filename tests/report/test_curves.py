@@ -61,10 +61,13 @@ def test_a_point_that_a_curve_lacks_is_a_gap_and_never_a_line(tmp_path: Path) ->
     data = gathered(tmp_path, project, FIGURE).set_index("outer_step")["accuracy"]
     assert data.index.tolist() == list(range(100, 1001, 100))
     assert data[data.isna()].index.tolist() == [500, 1000]
-    (line,) = drawn(tmp_path, project, FIGURE).axes[0].lines
-    heights = dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
+    line, dots = drawn(tmp_path, project, FIGURE).axes[0].lines
+    heights, measured = (dict(zip(one.get_xdata(), one.get_ydata(), strict=True)) for one in (line, dots))
     assert math.isnan(heights[500])
-    assert heights[400] == pytest.approx(20)
+    assert math.isnan(measured[500])
+    assert measured[400] == pytest.approx(20)
+    assert heights[400] == pytest.approx((5 + 10 + 15 + 20) / 4)
+    assert heights[700] == pytest.approx((10 + 15 + 20 + 30 + 35) / 5)  # the five that there are
 
 
 def test_a_point_that_one_of_the_seeds_lacks_is_a_gap_too(tmp_path: Path) -> None:

@@ -82,12 +82,21 @@ def test_a_curve_of_one_seed_has_the_interval_over_tasks(tmp_path: Path) -> None
 
 def test_curves_are_drawn_in_percent(root: Path) -> None:
     inductive, transductive = drawn(root, make_project(root), "learning-curves").axes
-    (line,) = inductive.lines
-    np.testing.assert_allclose(line.get_xydata(), [[500, 30], [1000, 85]])
+    line, dots = inductive.lines
+    np.testing.assert_allclose(dots.get_xydata(), [[500, 30], [1000, 85]])
+    np.testing.assert_allclose(line.get_xydata(), [[500, 30], [1000, 57.5]])  # the mean of both
     assert inductive.get_title(loc="left") == "Reptile, Omniglot 5-way, inductive"
     assert inductive.get_xlabel() == "outer step"
     assert "%" in inductive.get_ylabel()
     assert "not run" in transductive.texts[0].get_text()
+
+
+def test_both_modes_of_a_training_have_one_scale_on_which_nothing_is_cut_off(root: Path) -> None:
+    curve = gathered(root, make_project(root), "learning-curves")
+    high = curve.assign(mode="transductive", accuracy=curve["accuracy"] / 2 + 0.5)
+    with style.applied():
+        inductive, transductive = learning_curves.draw(pd.concat([curve, high])).axes
+    assert inductive.get_ylim() == transductive.get_ylim() == pytest.approx((28, 100))
 
 
 @pytest.mark.parametrize(("recorded", "axes"), [(1, 2), (3, 6), (4, 6), (5, 6)])
@@ -103,7 +112,9 @@ def test_trainings_without_a_curve_have_no_axis_and_are_named_below(root: Path, 
     titles = " ".join(axis.get_title(loc="left").replace("\n", ", ") for axis in figure.axes)
     below = figure.get_supxlabel().replace("\n", " ")
     assert below.startswith("Not run yet: ")
-    assert below.endswith("FOMAML (Omniglot 20-way)." if recorded == 5 else "Omniglot 20-way).")
+    below, _, counted = below.rpartition(". ")
+    assert counted == f"{recorded} of 6 trainings run; make plan lists the others and their times."
+    assert below.endswith("FOMAML (Omniglot 20-way)" if recorded == 5 else "Omniglot 20-way)")
     for place, name in enumerate(names):
         algorithm, column = training_label(name).split(", ")
         assert (f"{algorithm}, {column}" in titles) == (place < recorded)
@@ -170,6 +181,8 @@ def test_accuracies_are_drawn_in_percent_with_the_difference_in_points(root: Pat
     assert [container.get_label() for container in five_shot.containers] == ["paper", "ours, one seed", "paper"]
     assert "\N{MINUS SIGN}10.39" in words(figure)
     assert "not run" in words(figure)
+    assert one_shot.get_xlim() == five_shot.get_xlim()
+    assert one_shot.get_xscale() == "function"
     assert one_shot.get_yticklabels()[0].get_text() == "Reptile"
 
 

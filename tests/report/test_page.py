@@ -22,7 +22,7 @@ from tests.report.test_published import PUBLISHED
 from tests.synthetic_records import ONE_SHOT, changed_params, make_project, store_record, store_sine
 
 CAPTIONS = Path(__file__).parents[2] / "workflow" / "report"
-VOID = {"meta", "img"}
+VOID = {"meta", "img", "link"}
 PAPER = "https://arxiv.org/abs/1803.02999"
 HOSTILE = "<script>alert(\"1\")</script> & 'co'"
 
@@ -120,8 +120,8 @@ def test_page_holds_everything_in_one_file_without_script(tmp_path: Path, projec
     assert tags.open == []
     assert "script" not in tags.seen
     assert tags.seen.count("figure") == tags.seen.count("img") == 3
-    # table-2, sine, three kinds of claims, figure-1's claims, trainings, cells, records
-    assert tags.seen.count("table") == 9
+    # table-2, sine, four kinds of claims, those of two figures, trainings, cells, records
+    assert tags.seen.count("table") == 11
     assert set(re.findall(r'(?:src|href)="([a-z]+):', text)) == {"data", "https"}
     assert re.findall(r'href="(https[^"]*)"', text) == ["https://arxiv.org/abs/1803.02999"]
 
@@ -146,7 +146,7 @@ def test_page_tells_what_became_of_the_papers_claims(tmp_path: Path, project: Pr
 
 
 def test_page_of_cells_that_the_paper_lacks_says_that_nothing_is_claimed(tmp_path: Path) -> None:
-    made = make_project(tmp_path, changed_params(evaluations={}, tables={}, figures={}, sine=None))
+    made = make_project(tmp_path, changed_params(trainings={}, evaluations={}, tables={}, figures={}, sine=None))
     assert "<p>No claim of the paper is about these cells.</p>" in write_all(tmp_path, made).read_text(encoding="utf-8")
 
 

@@ -270,7 +270,7 @@ def test_an_order_at_reduced_length_says_so(tmp_path: Path) -> None:
 
 
 def test_a_project_without_cells_of_the_paper_has_no_claims(tmp_path: Path) -> None:
-    project = make_project(tmp_path, changed_params(evaluations={}, tables={}, figures={}, sine=None))
+    project = make_project(tmp_path, changed_params(trainings={}, evaluations={}, tables={}, figures={}, sine=None))
     csv, markdown = claim_tables.write(tmp_path, project, PUBLISHED)
     assert csv.read_text(encoding="utf-8").splitlines() == [",".join(claim_tables._TYPES)]
     assert markdown.read_text(encoding="utf-8") == "No claim of the paper is about these cells.\n"

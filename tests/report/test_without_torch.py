@@ -18,6 +18,7 @@ sys.modules["torch"] = None  # from here on `import torch` fails
 from firstorder.report.claims import claim_tables
 from firstorder.report.figures import figures
 from firstorder.report.read import accuracies
+from firstorder.report.site import site
 from firstorder.report.text import page, readme, tables, why
 from firstorder.settings import checks
 from firstorder.upkeep import plan, plan_text
@@ -31,6 +32,8 @@ for name in project.figures:
     figures.write(root, project, name, published)
 claim_tables.write(root, project, published)
 page.write(root, project, captions)
+request = site.Request(projects={root: project}, published=published, captions=captions, published_files={})
+site.write(request, root / "site")
 assert why.explain(root, project, f"{next(iter(project.evaluations))}/inductive", (0,), published)
 assert plan_text.describe(plan.make(root, plan.Device("cpu", "here")))
 readme.update(root / "README.md", [root], published)
@@ -53,6 +56,7 @@ def test_everything_is_written_without_torch_or_data(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "data").exists()
     written = {path.relative_to(tmp_path / "results").as_posix() for path in tmp_path.glob("results/**/*.*")}
+    assert (tmp_path / "site/index.html").exists()
     assert {
         "accuracies.csv",
         "tables/table-2.tex",

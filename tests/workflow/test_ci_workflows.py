@@ -51,7 +51,7 @@ def test_workflows_pin_actions_by_commit_and_may_write_only_where_they_must(path
     text = path.read_text(encoding="utf-8")
     workflow = yaml.safe_load(text)
     assert workflow["permissions"] in ({}, {"contents": "read"})
-    writes = {"contents", "pull-requests"} if path.name == "gpu-cell.yml" else set()
+    writes = {"gpu-cell.yml": {"contents", "pull-requests"}, "site.yml": {"pages", "id-token"}}.get(path.name, set())
     for job in workflow["jobs"].values():
         assert set(job.get("permissions", {})) <= writes
         for step in job["steps"]:

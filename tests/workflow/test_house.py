@@ -138,8 +138,9 @@ def test_a_bare_make_prints_the_help() -> None:
     assert make().stdout == make("help").stdout
 
 
-def test_figures_need_no_torch() -> None:
-    planned = make("--dry-run", "--always-make", "figures").stdout
+@pytest.mark.parametrize("target", ["figures", "site"])
+def test_what_reports_needs_no_torch(target: str) -> None:
+    planned = make("--dry-run", "--always-make", target).stdout
     assert "requirements.lock" in planned
     assert "requirements-torch.txt" not in planned
 
@@ -173,6 +174,7 @@ def test_continuous_integration_runs_make_test_and_nothing_else(tmp_path: Path) 
     [
         ("test", "make test"),
         ("figures", "make ci-figures"),
+        ("site", "make site"),
         ("supply-chain", "make sbom"),
         ("supply-chain", "make audit"),
     ],

@@ -264,7 +264,9 @@ def test_the_workflow_passes_snakemakes_own_lint(built):
 def test_snakemakes_own_report_carries_the_captions(built, tmp_path):
     answer = snakemake(built, "--report", str(tmp_path / "report.html"))
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert "characters that the program draws itself" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "characters that the program draws itself" in text
+    assert "Two pages show the same results without Snakemake" in text  # its first page
 
 
 def test_every_table_and_figure_has_a_caption():

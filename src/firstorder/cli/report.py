@@ -1,4 +1,4 @@
-"""Verbs of the report's rules: accuracies, tables, claims, figures, the page. No torch, no data."""
+"""Verbs of the report: accuracies, tables, claims, figures, the page, the site. No torch, no data."""
 
 from __future__ import annotations
 
@@ -52,10 +52,46 @@ def figure(arguments: Arguments) -> None:
     print(*paths, sep="\n")
 
 
-@verb("internal", argument("--captions", default="workflow/report", help="folder of the captions"), ALLOW_STALE)
+CAPTIONS = argument("--captions", default="workflow/report", help="folder of the captions")
+
+
+@verb("internal", CAPTIONS, ALLOW_STALE)
 def page(arguments: Arguments) -> None:
     """Write the HTML page with all tables and figures."""
     from firstorder.report.text import page as module
 
     session = Session.of(arguments)
     print(module.write(session.root, session.project, Path(arguments.captions)))
+
+
+@verb(
+    "look",
+    argument("folders", nargs="*", help="further folders of results below this one, such as reduced"),
+    argument("--out", default="site", help="folder to write the site to"),
+    PUBLISHED,
+    CAPTIONS,
+    ALLOW_STALE,
+)
+def site(arguments: Arguments) -> None:
+    """Write the results as a site of static pages that needs no network; each number leads to how it was made."""
+    from firstorder.report.site import site as module
+    from firstorder.report.site.models import PublishedFile
+    from firstorder.settings import checks
+    from firstorder.upkeep import dvc
+
+    session = Session.of(arguments)
+    others = [folder for folder in map(Path, arguments.folders) if folder.resolve() != session.root.resolve()]
+    tracked = [found for file in dvc.dvc_files(session.root) for found in dvc.read_dvc_file(file) if found.pushed]
+    files = {
+        found.path.relative_to(session.root).as_posix(): PublishedFile(md5=found.md5, size=found.size)
+        for found in tracked
+    }
+    request = module.Request(
+        projects={session.root: session.project} | {folder: checks.load(folder / "params.yaml") for folder in others},
+        published=Path(arguments.published),
+        captions=Path(arguments.captions),
+        published_files=files,
+    )
+    written = module.write(request, Path(arguments.out))
+    pages = sum(path.suffix == ".html" for path in written)
+    print(f"{Path(arguments.out) / 'index.html'}: {pages} pages from {len(request.projects)} folders of results")

@@ -67,7 +67,7 @@ def write(root: Path, project: Project, published_path: Path) -> list[Path]:
 
 def printed(root: Path) -> list[PrintedTable]:
     """Read the CSV file that `write` wrote and lay it out: a summary, and a table for each layout that has a line."""
-    data = _read(root)
+    data = read(root)
     is_reduced = bool((data["length"] == "reduced").any())
     reduced = (_REDUCED,) if is_reduced else ()
     about_cells = [*VALUE.tables(data, reduced), *ORDER.tables(data, reduced)]
@@ -106,14 +106,15 @@ def summary(data: pd.DataFrame) -> PrintedTable:
 
 def beside(root: Path, name: str, kind: str) -> list[PrintedTable]:
     """Return the tables of the claims about the figure `name`, whose ids begin with that name."""
-    data = _read(root)
+    data = read(root)
     if kind == "theory":
         return THEORY.tables(data)
     own = data[data["id"].str.startswith(f"{name}/")]
     return [*SIMULATION.tables(own), *CURVES.tables(own)]
 
 
-def _read(root: Path) -> pd.DataFrame:
+def read(root: Path) -> pd.DataFrame:
+    """Read the CSV file that `write` wrote; raises UserError if there is none."""
     path = root / CLAIMS.format(suffix="csv")
     if not path.exists():
         raise UserError(f"{path}: no such table; write it first: make report")
@@ -136,6 +137,11 @@ class Layout:
         """How many columns stand between the claim and its verdict."""
         return self.heading.index("Known before") + 1
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The whole heading, with the claim and its verdict: a word for each entry of `row`."""
+        return ("Claim", *self.heading[: self.before_verdict], "Verdict", *self.heading[self.before_verdict :])
+
     def tables(self, data: pd.DataFrame, footnotes: tuple[str, ...] = ()) -> list[PrintedTable]:
         """Return the table of these claims; none if there is no such claim."""
         lines = data[data["kind"].isin(self.kinds)]
@@ -144,7 +150,7 @@ class Layout:
         verdicts = ", ".join(f"{count} {verdict}" for verdict, count in Counter(lines["verdict"]).items())
         table = PrintedTable(
             title=self.title,
-            heading=("Claim", *self.heading[: self.before_verdict], "Verdict", *self.heading[self.before_verdict :]),
+            heading=self.columns,
             rows=tuple(self.row(line) for line in lines.itertuples()),
             label_columns=self.label_columns,
             footnotes=(f"Verdicts: {verdicts}.", *self.rules, *footnotes),
@@ -196,15 +202,16 @@ SIMULATION = Layout(
     ),
 )
 CURVES = Layout(
-    kinds=("curves", "best", "shape"),
+    kinds=("curves", "best", "gap", "shape"),
     title="Claims of curves and sweeps: what trainings end at",
     heading=("Whose", "First minus second, points", "± tasks", "± seeds", "Wanted", "Seeds", "Known before"),
     row=claim_rows.curves_row,
     rules=(
         "What a training ends at is its inductive accuracy on meta-test tasks over the last fifth of its outer steps. "
-        "The claim holds where the 95 % interval of first minus second lies wholly on the wanted side of the margin, "
-        "and fails where it lies wholly on the other. One seed: the interval is over tasks, and the verdict is about "
-        "these trainings alone; the paper's own figures have one seed.",
+        "Where a claim compares classes trained on with new ones, first is on meta-train tasks and second on "
+        "meta-test. The claim holds where the 95 % interval of first minus second lies wholly on the wanted side of "
+        "the margin, and fails where it lies wholly on the other. One seed: the interval is over tasks, and the "
+        "verdict is about these trainings alone; the paper's own figures have one seed.",
         claim_rows.WHOSE,
         _KNOWN,
     ),
@@ -224,3 +231,4 @@ THEORY = Layout(
     ),
     label_columns=2,
 )
+LAYOUTS = (VALUE, ORDER, SIMULATION, CURVES, THEORY)

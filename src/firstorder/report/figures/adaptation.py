@@ -47,7 +47,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     """Draw a panel for each evaluation, two in a row; name what is not run below them."""
     evaluations, rest = style.recorded_and_missing(frame, "evaluation")
     if not evaluations:
-        return style.nothing()
+        return style.nothing(style.progress(0, frame["evaluation"].nunique(), "evaluations"))
     width = min(2, len(evaluations))
     figure = style.new_figure(0.6 + 2.4 * math.ceil(len(evaluations) / width))
     part = style.write_below(figure, style.not_run(rest))

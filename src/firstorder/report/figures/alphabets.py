@@ -47,7 +47,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     evaluations = list(frame["evaluation"].unique())
     if not evaluations:
         return style.nothing()
-    heights = [1.2 + 0.145 * frame[frame["evaluation"] == name]["alphabet"].nunique() for name in evaluations]
+    heights = [1.2 + 0.2 * frame[frame["evaluation"] == name]["alphabet"].nunique() for name in evaluations]
     figure = style.new_figure(sum(heights))
     parts = figure.subfigures(len(evaluations), 1, squeeze=False, height_ratios=heights)[:, 0]
     for part, name in zip(parts, evaluations, strict=True):
@@ -65,6 +65,11 @@ def draw_evaluation(frame: pd.DataFrame, part: SubFigure) -> SubFigure:
     handles, labels = bars.get_legend_handles_labels()
     part.legend(handles, labels, loc="outside lower center", ncols=len(handles))
     return part
+
+
+def shown_name(alphabet: str) -> str:
+    """Return an alphabet's name as printed: short enough to be read beside its bar."""
+    return alphabet.replace("_", " ").replace("(Canadian Aboriginal Syllabics)", "(Canadian)")
 
 
 def rates(frame: pd.DataFrame) -> pd.DataFrame:
@@ -93,7 +98,7 @@ def draw_rates(frame: pd.DataFrame, order: list[str], axis: Axes) -> Axes:
     ):
         axis.barh(places, shares[side], left=left, color=style.colour(role), label=label, height=0.8)
         left = left + shares[side].to_numpy()
-    axis.set_yticks(places, [name.replace("_", " ") for name in order], fontsize="xx-small")
+    axis.set_yticks(places, [shown_name(name) for name in order], fontsize="small")
     axis.set_ylim(len(order) - 0.5, -0.5)
     axis.grid(axis="y", visible=False)
     axis.set_xlabel("wrong answers,\n% of the query images")

@@ -23,7 +23,7 @@ from firstorder.settings import FigureSettings, Project
 
 FRAME = (
     *("panel", "training", "follows", "k", "outer_step", "tasks", "seeds"),
-    *("accuracy", "low", "high", "band"),
+    *("accuracy", "low", "high", "band", "smoothed"),
 )
 FIRST, SUM, MEAN, LAST = "first", "sum", "mean", "last"
 LINES = {FIRST: ":", SUM: "-", MEAN: "--", LAST: "-."}
@@ -84,7 +84,7 @@ def final_point(root: Path, project: Project, training: str) -> dict[str, Any]:
 def draw(frame: pd.DataFrame) -> Figure:
     """Draw a panel of curves for each k and, below them, the final accuracies; name what is not run at the bottom."""
     if frame["accuracy"].isna().all():
-        return style.nothing()
+        return style.nothing(style.progress(0, frame["training"].nunique()))
     drawn, final = (frame[frame["panel"] == panel] for panel in ("curve", "end"))
     numbers = [k for k in sorted(set(frame["k"]) - {1}) if drawn[drawn["k"].isin([1, k])]["accuracy"].notna().any()]
     figure = style.new_figure(5.6)
@@ -96,7 +96,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         first = first or axis
         draw_curves(drawn[drawn["k"].isin([1, k])], axis)
         axis.set_title(f"k = {k} mini-batches")
-        style.stretch(axis, 100 * drawn["low"].min() - 2)
+        style.stretch(axis, 100 * drawn["accuracy"].min() - 2)
         axis.set_ylabel("accuracy, % (stretched)" if column == 0 else "")
         axis.tick_params(labelleft=column == 0)
     draw_final(final, part.add_subplot(grid[1, :]))
@@ -115,7 +115,7 @@ def not_run(frame: pd.DataFrame) -> str:
 
 
 def draw_curves(frame: pd.DataFrame, axis: Axes) -> Axes:
-    """Draw one panel's curves with their bands; a missing point is a gap."""
+    """Draw one panel's curves; a missing point is a gap."""
     learning_curves.draw_lines(frame, axis, "follows", LINES)
     axis.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     return axis

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from firstorder.report.text.formatting import NOT_RUN, column_label, points
 from firstorder.settings import FigureSettings, Project
 
 PAPER, OURS, OURS_ONE_SEED = "paper", "ours", "ours, one seed"
+STRETCHED_FROM = 95  # percent: on a linear scale, what is above would lie on one spot
+HIGHEST = 100.3  # percent, so that a mark at 100 is not cut off
 MARKERS = {PAPER: "D", OURS: "o", OURS_ONE_SEED: "o"}
 LABELS = {
     PAPER: "paper, its ±",
@@ -58,6 +61,9 @@ def draw(frame: pd.DataFrame) -> Figure:
             axis.tick_params(labelleft=False)
         if i + width >= len(columns):
             axis.set_xlabel("accuracy, %")
+    for table in frame["table"].unique():
+        of_table = [axis for axis, (whose, _) in zip(axes, columns, strict=True) if whose == table]
+        share_scale(frame[frame["table"] == table], of_table)
     present = {
         PAPER: frame["paper_accuracy_fraction"].notna(),
         OURS: frame["half_width_over"] == "seeds",
@@ -69,6 +75,23 @@ def draw(frame: pd.DataFrame) -> Figure:
     if entries:
         style.add_legend(figure, entries, len(entries))
     return figure
+
+
+def share_scale(frame: pd.DataFrame, axes: Sequence[Axes]) -> None:
+    """Give all axes of one table the same scale: stretched near 100 % if some accuracy is there, else linear."""
+    ends = [
+        frame[f"{whose}accuracy_fraction"] + sign * frame[f"{whose}half_width_fraction"].fillna(0)
+        for whose in ("paper_", "")
+        for sign in (-1, 1)
+    ]
+    lowest, highest = 100 * pd.concat(ends).min(), 100 * pd.concat(ends).max()
+    for axis in axes:
+        if not axis.containers:
+            continue
+        if highest > STRETCHED_FROM:
+            style.stretch(axis, lowest - 2, along="x", highest=HIGHEST)
+        else:
+            axis.set_xlim(lowest - 1, highest + 1)
 
 
 def draw_column(frame: pd.DataFrame, axis: Axes) -> Axes:

@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -29,11 +29,11 @@ from firstorder.report.text.formatting import training_label
 
 WIDTH = 7.2  # inches
 DOTS_PER_INCH = 160
-BAND_OPACITY = 0.2
+BAND_OPACITY, DOT_OPACITY = 0.2, 0.4
 THIN, THICK = 0.8, 1.6  # points
 LINE_LENGTH, LINE_HEIGHT = 130, 0.13  # of small print: characters that fit into WIDTH; inches
 _MOST_TICKS = 50  # with a number, of an axis
-MARKER, SMALL_MARKER, CAP = 5.5, 3.5, 2.5  # points
+MARKER, SMALL_MARKER, DOT, CAP = 5.5, 3.5, 4.0, 2.5  # points
 
 _SETTINGS: dict[str, Any] = {
     "backend": "Agg",
@@ -149,6 +149,11 @@ def draw_band(axis: Axes, x: pd.Series, low: pd.Series, high: pd.Series, colour:
     axis.fill_between(x, low, high, color=colour, alpha=BAND_OPACITY, linewidth=0)
 
 
+def draw_dots(axis: Axes, x: pd.Series, y: pd.Series, colour: Colour) -> None:
+    """Draw small pale dots: the single measurements behind a line. None is cut off at the edge of the axis."""
+    axis.plot(x, y, ".", color=colour, alpha=DOT_OPACITY, markersize=DOT, markeredgewidth=0, clip_on=False)
+
+
 def draw_intervals(axis: Axes, x: pd.Series, frame: pd.DataFrame, **look: Any) -> None:
     """Draw accuracies (fractions) in percent at `x`, each with its interval from `low` to `high`."""
     accuracy = frame["accuracy"]
@@ -201,22 +206,31 @@ def not_run(names: Iterable[str]) -> str:
     return f"Not run yet: {'; '.join(groups)}." if groups else ""
 
 
-def nothing() -> Figure:
-    """Return a figure that says only that nothing is recorded yet."""
+def progress(run: int, planned: int, what: str = "trainings") -> str:
+    """Say how many of the planned trainings are run, and where the others are listed; empty if all are."""
+    return "" if run == planned else f"{run} of {planned} {what} run; make plan lists the others and their times."
+
+
+def nothing(words: str = "") -> Figure:
+    """Return a figure that says only that nothing is recorded yet, and `words` below that."""
     figure = new_figure(2.0)
-    say(figure.subplots(), NOTHING)
+    say(figure.subplots(), f"{NOTHING}\n{words}".strip())
     return figure
 
 
-def stretch(axis: Axes, lowest: float) -> None:
-    """Give an axis of accuracies a scale that is stretched near 100 % and begins at `lowest` percent.
+def stretch(axis: Axes, lowest: float, *, along: Literal["x", "y"] = "y", highest: float = 100) -> None:
+    """Give accuracies a scale that is stretched near 100 %, from `lowest` to `highest` percent, along x or y.
 
     Most of a curve lies just below 100 %; on a linear scale only its first step could be seen.
     """
-    axis.set_yscale("function", functions=(_stretch, _unstretch))
-    axis.set_ylim(lowest, 100)
-    axis.yaxis.set_major_locator(FixedLocator([20, 40, 60, 80, 90, 95, 98, 99, 100]))
-    axis.yaxis.set_minor_locator(NullLocator())
+    is_y = along == "y"
+    side, set_scale, set_ends = (
+        (axis.yaxis, axis.set_yscale, axis.set_ylim) if is_y else (axis.xaxis, axis.set_xscale, axis.set_xlim)
+    )
+    set_scale("function", functions=(_stretch, _unstretch))
+    set_ends(lowest, highest)
+    side.set_major_locator(FixedLocator([20, 40, 60, 80, 90, 95, 98, 99, 100]))
+    side.set_minor_locator(NullLocator())
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -47,7 +47,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     """Draw a panel for each sweep, all with one scale of accuracies; name sweeps that are not run below them."""
     sweeps, rest = style.recorded_and_missing(frame, "sweep")
     if not sweeps:
-        return style.nothing()
+        return style.nothing(style.progress(0, frame["training"].nunique()))
     # A panel keeps its letter whichever others are drawn, because the caption refers to it.
     letters = {sweep: f"({'abcdefgh'[place % 8]})" for place, sweep in enumerate(frame["sweep"].unique())}
     labels = list(frame["label"].unique())
@@ -61,7 +61,9 @@ def draw(frame: pd.DataFrame) -> Figure:
         for place, label in enumerate(labels)
     }
     figure = style.new_figure(3.4)
-    part = style.write_below(figure, f"Not run yet: {', '.join(letters[sweep] for sweep in rest)}." if rest else "")
+    run = frame.loc[frame["accuracy"].notna(), "training"].nunique()
+    words = f"Not run yet: {', '.join(letters[sweep] for sweep in rest)}. " if rest else ""
+    part = style.write_below(figure, (words + style.progress(run, frame["training"].nunique())).strip())
     axes = part.subplots(1, len(sweeps), squeeze=False, sharey=True)[0]
     for place, (axis, sweep) in enumerate(zip(axes, sweeps, strict=True)):
         draw_sweep(frame[frame["sweep"] == sweep], looks, axis)

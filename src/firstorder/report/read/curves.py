@@ -22,6 +22,8 @@ from firstorder.settings import Project, TrainingSettings, columns
 # The final accuracy is the mean over the measurements in this last fraction of the outer steps (a single one if there
 # is only one). Epsilon is nearly 0 there, and together the measurements cover several times the tasks of one.
 LAST_PART = 0.2
+# A measurement of a curve is made on few tasks; what is read off a curve is its mean over so many measurements.
+SMOOTHED = 5
 # The curve that final accuracies and Figures 3 and 4 are about.
 JUDGED_POOL, JUDGED_MODE = "meta-test", "inductive"
 
@@ -62,9 +64,10 @@ def check_whole(root: Path, project: Project, trainings: Sequence[str]) -> None:
 def joined(root: Path, project: Project, training: str) -> list[dict[str, Any]]:
     """Join the recorded seeds of a training: a row for each pool, mode and outer step, in that order.
 
-    Keys: pool, mode, outer_step, shot, tasks, seeds, accuracy (the mean over seeds), low, high and band. `low` and
-    `high` are the lowest and highest seed (band `seeds`) or, with one seed, the ends of the 95 % interval over tasks
-    (band `tasks`). A row has no accuracy unless every recorded seed has the point. Empty if nothing is recorded.
+    Keys: pool, mode, outer_step, shot, tasks, seeds, accuracy (the mean over seeds), low, high, band and smoothed (the
+    mean accuracy over this and up to four measurements before it). `low` and `high` are the lowest and highest seed
+    (band `seeds`) or, with one seed, the ends of the 95 % interval over tasks (band `tasks`). A row has no accuracy
+    unless every recorded seed has the point. Empty if nothing is recorded.
     """
     points = measurements.of_seeds(root, project, freshness.curve, training, columns.CURVE)
     seeds = points["seed"].nunique()
@@ -74,9 +77,14 @@ def joined(root: Path, project: Project, training: str) -> list[dict[str, Any]]:
         about = {"pool": pool, "mode": mode, "shot": shot, "tasks": tasks, "seeds": seeds}
         about["band"] = "tasks" if seeds == 1 else "seeds"
         at = dict(list(line.groupby("outer_step")))
+        before: list[float] = []
         for step in steps:
             is_whole = step in at and len(at[step]) == seeds
-            rows.append({**about, "outer_step": step, **(_summary(at[step]) if is_whole else {})})
+            found = _summary(at[step]) if is_whole else {}
+            if found:
+                before = [*before, found["accuracy"]][-SMOOTHED:]
+                found["smoothed"] = sum(before) / len(before)
+            rows.append({**about, "outer_step": step, **found})
     return rows
 
 

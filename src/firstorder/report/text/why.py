@@ -53,7 +53,7 @@ def explain(root: Path, project: Project, cell: str, seeds: Sequence[int], publi
         [cell, f"{algorithm_label(algorithm)}, {column_label(column)}, {mode}; {project.title}"],
         _published(cell, paper),
         [
-            _line("ours", _summary([record for record in own.values() if record.seed not in stale])),
+            _line("ours", summary([record for record in own.values() if record.seed not in stale])),
             # Stale records of other cells are left out; a claim that needs one of them is not run.
             *([_line("claims", _UNJUDGED)] if stale else _verdicts(cell, verdicts.judge(fresh, project, paper))),
         ],
@@ -85,7 +85,8 @@ def _published(cell: str, paper: Paper) -> list[str]:
     ]
 
 
-def _summary(records: Sequence[CellRecord]) -> str:
+def summary(records: Sequence[CellRecord]) -> str:
+    """Return the mean of a cell's seeds with its interval, and what that is over; `not run` without a record."""
     if not records:
         return NOT_RUN
     frame = accuracies.frame(records)
@@ -140,7 +141,7 @@ def _recorded(root: Path, project: Project, record: CellRecord, difference: str 
         *(_line("  digests" if i == 0 else "", f"{name} {value}") for i, (name, value) in enumerate(digests.items())),
         _line("  numerics", f"version {record.numerics_version}, {record.precision}"),
         *_run_file("  evaluation", read_run(path)),
-        *_run_file("  training", _of_this_training(read_run(curve), record)),
+        *_run_file("  training", of_this_training(read_run(curve), record)),
     ]
 
 
@@ -152,7 +153,7 @@ def _fresh(root: Path, project: Project, record: CellRecord) -> str:
     return f"fresh: made with these settings; {compared}"
 
 
-def _of_this_training(run: dict[str, Any], record: CellRecord) -> dict[str, Any]:
+def of_this_training(run: dict[str, Any], record: CellRecord) -> dict[str, Any]:
     """Return the curve's run file, or nothing if it belongs to a training with other settings."""
     return run if run.get("settings_digest", record.training_digest) == record.training_digest else {}
 
