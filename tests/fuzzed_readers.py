@@ -39,7 +39,7 @@ from firstorder.method import training
 from firstorder.records import cells, checkpoints, counts, freshness, headers, states
 from firstorder.records.counts import CountsFile, Whole
 from firstorder.report.benchmark import performance
-from firstorder.report.claims import claims
+from firstorder.report.claims import paper
 from firstorder.report.read import accuracies, curves, published
 from firstorder.report.text import why
 from firstorder.settings import CURVE, MODES, RECORD, DatasetSettings, Project, checks, columns, digest
@@ -290,7 +290,7 @@ def _dvc(folder: Path, content: bytes) -> None:
 
 
 def _claims(folder: Path, content: bytes) -> None:
-    claims.read(_written(folder / "claims.yaml", content), published.read(ROOT / "paper/published.csv"))
+    paper.read(_written(folder / "claims.yaml", content), published.read(ROOT / "paper/published.csv"))
 
 
 # --- Whole files to start from ---

@@ -24,9 +24,9 @@ from firstorder.records.counts import CountsFile, Whole
 from firstorder.records.states import StateFile
 from firstorder.records.study_files import StudyFile
 from firstorder.report.benchmark import performance
-from firstorder.report.claims import claims
+from firstorder.report.claims import paper
 from firstorder.report.read import csv_frames, published
-from firstorder.report.text import page
+from firstorder.report.text import captions
 from firstorder.settings import checks
 from firstorder.upkeep import dvc, estimates, locks, verify_curves, verify_files
 from tests.records.test_checkpoints import linear_network
@@ -40,12 +40,12 @@ def _opened(path: Path) -> None:
 # Reader -> the name of its file, and the function that reads it.
 NEEDED: dict[str, tuple[str, Callable[[Path], object]]] = {
     "settings": ("params.yaml", checks.load),
-    "claims": ("claims.yaml", lambda path: claims.read(path, None)),  # type: ignore[arg-type]
+    "claims": ("claims.yaml", lambda path: paper.read(path, None)),  # type: ignore[arg-type]
     "published": ("published.csv", published.read),
     "record": ("seed-0.json", cells.read_record),
     "run file": ("seed-0.run.json", lambda path: cells.read_run(path.with_name("seed-0.csv"))),
     "csv": ("seed-0.csv", lambda path: csv_frames.read(path, ("a",))),
-    "caption": ("a.rst", lambda path: page._caption(path.parent, "a")),
+    "caption": ("a.rst", lambda path: captions.read(path.parent, path.parent, "a")),
     "page": ("README.md", lambda path: performance.update(path, path.parent)),
     "benchmark": ("x.json", performance.read),
     "benchmark of plan": ("results/bench/x.json", lambda path: estimates.read(path.parents[2], "cpu", "x")),

@@ -535,7 +535,7 @@ def test_a_misspelt_algorithm_is_refused_and_not_taken_for_one_without_stale_res
 ) -> None:
     change(computed_project, "evaluations", EVALUATION, "tasks", value=11)
     message = refused(computed_project, ["stale", "--algorithms", "reptlie"])
-    assert "unknown algorithm with a cell 'reptlie' (did you mean 'reptile'?)" in message
+    assert "unknown algorithm 'reptlie' (did you mean 'reptile'?)" in message
 
 
 @pytest.mark.parametrize("text", ["00", "+0", " 0", "0_0", "-1", "1.0", "\N{ARABIC-INDIC DIGIT ZERO}", ""])
@@ -786,6 +786,7 @@ def test_by_force_all_chosen_cells_are_computed(
     assert held("--force") == sorted(RECORDS.values())
     assert held("--force", *CELL) == [RECORDS["inductive"]]
     assert held("--force", "--algorithms", "reptile") == sorted(RECORDS.values())
+    assert held("--force", "--algorithms", "maml+untrained") == []
     assert capsys.readouterr().err == ""
 
 

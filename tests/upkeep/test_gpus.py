@@ -96,7 +96,9 @@ def test_a_card_is_leased_to_one_process_until_it_ends(driver: Driver) -> None:
     command = [sys.executable, "-c", HOLD, "0,1"]
     holders = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     try:
-        assert [holder.stdout and holder.stdout.readline() for holder in holders] == ["GPU-0\n", "GPU-1\n"]
+        cards = [holder.stdout.readline() for holder in holders if holder.stdout]
+        assert sorted(cards) == ["GPU-0\n", "GPU-1\n"]
+        holders = [holder for _, holder in sorted(zip(cards, holders, strict=True), key=lambda pair: pair[0])]
         assert all(leases.is_leased(gpu) for gpu in gpus.listed().gpus)
         assert leases.take(gpus.listed().gpus, "me", said.append) is None
         assert f"process {holders[0].pid} (a training) since" in leases.holder(gpus.listed().gpus[0])

@@ -6,6 +6,7 @@ every record. So a number is rebuilt when, and only when, the settings returned 
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -98,11 +99,11 @@ class Project:
         return [Cell(name, mode, seed) for name in self.evaluations for mode in MODES for seed in self.seeds]
 
     def algorithms_named(self, text: str) -> list[str]:
-        """Return the algorithms in a text like reptile+untrained; raises UserError for one without a cell here."""
-        known = {evaluation.split("/")[0]: None for evaluation in self.evaluations}
+        """Return the algorithms in a text like reptile+untrained; raises UserError for one that there is not."""
+        known = dict.fromkeys(typing.get_args(typing.get_type_hints(TrainingSettings)["algorithm"]))
         names = text.split("+")
         for name in names:
-            lookup(known, name, "algorithm with a cell")
+            lookup(known, name, "algorithm")
         return names
 
     def members_of_sweep(self, name: str) -> list[SweepMember]:

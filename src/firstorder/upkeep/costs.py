@@ -96,12 +96,12 @@ def of_inner_products(project: Project, name: str) -> Work:
 
 
 def of_sine(settings: SineSettings) -> Work:
-    """Count the steps of Figure 1's trainings; a step of MAML needs a second derivative too."""
+    """Count the steps of Figure 1's trainings, of all seeds; a step of MAML needs a second derivative too."""
     steps = settings.reptile.outer_steps * settings.reptile.inner_steps
     steps += settings.maml.outer_steps * (2 * settings.maml.inner_steps + 1)
     if settings.joint is not None:
         steps += settings.joint.outer_steps * settings.joint.inner_steps
-    return Work(SINE, steps, on_gpu=False)
+    return Work(SINE, len(settings.seeds) * steps, on_gpu=False)
 
 
 def of_manifolds(settings: ManifoldSettings) -> Work:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from firstorder.report import TEXT_FILE
@@ -13,6 +14,6 @@ def read(root: Path, of_paper: Path, name: str) -> str:
     """Return the caption of a table or figure; empty if neither folder has one, as the title says what it is."""
     for folder in (root / OWN, of_paper):
         path = folder / f"{name}.rst"
-        if path.exists():
+        if os.path.lexists(path):
             return TEXT_FILE.read_text(path)
     return ""
