@@ -24,8 +24,8 @@ _GFLOPS: Final = {
     "W5 mini-imagenet": (98.7, 113.0),
 }
 # Run files below results/curves with the settings of the main params.yaml: counted steps (or operations) and seconds.
-# Of the inner products that is the median of the three seeds of reptile/omniglot-5way. Figure 1's is of one seed on that
-# machine; the present record, of three seeds, was made on another one that was busy.
+# Of the inner products that is the median of the three seeds of reptile/omniglot-5way. Figure 1's is of one seed there;
+# the present record, of three seeds, was made on another machine that was busy.
 STUDIES: Final = {
     SINE: (225_000, 125.9),
     MANIFOLDS: (500, 2.2),
