@@ -13,7 +13,7 @@ from firstorder.data.image_sources import Listing
 from firstorder.data.packs import Pack
 from firstorder.errors import shown
 
-SPLITS = ("train", "val", "test")  # how names of classes begin where the split is in them
+SPLIT_NAMES = ("train", "val", "test")  # how names of classes begin where the split is in them
 # How tools mark the copy that they make of a file whose name is taken.
 COPY = re.compile(r"\s*[(\[].*|\s+-\s+cop(y|ie).*|[ ._-]+(conflict|sync-conflict|copy).*|\s+\d+$|~\d*$")
 CENSUS_COLUMNS = ("what", "split", "class", "images", "detail")
@@ -50,7 +50,7 @@ class Seen:
 def parts_of(class_name: str) -> tuple[str, str]:
     """Return the split that a class's name begins with, or an empty text, and the rest of the name."""
     split, _, rest = class_name.partition("/")
-    return (split, rest) if split in SPLITS and rest else ("", class_name)
+    return (split, rest) if split in SPLIT_NAMES and rest else ("", class_name)
 
 
 def census_of(
