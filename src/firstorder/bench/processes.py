@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
@@ -201,6 +201,11 @@ def serve(connection: Connection, job: Job, begun: float) -> None:
     Ctrl-C reaches every process of a terminal; the one that asks ends this one.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(BrokenPipeError, ConnectionResetError):  # the one that asks has ended
+        _answer(connection, job, begun)
+
+
+def _answer(connection: Connection, job: Job, begun: float) -> None:
     if job.engine == JAX and job.threads == 1:
         # JAX reads this when it is imported: use one thread.
         os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
