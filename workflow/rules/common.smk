@@ -28,7 +28,7 @@ TOGETHER = config.get("seeds") == "together" and GPUS
 
 # A job writes to the terminal and to its log. A signal for all processes at once (Ctrl-C, a batch system) must not end
 # what passes its last lines on: the shell waits for the job, and tee for the end of its input.
-shell.prefix("trap : INT TERM HUP; ")
+shell.prefix("set -euo pipefail; trap : INT TERM HUP; ")  # the first is what Snakemake itself sets
 LOGGED = "2>&1 | (trap '' INT TERM HUP; exec tee {log:q})"
 
 
