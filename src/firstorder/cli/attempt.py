@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import math
 import sys
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ from firstorder import progress, settings
 from firstorder.cli import attempt_settings, compute, data
 from firstorder.cli.attempt_settings import Look, Speed, Wish
 from firstorder.cli.session import Session
-from firstorder.cli.verbs import DEVICE, ENGINE, THREADS, Arguments, argument, verb, whole_number
+from firstorder.cli.verbs import DEVICE, ENGINE, THREADS, Arguments, argument, duration, verb, whole_number
 from firstorder.errors import UserError, shown
 from firstorder.files import Kind, replacing
 from firstorder.settings import DatasetSettings
@@ -34,23 +33,12 @@ MEASURED_SECONDS = 3.0  # of outer steps, and of tasks, from which the length of
 HEADING = "# Made by `firstorder try`. Edit it and use it as any params.yaml; docs/extend.md says how.\n"
 
 
-def minutes(text: str) -> float:
-    """Parse a time in minutes, a finite number above 0, for argparse."""
-    try:
-        found = float(text)
-    except ValueError:
-        found = math.nan
-    if not (found > 0 and math.isfinite(found)):
-        raise argparse.ArgumentTypeError(f"expected a finite number of minutes above 0, found {text!r}")
-    return found
-
-
 @verb(
     "compute",
     argument("folder", help="your images: a folder, zip or tar with a folder for each class"),
     argument("--way", type=whole_number, default=5, help="classes per task"),
     argument("--shot", type=whole_number, default=1, help="labelled images per class"),
-    argument("--minutes", type=minutes, default=5.0, help="about how long all of it may take"),
+    argument("--minutes", type=duration("minutes"), default=5.0, help="about how long all of it may take"),
     argument(
         "--size", type=whole_number, help="images are resized to size x size pixels; default: 28 grey, 48 colours"
     ),

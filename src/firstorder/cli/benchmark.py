@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from firstorder import progress, settings
 from firstorder.cli.session import Session
-from firstorder.cli.verbs import DEVICE, Arguments, argument, seconds, verb, whole_number
+from firstorder.cli.verbs import DEVICE, Arguments, argument, duration, verb, whole_number
 from firstorder.settings.engines import AUTHORS, CONTENDERS, TIMED
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ RESULTS = "results/bench"
     "compute",
     DEVICE,
     argument("--rounds", type=whole_number, default=5, help="number of rounds; each round times every engine once"),
-    argument("--seconds", type=seconds, default=0.4, help="minimum duration of one measurement"),
+    argument("--seconds", type=duration("seconds"), default=0.4, help="minimum duration of one measurement"),
     argument(
         "--output", help="folder for the results, one file a machine (default: results/bench; none with --profile)"
     ),

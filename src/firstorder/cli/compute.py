@@ -22,7 +22,7 @@ from firstorder.cli.verbs import (
     TRAINING,
     Arguments,
     argument,
-    seconds,
+    duration,
     seed_number,
     verb,
 )
@@ -44,7 +44,10 @@ if TYPE_CHECKING:
     COMPILE,
     argument("--again", action="store_true", help="train from the start, even if a result or a saved state exists"),
     argument(
-        "--time-limit", type=seconds, metavar="SECONDS", help="stop after this time, save the state, exit with code 3"
+        "--time-limit",
+        type=duration("seconds"),
+        metavar="SECONDS",
+        help="stop after this time, save the state, exit with code 3",
     ),
     SET,
 )

@@ -86,15 +86,19 @@ def seed_number(text: str) -> int:
     return int(text)
 
 
-def seconds(text: str) -> float:
-    """Parse a time in seconds, a finite number above 0, for argparse."""
-    try:
-        found = float(text)
-    except ValueError:
-        found = math.nan
-    if not (found > 0 and math.isfinite(found)):
-        raise argparse.ArgumentTypeError(f"expected a finite number of seconds above 0, found {text!r}")
-    return found
+def duration(unit: str) -> Callable[[str], float]:
+    """Return a parser of times in `unit`, such as seconds, for argparse: finite numbers above 0."""
+
+    def parse(text: str) -> float:
+        try:
+            found = float(text)
+        except ValueError:
+            found = math.nan
+        if not (found > 0 and math.isfinite(found)):
+            raise argparse.ArgumentTypeError(f"expected a finite number of {unit} above 0, found {text!r}")
+        return found
+
+    return parse
 
 
 # Arguments shared by several verbs.

@@ -61,6 +61,11 @@ class Paper:
         return by_line(self.numbers)
 
     @cached_property
+    def accuracies(self) -> dict[Line, float]:
+        """The published accuracies (fractions) by Line."""
+        return dict(self.lines["accuracy"].to_dict())
+
+    @cached_property
     def claims(self) -> Claims:
         """The claims, checked against the numbers."""
         return read(self.claims_path, self.numbers)

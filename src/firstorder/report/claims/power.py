@@ -125,7 +125,7 @@ def simulate(
     means, widths = _intervals(values, within)
     theirs = float(stated["half_width"].iloc[0]) if is_value else 0.0
     judged, widths = means - (truth if is_value else 0.0), np.hypot(widths, theirs)
-    margins = paper.claims.margins(claim, paper.lines["accuracy"].to_dict())
+    margins = paper.claims.margins(claim, paper.accuracies)
     found = []
     for centre, width in zip(judged, widths, strict=True):
         interval = Interval(centre - width, centre + width, seeds)

@@ -104,7 +104,7 @@ def check(root: Path, project: Project, paper: Paper, judged: pd.DataFrame) -> N
     """
     register = read(paper.claims_path.with_name(REGISTER))
     claims = paper.claims
-    digests = rules(claims, paper.lines["accuracy"].to_dict())
+    digests = rules(claims, paper.accuracies)
     for line in judged.itertuples():
         fixed = register.get(str(line.id))
         if fixed is not None and fixed.rule != digests[str(line.id)]:

@@ -133,7 +133,7 @@ def by_cell(judged: pd.DataFrame) -> pd.DataFrame:
 def _judged(claim: Claim, project: Project, paper: Paper, cells: list[pd.DataFrame]) -> dict[str, Any]:
     """Return the numbers and verdicts of one row of `judge`; ours are missing if a cell of the claim was not run."""
     stated = paper.lines.loc[[about.line for about in claim.cells]]
-    margins = paper.claims.margins(claim, paper.lines["accuracy"].to_dict())
+    margins = paper.claims.margins(claim, paper.accuracies)
     is_value = claim.kind == "value"
     row: dict[str, Any] = {
         "margin_below_fraction": margins.below,
