@@ -13,9 +13,9 @@ from firstorder.method import inner_loop
 from firstorder.method.evaluation import Checkpoint
 from firstorder.method.inner_loop import OptimiserState
 from firstorder.upkeep import demo
+from tests.browser import Browser, found
 from tests.demo import assembled
 from tests.demo.assembled import Task
-from tests.demo.browser import Browser, found
 
 pytestmark = pytest.mark.skipif(found() is None, reason="no Chromium: apt-get install chromium")
 

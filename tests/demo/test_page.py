@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from firstorder.upkeep import demo
+from tests.browser import Browser, found
 from tests.demo import assembled
-from tests.demo.browser import Browser, found
 
 pytestmark = pytest.mark.skipif(found() is None, reason="no Chromium: apt-get install chromium")
 

@@ -74,7 +74,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """Return a tab of a browser that all tests of this file use."""
     assert PROGRAM is not None
-    with Browser(PROGRAM, tmp_path_factory.mktemp("profile")) as opened:
+    with Browser(tmp_path_factory.mktemp("profile")) as opened:
         yield opened
 
 
@@ -87,11 +87,11 @@ def test_no_page_is_wider_than_the_window_and_none_asks_a_network(real: Path, ta
     for path in sorted(real.rglob("*.html")):
         tab.open(path)
         for width in WIDTHS:
-            tab.show(width)
-            if (found := tab.evaluate(OVERFLOW)) != [0]:
+            tab.size(width)
+            if (found := tab.run(OVERFLOW)) != [0]:
                 wide[path.relative_to(real).as_posix(), width] = found
     assert wide == {}
-    assert {address.partition(":")[0] for address in tab.requested} <= {"file", "data", "about"}
+    assert {address.partition(":")[0] for address in tab.requests()} <= {"file", "data", "about"}
 
 
 @pytest.mark.parametrize("page", KINDS)
@@ -101,31 +101,29 @@ def test_axe_finds_no_fault(real: Path, tab: Browser, page: str) -> None:
         pytest.skip("axe-core-python is not installed: make figures")
     script = Path(found.origin).with_name("axe.min.js").read_text(encoding="utf-8")
     tab.open(real / page)
-    tab.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
-    tab.evaluate(script + "; 0")
+    tab.run("for (const one of document.querySelectorAll('details')) one.open = true")
+    tab.run(script + "; 0")
     for width, dark in ((400, False), (1200, True)):
-        tab.show(width, dark=dark)
-        faults = tab.evaluate(
-            "axe.run().then((all) => all.violations.map((one) => [one.id, one.help, one.nodes[0].html]))"
-        )
+        tab.size(width, dark=dark)
+        faults = tab.run("axe.run().then((all) => all.violations.map((one) => [one.id, one.help, one.nodes[0].html]))")
         assert faults == [], (page, width, dark)
 
 
 def test_claims_are_filtered_by_the_script_and_all_shown_without_it(real: Path, tab: Browser) -> None:
     shown = "[...document.querySelectorAll('[data-verdict]')].filter((one) => one.getClientRects().length).length"
-    tab.show(1200)
+    tab.size(1200)
     tab.open(real / "claims.html")
-    everything = tab.evaluate("document.querySelectorAll('[data-verdict]').length")
-    assert tab.evaluate(shown) == everything > 50
-    failed = tab.evaluate("document.querySelectorAll('[data-verdict=fail]').length")
+    everything = tab.run("document.querySelectorAll('[data-verdict]').length")
+    assert tab.run(shown) == everything > 50
+    failed = tab.run("document.querySelectorAll('[data-verdict=fail]').length")
     choose = "const one = document.querySelector('select[name=verdict]'); one.value = 'fail';"
-    tab.evaluate(f"(() => {{{choose} one.dispatchEvent(new Event('change', {{bubbles: true}}))}})()")
-    assert tab.evaluate(shown) == failed
-    assert tab.evaluate("document.getElementById('shown').textContent") == f"{failed} of {everything} claims"
+    tab.run(f"(() => {{{choose} one.dispatchEvent(new Event('change', {{bubbles: true}}))}})()")
+    assert tab.run(shown) == failed
+    assert tab.run("document.getElementById('shown').textContent") == f"{failed} of {everything} claims"
     # Without the script there are no filters, and every claim.
     text = (real / "claims.html").read_text(encoding="utf-8")
     (real / "plain.html").write_text(text.replace('<script src="claims.js" defer></script>', ""), encoding="utf-8")
     tab.open(real / "plain.html")
-    assert tab.evaluate(shown) == everything
-    assert tab.evaluate("document.getElementById('filters').getClientRects().length") == 0
+    assert tab.run(shown) == everything
+    assert tab.run("document.getElementById('filters').getClientRects().length") == 0
     (real / "plain.html").unlink()
