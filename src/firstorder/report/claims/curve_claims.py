@@ -35,7 +35,7 @@ import numpy as np
 import pandas as pd
 
 from firstorder.errors import UserError
-from firstorder.report.claims.declared import Declared, mixed, read_known
+from firstorder.report.claims.declared import Declared, mixed
 from firstorder.report.claims.outcomes import NOT_RUN, REDUCED, decide
 from firstorder.report.read import accuracies, curves
 from firstorder.report.read.statistics import Estimate, estimate
@@ -97,7 +97,7 @@ def judge(root: Path, project: Project, claims: Mapping[str, CurveClaim]) -> lis
         row |= {"cells": " against ".join(_sides(weights or {})), "length": project.length}
         row |= {"bound": claim.margin_points / 100, "verdict": NOT_RUN}
         if is_listed and weights:
-            row |= _judged(contrast(root, project, weights, claim), claim, name, is_judged=project.is_judged)
+            row |= _judged(contrast(root, project, weights, claim), claim, is_judged=project.is_judged)
         rows.append(row)
     return rows
 
@@ -168,7 +168,7 @@ def _best(lines: Mapping[str, pd.Series], weights: Mapping[str, float]) -> dict[
     return {max(side, key=lambda name: lines[name]["accuracy"]): weights[side[0]] for side in sides}
 
 
-def _judged(found: pd.DataFrame, claim: CurveClaim, name: str, *, is_judged: bool) -> dict[str, Any]:
+def _judged(found: pd.DataFrame, claim: CurveClaim, *, is_judged: bool) -> dict[str, Any]:
     """Return the numbers and verdicts of a contrast; nothing if there is no seed."""
     if found.empty:
         return {}
@@ -184,7 +184,7 @@ def _judged(found: pd.DataFrame, claim: CurveClaim, name: str, *, is_judged: boo
         "tasks_per_seed": int(found["tasks"].min()),
         "verdict": verdict(over_seeds, claim) if is_judged else REDUCED,
     }
-    ahead = found.loc[mixed(read_known(claim.known, name), list(found.index))]
+    ahead = found.loc[mixed(claim.known_before, list(found.index))]
     if is_judged and len(ahead):
         by_ahead = estimate(ahead["accuracy"].tolist(), ahead["standard_error"].tolist())
         row["verdict_in_advance"] = verdict(by_ahead, claim)

@@ -38,6 +38,11 @@ class Declared:
         "apart: true of any algorithm that learns, so not counted with the paper's claims", default=None
     )
 
+    @property
+    def known_before(self) -> Known:
+        """What `known` says, by seed; it was checked when the claims were read."""
+        return read_known(self.known, self.sentence)
+
     def columns(self) -> dict[str, Any]:
         """Return the columns of the table of claims that hold what is declared here."""
         return {name: getattr(self, name) for name in ("sentence", "origin", "known", "counted")}

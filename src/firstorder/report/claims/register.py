@@ -23,7 +23,7 @@ import pandas as pd
 from firstorder.errors import UserError
 from firstorder.records.cells import how_made, how_trained
 from firstorder.report.claims.claims import Claim, Claims
-from firstorder.report.claims.declared import Declared, Known, read_known
+from firstorder.report.claims.declared import Declared, Known
 from firstorder.report.claims.paper import Paper
 from firstorder.report.read import csv_frames
 from firstorder.report.read.published import Line
@@ -103,13 +103,12 @@ def check(root: Path, project: Project, paper: Paper, judged: pd.DataFrame) -> N
     Raises UserError with the claim, the seed, and both dates.
     """
     register = read(paper.claims_path.with_name(REGISTER))
-    claims = paper.claims
-    digests = rules(claims, paper.accuracies)
+    declared, digests = paper.claims.everything(), rules(paper.claims, paper.accuracies)
     for line in judged.itertuples():
         fixed = register.get(str(line.id))
         if fixed is not None and fixed.rule != digests[str(line.id)]:
             fixed = None
-        known = read_known(str(line.known), str(line.id))
+        known = declared[str(line.id)].known_before
         for seed, made in _made(root, project, line).items():
             if (why := contradiction(known, seed, made, fixed)) is not None:
                 raise UserError(f"{paper.claims_path}: {line.id}: {why}; {_REMEDY}")

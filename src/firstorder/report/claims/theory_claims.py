@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 
 from firstorder.report.claims.claims import Claims, TheoryClaim
-from firstorder.report.claims.declared import mixed, read_known
+from firstorder.report.claims.declared import mixed
 from firstorder.report.claims.outcomes import NOT_RUN, ONE_SEED, decide
 from firstorder.report.read import theory
 from firstorder.report.read.statistics import Estimate, estimate
@@ -51,11 +51,10 @@ def judge(root: Path, project: Project, claims: Claims) -> list[dict[str, Any]]:
         if claim.theory.relation is None:
             rows.append(row | _expansion_numbers(found, claim.theory, margin))
         else:
-            known = read_known(claim.known, name)
             for training in project.theory.inner_products.trainings:
                 lines = products[products["training"] == training]
                 numbers = _change_numbers(lines, claim.theory, margin)
-                ahead = mixed(known, lines["seed"].unique())
+                ahead = mixed(claim.known_before, lines["seed"].unique())
                 if ahead:
                     again = _change_numbers(lines[lines["seed"].isin(ahead)], claim.theory, margin)
                     numbers["verdict_in_advance"] = again["verdict"]

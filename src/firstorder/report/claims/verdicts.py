@@ -39,7 +39,7 @@ import pandas as pd
 
 from firstorder.records.cells import CellRecord
 from firstorder.report.claims.claims import Claim
-from firstorder.report.claims.declared import mixed, read_known
+from firstorder.report.claims.declared import mixed
 from firstorder.report.claims.margins import Margins
 from firstorder.report.claims.outcomes import (
     BETTER,
@@ -152,7 +152,7 @@ def _judged(claim: Claim, project: Project, paper: Paper, cells: list[pd.DataFra
         return row | {"verdict": REDUCED}
     row["verdict"] = _verdict(row, claim, margins)
     seeds = set.intersection(*(set(cell["seed"]) for cell in cells))
-    in_advance = mixed(read_known(claim.known, claim.sentence), seeds)
+    in_advance = mixed(claim.known_before, seeds)
     ahead = _estimate([cell[cell["seed"].isin(in_advance)] for cell in cells])
     if ahead is not None:
         row["verdict_in_advance"] = _verdict(row | _numbers(row, claim, ahead), claim, margins)
