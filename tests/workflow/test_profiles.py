@@ -18,6 +18,7 @@ from firstorder.data import packs
 from firstorder.records.cells import read_run
 from tests.conftest import EVALUATION, TINY_PARAMS, TRAINING, edit, tiny_pack, write_params
 from tests.fake_gpus import Driver
+from tests.workflow.test_workflow import with_profile
 
 REPOSITORY = Path(__file__).parents[2]
 PROFILES = sorted(path.parent.name for path in (REPOSITORY / "profiles").glob("*/config.yaml"))
@@ -56,22 +57,6 @@ def profile_of(name: str) -> dict[str, Any]:
     return found
 
 
-def snakemake(root: Path, profile: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        str(REPOSITORY / "Snakefile"),
-        "--directory",
-        str(root),
-    ]
-    command += ["--workflow-profile", str(REPOSITORY / "profiles" / profile), *arguments]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    given = {**os.environ, "PATH": path, "PYTHONPATH": str(REPOSITORY / "src"), **environment}
-    return subprocess.run(command, capture_output=True, text=True, env=given, check=False)
-
-
 def stand_in(folder: Path) -> Path:
     """Make a driver with two made-up cards and the `python` of STAND_IN; return the file of its notes."""
     driver = Driver(folder / "driver", ["NVIDIA H200", "NVIDIA H200"])
@@ -85,7 +70,7 @@ def on_made_up_cards(root: Path, folder: Path, *arguments: str) -> subprocess.Co
     """Run the profile of GPUs with the two cards and the `python` of `stand_in`."""
     path = f"{folder / 'driver'}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     given = {"PATH": path, "TMPDIR": str(folder), "FIRSTORDER_GPUS": "GPU-0,GPU-1"}
-    return snakemake(root, "gpu", *arguments, "--resources=gpu=2", "--cores=4", **given)
+    return with_profile(root, "gpu", *arguments, "--resources=gpu=2", "--cores=4", **given)
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -98,7 +83,7 @@ def test_every_profile_is_a_variation_of_the_default_one(name: str) -> None:
 def test_every_profile_plans_the_same_jobs(root: Path, name: str) -> None:
     if name == "slurm":
         pytest.importorskip("snakemake_executor_plugin_slurm", reason="requirements-cluster.txt is not installed")
-    answer = snakemake(root, name, "--dry-run", "cells", "--quiet", "host")
+    answer = with_profile(root, name, "--dry-run", "cells", "--quiet", "host")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", answer.stdout.split("Job stats:")[1], flags=re.MULTILINE))
     assert (jobs["train"], jobs["evaluate"]) == ("4", "4")
@@ -107,7 +92,7 @@ def test_every_profile_plans_the_same_jobs(root: Path, name: str) -> None:
 def test_jobs_ask_for_a_gpu_and_cuda_where_the_profile_offers_one(root: Path) -> None:
     commands = {}
     for profile in ("default", "gpu"):
-        answer = snakemake(root, profile, "--dry-run", "cells", "--quiet", "host", "--printshellcmds", "--cores=2")
+        answer = with_profile(root, profile, "--dry-run", "cells", "--quiet", "host", "--printshellcmds", "--cores=2")
         assert answer.returncode == 0, answer.stdout + answer.stderr
         commands[profile] = answer.stdout
     assert commands["default"].count("--device cpu") == commands["gpu"].count("--device cuda") == 8
@@ -165,7 +150,7 @@ def test_one_seed_that_is_asked_for_is_trained_alone(root: Path, tmp_path: Path)
 def test_a_gpu_that_is_asked_for_and_absent_fails_in_one_line_and_the_rest_goes_on(root: Path) -> None:
     """The jobs that need no GPU are done all the same (keep-going)."""
     write_params(root, edit(TINY_PARAMS, (("manifolds",), MANIFOLDS)))
-    answer = snakemake(root, "gpu", "cells", "--cores=1")
+    answer = with_profile(root, "gpu", "cells", "--cores=1")
     said = answer.stdout + answer.stderr
     assert answer.returncode == 1
     assert "firstorder: --device cuda: torch finds no CUDA device here; use --device cpu or auto" in said

@@ -30,6 +30,10 @@ REPORT = {"accuracies": 1, "table": 1, "claims": 1, "figure": 1, "page": 1}
 
 
 def snakemake(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return with_profile(root, "default", "--cores", "1", *arguments)
+
+
+def with_profile(root: Path, profile: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [
         sys.executable,
         "-m",
@@ -39,10 +43,10 @@ def snakemake(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         "--directory",
         str(root),
     ]
-    command += ["--workflow-profile", str(REPOSITORY / "profiles/default"), "--cores", "1", *arguments]
+    command += ["--workflow-profile", str(REPOSITORY / "profiles" / profile), *arguments]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(REPOSITORY / "src")}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    given = {**os.environ, "PATH": path, "PYTHONPATH": str(REPOSITORY / "src"), **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=given, check=False)
 
 
 def planned(root: Path, *arguments: str) -> dict[str, int]:

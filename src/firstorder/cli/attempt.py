@@ -21,10 +21,10 @@ from firstorder.cli.session import Session
 from firstorder.cli.verbs import DEVICE, ENGINE, THREADS, Arguments, argument, duration, verb, whole_number
 from firstorder.errors import UserError, shown
 from firstorder.files import Kind, replacing
-from firstorder.settings import DatasetSettings
 
 if TYPE_CHECKING:
     from firstorder.data.packs import Pack
+    from firstorder.settings import DatasetSettings
 
 FOLDER = "tried/{name}"
 PARAMS, WISH, PAGE = "params.yaml", "try.json", "index.html"

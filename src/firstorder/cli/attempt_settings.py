@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from firstorder import settings
 from firstorder.errors import UserError, shown
-from firstorder.settings import DatasetSettings
 
 if TYPE_CHECKING:
     import numpy as np
 
     from firstorder.data.image_sources import Found
+    from firstorder.settings import DatasetSettings
 
 LOOKED_AT = 60  # images that are decoded to choose a size and channels
 SIDES = {1: 28, 3: 48}  # pixels, by channels: what a few minutes on a CPU can train on
@@ -62,13 +62,15 @@ class Look:
 
 def look_at(source: Path, *, by_path: bool) -> Look:
     """List the classes of a folder and decode some images; raises UserError as folder_classes.opened."""
+    from statistics import median
+
     from firstorder.data import folder_classes, folder_splits
 
     with folder_classes.opened(source, by_path=by_path) as listed:
         images = [image for of_class in listed.images.values() for image in of_class]
         sample = [_decoded(image) for image in images[:: max(1, len(images) // LOOKED_AT)][:LOOKED_AT]]
     counts = {name: len(of_class) for name, of_class in listed.images.items()}
-    side = int(statistics.median(min(each.shape[:2]) for each in sample))
+    side = int(median(min(each.shape[:2]) for each in sample))
     grey = all((each == each[..., :1]).all() for each in sample)
     return Look(counts, folder_splits.is_split_by_folders(counts), grey, side)
 
@@ -104,7 +106,7 @@ def dataset_of(look: Look, wish: Wish, source: Path) -> DatasetSettings:
     form: dict[str, Any] = {"size": wish.size or SIDES[channels], "channels": channels, "resize": "bilinear"}
     form["class_names"] = wish.class_names
     if look.by_folders:
-        split = DatasetSettings(source="folder", split="folders", **form)
+        split = settings.DatasetSettings(source="folder", split="folders", **form)
         for pool in folder_splits.NEEDED:
             inside = [name for name in look.counts if folder_splits.NAMES.get(name.split("/")[0].lower()) == pool]
             if len(inside) < wish.way:
@@ -121,7 +123,7 @@ def dataset_of(look: Look, wish: Wish, source: Path) -> DatasetSettings:
             + (" (at least 4 classes are needed)" if classes < 4 else "")
         )
     test = max(wish.way, round(classes / 4))
-    return DatasetSettings(source="folder", meta_train_classes=classes - test, **form)
+    return settings.DatasetSettings(source="folder", meta_train_classes=classes - test, **form)
 
 
 def training_of(dataset: DatasetSettings, name: str, look: Look, wish: Wish) -> dict[str, Any]:
