@@ -10,10 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from firstorder.errors import UserError
 from firstorder.files import Kind, replacing
+from firstorder.report.text.templating import environment
 
 TEMPLATES = Path(__file__).with_name("templates")
 GENERATOR = '<meta name="generator" content="firstorder site">'  # in every page: by it a folder is known as a site
@@ -27,14 +26,7 @@ class Pages:
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
-        self._environment = Environment(
-            loader=FileSystemLoader(TEMPLATES),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-        )
+        self._environment = environment(TEMPLATES)
         self._environment.globals["generator"] = GENERATOR
 
     def add(self, path: str, template: str, **values: Any) -> None:

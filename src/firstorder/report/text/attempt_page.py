@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from firstorder.files import replacing
 from firstorder.records.cells import CellRecord, read_run
 from firstorder.report.read import curves
 from firstorder.report.read.accuracies import fresh_records
 from firstorder.report.read.statistics import accuracy_over_tasks, half_width_over_tasks
 from firstorder.report.text.formatting import percent, points
+from firstorder.report.text.templating import environment
 from firstorder.settings import MODES, Project
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -103,11 +102,8 @@ def write(
     rows = [] if curve is None else curve.to_dict("records")
     evaluation = next(iter(project.evaluations.values()))
     records = fresh_records(root, project)
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
-    text = environment.get_template("attempt.html.j2").render(
+    templates = environment(TEMPLATES)
+    text = templates.get_template("attempt.html.j2").render(
         title=project.title,
         results=results(root, project),
         percent=percent,

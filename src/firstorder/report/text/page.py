@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from firstorder.files import replacing
@@ -25,6 +24,7 @@ from firstorder.report.read.statistics import accuracy_over_tasks
 from firstorder.report.text import captions as caption_texts
 from firstorder.report.text import tables
 from firstorder.report.text.formatting import MISSING, NOT_RUN, PrintedTable, percent, training_label
+from firstorder.report.text.templating import environment
 from firstorder.settings import MODES, Project
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -69,15 +69,8 @@ def write(root: Path, project: Project, captions: Path) -> Path:
 
 def render(title: str, sections: Sequence[Section]) -> str:
     """Fill the template and return the page; everything that is not Markup is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("page.html.j2").render(title=title, sections=sections, not_run=NOT_RUN)
+    templates = environment(TEMPLATES)
+    return templates.get_template("page.html.j2").render(title=title, sections=sections, not_run=NOT_RUN)
 
 
 def paragraphs(rst: str) -> Markup:
