@@ -279,12 +279,12 @@ def test_a_signal_during_the_imports_ends_in_one_line(number: signal.Signals) ->
 def test_a_signal_while_an_error_is_reported_ends_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: signal.Signals
 ) -> None:
-    original = output.print_error
+    original = output.say
 
     def signalled(message: str) -> None:
-        monkeypatch.setattr(output, "print_error", original)
+        monkeypatch.setattr(output, "say", original)
         os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(output, "print_error", signalled)
+    monkeypatch.setattr(output, "say", signalled)
     assert main(["stale", "--params", str(tmp_path / "nosuch")]) == 128 + number
     assert capsys.readouterr().err.startswith(f"firstorder: {number.name}: ended at once")

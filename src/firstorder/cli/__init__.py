@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(arguments)
     except KeyboardInterrupt as error:
         by = error if isinstance(error, signals.Interrupted) else signals.Interrupted()
-        output.print_error(f"{by.name}: ended at once; what was saved before is kept")
+        output.say(f"{by.name}: ended at once; what was saved before is kept")
         return by.code
 
 
@@ -116,29 +116,29 @@ def _run(arguments: Sequence[str] | None) -> int:
         output.flush()
         return code
     except UserError as error:
-        output.print_error(str(error))
+        output.say(str(error))
     except (MemoryError, RuntimeError, OSError, ImportError, SystemError) as error:
         reserve.clear()
         if lacks_memory(error):
-            output.print_error(f"not enough memory ({one_line(error)[:200] or 'no more is free'}); {_MEMORY}")
+            output.say(f"not enough memory ({one_line(error)[:200] or 'no more is free'}); {_MEMORY}")
             return 2
         if isinstance(error, ModuleNotFoundError) and (name := (error.name or "").split(".")[0]) in EXTRAS:
-            output.print_error(f"needs {name}, which is not installed: pip install 'firstorder[{EXTRAS[name]}]'")
+            output.say(f"needs {name}, which is not installed: pip install 'firstorder[{EXTRAS[name]}]'")
             return 2
         if lost_device(error):
             said = str(error).partition("\n")[0][:200]
             then = "what is saved stays, and the same command goes on from there"
-            output.print_error(f"{device.lost(said)}: lost while computing ({said}); {then}")
+            output.say(f"{device.lost(said)}: lost while computing ({said}); {then}")
             return 2
         if not isinstance(error, OSError):
             raise
         if error.errno in output.GONE and output.redirect_closed():
             return OUTPUT_CLOSED
         where, why = error.filename or "the system reports", error.strerror or error
-        output.print_error(f"{where}: {why}; check the path, its permissions and the free space")
+        output.say(f"{where}: {why}; check the path, its permissions and the free space")
     except UnicodeEncodeError as error:
         lacking = ascii(error.object[error.start : error.end][:40])
-        output.print_error(f"file names are in {error.encoding} here, which lacks {lacking}; set LC_ALL=C.UTF-8")
+        output.say(f"file names are in {error.encoding} here, which lacks {lacking}; set LC_ALL=C.UTF-8")
     return 2
 
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from firstorder import progress, settings
-from firstorder.cli import attempt_settings, compute, data
+from firstorder.cli import attempt_settings, compute, data, output
 from firstorder.cli.attempt_settings import Look, Speed, Wish
 from firstorder.cli.session import Session
 from firstorder.cli.verbs import DEVICE, ENGINE, THREADS, Arguments, argument, duration, verb, whole_number
@@ -250,4 +249,4 @@ def _next(session: Session, source: Path) -> list[tuple[str, str]]:
 
 
 def _say(text: str) -> None:
-    print(f"firstorder: {shown(text)}", file=sys.stderr)
+    output.say(shown(text))

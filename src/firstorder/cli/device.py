@@ -7,6 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from firstorder.cli import output
 from firstorder.errors import UserError
 
 if TYPE_CHECKING:
@@ -73,14 +74,16 @@ def _lease_a_card() -> None:
 
     told = " ".join(["firstorder", *sys.argv[1:4]])
     if CARDS in os.environ:
-        lease = leases.wait(_settled, told, _say)
+        lease = leases.wait(_settled, told, output.say)
     else:
         gpus = _settled()
         if not gpus:
             return
-        found = leases.take(gpus, told, _say)
+        found = leases.take(gpus, told, output.say)
         if found is None:
-            _say("every GPU is leased by another command; this one shares a card with it, and both are slower for it")
+            output.say(
+                "every GPU is leased by another command; this one shares a card with it, and both are slower for it"
+            )
             return
         lease = found
     leases.show(lease)
@@ -98,7 +101,3 @@ def _settled() -> tuple[Gpu, ...]:
         if any(not gpu.processes for gpu in found) or not found or time.monotonic() > until:
             return found
         time.sleep(1.0)
-
-
-def _say(text: str) -> None:
-    print(f"firstorder: {text}", file=sys.stderr)

@@ -63,7 +63,7 @@ def _plainly(error: UnicodeError) -> tuple[str, int]:
     return plain, error.end
 
 
-def print_error(message: str) -> None:
+def say(message: str) -> None:
     """Print a message on standard error, in one line even if a file's name has several."""
     print(f"firstorder: {one_line(message)}", file=sys.stderr)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from firstorder.cli import output
 from firstorder.cli.device import CARDS
 from firstorder.errors import UserError
 
@@ -33,17 +33,17 @@ def with_gpus(command: Sequence[str], count: str | None) -> list[str]:
         said = f"torch {torch.get('version')} here is a build for CPUs"
         if count:
             raise UserError(f"GPUS={count}: {said}; install one for CUDA in .venv, or use GPUS=0")
-        _say(f"{_listed(cards.gpus)} found, but {said}: the CPU computes")
+        output.say(f"{_listed(cards.gpus)} found, but {said}: the CPU computes")
         return list(command)
     if not cards.gpus:
         if gpus.has_driver() and not count:
-            _say(f"no GPU is used ({cards.problem}): the CPU computes")
+            output.say(f"no GPU is used ({cards.problem}): the CPU computes")
         return list(command)
     chosen = _free(cards, count)
     os.environ[CARDS] = ",".join(gpu.uuid for gpu in chosen)
     at = list(command).index(_PROFILE) + 1
     profile = str(Path(command[at]).parent / "gpu")
-    _say(f"{_listed(chosen)}: one job on each ({Path(*Path(profile).parts[-2:])})")
+    output.say(f"{_listed(chosen)}: one job on each ({Path(*Path(profile).parts[-2:])})")
     changed = [*command[:at], profile, f"--resources=gpu={len(chosen)}", *command[at + 1 :]]
     if _CONFIG in changed:
         place = changed.index(_CONFIG) + 1
@@ -71,7 +71,7 @@ def _free(cards: Cards, count: str | None) -> list[Gpu]:
     used = [gpu for gpu in cards.gpus if gpu not in free]
     passed = "passed over, " if free and not count else ""
     for gpu in used:
-        _say(f"{gpu}: {passed}{leases.holder(gpu)}")
+        output.say(f"{gpu}: {passed}{leases.holder(gpu)}")
     return [*free, *used] if count else free or used
 
 
@@ -79,7 +79,3 @@ def _listed(gpus: Sequence[Gpu]) -> str:
     names = sorted({gpu.name for gpu in gpus if gpu.name})
     which = f" ({', '.join(names)})" if names else ""
     return f"{len(gpus)} GPU{'s' if len(gpus) > 1 else ''}{which}"
-
-
-def _say(text: str) -> None:
-    print(f"firstorder: {text}", file=sys.stderr)

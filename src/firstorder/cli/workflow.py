@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from firstorder.cli import output, profile
 from firstorder.cli.check import SELECTION, cell_of, cells_of, check_cell, paths_of, stale_of
 from firstorder.cli.session import Session
@@ -35,7 +33,7 @@ def hold(arguments: Arguments) -> int:
         check_cell(arguments)
         cell = cell_of(session, arguments)
         wanted = [locks.Lock(locks.FOLDER, shared=True), locks.Lock(f"training/{cell.training}/seed-{cell.seed}")]
-    locks.take(session.root, wanted, arguments.told, _say)
+    locks.take(session.root, wanted, arguments.told, output.say)
     # Only now, after the wait: the previous holder of the locks may have computed them.
     if arguments.report:
         from firstorder.report.read import staleness
@@ -56,9 +54,7 @@ def _to_compute(session: Session, arguments: Arguments) -> list[str]:
         chosen += cells
     elif cells and not chosen and all((session.root / cell.path).exists() for cell in cells):
         done = "the cell is" if arguments.cell is not None else f"all {len(cells)} cells are"
-        _say(f"{done} recorded; to compute {'it' if len(cells) == 1 else 'them'} yourself: {arguments.told} FORCE=1")
+        output.say(
+            f"{done} recorded; to compute {'it' if len(cells) == 1 else 'them'} yourself: {arguments.told} FORCE=1"
+        )
     return paths_of(session, chosen)
-
-
-def _say(text: str) -> None:
-    print(f"firstorder: {text}", file=sys.stderr)
