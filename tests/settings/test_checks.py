@@ -240,6 +240,19 @@ WRONG: dict[str, tuple[list[tuple[tuple[Any, ...], Any]], list[str]]] = {
         [((*TRAINING, "inner_learning_rate"), 0)],
         ["inner_learning_rate: expected more than 0, found 0.0"],
     ),
+    "a beta1 that forgets nothing": (
+        [((*TRAINING, "inner_beta1"), 1)],
+        ["inner_beta1: expected less than 1, found 1.0"],
+    ),
+    "a beta1 below 0": ([((*TRAINING, "inner_beta1"), -0.1)], ["inner_beta1: expected at least 0, found -0.1"]),
+    "momentum without Adam": (
+        [((*TRAINING, "inner_beta1"), 0.9), ((*TRAINING, "inner_optimiser"), "sgd")],
+        [f"{FIVE_WAY}: inner_beta1 is for inner_optimiser: adam, found sgd; remove it"],
+    ),
+    "momentum at low precision": (
+        [((*TRAINING, "inner_beta1"), 0.9), ((*TRAINING, "precision"), "tf32")],
+        [f"{FIVE_WAY}: inner_beta1 above 0 is computed in float32 only; remove it, or precision"],
+    ),
     "too large": (
         [(("datasets", "omniglot", "rotations"), [0, 360])],
         ["params.yaml: datasets: omniglot: rotations[1]: expected at most 270, found 360"],
