@@ -134,7 +134,7 @@ def test_headline_at_full_length_says_how_close_ours_is(tmp_path: Path) -> None:
     write_all(tmp_path, made)
     folder = Folder(tmp_path, "", made, request(tmp_path).paper_of(tmp_path), CAPTIONS)
     # 95 % of the answers are right, the paper has 95.39 %.
-    assert front.headline(folder) == (
+    assert folder.headline == (
         "1 of 4 published numbers run at full length, within 0.39 percentage points of the paper."
     )
     assert [group for group, _ in front.verdicts(folder)] == ["hold", "fail"]

@@ -24,13 +24,13 @@ def publish(arguments: Arguments) -> None:
 
 @verb(
     "publish",
-    argument("readme", help="the page with the table's markers, such as README.md"),
+    argument("readme", help="the page with the markers, such as README.md"),
     PUBLISHED,
     ALLOW_STALE,
     argument("folders", nargs="+", help="whose results the table shows, such as . reduced"),
 )
 def readme(arguments: Arguments) -> None:
-    """Update the README's table from the records in one or more folders."""
+    """Update the headline and the table of the README from the records in one or more folders."""
     from firstorder.report.text import readme as module
 
     roots = [Path(folder) for folder in arguments.folders]
