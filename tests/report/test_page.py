@@ -22,7 +22,7 @@ from tests.report.test_published import PUBLISHED
 from tests.synthetic_records import ONE_SHOT, changed_params, make_project, store_record, store_sine
 
 CAPTIONS = Path(__file__).parents[2] / "workflow" / "report"
-VOID = {"meta", "img", "link"}
+VOID = {"meta", "img", "link", "source"}
 PAPER = "https://arxiv.org/abs/1803.02999"
 HOSTILE = "<script>alert(\"1\")</script> & 'co'"
 

@@ -40,7 +40,7 @@ OVERFLOW = """
 (() => {
   const wide = document.documentElement.clientWidth;
   const out = [...document.querySelectorAll("main *, header *, footer *")].filter(
-    (one) => one.getBoundingClientRect().right > wide + 1);
+    (one) => one.getBoundingClientRect().right > wide + 1 && !one.parentElement.closest(".wide"));
   return [document.documentElement.scrollWidth - wide, ...out.map((one) => one.outerHTML.slice(0, 80))];
 })()
 """

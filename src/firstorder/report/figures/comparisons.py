@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from firstorder.report.claims.paper import Paper
-from firstorder.report.figures import style
+from firstorder.report.figures import style, themes
 from firstorder.report.text import tables
 from firstorder.report.text.formatting import NOT_RUN, column_label, points
 from firstorder.settings import FigureSettings, Project
@@ -125,10 +125,10 @@ def _draw_point(axis: Axes, source: str, place: float, accuracy: float, half_wid
 
 def _look(source: str) -> dict[str, Any]:
     """Return the look of a point; a single seed has an open marker."""
-    colour = style.colour(source)
+    colour = themes.colour(source)
     return {
         "color": colour,
         "marker": MARKERS[source],
-        "markerfacecolor": "white" if source == OURS_ONE_SEED else colour,
+        "markerfacecolor": themes.page() if source == OURS_ONE_SEED else colour,
         "linestyle": "",
     }

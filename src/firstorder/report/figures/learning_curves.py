@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from firstorder.report.claims.paper import Paper
-from firstorder.report.figures import style
+from firstorder.report.figures import style, themes
 from firstorder.report.read import curves
 from firstorder.report.text.formatting import NOT_RUN, count_range, training_label
 from firstorder.settings import MODES, FigureSettings, Project
@@ -107,7 +107,7 @@ def draw_curve(frame: pd.DataFrame, axis: Axes, by: str = "pool", lines: dict[st
 def draw_lines(frame: pd.DataFrame, axis: Axes, by: str, lines: dict[str, str]) -> None:
     """Draw accuracy (percent) against outer steps by the values of `by`: dots, and a line of their running mean."""
     for name, line in frame.groupby(by, sort=False):
-        colour, steps = style.colour(name), line["outer_step"]
+        colour, steps = themes.colour(name), line["outer_step"]
         axis.plot(steps, 100 * line["smoothed"], lines[name], color=colour, label=name)
         style.draw_dots(axis, steps, 100 * line["accuracy"], colour)
     axis.set_xlim(0, max(frame["outer_step"].max(), 1))

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
 from firstorder.report.claims.paper import Paper
-from firstorder.report.figures import combinations, style
+from firstorder.report.figures import combinations, style, themes
 from firstorder.settings import FigureSettings, Project
 
 FRAME = (
@@ -54,7 +54,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     of_reptile = set(frame.loc[frame["training"].str.startswith("reptile/"), "label"])
     looks = {
         label: {
-            "color": style.colour("reptile") if label in of_reptile else style.cycled_colour(place),
+            "color": themes.colour("reptile") if label in of_reptile else themes.cycled_colour(place),
             "linestyle": LINES[place % len(LINES)],
             "marker": MARKERS[place % len(MARKERS)],
         }

@@ -16,6 +16,7 @@ from firstorder.report.claims.paper import Paper
 from firstorder.report.site import cells, claim_cards, front, models, pictures, runtimes
 from firstorder.report.site.folders import Folder
 from firstorder.report.site.models import PublishedFile
+from firstorder.report.site.pictures import Picture
 from firstorder.report.site.writer import Pages
 from firstorder.report.text import captions as caption_texts
 from firstorder.report.text.page import paragraphs
@@ -51,7 +52,7 @@ def write(request: Request, out: Path) -> list[Path]:
     folders = _folders(request)
     for folder in folders:
         folder.check_redrawn()
-        _add_folder(pages, folder, folders)
+        _add_folder(pages, folder, folders, pictures.add(pages, folder, request.published))
     pages.add("models.html", "models.html.j2", folder=folders[0], models=models.of(folders, request.published_files))
     pages.add("runtimes.html", "runtimes.html.j2", folder=folders[0], tables=runtimes.by_machine(folders))
     return pages.write(out)
@@ -69,8 +70,7 @@ def _folders(request: Request) -> list[Folder]:
     return found
 
 
-def _add_folder(pages: Pages, folder: Folder, folders: Sequence[Folder]) -> None:
-    shown = pictures.add(pages, folder)
+def _add_folder(pages: Pages, folder: Folder, folders: Sequence[Folder], shown: Sequence[Picture]) -> None:
     for cell in folder.cells:
         cells.add(pages, folder, cell)
     groups = claim_cards.groups(folder, folder.claims)
