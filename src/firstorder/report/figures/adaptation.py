@@ -70,7 +70,7 @@ def draw_evaluation(frame: pd.DataFrame, axis: Axes) -> Axes:
         style.draw_band(axis, steps, 100 * line["low"], 100 * line["high"], colour)
     axis.axvline(frame["own_steps"].iloc[0], color=themes.ink(), linestyle=":", linewidth=style.THIN)
     axis.set_xscale("symlog", linthresh=2)
-    axis.set_xlim(0, frame["inner_steps"].max() * 1.05)
+    axis.set_xlim(-0.06, frame["inner_steps"].max() * 1.05)  # so that no mark at 0 is cut off
     style.set_ticks(axis.xaxis, FixedLocator([0, 1, 2, 5, 10, 20, 50, 100]))
     axis.set_xlabel("inner steps")
     return axis

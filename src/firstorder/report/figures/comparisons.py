@@ -52,15 +52,14 @@ def draw(frame: pd.DataFrame) -> Figure:
         return style.nothing()
     width = min(2, len(columns))
     highest = frame.groupby(["table", "column"]).size().max()
-    figure = style.new_figure(0.6 + math.ceil(len(columns) / width) * (0.8 + 0.4 * highest))
+    figure = style.new_figure(0.6 + math.ceil(len(columns) / width) * (0.9 + 0.4 * highest))
     axes = style.panels(figure, len(columns), width)
     for i, (axis, (table, column)) in enumerate(zip(axes, columns, strict=True)):
         draw_column(frame[(frame["table"] == table) & (frame["column"] == column)], axis)
         axis.set_title(column_label(column))
         if i % width:
             axis.tick_params(labelleft=False)
-        if i + width >= len(columns):
-            axis.set_xlabel("accuracy, %")
+        axis.set_xlabel("accuracy, %")
     for table in frame["table"].unique():
         of_table = [axis for axis, (whose, _) in zip(axes, columns, strict=True) if whose == table]
         share_scale(frame[frame["table"] == table], of_table)
@@ -90,6 +89,7 @@ def share_scale(frame: pd.DataFrame, axes: Sequence[Axes]) -> None:
             continue
         if highest > STRETCHED_FROM:
             style.stretch(axis, lowest - 2, along="x", highest=HIGHEST)
+            axis.set_xlabel("accuracy, % (stretched)")
         else:
             axis.set_xlim(lowest - 1, highest + 1)
 

@@ -83,7 +83,7 @@ def _draw_many(frame: pd.DataFrame, trainings: list[str], words: str) -> Figure:
         draw_curve(lines.dropna(subset="mode"), axis, by="mode", lines=MODE_LINES)
         axis.set_ylim(lowest, 100)  # one scale for all
         axis.set_title(training_label(training).replace(", ", "\n", 1))
-        axis.set_ylabel("accuracy, %" if place % 3 == 0 else "")
+        axis.set_ylabel("accuracy, % (stretched)" if place % 3 == 0 else "")
         axis.xaxis.set_major_locator(MaxNLocator(2, integer=True))
     entries = [
         style.legend_entry(mode, f"meta-test classes, {mode}", linestyle=line) for mode, line in MODE_LINES.items()

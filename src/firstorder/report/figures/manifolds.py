@@ -59,7 +59,7 @@ def draw_path(frame: pd.DataFrame, axis: Axes) -> Axes:
         axis.plot(line["x"], line["y"], ":", label=label, **look)
         label = None  # one entry in the legend for all
     for what, line, look in (
-        ("iterate", "o-", {"markersize": style.SMALL_MARKER - 1, "label": "after each outer step"}),
+        ("iterate", "o-", {"markersize": style.TINY_MARKER, "label": "after each outer step"}),
         ("closest", "--", {"label": "shortest way between them"}),
     ):
         axis.plot(parts[what]["x"], parts[what]["y"], line, color=themes.ink(), linewidth=style.THIN, **look)

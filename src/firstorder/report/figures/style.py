@@ -36,7 +36,7 @@ BAND_OPACITY, DOT_OPACITY = 0.2, 0.4
 THIN, THICK = 0.8, 1.6  # points
 LINE_LENGTH, LINE_HEIGHT = 130, 0.13  # of small print: characters that fit into WIDTH; inches
 _MOST_TICKS = 50  # with a number, of an axis
-MARKER, SMALL_MARKER, DOT, CAP = 5.5, 3.5, 4.0, 2.5  # points
+MARKER, SMALL_MARKER, TINY_MARKER, DOT, CAP = 5.5, 3.5, 1.6, 4.0, 2.5  # points
 
 _SETTINGS: dict[str, Any] = {
     "backend": "Agg",

@@ -69,7 +69,8 @@ def draw(frame: pd.DataFrame) -> Figure:
         draw_sweep(frame[frame["sweep"] == sweep], looks, axis)
         axis.set_title(letters[sweep])
         axis.set_ylabel("accuracy, %" if place == 0 else "")
-    entries = [style.legend_entry("", label, **look) for label, look in looks.items()]
+    drawn = set(frame.loc[frame["accuracy"].notna(), "label"])
+    entries = [style.legend_entry("", label, **look) for label, look in looks.items() if label in drawn]
     style.add_legend(part, entries, 2, handlelength=3.5)
     return figure
 

@@ -154,6 +154,8 @@ def draw_products(frame: pd.DataFrame, axis: Axes) -> Axes:
     axis.axhline(0, color=themes.ink(), linewidth=style.THIN, label="zero")
     axis.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     axis.xaxis.set_major_formatter("{x:,.0f}")
+    if frame["y"].abs().max() >= 1000:
+        axis.yaxis.set_major_formatter("{x:,.0f}")
     axis.set_xlabel("inner steps taken")
     return axis
 
