@@ -32,6 +32,8 @@ KINDS = (
     "runtimes.html",
     "figures/figure-1.html",
     "reduced/index.html",
+    "api/index.html",
+    "api/method/inner_loop.html",
     CELL,
     CELL.replace("5way", "20way"),  # not run
 )

@@ -1,4 +1,4 @@
-"""The whole site: for each folder of results a first page, its claims, figures and cells; for all, models and times.
+"""The whole site: for each folder of results a first page, claims, figures and cells; for all, models, times and API.
 
 Everything on it is read from records and from the tables drawn from them; nothing is measured or typed here. It loads
 nothing from a network, and works from a disk and without a script. Written twice, it has the same bytes.
@@ -13,7 +13,7 @@ from pathlib import Path
 from firstorder.errors import UserError
 from firstorder.report.claims import outcomes
 from firstorder.report.claims.paper import Paper
-from firstorder.report.site import cells, claim_cards, front, models, pictures, runtimes
+from firstorder.report.site import api, cells, claim_cards, front, models, pictures, runtimes
 from firstorder.report.site.folders import Folder
 from firstorder.report.site.models import PublishedFile
 from firstorder.report.site.pictures import Picture
@@ -55,6 +55,7 @@ def write(request: Request, out: Path) -> list[Path]:
         _add_folder(pages, folder, folders, pictures.add(pages, folder, request.published))
     pages.add("models.html", "models.html.j2", folder=folders[0], models=models.of(folders, request.published_files))
     pages.add("runtimes.html", "runtimes.html.j2", folder=folders[0], tables=runtimes.by_machine(folders))
+    api.add(pages, folders[0])
     return pages.write(out)
 
 
