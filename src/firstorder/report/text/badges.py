@@ -21,8 +21,7 @@ _MARGIN = 7  # pixels, on each side of a text
 
 def write(root: Path) -> list[Path]:
     """Write the badges of the folder `root` to results/badges/, from the claims that are judged there."""
-    data = claim_tables.read(root)
-    of_paper = data[(data["origin"] == "paper") & (data["counted"] != "apart")]
+    of_paper = claim_tables.of_paper(claim_tables.read(root))
     values = of_paper[of_paper["kind"] == "value"]
     paths = []
     for name, words in {
@@ -53,9 +52,8 @@ def _numbers(verdicts: pd.Series) -> tuple[str, str, str]:
 
 def _claims(verdicts: pd.Series) -> tuple[str, str, str]:
     groups = _groups(verdicts)
-    still_open = len(verdicts) - groups["hold"] - groups["fail"]
-    message = f"{groups['hold']} hold, {groups['fail']} fail, {still_open} open"
-    return "the paper's claims", message, COLOURS["fail" if groups["fail"] > groups["hold"] else "hold"]
+    colour = COLOURS["fail" if groups["fail"] > groups["hold"] else "hold"]
+    return "the paper's claims", claim_tables.in_short(verdicts), colour
 
 
 def _groups(verdicts: pd.Series) -> Mapping[str, int]:
