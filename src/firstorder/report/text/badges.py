@@ -15,7 +15,7 @@ from firstorder.report.text.templating import environment
 
 COLOURS = {"hold": "#2e7d32", "fail": "#b3261e", "open": "#5f6368"}  # white text on each: contrast of at least 4.5
 _TEMPLATES = Path(__file__).with_name("templates")
-_LETTER = 6.6  # pixels, mean width of DejaVu Sans at 11 pixels; textLength then makes the text exactly as wide
+_LETTER = 6.1  # pixels, mean width of DejaVu Sans at 11 pixels; textLength then makes the text exactly as wide
 _MARGIN = 7  # pixels, on each side of a text
 
 
