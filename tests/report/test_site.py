@@ -13,7 +13,7 @@ from firstorder.__main__ import main
 from firstorder.errors import UserError
 from firstorder.report.figures import figures, themes
 from firstorder.report.read import accuracies, csv_frames, staleness
-from firstorder.report.site import alt_texts, charts, front, pictures, runtimes, site, writer
+from firstorder.report.site import alt_texts, charts, drawing, front, pictures, runtimes, site, writer
 from firstorder.report.site.cells import clock
 from firstorder.report.site.folders import Folder
 from firstorder.report.site.models import PublishedFile
@@ -23,6 +23,7 @@ from tests.report.test_page import CAPTIONS, HOSTILE, Content, parse, store_all,
 from tests.report.test_published import PUBLISHED
 from tests.synthetic_records import TRAINING, changed_params, make_project, store_curve, store_record
 
+ROOT = Path(__file__).parents[2]
 CHECKPOINT = f"models/{TRAINING}/seed-0.safetensors"
 STUDY = "studies/one/part"
 CELL = "cells/reptile/omniglot-5way/1shot/inductive.html"
@@ -171,6 +172,52 @@ def test_a_dark_picture_of_other_numbers_than_the_light_one_is_refused(tmp_path:
         site.write(request(tmp_path), tmp_path / "site")
     figures.write(tmp_path, made, "learning-curves", PUBLISHED)
     site.write(request(tmp_path), tmp_path / "site")
+
+
+def test_the_demo_stays_when_the_site_is_written_again_and_the_front_page_leads_to_it(tmp_path: Path) -> None:
+    """Whichever of the two comes first: no link leads nowhere, and neither removes the other."""
+    root, out = tmp_path / "project", tmp_path / "site"
+    make_project(root, changed_params(figures={}, sine=None, tables={}))
+    write_all(root, checks.load(root / "params.yaml"))
+    demo_page = out / "demo/index.html"
+
+    def make_demo() -> None:
+        (out / "demo/parts").mkdir(parents=True, exist_ok=True)
+        (out / "demo/parts/one.js").write_text("1", encoding="utf-8")
+        demo_page.write_text((ROOT / "demo/index.html").read_text(encoding="utf-8"), encoding="utf-8")
+
+    def front_page() -> str:
+        return (out / "index.html").read_text(encoding="utf-8")
+
+    site.write(request(root), out)
+    assert "<code>make demo</code> adds a page" in front_page()
+    assert 'href="demo/index.html"' not in front_page()
+    make_demo()
+    assert drawing.link_from(out) == out / "index.html"
+    linked = front_page()
+    assert '<a href="demo/index.html">Draw for it</a>' in linked
+    assert "make demo" not in linked
+    site.write(request(root), out)
+    assert front_page() == linked
+    assert (out / "demo/parts/one.js").exists()
+    shutil.rmtree(out)
+    make_demo()  # first the demo, then the site
+    site.write(request(root), out)
+    assert front_page() == linked
+    shutil.rmtree(out / "demo")
+    drawing.link_from(out)
+    assert "<code>make demo</code> adds a page" in front_page()
+
+
+def test_a_folder_named_demo_that_is_none_is_not_kept_quietly(tmp_path: Path) -> None:
+    root, out = tmp_path / "project", tmp_path / "site"
+    make_project(root, changed_params(figures={}, sine=None, tables={}))
+    write_all(root, checks.load(root / "params.yaml"))
+    (out / "demo").mkdir(parents=True)
+    (out / "demo/index.html").write_text("a page of mine", encoding="utf-8")
+    with pytest.raises(UserError, match="holds something else than a site"):
+        site.write(request(root), out)
+    assert drawing.link_from(out) is None
 
 
 def test_models_have_digest_size_accuracy_and_command(written: Path) -> None:

@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from markupsafe import Markup
+
 from firstorder.errors import UserError
 from firstorder.report.claims import outcomes
 from firstorder.report.claims.paper import Paper
-from firstorder.report.site import api, cells, claim_cards, front, models, pictures, runtimes
+from firstorder.report.site import api, cells, claim_cards, drawing, front, models, pictures, runtimes
 from firstorder.report.site.folders import Folder
 from firstorder.report.site.models import PublishedFile
 from firstorder.report.site.pictures import Picture
@@ -52,7 +54,8 @@ def write(request: Request, out: Path) -> list[Path]:
     folders = _folders(request)
     for folder in folders:
         folder.check_redrawn()
-        _add_folder(pages, folder, folders, pictures.add(pages, folder, request.published))
+        shown = pictures.add(pages, folder, request.published)
+        _add_folder(pages, folder, folders, shown, drawing.part(out))
     pages.add("models.html", "models.html.j2", folder=folders[0], models=models.of(folders, request.published_files))
     pages.add("runtimes.html", "runtimes.html.j2", folder=folders[0], tables=runtimes.by_machine(folders))
     api.add(pages, folders[0])
@@ -71,7 +74,9 @@ def _folders(request: Request) -> list[Folder]:
     return found
 
 
-def _add_folder(pages: Pages, folder: Folder, folders: Sequence[Folder], shown: Sequence[Picture]) -> None:
+def _add_folder(
+    pages: Pages, folder: Folder, folders: Sequence[Folder], shown: Sequence[Picture], demo: Markup
+) -> None:
     for cell in folder.cells:
         cells.add(pages, folder, cell)
     groups = claim_cards.groups(folder, folder.claims)
@@ -99,4 +104,5 @@ def _add_folder(pages: Pages, folder: Folder, folders: Sequence[Folder], shown: 
         pictures=shown,
         others=[(other, other.headline) for other in folders if other is not folder],
         is_main=folder is folders[0],
+        demo=demo,
     )
