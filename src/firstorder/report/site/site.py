@@ -15,7 +15,7 @@ from markupsafe import Markup
 from firstorder.errors import UserError
 from firstorder.report.claims import outcomes
 from firstorder.report.claims.paper import Paper
-from firstorder.report.site import api, cells, claim_cards, drawing, front, models, pictures, runtimes
+from firstorder.report.site import api, cells, claim_cards, drawing, front, models, pictures, runtimes, speeds
 from firstorder.report.site.folders import Folder
 from firstorder.report.site.models import PublishedFile
 from firstorder.report.site.pictures import Picture
@@ -31,13 +31,15 @@ STATIC = ("site.css", "claims.js")
 class Request:
     """What to write: the projects by folder, the first of them the main one, and where the paper's texts are.
 
-    `published_files` are the files that DVC keeps, by path from the main folder.
+    `published_files` are the files that DVC keeps, by path from the main folder; `benchmarks` is the folder with the
+    results of the benchmark.
     """
 
     projects: Mapping[Path, Project]
     published: Path
     captions: Path
     published_files: Mapping[str, PublishedFile]
+    benchmarks: Path
 
     def paper_of(self, root: Path) -> Paper:
         """Return the paper as it is judged in a folder."""
@@ -57,7 +59,8 @@ def write(request: Request, out: Path) -> list[Path]:
         shown = pictures.add(pages, folder, request.published)
         _add_folder(pages, folder, folders, shown, drawing.part(out))
     pages.add("models.html", "models.html.j2", folder=folders[0], models=models.of(folders, request.published_files))
-    pages.add("runtimes.html", "runtimes.html.j2", folder=folders[0], tables=runtimes.by_machine(folders))
+    tables, machines = runtimes.by_machine(folders), speeds.add(pages, request.benchmarks)
+    pages.add("runtimes.html", "runtimes.html.j2", folder=folders[0], tables=tables, machines=machines)
     api.add(pages, folders[0])
     return pages.write(out)
 
