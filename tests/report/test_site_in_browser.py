@@ -66,6 +66,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
         published=PUBLISHED,
         captions=CAPTIONS,
         published_files=published,
+        benchmarks=ROOT / "results/bench",
     )
     out = tmp_path_factory.mktemp("real")
     site.write(request, out)

@@ -48,6 +48,7 @@ def readme(arguments: Arguments) -> None:
 )
 def demo(arguments: Arguments) -> None:
     """Assemble the page that adapts a published checkpoint to what one draws, in a browser and offline."""
+    from firstorder.report.site import drawing
     from firstorder.upkeep import demo as module
 
     session = Session.of(arguments)
@@ -61,3 +62,5 @@ def demo(arguments: Arguments) -> None:
         site=Path(arguments.site),
     )
     print(*module.assemble(wanted), sep="\n")
+    if wanted.site.name == "demo" and (front := drawing.link_from(wanted.site.parent)):
+        print(f"{front}: has a link to it")

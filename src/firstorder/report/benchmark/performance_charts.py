@@ -74,5 +74,5 @@ def draw_axis(frame: pd.DataFrame, axis: Axes) -> Axes:
     axis.yaxis.set_minor_locator(NullLocator())
     axis.yaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:g}"))
-    axis.legend(loc="upper left")
+    axis.legend(loc="lower right")  # below the lines, which rise
     return axis
