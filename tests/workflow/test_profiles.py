@@ -81,9 +81,10 @@ def test_every_profile_is_a_variation_of_the_default_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_every_profile_plans_the_same_jobs(root: Path, name: str) -> None:
-    if name == "slurm":
-        pytest.importorskip("snakemake_executor_plugin_slurm", reason="requirements-cluster.txt is not installed")
-    answer = with_profile(root, name, "--dry-run", "cells", "--quiet", "host")
+    if name in ("slurm", "kubernetes"):
+        pytest.importorskip(f"snakemake_executor_plugin_{name}", reason="requirements-cluster.txt is not installed")
+    place = ["--default-storage-prefix", str(root)] if name == "kubernetes" else []
+    answer = with_profile(root, name, "--dry-run", "cells", "--quiet", "host", *place)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", answer.stdout.split("Job stats:")[1], flags=re.MULTILINE))
     assert (jobs["train"], jobs["evaluate"]) == ("4", "4")
