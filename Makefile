@@ -36,10 +36,10 @@ PIP := -I -m pip install -qq --disable-pip-version-check
 PIP_INSTALL := $(PY) $(PIP)
 AUDIT_PY := "$$PWD/.venv/audit/bin/python" -I
 SNAKEMAKE := $(PY) -m snakemake --snakefile "$$PWD/Snakefile" \
-	--workflow-profile "$$PWD/profiles/default" --cores="$$CORES"
+	--workflow-profile "$$PWD/profiles/default" --logger brief --cores="$$CORES"
 # Redraw everything from the existing results and compute nothing. Forced, as time stamps mean nothing after a clone.
 BELOW := accuracies table claims figure page
-REPORT := $(SNAKEMAKE) report --logger brief --config records=existing $(if $(ALLOW_STALE),stale=marked) --forcerun $(BELOW) \
+REPORT := $(SNAKEMAKE) report --logger-brief-refresh --config records=existing $(if $(ALLOW_STALE),stale=marked) --forcerun $(BELOW) \
 	--allowed-rules report $(BELOW)
 
 # After a command that only prints: a reader that closes the pipe early, such as `| head`, is no failure.

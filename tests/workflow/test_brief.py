@@ -23,11 +23,11 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture
-def handler(monkeypatch: pytest.MonkeyPatch) -> Any:
+def module(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(PLUGINS))
-    import snakemake_logger_plugin_brief as module
+    import snakemake_logger_plugin_brief
 
-    return module.LogHandler(common_settings=None, settings=None)
+    return snakemake_logger_plugin_brief
 
 
 def record(message: str = "", level: int = logging.INFO, **more: Any) -> logging.LogRecord:
@@ -42,33 +42,68 @@ def progress(done: int) -> logging.LogRecord:
 
 EVENTS = (
     record("Select jobs to execute..."),
+    record(event=LogEvent.JOB_INFO, jobid=7, rule_name="train", wildcards={"training": "reptile/glyphs", "seed": "0"}),
+    record(event=LogEvent.JOB_INFO, jobid=8, rule_name="pack", wildcards={}),
+    record(event=LogEvent.JOB_FINISHED, job_id=8),
     progress(1),
     record("No such file", logging.ERROR),
+    record(event=LogEvent.JOB_FINISHED, job_id=7),
     progress(2),
+    record(event=LogEvent.JOB_ERROR, level=logging.ERROR, jobid=9, rule_name="evaluate", log=["logs/a.log"]),
     progress(3),
 )
+FAILED = "failed: evaluate; see logs/a.log"
+
+
+def shown(module: Any, monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, *, refresh: bool) -> str:
+    """Return what is written of EVENTS."""
+    monkeypatch.setattr(sys, "stderr", stream)
+    handler = module.LogHandler(common_settings=None, settings=module.LogHandlerSettings(refresh=refresh))
+    for event in EVENTS:
+        handler.emit(event)
+    return stream.getvalue()
 
 
 def test_a_terminal_shows_a_count_that_is_refreshed_and_failures_on_lines_of_their_own(
-    handler: Any, monkeypatch: pytest.MonkeyPatch
+    module: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    for event in EVENTS:
-        handler.emit(event)
     clear = "\r\x1b[K"
-    assert sys.stderr.getvalue() == (f"{clear}1 of 3 jobs done{clear}No such file\n{clear}2 of 3 jobs done{clear}")
+    assert shown(module, monkeypatch, Terminal(), refresh=True) == (
+        f"{clear}1 of 3 jobs done{clear}No such file\n{clear}2 of 3 jobs done{clear}{FAILED}\n{clear}"
+    )
 
 
-def test_a_log_has_the_failures_alone(handler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    for event in (*EVENTS, record("Nothing to be done (all files are there).")):
-        handler.emit(event)
-    assert sys.stderr.getvalue() == "No such file\nNothing to be done (all files are there).\n"
+def test_a_log_of_jobs_that_print_nothing_has_the_failures_alone(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown(module, monkeypatch, io.StringIO(), refresh=True) == f"No such file\n{FAILED}\n"
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_a_line_names_each_job_that_ends(
+    module: Any, monkeypatch: pytest.MonkeyPatch, stream: type[io.StringIO]
+) -> None:
+    assert shown(module, monkeypatch, stream(), refresh=False).splitlines() == [
+        "1 of 3 jobs done: pack",
+        "No such file",
+        "2 of 3 jobs done: train reptile/glyphs 0",
+        FAILED,
+        "3 of 3 jobs done: train reptile/glyphs 0",
+    ]
 
 
 def test_snakemake_finds_it_and_says_what_fails(built: Any) -> None:  # noqa: F811
     path = f"{REPOSITORY / 'src'}:{PLUGINS}"
-    drawn = ("report", "--logger", "brief", "--config", "records=existing", "--forcerun", "page", "--cores", "1")
+    drawn = (
+        "report",
+        "--logger",
+        "brief",
+        "--logger-brief-refresh",
+        "--config",
+        "records=existing",
+        "--forcerun",
+        "page",
+        "--cores",
+        "1",
+    )
     answer = with_profile(built, "default", *drawn, PYTHONPATH=path)
     assert answer.returncode == 0, answer.stderr
     assert [line for line in answer.stderr.splitlines() if "workflow specific profile" not in line] == []

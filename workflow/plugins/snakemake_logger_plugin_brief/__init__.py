@@ -1,19 +1,28 @@
-"""What Snakemake shows while a report is redrawn (`--logger brief`): a count of the jobs done, and what goes wrong.
+"""What Snakemake shows under make (`--logger brief`): which jobs are done, out of how many, and what goes wrong.
 
-By default it prints six lines for each job, and those of importance are lost among them. In a terminal the count is one
-line that is refreshed; in a log there is none. Snakemake's own file in .snakemake/log has everything.
+By default it prints six lines for each job, and those of importance are lost among them. With `--logger-brief-refresh`,
+for jobs that print nothing, the count is one line that a terminal refreshes, and a log has none. Snakemake writes all of
+it to .snakemake/log.
 """
 
-from __future__ import annotations
-
 import sys
+from dataclasses import dataclass, field
 from logging import WARNING, LogRecord
+from typing import Any
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
+from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
 NOTHING_TO_DO = "Nothing to be done"
 CLEAR = "\r\x1b[K"
+
+
+@dataclass
+class LogHandlerSettings(LogHandlerSettingsBase):
+    """Options on Snakemake's command line, with the prefix `--logger-brief-`. It wants their types, not their names."""
+
+    refresh: bool = field(default=False, metadata={"help": "refresh one line, in a terminal only"})
 
 
 class LogHandler(LogHandlerBase):
@@ -21,26 +30,39 @@ class LogHandler(LogHandlerBase):
 
     writes_to_stream = True
     writes_to_file = False
-    has_filter = False  # Snakemake's own, by --quiet
+    has_filter = True  # its choice is below
     has_formatter = False
     needs_rulegraph = False
 
     def __post_init__(self) -> None:
-        """Begin without a count on the line of the cursor."""
+        """Begin without jobs, and without a count on the line of the cursor."""
+        self._jobs: dict[int, str] = {}
+        self._finished = ""
         self._counted = False
+        self._refresh = bool(getattr(self.settings, "refresh", False))
 
     def emit(self, record: LogRecord) -> None:
-        """Refresh the count, or write a message of a failure on a line of its own."""
+        """Write a line for a job that has ended, or the message of a failure."""
+        told: Any = record  # whose fields depend on the event
         try:
-            if getattr(record, "event", None) == LogEvent.PROGRESS:
-                self._count(int(record.done), int(record.total))  # type: ignore[attr-defined]
-            elif record.levelno >= WARNING or record.getMessage().startswith(NOTHING_TO_DO):
-                self._write(self.format(record))
+            match getattr(record, "event", None):
+                case LogEvent.JOB_INFO:
+                    self._jobs[told.jobid] = " ".join([told.rule_name, *map(str, told.wildcards.values())])
+                case LogEvent.JOB_FINISHED:
+                    self._finished = self._jobs.get(told.job_id, "")
+                case LogEvent.PROGRESS:
+                    self._count(int(told.done), int(told.total))
+                case LogEvent.JOB_ERROR:  # the job itself has said why
+                    self._write(f"failed: {self._jobs.get(told.jobid, told.rule_name)}; see {' '.join(told.log or [])}")
+                case _ if record.levelno >= WARNING or record.getMessage().startswith(NOTHING_TO_DO):
+                    self._write(self.format(record))
         except Exception:  # as every handler of logging does
             self.handleError(record)
 
     def _count(self, done: int, total: int) -> None:
-        if sys.stderr.isatty():
+        if not self._refresh:
+            self._write(f"{done} of {total} jobs done: {self._finished}")
+        elif sys.stderr.isatty():
             sys.stderr.write(CLEAR if done == total else f"{CLEAR}{done} of {total} jobs done")
             sys.stderr.flush()
             self._counted = done < total
