@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from firstorder.upkeep.costs import EXPANSION, INNER_PRODUCTS, MANIFOLDS, SINE
+from firstorder.upkeep.costs import EXPANSION, INNER_PRODUCTS, MANIFOLDS, PLAIN_ONLY, SINE
 from firstorder.upkeep.estimates import CPU, Device, Speed, Speeds
 
 EPYC: Final = Device(CPU, "AMD EPYC, 2 cores, Linux x86_64")
-# results/bench/amd-epyc-2-cores.json: GFLOP/s of engine native, of each of two processes with one thread side by side
-# and of one process with two threads.
+# results/bench/amd-epyc-2-cores.json: GFLOP/s of engine native, and of plain, of each of two processes with one thread
+# side by side and of one process with two threads.
 _GFLOPS: Final = {
     "W1": (127.55, 136.3),
     "W2": (142.25, 142.9),
@@ -22,6 +22,15 @@ _GFLOPS: Final = {
     "W4 maml": (111.65, 104.6),
     "W5 omniglot": (141.5, 141.3),
     "W5 mini-imagenet": (98.7, 113.0),
+}
+_GFLOPS_OF_PLAIN: Final = {
+    "W1": (46.89, 51.41),
+    "W2": (67.85, 91.65),
+    "W3": (75.65, 113.2),
+    "W4 fomaml": (49.64, 103.8),
+    "W4 maml": (25.275, 41.0),
+    "W5 omniglot": (42.615, 49.69),
+    "W5 mini-imagenet": (59.5, 105.6),
 }
 # Run files below results/curves with the settings of the main params.yaml: counted steps (or operations) and seconds.
 # Of the inner products that is the median of the three seeds of reptile/omniglot-5way. Figure 1's is of one seed there;
@@ -40,7 +49,8 @@ OUTER_STEPS: Final = {"W2": (88, 15_744_000_000, 3003), "W3": (45, 61_215_436_80
 
 def recorded() -> list[Speeds]:
     """Return the speeds of both devices."""
-    cpu = {name: Speed({1: one * 1e9, 2: two * 1e9}) for name, (one, two) in _GFLOPS.items()}
+    rates = _GFLOPS | {f"{name}{PLAIN_ONLY}": pair for name, pair in _GFLOPS_OF_PLAIN.items()}
+    cpu = {name: Speed({1: one * 1e9, 2: two * 1e9}) for name, (one, two) in rates.items()}
     cpu |= {name: Speed({1: count / seconds}) for name, (count, seconds) in STUDIES.items()}
     gpu = {
         name: Speed({1: rate * operations}, rate * kernels) for name, (rate, operations, kernels) in OUTER_STEPS.items()
