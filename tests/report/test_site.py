@@ -7,9 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from firstorder.__main__ import main
 from firstorder.errors import UserError
+from firstorder.report.figures import figures, themes
 from firstorder.report.read import accuracies, csv_frames, staleness
 from firstorder.report.site import alt_texts, charts, front, pictures, runtimes, site, writer
 from firstorder.report.site.cells import clock
@@ -40,6 +42,7 @@ def store(root: Path) -> Project:
     write_all(root, made)
     accuracies.write(root, made)
     store_curve(root, 0, {500: 0.8, 1000: 0.9})
+    figures.write(root, made, "learning-curves", PUBLISHED)
     return made
 
 
@@ -68,7 +71,7 @@ def check_links(folder: Path) -> int:
     count = 0
     for name, page in found.items():
         for _, attributes in page.attributes:
-            for key in ("href", "src"):
+            for key in ("href", "src", "srcset"):
                 target = attributes.get(key) or ""
                 if not target or target.startswith(("https://arxiv.org/", "data:,")):
                     continue
@@ -87,7 +90,7 @@ def test_every_link_leads_to_a_file_of_the_site(written: Path) -> None:
 
 def test_the_pages_load_nothing_but_their_own_style_script_and_pictures(written: Path) -> None:
     for page in pages(written).values():
-        loaded = [attributes.get("src") for tag, attributes in page.attributes if "src" in attributes]
+        loaded = [one[key] for _, one in page.attributes for key in ("src", "srcset") if key in one]
         loaded += [attributes.get("href") for attributes in page.of("link")]
         assert not [address for address in loaded if address and ":" in address.replace("data:,", "")]
 
@@ -134,7 +137,7 @@ def test_headline_at_full_length_says_how_close_ours_is(tmp_path: Path) -> None:
     write_all(tmp_path, made)
     folder = Folder(tmp_path, "", made, request(tmp_path).paper_of(tmp_path), CAPTIONS)
     # 95 % of the answers are right, the paper has 95.39 %.
-    assert front.headline(folder) == (
+    assert folder.headline == (
         "1 of 4 published numbers run at full length, within 0.39 percentage points of the paper."
     )
     assert [group for group, _ in front.verdicts(folder)] == ["hold", "fail"]
@@ -146,6 +149,28 @@ def test_a_figure_says_which_of_its_trainings_are_missing_and_what_runs_them(wri
     assert pictures.missing(folder, "learning-curves") == [
         "firstorder train reptile/omniglot-5way --seed 0 1 2 --params=studies/one/params.yaml"
     ]
+
+
+def test_a_figure_has_a_dark_picture_of_the_same_size_on_a_dark_page(written: Path) -> None:
+    text = (written / "figures/learning-curves.html").read_text(encoding="utf-8")
+    assert '<source srcset="dark/learning-curves.png" media="(prefers-color-scheme: dark)">' in text
+    style = (Path(site.__file__).with_name("templates") / "site.css").read_text(encoding="utf-8")
+    assert f"--back: {themes.DARK.page};" in style  # a figure and the page around it have the same colour
+    for name in ("figure-1", "learning-curves", "accuracies"):
+        light, dark = (
+            Image.open(written / path) for path in (f"results/figures/{name}.png", f"figures/dark/{name}.png")
+        )
+        assert light.size == dark.size
+        assert [image.convert("RGB").getpixel((0, 0)) for image in (light, dark)] == [(255,) * 3, (0x17, 0x18, 0x1A)]
+
+
+def test_a_dark_picture_of_other_numbers_than_the_light_one_is_refused(tmp_path: Path) -> None:
+    made = store(tmp_path)
+    store_curve(tmp_path, 1, {500: 0.7, 1000: 0.8})
+    with pytest.raises(UserError, match=r"learning-curves\.csv: not of the present records; draw the report first"):
+        site.write(request(tmp_path), tmp_path / "site")
+    figures.write(tmp_path, made, "learning-curves", PUBLISHED)
+    site.write(request(tmp_path), tmp_path / "site")
 
 
 def test_models_have_digest_size_accuracy_and_command(written: Path) -> None:

@@ -188,3 +188,17 @@ def plan(arguments: Arguments) -> None:
         print(plan_text.describe_cell(made, arguments.cell, seeds))
     else:
         print(plan_text.describe(made))
+
+
+@verb("look")
+def about(arguments: Arguments) -> None:
+    """Print version, commit, machine and packages: what to paste into a report of a problem."""
+    import firstorder
+    from firstorder.records import provenance
+
+    made = provenance.run_information(0, "cpu")
+    packages = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+    numerics = f"numerics version {firstorder.NUMERICS_VERSION}"
+    print(f"firstorder {firstorder.__version__}, commit {made['commit']}, {numerics}")
+    print(f"Python {made['python']}, {packages}")
+    print(made["machine"])

@@ -1,4 +1,4 @@
-"""The whole site: for each folder of results a first page, its claims, figures and cells; for all, models and times.
+"""The whole site: for each folder of results a first page, claims, figures and cells; for all, models, times and API.
 
 Everything on it is read from records and from the tables drawn from them; nothing is measured or typed here. It loads
 nothing from a network, and works from a disk and without a script. Written twice, it has the same bytes.
@@ -13,9 +13,10 @@ from pathlib import Path
 from firstorder.errors import UserError
 from firstorder.report.claims import outcomes
 from firstorder.report.claims.paper import Paper
-from firstorder.report.site import cells, claim_cards, front, models, pictures, runtimes
+from firstorder.report.site import api, cells, claim_cards, front, models, pictures, runtimes
 from firstorder.report.site.folders import Folder
 from firstorder.report.site.models import PublishedFile
+from firstorder.report.site.pictures import Picture
 from firstorder.report.site.writer import Pages
 from firstorder.report.text import captions as caption_texts
 from firstorder.report.text.page import paragraphs
@@ -51,9 +52,10 @@ def write(request: Request, out: Path) -> list[Path]:
     folders = _folders(request)
     for folder in folders:
         folder.check_redrawn()
-        _add_folder(pages, folder, folders)
+        _add_folder(pages, folder, folders, pictures.add(pages, folder, request.published))
     pages.add("models.html", "models.html.j2", folder=folders[0], models=models.of(folders, request.published_files))
     pages.add("runtimes.html", "runtimes.html.j2", folder=folders[0], tables=runtimes.by_machine(folders))
+    api.add(pages, folders[0])
     return pages.write(out)
 
 
@@ -69,8 +71,7 @@ def _folders(request: Request) -> list[Folder]:
     return found
 
 
-def _add_folder(pages: Pages, folder: Folder, folders: Sequence[Folder]) -> None:
-    shown = pictures.add(pages, folder)
+def _add_folder(pages: Pages, folder: Folder, folders: Sequence[Folder], shown: Sequence[Picture]) -> None:
     for cell in folder.cells:
         cells.add(pages, folder, cell)
     groups = claim_cards.groups(folder, folder.claims)
@@ -90,12 +91,12 @@ def _add_folder(pages: Pages, folder: Folder, folders: Sequence[Folder]) -> None
         folder.index,
         "front.html.j2",
         folder=folder,
-        headline=front.headline(folder),
-        verdicts=front.verdicts(folder) if folder.project.is_judged and front.counts(folder).run else [],
+        headline=folder.headline,
+        verdicts=front.verdicts(folder),
         grids=front.grids(folder),
         tables=front.other_tables(folder),
         summary=front.summary(folder),
         pictures=shown,
-        others=[(other, front.headline(other)) for other in folders if other is not folder],
+        others=[(other, other.headline) for other in folders if other is not folder],
         is_main=folder is folders[0],
     )
