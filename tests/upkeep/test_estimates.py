@@ -59,6 +59,20 @@ def test_a_workload_that_was_not_measured_has_the_speed_of_a_similar_one(bench: 
         estimates.estimate(maml, [])
 
 
+def test_what_only_plain_computes_has_the_speed_of_plain(bench: Speeds) -> None:
+    """In the example plain is slower than native; where plain was not measured, the time is that of what was."""
+    settings = PROJECT.trainings["reptile/omniglot-5way"]
+    work, momentum = (costs.of_training(replace(settings, inner_beta1=beta1)) for beta1 in (None, 0.9))
+    assert (momentum.workload, momentum.operations) == ("W1, engine plain", work.operations)
+    found = estimates.estimate(momentum, [bench])
+    assert found.speed == bench.of["W1, engine plain"]
+    assert found.seconds > 1.5 * estimates.estimate(work, [bench]).seconds
+    native_only = dataclasses.replace(bench, of={"W1": bench.of["W1"]})
+    assert estimates.estimate(momentum, [native_only]).speed == bench.of["W1"]
+    evaluation = PROJECT.evaluations["reptile/omniglot-5way/1shot"]
+    assert costs.of_evaluation(replace(settings, inner_beta1=0.9), evaluation).workload == "W5 omniglot, engine plain"
+
+
 def test_a_source_that_measured_the_workload_goes_before_a_nearer_one_that_did_not(bench: Speeds) -> None:
     maml = costs.of_training(PROJECT.trainings["maml/omniglot-5way-1shot"])
     assert estimates.estimate(maml, [bench, *recorded_speeds.recorded()]).source.endswith(

@@ -21,6 +21,7 @@ from firstorder.settings.trainings import WITHOUT_MEMORY
 
 SINE, MANIFOLDS, EXPANSION = "sine", "manifolds", "theory"  # studies that are measured in steps
 INNER_PRODUCTS = "inner products"  # of section 5: in part float64, with autograd
+PLAIN_ONLY = ", engine plain"  # ends the name of a workload that no other engine computes
 
 # Kernels of engine graph, as counted by `python -m tests.count_kernels` (docs/performance.md): an inner step or a pass
 # of the queries, what remains of an outer step (more where moments are carried or the outer optimiser is Adam), and the
@@ -65,7 +66,7 @@ def of_training(settings: TrainingSettings) -> Work:
 def of_evaluation(settings: TrainingSettings, evaluation: EvaluationSettings) -> Work:
     """Count one seed of an evaluation, which measures both modes. A GPU adapts its tasks side by side."""
     operations = evaluation.tasks * flops.of_inductive_task(_architecture(settings), settings.way, evaluation)
-    return Work("W5 mini-imagenet" if _is_large(settings) else "W5 omniglot", operations)
+    return Work(_by_engine("W5 mini-imagenet" if _is_large(settings) else "W5 omniglot", settings), operations)
 
 
 def of_adaptation(project: Project, name: str) -> Work:
@@ -118,11 +119,16 @@ def of_expansion(project: Project) -> Work:
 
 def workload(settings: TrainingSettings) -> str:
     """Name the benchmarked workload of the same kind of network and, where it matters, order of derivatives."""
+    name = "W1" if settings.way < 10 else "W2"
     if _is_large(settings):
-        return "W3"
-    if settings.algorithm in WITHOUT_MEMORY and settings.network.endswith("_finn"):
-        return f"W4 {'maml' if settings.algorithm in flops.SECOND_ORDER else 'fomaml'}"
-    return "W1" if settings.way < 10 else "W2"
+        name = "W3"
+    elif settings.algorithm in WITHOUT_MEMORY and settings.network.endswith("_finn"):
+        name = f"W4 {'maml' if settings.algorithm in flops.SECOND_ORDER else 'fomaml'}"
+    return _by_engine(name, settings)
+
+
+def _by_engine(name: str, settings: TrainingSettings) -> str:
+    return f"{name}{PLAIN_ONLY}" if settings.inner_beta1 else name
 
 
 def kernels_of_outer_step(settings: TrainingSettings) -> int:

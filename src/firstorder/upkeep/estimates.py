@@ -15,7 +15,7 @@ from typing import Any
 
 from firstorder.report import BENCH_FILE
 from firstorder.settings.engines import GRAPH, NATIVE, ONE, PLAIN, SIDE_BY_SIDE
-from firstorder.upkeep.costs import INNER_PRODUCTS, Work
+from firstorder.upkeep.costs import INNER_PRODUCTS, PLAIN_ONLY, Work
 
 CPU = "cpu"
 DEFAULTS = (GRAPH, NATIVE, PLAIN)  # those that a training may choose by default; the first benchmarked one counts
@@ -91,10 +91,14 @@ class Estimate:
 def estimate(work: Work, sources: Iterable[Speeds]) -> Estimate:
     """Return the time of a computation from the first source that measured its workload, or else a similar one.
 
-    Raises LookupError if no source measured anything similar.
+    What only engine plain computes has its speed where that was measured. Raises LookupError if no source measured
+    anything similar.
     """
-    listed = list(sources)
-    for name in (work.workload, *SIMILAR.get(work.workload, ())):
+    listed, name = list(sources), work.workload.removesuffix(PLAIN_ONLY)
+    names: tuple[str, ...] = (name, *SIMILAR.get(name, ()))
+    if name != work.workload:  # PLAIN_ONLY
+        names = (*(f"{each}{PLAIN_ONLY}" for each in names), *names)
+    for name in names:
         for speeds in listed:
             if name in speeds.of:
                 return Estimate(speeds.of[name].seconds(work), speeds.of[name], speeds.source)
@@ -133,9 +137,10 @@ def speeds(bench: Mapping[str, Any], source: str) -> Speeds:
     for name in SIMILAR:
         try:
             engines = bench.get("workloads", {}).get(name, {}).get("engines", {})
-            layouts = next(filter(None, (engines.get(engine) for engine in DEFAULTS)), None)
-            if layouts and (speed := _speed(layouts)):
-                found[name] = speed
+            for key, choices in ((name, DEFAULTS), (f"{name}{PLAIN_ONLY}", (PLAIN,))):
+                layouts = next(filter(None, (engines.get(engine) for engine in choices)), None)
+                if layouts and (speed := _speed(layouts)):
+                    found[key] = speed
         except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError):  # not as the benchmark writes it
             continue
     return Speeds(device_of(bench), source, found)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from firstorder.upkeep.costs import EXPANSION, INNER_PRODUCTS, MANIFOLDS, SINE
+from firstorder.upkeep.costs import EXPANSION, INNER_PRODUCTS, MANIFOLDS, PLAIN_ONLY, SINE
 from firstorder.upkeep.estimates import CPU, Device, Speed, Speeds
 
 EPYC: Final = Device(CPU, "AMD EPYC (family 25 model 17), 2 cores, Linux x86_64")
-# results/bench/amd-epyc-family-25-model-17-2-cores.json: GFLOP/s of engine native, of each of two processes with one
-# thread side by side and of one process with two threads.
+# results/bench/amd-epyc-family-25-model-17-2-cores.json: GFLOP/s of engine native, and of plain, of each of two
+# processes with one thread side by side and of one process with two threads.
 _GFLOPS: Final = {
     "W1": (89.45, 138.7),
     "W2": (94.95, 160.6),
@@ -22,6 +22,15 @@ _GFLOPS: Final = {
     "W4 maml": (71.3, 121.0),
     "W5 omniglot": (92.9, 131.6),
     "W5 mini-imagenet": (82.85, 137.7),
+}
+_GFLOPS_OF_PLAIN: Final = {
+    "W1": (41.325, 56.05),
+    "W2": (51.65, 75.08),
+    "W3": (56.3, 97.94),
+    "W4 fomaml": (34.31, 52.15),
+    "W4 maml": (20.335, 36.53),
+    "W5 omniglot": (31.04, 37.39),
+    "W5 mini-imagenet": (49.445, 98.7),
 }
 # Run files below results/curves with the settings of the main params.yaml: counted steps (or operations) and seconds.
 # They were made on an AMD EPYC whose model is not recorded.
@@ -41,7 +50,8 @@ OUTER_STEPS: Final = {"W2": (88, 15_744_000_000, 3003), "W3": (45, 61_215_436_80
 
 def recorded() -> list[Speeds]:
     """Return the speeds of both devices."""
-    cpu = {name: Speed({1: one * 1e9, 2: two * 1e9}) for name, (one, two) in _GFLOPS.items()}
+    rates = _GFLOPS | {f"{name}{PLAIN_ONLY}": pair for name, pair in _GFLOPS_OF_PLAIN.items()}
+    cpu = {name: Speed({1: one * 1e9, 2: two * 1e9}) for name, (one, two) in rates.items()}
     cpu |= {name: Speed({1: count / seconds}) for name, (count, seconds) in STUDIES.items()}
     gpu = {
         name: Speed({1: rate * operations}, rate * kernels) for name, (rate, operations, kernels) in OUTER_STEPS.items()
