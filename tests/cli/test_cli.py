@@ -424,6 +424,15 @@ def test_a_missing_pack_is_reported_with_the_command_that_makes_it(tiny_project:
     assert refused(tiny_project, TRAIN) == expected
 
 
+def test_in_another_folder_the_command_that_makes_a_missing_pack_names_its_params(
+    tiny_project: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tiny_project / "data/omniglot.npz").unlink()
+    monkeypatch.chdir(tiny_project.parent)
+    message = refused(tiny_project, [*TRAIN, "--params", "project/params.yaml"])
+    assert message.endswith("make it with: firstorder pack omniglot --params project/params.yaml")
+
+
 @pytest.mark.parametrize("part", [0.1, 0.3, 0.6, 0.9])
 def test_a_damaged_pack_is_refused(tiny_project: Path, refused: Refused, part: float) -> None:
     """One flipped bit anywhere among the pixels."""
