@@ -29,7 +29,7 @@ from firstorder.method import training
 from firstorder.records import cells, checkpoints, provenance
 from firstorder.records.cells import read_record
 from firstorder.settings import checks, columns
-from firstorder.upkeep import locks
+from firstorder.upkeep import locks, published_files
 from tests.conftest import EVALUATION, TINY_PARAMS, TRAINING, edit, files_below, tiny_pack, write_params
 
 MODEL = f"models/{TRAINING}/seed-0.safetensors"
@@ -412,6 +412,23 @@ def test_a_known_cell_is_accepted(tiny_project: Path) -> None:
     assert main(["check-cell", f"{EVALUATION}/transductive", "--seed", "1"]) == 0
 
 
+def test_a_cell_that_would_be_trained_again_names_its_published_checkpoint(
+    computed_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(f"results/cells/{EVALUATION}/inductive/seed-0.json").unlink()
+    command = ["check-cell", f"{EVALUATION}/inductive", "--seed", "0"]
+    model = Path(f"models/{TRAINING}/seed-0.safetensors")
+    model.rename("object")
+    assert main(command) == 0
+    assert "published" not in capsys.readouterr().err
+    monkeypatch.setattr(published_files, "find", lambda path: Path("object"))
+    assert main(command) == 0
+    assert capsys.readouterr().err.strip().endswith(f"to use it, run: dvc pull {model}.dvc")
+    Path("object").rename(model)
+    assert main(command) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_an_invalid_settings_file_is_reported_in_one_line(tiny_project: Path, refused: Refused) -> None:
     change(tiny_project, "trainings", TRAINING, "way", value="five")
     expected = f"params.yaml: trainings: {TRAINING}: way: expected a whole number, found 'five'"
@@ -422,6 +439,15 @@ def test_a_missing_pack_is_reported_with_the_command_that_makes_it(tiny_project:
     (tiny_project / "data/omniglot.npz").unlink()
     expected = "data/omniglot.npz: no such packed data set; make it with: firstorder pack omniglot"
     assert refused(tiny_project, TRAIN) == expected
+
+
+def test_in_another_folder_the_command_that_makes_a_missing_pack_names_its_params(
+    tiny_project: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tiny_project / "data/omniglot.npz").unlink()
+    monkeypatch.chdir(tiny_project.parent)
+    message = refused(tiny_project, [*TRAIN, "--params", "project/params.yaml"])
+    assert message.endswith("make it with: firstorder pack omniglot --params project/params.yaml")
 
 
 @pytest.mark.parametrize("part", [0.1, 0.3, 0.6, 0.9])

@@ -261,6 +261,18 @@ def test_the_command_takes_times_from_the_folders_it_is_given(
     assert "3 of 3 trainings to do: 50 min." in capsys.readouterr().out
 
 
+def test_a_folder_whose_params_are_refused_is_named_and_only_its_times_are_missed(
+    short: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun/params.yaml").write_text('title: "Begun"\n')
+    assert main(["plan", "--params", str(short.root / "params.yaml"), str(tmp_path / "begun")]) == 0
+    printed = capsys.readouterr()
+    assert "trainings to do" in printed.out
+    (line,) = [line for line in printed.err.splitlines() if "begun/params.yaml" in line]
+    assert line.endswith("so the times measured there are not used")
+
+
 def test_the_command_plans_one_cell(short: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     """The training of seed 0 is done, so that only its evaluation is left; seed 1 needs both."""
     command = ["plan", "--params", str(short.root / "params.yaml"), "--device", "cpu", "--cores", "1"]

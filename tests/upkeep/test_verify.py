@@ -87,6 +87,20 @@ def test_a_whole_project_verifies(kept: Path, capsys: pytest.CaptureFixture[str]
     ]
 
 
+def test_a_folder_whose_params_are_refused_is_a_mismatch_and_the_others_are_verified(
+    kept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("begun").mkdir()
+    Path("begun/params.yaml").write_text('title: "Begun"\n')
+    capsys.readouterr()
+    assert main(["verify", "begun", "."]) == 1
+    first, second, *_, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("begun/params.yaml: ")
+    assert "1 checkpoint" in second
+    assert last == "1 mismatch"
+    assert main(["verify", "nowhere"]) == 2
+
+
 KINDS: dict[str, Callable[[], Path]] = {
     "checkpoint": lambda: MODEL,
     "record": lambda: RECORD,

@@ -114,6 +114,20 @@ def test_an_algorithm_of_ones_own_is_about_ten_lines_in_two_files(tiny_project: 
     run(source, tiny_project, "show")
 
 
+def test_an_algorithm_of_ones_own_is_tried_on_glyphs(tmp_path: Path) -> None:
+    """The page's entry fits where it says, and its commands name the same training."""
+    source, _, _ = edited("An algorithm of your own", tmp_path / "copy")
+    (entry,), (commands,) = (blocks("An algorithm of your own", language) for language in ("yaml", ""))
+    text = (ROOT / "quick/params.yaml").read_text(encoding="utf-8")
+    above = "  untrained/glyphs-5way:"
+    assert text.count(above) == 1
+    (tmp_path / "quick").mkdir()
+    (tmp_path / "quick/params.yaml").write_text(text.replace(above, entry + above), encoding="utf-8")
+    run(source, tmp_path, "plan", "--params", "quick/params.yaml")
+    name = entry.split(":")[0].strip()
+    assert [line.split()[1:3] for line in commands.splitlines()] == [["pack", "glyphs"], ["train", name]]
+
+
 def test_a_cell_and_a_table_of_ones_own(computed_project: Path) -> None:
     (cell,), (table,) = blocks("A cell of your own", "yaml"), blocks("A table of your own", "yaml")
     values = merged(merged(TINY_PARAMS, cell), table)

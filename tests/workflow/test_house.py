@@ -91,6 +91,7 @@ def test_version_is_the_same_everywhere() -> None:
     assert newest
     assert newest.group(1) == firstorder.__version__
     assert yaml.safe_load(read("CITATION.cff"))["version"] == firstorder.__version__
+    assert f"version = {{{firstorder.__version__}}}" in read("CITATION.cff"), "its BibTeX"
 
 
 def test_citation_names_the_paper() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from firstorder import progress, settings
+from firstorder.cli.output import say
 from firstorder.cli.session import Session
 from firstorder.cli.verbs import CELL, SEED, Argument, Arguments, argument, seed_number, verb
 from firstorder.errors import UserError
@@ -145,5 +147,18 @@ def check_cell(arguments: Arguments) -> None:
     exists = (session.root / cell.path).exists()
     if difference is not None or not exists or getattr(arguments, "force", False):
         check_copy(session, arguments.cell)
+        if difference is None:
+            _tell_published(session, arguments.cell, arguments.seed)
     state = "fresh" if exists else "not computed yet"
     print(f"{cell.name}: {state if difference is None else f'stale, {difference}'}")
+
+
+def _tell_published(session: Session, cell: str, seed: int) -> None:
+    """Say how to get a cell's checkpoint if it is published but not here: without it the training is computed again."""
+    from firstorder.upkeep import published_files
+
+    model, _ = session.outputs_of(session.project.evaluations[cell.rpartition("/")[0]].training, seed)
+    if not model.exists():
+        with suppress(UserError):
+            published_files.find(model)
+            say(f"{model}: published, but not here, so it is trained again; to use it, run: dvc pull {model}.dvc")

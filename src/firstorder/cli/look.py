@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from firstorder import settings
 from firstorder.cli.check import cell_of, check_named
+from firstorder.cli.output import say
 from firstorder.cli.session import Session
 from firstorder.cli.verbs import (
     ALLOW_STALE,
@@ -54,7 +55,7 @@ def why(arguments: Arguments) -> None:
     check_named(session, arguments.cell)
     print(module.explain(session.root, session.project, arguments.cell, seeds, Path(arguments.published)))
     device, room = machine.asked(machine.AUTO, "all", None)
-    made = plans.make(session.root, device, map(Path, arguments.folders), session.project, room=room)
+    made = plans.make(session.root, device, map(Path, arguments.folders), session.project, room=room, tell=say)
     evaluation = arguments.cell.rpartition("/")[0]
     if todo := [seed for seed in seeds if seed in made.named("evaluation", evaluation).todo]:
         print(f"\nTo compute what is missing or stale: {plan_text.describe_cell(made, arguments.cell, todo)}")
@@ -188,7 +189,7 @@ def plan(arguments: Arguments) -> None:
     session = Session.of(arguments)
     folders = [Path(path) for path in arguments.folders]
     device, room = machine.asked(arguments.device, arguments.cores, arguments.gpus)
-    made = module.make(session.root, device, folders, session.project, room=room)
+    made = module.make(session.root, device, folders, session.project, room=room, tell=say)
     if arguments.probe:
         probed = machine.probe(made)
         made = module.make(session.root, device, folders, session.project, room=room, probed=probed)

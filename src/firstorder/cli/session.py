@@ -131,7 +131,9 @@ class Session:
 
         path = self.project.pack_path(dataset)
         if path not in self._packs:
-            self._packs[path] = LoadedPack(*packs.read_pack(self.root / path, self.project.datasets[dataset]))
+            options = "" if self.params == Path("params.yaml") else f" --params {self.params}"
+            read = packs.read_pack(self.root / path, self.project.datasets[dataset], options)
+            self._packs[path] = LoadedPack(*read)
         return self._packs[path]
 
     def choice(self, training: str) -> Choice:

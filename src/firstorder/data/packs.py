@@ -118,18 +118,20 @@ def write_pack(path: Path, pack: Pack) -> None:
         save(file, **arrays)
 
 
-def read_pack(path: Path, settings: DatasetSettings | None = None) -> tuple[Pack, str]:
+def read_pack(path: Path, settings: DatasetSettings | None = None, options: str = "") -> tuple[Pack, str]:
     """Read a pack and its content digest, which is checked.
 
     Raises UserError if the file is missing, not a pack, its content does not match its digest, or what made it differs
-    from these settings (Pack.packing).
+    from these settings (Pack.packing). The command that makes it again is told with `options`, such as --params FILE.
     """
-    again = f"delete it and make it again with: firstorder pack {path.stem}"
+    is_yours = settings is not None and settings.is_yours
+    command = f"firstorder {f'data {path.stem} --source PATH' if is_yours else f'pack {path.stem}'}{options}"
+    again = f"delete it and make it again with: {command}"
     try:
         arrays = read_arrays(path, ARRAYS)
         pack, claimed = _pack_of(arrays), str(arrays["digest"])
     except FileNotFoundError:
-        raise UserError(f"{path}: no such packed data set; make it with: firstorder pack {path.stem}") from None
+        raise UserError(f"{path}: no such packed data set; make it with: {command}") from None
     except DAMAGED as error:
         if isinstance(error, OSError) and is_about_access(error):
             raise unreadable(path, error, "a packed data set") from None
@@ -138,11 +140,10 @@ def read_pack(path: Path, settings: DatasetSettings | None = None) -> tuple[Pack
     if found != claimed:
         raise UserError(f"{path}: content digest is {found[:16]}..., the file claims {claimed[:16]}...; {again}")
     if settings is not None and pack.packing != settings.packing:
-        verb = f"data {path.stem} --source PATH" if settings.is_yours else f"pack {path.stem}"
         was, wanted = (
             ", ".join(f"{key} {value}" for key, value in of.items() if value) for of in (pack.packing, settings.packing)
         )
-        raise UserError(f"{path}: packed with {was}, params.yaml says {wanted}; make it again with: firstorder {verb}")
+        raise UserError(f"{path}: packed with {was}, params.yaml says {wanted}; make it again with: {command}")
     return pack, found
 
 

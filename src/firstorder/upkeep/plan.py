@@ -10,11 +10,12 @@ operations and a speed, in this order: a probe if one was asked for, other runs 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from firstorder.errors import UserError
 from firstorder.records.freshness import DONE
 from firstorder.settings import Project, checks
 from firstorder.upkeep import computations, estimates, recorded_runs, recorded_speeds
@@ -164,16 +165,24 @@ def make(
     *,
     room: Room | None = None,
     probed: Speeds | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Plan:
     """Return the plan of a project, with times from its own run files and those of the folders `others`.
 
-    The project is that of params.yaml in `root` where none is given. `room` is by default one core, or one GPU.
-    `probed` are speeds that were measured just now.
+    Another folder whose params.yaml is refused is left out, and `tell` is called with the reason. The project is that
+    of params.yaml in `root` where none is given. `room` is by default one core, or one GPU. `probed` are speeds that
+    were measured just now.
     """
     project = project or checks.load(root / "params.yaml")
     folder = Folder(root, project)
     paths = dict.fromkeys([root.resolve(), *(other.resolve() for other in others)])
-    measured = [folder, *(Folder(path, checks.load(path / "params.yaml")) for path in [*paths][1:])]
+    measured = [folder]
+    for path in [*paths][1:]:
+        try:
+            measured.append(Folder(path, checks.load(path / "params.yaml")))
+        except UserError as error:
+            if tell is not None:
+                tell(f"{error}; so the times measured there are not used")
     main = Times.of(device, measured, probed)
     beside = main if device.is_cpu else Times.of(Device(CPU, device.machine), measured)
     entries = tuple(

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from firstorder.errors import UserError
+from firstorder.errors import UserError, one_line
+from firstorder.files import MissingFileError
 from firstorder.progress import Track, silent
 from firstorder.settings import Project, checks
 from firstorder.upkeep import dvc, verify_files, verify_records
@@ -25,14 +26,22 @@ _RESTORE = "correct {0}, or get it again from where it was made"
 def verify(folders: Mapping[Path, Project | None], track: Track = silent) -> Verification:
     """Check the projects in `folders` and the DVC repositories that they are in.
 
-    A folder's project is that of its params.yaml where none is given.
+    A folder's project is that of its params.yaml where none is given; one that is refused is a mismatch.
     """
     verification = Verification()
     data: set[Path] = set()
     repositories: dict[Path, None] = {}
     with track("verify", len(folders), "folders") as bar:
         for folder, project in folders.items():
-            target = verify_records.Target(folder, project or checks.load(folder / "params.yaml"), verification)
+            try:
+                project = project or checks.load(folder / "params.yaml")
+            except MissingFileError:
+                raise
+            except UserError as error:  # one that is being written must not hide what is wrong elsewhere
+                verification.mismatches.append(Mismatch(folder / "params.yaml", one_line(str(error))))
+                bar.advance()
+                continue
+            target = verify_records.Target(folder, project, verification)
             valid = verify_records.check_records(target)
             verify_records.check_curves(target)
             verify_records.check_lost(target)

@@ -216,14 +216,15 @@ SIMULATION = Layout(
 CURVES = Layout(
     kinds=("curves", "best", "gap", "shape"),
     title="Claims of curves and sweeps: what trainings end at",
-    heading=("Whose", "First minus second, points", "± tasks", "± seeds", "Wanted", "Seeds", "Known before"),
+    heading=("Whose", "Contrast, points", "± tasks", "± seeds", "Wanted", "Seeds", "Known before"),
     row=claim_rows.curves_row,
     rules=(
         "What a training ends at is its inductive accuracy on meta-test tasks over the last fifth of its outer steps. "
-        "Where a claim compares classes trained on with new ones, first is on meta-train tasks and second on "
-        "meta-test. The claim holds where the 95 % interval of first minus second lies wholly on the wanted side of "
-        "the margin, and fails where it lies wholly on the other. One seed: the interval is over tasks, and the "
-        "verdict is about these trainings alone; the paper's own figures have one seed.",
+        "Contrast: that of the side which the claim says is better minus that of the other, whatever their order in "
+        "the sentence; of a drop, before minus after; of classes trained on against new ones, on meta-train tasks "
+        "minus on meta-test tasks. The claim holds where the 95 % interval of the contrast lies wholly on the wanted "
+        "side of the margin, and fails where it lies wholly on the other. One seed: the interval is over tasks, and "
+        "the verdict is about these trainings alone; the paper's own figures have one seed.",
         claim_rows.WHOSE,
         _KNOWN,
     ),
