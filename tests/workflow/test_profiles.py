@@ -82,8 +82,11 @@ def on_made_up_cards(root: Path, folder: Path, *arguments: str) -> subprocess.Co
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_every_profile_is_a_variation_of_the_default_one(name: str) -> None:
-    shared = {key: value for key, value in profile_of("default").items() if key not in ("cores", "jobs")}
+    """On a cluster Snakemake may not be quiet about rules: it would not tell that a job failed or was refused."""
+    own = ("cores", "jobs", "quiet") if "executor" in profile_of(name) else ("cores", "jobs")
+    shared = {key: value for key, value in profile_of("default").items() if key not in own}
     assert shared.items() <= profile_of(name).items()
+    assert "executor" not in profile_of(name) or "rules" not in profile_of(name)["quiet"]
 
 
 @pytest.mark.parametrize("name", PROFILES)
