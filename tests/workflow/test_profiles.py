@@ -100,6 +100,14 @@ def test_every_profile_plans_the_same_jobs(root: Path, name: str) -> None:
     assert (jobs["train"], jobs["evaluate"]) == ("4", "4")
 
 
+def test_what_needs_the_network_is_no_job_of_a_cluster() -> None:
+    text = (REPOSITORY / "workflow/rules/data.smk").read_text(encoding="utf-8")
+    rules = re.split(r"^rule (?=\w+:)", text, flags=re.MULTILINE)[1:]
+    downloading = {rule.partition(":")[0] for rule in rules if "firstorder download" in rule}
+    (local,) = re.findall(r"^localrules:\n((?:    \w+,\n)+)", text, flags=re.MULTILINE)
+    assert downloading == set(re.findall(r"\w+", local)) == {"download_omniglot"}
+
+
 def test_jobs_ask_for_a_gpu_and_cuda_where_the_profile_offers_one(root: Path) -> None:
     commands = {}
     for profile in ("default", "gpu"):
