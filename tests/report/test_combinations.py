@@ -10,7 +10,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from firstorder.report.claims.paper import Paper
-from firstorder.report.figures import combinations, style, sweeps
+from firstorder.report.figures import combinations, sweeps, themes
 from firstorder.settings import Project
 from tests.report.test_figures import drawn, gathered
 from tests.sweep_records import G1, G2, G4, MEAN2, MEAN4, SUM2, SUM4, store_final, sweep_project, swept
@@ -98,6 +98,8 @@ def test_a_sweep_that_is_not_run_is_named_below_and_the_others_keep_their_letter
     assert [axis.get_title(loc="left") for axis in figure.axes] == ["(b)"]
     assert figure.axes[0].get_ylabel() == "accuracy, %"
     assert re.match(r"Not run yet: \(a\)\. 1 of \d+ trainings run;", figure.get_supxlabel())
+    (legend,) = [part.legends[0] for part in figure.subfigs]
+    assert [text.get_text() for text in legend.get_texts()] == ["shared tail"]  # and no variant that is not drawn
 
 
 def test_figure_4_draws_a_line_a_variant_and_a_gap_where_a_training_is_not_run(
@@ -124,5 +126,5 @@ def test_figure_4_takes_the_last_measurement_of_meta_test_tasks(tmp_path: Path, 
 
 
 def test_variants_are_told_apart_by_colour_marker_and_line() -> None:
-    colours = [style.cycled_colour(place) for place in range(4)]
+    colours = [themes.cycled_colour(place) for place in range(4)]
     assert len(set(colours)) == len(set(sweeps.MARKERS[:4])) == len(set(sweeps.LINES[:4])) == 4

@@ -22,7 +22,7 @@ from tests.report.test_published import PUBLISHED
 from tests.synthetic_records import ONE_SHOT, changed_params, make_project, store_record, store_sine
 
 CAPTIONS = Path(__file__).parents[2] / "workflow" / "report"
-VOID = {"meta", "img", "link"}
+VOID = {"meta", "img", "link", "source"}
 PAPER = "https://arxiv.org/abs/1803.02999"
 HOSTILE = "<script>alert(\"1\")</script> & 'co'"
 
@@ -185,15 +185,15 @@ def test_whatever_comes_from_settings_or_records_is_escaped() -> None:
     texts = {"title": HOSTILE, "text": page.paragraphs(HOSTILE), "png": "AAAA", "numbers": HOSTILE}
     whole = page.Section(key="key", table=table, claims=[table], **texts)
     plain = page.Section(key="key", title="Plain")
-    content = parse(page.render(HOSTILE, [whole]))
+    content = parse(page.render(HOSTILE, HOSTILE, [whole]))
     assert content.seen.count("script") == 0
     assert content.of("img") == [{"alt": HOSTILE, "src": "data:image/png;base64,AAAA"}]
     assert {attributes["aria-label"] for attributes in content.of("div")} == {HOSTILE}
     assert [data for tag, data in content.texts if tag == "title"] == [f"firstorder: {HOSTILE}"]
     tags = [tag for tag, data in content.texts if data == HOSTILE]
     cells = ["th", "th", "th", "td", "p"]
-    assert tags == ["h1", "a", "h2", "p", "code", *cells, "h3", *cells]
-    assert set(parse(page.render("t", [plain])).seen) & {"table", "figure", "h3"} == set()
+    assert tags == ["h1", "p", "a", "h2", "p", "code", *cells, "h3", *cells]
+    assert set(parse(page.render("t", "", [plain])).seen) & {"table", "figure", "h3"} == set()
 
 
 def test_style_sheet_stands_in_the_page_as_written(written: str) -> None:

@@ -7,11 +7,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from firstorder.__main__ import main
 from firstorder.errors import UserError
+from firstorder.report.benchmark import performance
+from firstorder.report.figures import figures, themes
 from firstorder.report.read import accuracies, csv_frames, staleness
-from firstorder.report.site import alt_texts, charts, front, pictures, runtimes, site, writer
+from firstorder.report.site import alt_texts, charts, drawing, front, pictures, runtimes, site, writer
 from firstorder.report.site.cells import clock
 from firstorder.report.site.folders import Folder
 from firstorder.report.site.models import PublishedFile
@@ -21,6 +24,8 @@ from tests.report.test_page import CAPTIONS, HOSTILE, Content, parse, store_all,
 from tests.report.test_published import PUBLISHED
 from tests.synthetic_records import TRAINING, changed_params, make_project, store_curve, store_record
 
+ROOT = Path(__file__).parents[2]
+BENCHMARK = ROOT / "tests/bench_example.json"
 CHECKPOINT = f"models/{TRAINING}/seed-0.safetensors"
 STUDY = "studies/one/part"
 CELL = "cells/reptile/omniglot-5way/1shot/inductive.html"
@@ -32,6 +37,7 @@ def request(*roots: Path) -> site.Request:
         published=PUBLISHED,
         captions=CAPTIONS,
         published_files={CHECKPOINT: PublishedFile(md5="9" * 32, size=907168)},
+        benchmarks=next(iter(roots)) / "results/bench",
     )
 
 
@@ -39,7 +45,10 @@ def store(root: Path) -> Project:
     made = store_all(root)
     write_all(root, made)
     accuracies.write(root, made)
+    (root / "results/bench").mkdir()
+    shutil.copy(BENCHMARK, root / "results/bench/example.json")
     store_curve(root, 0, {500: 0.8, 1000: 0.9})
+    figures.write(root, made, "learning-curves", PUBLISHED)
     return made
 
 
@@ -52,6 +61,11 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = root / "site"
     site.write(request(root, root / STUDY), out)
     return out
+
+
+def picture(path: Path) -> Image.Image:
+    with Image.open(path) as opened:
+        return opened.convert("RGB")
 
 
 def pages(folder: Path) -> dict[str, Content]:
@@ -68,7 +82,7 @@ def check_links(folder: Path) -> int:
     count = 0
     for name, page in found.items():
         for _, attributes in page.attributes:
-            for key in ("href", "src"):
+            for key in ("href", "src", "srcset"):
                 target = attributes.get(key) or ""
                 if not target or target.startswith(("https://arxiv.org/", "data:,")):
                     continue
@@ -87,7 +101,7 @@ def test_every_link_leads_to_a_file_of_the_site(written: Path) -> None:
 
 def test_the_pages_load_nothing_but_their_own_style_script_and_pictures(written: Path) -> None:
     for page in pages(written).values():
-        loaded = [attributes.get("src") for tag, attributes in page.attributes if "src" in attributes]
+        loaded = [one[key] for _, one in page.attributes for key in ("src", "srcset") if key in one]
         loaded += [attributes.get("href") for attributes in page.of("link")]
         assert not [address for address in loaded if address and ":" in address.replace("data:,", "")]
 
@@ -134,7 +148,7 @@ def test_headline_at_full_length_says_how_close_ours_is(tmp_path: Path) -> None:
     write_all(tmp_path, made)
     folder = Folder(tmp_path, "", made, request(tmp_path).paper_of(tmp_path), CAPTIONS)
     # 95 % of the answers are right, the paper has 95.39 %.
-    assert front.headline(folder) == (
+    assert folder.headline == (
         "1 of 4 published numbers run at full length, within 0.39 percentage points of the paper."
     )
     assert [group for group, _ in front.verdicts(folder)] == ["hold", "fail"]
@@ -146,6 +160,72 @@ def test_a_figure_says_which_of_its_trainings_are_missing_and_what_runs_them(wri
     assert pictures.missing(folder, "learning-curves") == [
         "firstorder train reptile/omniglot-5way --seed 0 1 2 --params=studies/one/params.yaml"
     ]
+
+
+def test_a_figure_has_a_dark_picture_of_the_same_size_on_a_dark_page(written: Path) -> None:
+    text = (written / "figures/learning-curves.html").read_text(encoding="utf-8")
+    assert '<source srcset="dark/learning-curves.png" media="(prefers-color-scheme: dark)">' in text
+    style = (Path(site.__file__).with_name("templates") / "site.css").read_text(encoding="utf-8")
+    assert f"--back: {themes.DARK.page};" in style  # a figure and the page around it have the same colour
+    for name in ("figure-1", "learning-curves", "accuracies"):
+        light, dark = (picture(written / path) for path in (f"results/figures/{name}.png", f"figures/dark/{name}.png"))
+        assert light.size == dark.size
+        assert [image.getpixel((0, 0)) for image in (light, dark)] == [(255,) * 3, (0x17, 0x18, 0x1A)]
+
+
+def test_a_dark_picture_of_other_numbers_than_the_light_one_is_refused(tmp_path: Path) -> None:
+    made = store(tmp_path)
+    store_curve(tmp_path, 1, {500: 0.7, 1000: 0.8})
+    with pytest.raises(UserError, match=r"learning-curves\.csv: not of the present records; draw the report first"):
+        site.write(request(tmp_path), tmp_path / "site")
+    figures.write(tmp_path, made, "learning-curves", PUBLISHED)
+    site.write(request(tmp_path), tmp_path / "site")
+
+
+def test_the_demo_stays_when_the_site_is_written_again_and_the_front_page_leads_to_it(tmp_path: Path) -> None:
+    """Whichever of the two comes first: no link leads nowhere, and neither removes the other."""
+    root, out = tmp_path / "project", tmp_path / "site"
+    make_project(root, changed_params(figures={}, sine=None, tables={}))
+    write_all(root, checks.load(root / "params.yaml"))
+    demo_page = out / "demo/index.html"
+
+    def make_demo() -> None:
+        (out / "demo/parts").mkdir(parents=True, exist_ok=True)
+        (out / "demo/parts/one.js").write_text("1", encoding="utf-8")
+        demo_page.write_text((ROOT / "demo/index.html").read_text(encoding="utf-8"), encoding="utf-8")
+
+    def front_page() -> str:
+        return (out / "index.html").read_text(encoding="utf-8")
+
+    site.write(request(root), out)
+    assert "<code>make demo</code> adds a page" in front_page()
+    assert 'href="demo/index.html"' not in front_page()
+    make_demo()
+    assert drawing.link_from(out) == out / "index.html"
+    linked = front_page()
+    assert '<a href="demo/index.html">Draw for it</a>' in linked
+    assert "make demo" not in linked
+    site.write(request(root), out)
+    assert front_page() == linked
+    assert (out / "demo/parts/one.js").exists()
+    shutil.rmtree(out)
+    make_demo()  # first the demo, then the site
+    site.write(request(root), out)
+    assert front_page() == linked
+    shutil.rmtree(out / "demo")
+    drawing.link_from(out)
+    assert "<code>make demo</code> adds a page" in front_page()
+
+
+def test_a_folder_named_demo_that_is_none_is_not_kept_quietly(tmp_path: Path) -> None:
+    root, out = tmp_path / "project", tmp_path / "site"
+    make_project(root, changed_params(figures={}, sine=None, tables={}))
+    write_all(root, checks.load(root / "params.yaml"))
+    (out / "demo").mkdir(parents=True)
+    (out / "demo/index.html").write_text("a page of mine", encoding="utf-8")
+    with pytest.raises(UserError, match="holds something else than a site"):
+        site.write(request(root), out)
+    assert drawing.link_from(out) is None
 
 
 def test_models_have_digest_size_accuracy_and_command(written: Path) -> None:
@@ -215,8 +295,8 @@ def test_results_that_are_older_than_the_records_are_refused(tmp_path: Path) -> 
 
 def test_pages_that_are_gone_are_removed_but_nothing_of_others(tmp_path: Path) -> None:
     old, made = tmp_path / "site", writer.Pages()
-    made.add("models.html", "runtimes.html.j2", folder=_folder(tmp_path), tables=[])
-    made.add("index.html", "runtimes.html.j2", folder=_folder(tmp_path), tables=[])
+    made.add("models.html", "runtimes.html.j2", folder=_folder(tmp_path), tables=[], machines=[])
+    made.add("index.html", "runtimes.html.j2", folder=_folder(tmp_path), tables=[], machines=[])
     made.write(old)
     (old / "left/behind").mkdir(parents=True)
     (old / "left/behind/page.html").write_text("old", encoding="utf-8")
@@ -270,6 +350,32 @@ def test_runtimes_are_summed_by_machine_and_count_a_result_once(written: Path) -
     (table,) = runtimes.by_machine(folders)
     assert table.title == "a made-up machine: a made-up device"
     assert table.rows == (("evaluation of reptile/omniglot-5way/1shot", "main", "not recorded", "12 s, 12 s", "24 s"),)
+
+
+def test_the_benchmark_is_shown_with_its_numbers_and_what_is_seen(written: Path) -> None:
+    text = (written / "runtimes.html").read_text(encoding="utf-8")
+    assert "<h3>Example processor, 2 cores</h3>" in text
+    # 41 steps a second side by side, of 3.93024 GFLOP each, where 320 GFLOP/s are possible.
+    assert "native 50.4 to 50.4 % (most in W1)" in text
+    assert "1 being linear: with more outer steps plain 1.00, native 1.00; with more tasks " in text
+    assert (
+        'data-column="Engine" class="label">native</td><td role="cell" data-column="One process">31 (30 to 32)' in text
+    )
+    for name in ("example", "example-scaling"):
+        light, dark = (picture(written / f"benchmark/{name}{ending}.png") for ending in ("", "-dark"))
+        assert light.size == dark.size
+        assert dark.getpixel((0, 0)) == (0x17, 0x18, 0x1A)
+    frame = csv_frames.read(written / "benchmark/example.csv", performance.RATE_COLUMNS)
+    assert frame["rate"].max() == 41 + 1
+    assert not (written / STUDY / "benchmark").exists()
+
+
+def test_without_a_benchmark_the_page_says_so(tmp_path: Path) -> None:
+    root = tmp_path / "project"
+    make_project(root, changed_params(figures={}, sine=None, tables={}))
+    write_all(root, checks.load(root / "params.yaml"))
+    site.write(request(root), tmp_path / "site")
+    assert "<p>Nothing is measured yet.</p>" in (tmp_path / "site/runtimes.html").read_text(encoding="utf-8")
 
 
 def test_what_is_seen_in_a_figure_is_told_in_its_numbers(tmp_path: Path) -> None:

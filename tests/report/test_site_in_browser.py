@@ -32,6 +32,8 @@ KINDS = (
     "runtimes.html",
     "figures/figure-1.html",
     "reduced/index.html",
+    "api/index.html",
+    "api/method/inner_loop.html",
     CELL,
     CELL.replace("5way", "20way"),  # not run
 )
@@ -40,7 +42,7 @@ OVERFLOW = """
 (() => {
   const wide = document.documentElement.clientWidth;
   const out = [...document.querySelectorAll("main *, header *, footer *")].filter(
-    (one) => one.getBoundingClientRect().right > wide + 1);
+    (one) => one.getBoundingClientRect().right > wide + 1 && !one.parentElement.closest(".wide"));
   return [document.documentElement.scrollWidth - wide, ...out.map((one) => one.outerHTML.slice(0, 80))];
 })()
 """
@@ -64,6 +66,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
         published=PUBLISHED,
         captions=CAPTIONS,
         published_files=published,
+        benchmarks=ROOT / "results/bench",
     )
     out = tmp_path_factory.mktemp("real")
     site.write(request, out)

@@ -14,7 +14,7 @@ from firstorder.errors import UserError
 from firstorder.records.cells import write_run
 from firstorder.report.claims import theory_claims
 from firstorder.report.claims.paper import Paper
-from firstorder.report.figures import figures, style, theory_figure
+from firstorder.report.figures import figures, style, themes, theory_figure
 from firstorder.report.read import statistics, theory
 from firstorder.report.text import tables
 from firstorder.settings import EXPANSION, INNER_PRODUCTS, Project
@@ -107,7 +107,7 @@ def test_coefficients_are_drawn_as_marks_on_the_stated_lines(tmp_path: Path, pro
     lines = {line.get_label(): line for line in inner.lines}
     assert lines["stated, maml"].get_xydata().tolist() == [[2, -2], [3, -4]]
     np.testing.assert_allclose(lines["regression, maml"].get_xydata(), [[2, -2], [3, -4]])
-    assert lines["stated, maml"].get_color() == style.colour("maml")
+    assert lines["stated, maml"].get_color() == themes.colour("maml")
     np.testing.assert_allclose(
         {line.get_label(): line for line in average.lines}["regression, reptile"].get_ydata(), [2, 3]
     )

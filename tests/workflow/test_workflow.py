@@ -271,6 +271,35 @@ def test_snakemakes_own_report_carries_the_captions(built, tmp_path):
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "characters that the program draws itself" in text
     assert "Two pages show the same results without Snakemake" in text  # its first page
+    assert "WARN" not in (answer.stdout + answer.stderr).upper()
+    assert "no times" not in answer.stdout + answer.stderr
+
+
+def test_snakemakes_own_report_of_a_clone_tells_once_what_it_has_no_times_of(project, tmp_path):
+    """A clone has no metadata of Snakemake; neither has what is not run. The report shows all that is there."""
+    whole = snakemake(project, "--report", str(tmp_path / "whole.html"))
+    shutil.rmtree(project / ".snakemake")
+    for path in ("results/cells", "models"):
+        shutil.rmtree(project / path)
+    answer = snakemake(project, "--report", str(tmp_path / "report.html"))
+    printed = answer.stdout + answer.stderr
+    assert answer.returncode == 0, printed
+    assert "metadata" not in printed
+    (told,) = re.findall(
+        r"^The report has no times of (\d+) files that Snakemake has not made here .* and (\d+) files "
+        r"that are not here \(make plan lists what is left to compute\)\.$",
+        printed,
+        re.MULTILINE,
+    )
+    made = [path for path in project.rglob("results/**/*") if path.is_file() and not path.name.endswith(".run.json")]
+    assert told == (str(len(made) + 1), "5")  # with the pack; two cells, a checkpoint, Omniglot's two archives
+    added = r"^Adding (\S+) "
+    assert (
+        re.findall(added, printed, re.MULTILINE) == re.findall(added, whole.stdout + whole.stderr, re.MULTILINE) != []
+    )
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for rule in ("train", "evaluate", "table", "figure"):
+        assert f'"rule": "{rule}"' in text  # in the graph of rules
 
 
 def test_every_table_and_figure_has_a_caption():

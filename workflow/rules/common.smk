@@ -11,9 +11,10 @@ from firstorder.errors import UserError
 from firstorder.records import freshness
 from firstorder.report.text import captions
 from firstorder.settings import checks
-from firstorder.upkeep import locks, passing
+from firstorder.upkeep import locks, passing, without_times
 
 PROJECT = checks.load("params.yaml")
+without_times.tell_once(logger, Path())
 # The repository, with paper/ and workflow/report/, relative to the working folder.
 REPOSITORY = Path(os.path.relpath(Path(workflow.main_snakefile).parent))
 

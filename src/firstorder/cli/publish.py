@@ -24,18 +24,19 @@ def publish(arguments: Arguments) -> None:
 
 @verb(
     "publish",
-    argument("readme", help="the page with the table's markers, such as README.md"),
+    argument("readme", help="the page with the markers, such as README.md"),
     PUBLISHED,
     ALLOW_STALE,
     argument("folders", nargs="+", help="whose results the table shows, such as . reduced"),
 )
 def readme(arguments: Arguments) -> None:
-    """Update the README's table from the records in one or more folders."""
+    """Update headline and table of the README from one or more folders, and the badges from the first one's claims."""
+    from firstorder.report.text import badges
     from firstorder.report.text import readme as module
 
     roots = [Path(folder) for folder in arguments.folders]
     module.update(Path(arguments.readme), roots, Path(arguments.published))
-    print(arguments.readme)
+    print(arguments.readme, *badges.write(roots[0]), sep="\n")
 
 
 @verb(
@@ -47,6 +48,7 @@ def readme(arguments: Arguments) -> None:
 )
 def demo(arguments: Arguments) -> None:
     """Assemble the page that adapts a published checkpoint to what one draws, in a browser and offline."""
+    from firstorder.report.site import drawing
     from firstorder.upkeep import demo as module
 
     session = Session.of(arguments)
@@ -60,3 +62,5 @@ def demo(arguments: Arguments) -> None:
         site=Path(arguments.site),
     )
     print(*module.assemble(wanted), sep="\n")
+    if wanted.site.name == "demo" and (front := drawing.link_from(wanted.site.parent)):
+        print(f"{front}: has a link to it")

@@ -74,6 +74,7 @@ def page(arguments: Arguments) -> None:
 )
 def site(arguments: Arguments) -> None:
     """Write the results as a site of static pages that needs no network; each number leads to how it was made."""
+    from firstorder.cli.benchmark import RESULTS
     from firstorder.report.site import site as module
     from firstorder.report.site.models import PublishedFile
     from firstorder.settings import checks
@@ -91,6 +92,7 @@ def site(arguments: Arguments) -> None:
         published=Path(arguments.published),
         captions=Path(arguments.captions),
         published_files=files,
+        benchmarks=session.root / RESULTS,
     )
     written = module.write(request, Path(arguments.out))
     pages = sum(path.suffix == ".html" for path in written)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from firstorder.report.figures import style
+from firstorder.report.figures import style, themes
 from firstorder.settings.engines import ONE, SIDE_BY_SIDE
 
 MARKERS = {"plain": "o", "native": "s", "lanes": "^", "graph": "v"}
@@ -29,21 +29,21 @@ def draw_rates(frame: pd.DataFrame) -> Figure:
         hue="contender",
         order=workloads,
         hue_order=list(contenders),
-        palette={name: style.colour(engine) for name, (engine, _) in contenders.items()},
+        palette={name: themes.colour(engine) for name, (engine, _) in contenders.items()},
         saturation=1,
         estimator="median",
         errorbar=("pi", 100),
-        err_kws={"linewidth": style.THIN, "color": "black"},
+        err_kws={"linewidth": style.THIN, "color": themes.ink()},
         ax=axis,
     )
     for bars, (_, layout) in zip(axis.containers, contenders.values(), strict=False):
         for bar in bars:
-            bar.set(hatch=HATCHES[layout], edgecolor="white", linewidth=0)
+            bar.set(hatch=HATCHES[layout], edgecolor=themes.page(), linewidth=0)
     axis.set_xlabel("percent of the machine's limit in float32 arithmetic")
     axis.set_ylabel("")
     handles, labels = axis.get_legend_handles_labels()
     for handle, (_, layout) in zip(handles, contenders.values(), strict=True):
-        handle.set(hatch=HATCHES[layout], edgecolor="white", linewidth=0)
+        handle.set(hatch=HATCHES[layout], edgecolor=themes.page(), linewidth=0)
     axis.legend().remove()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure
@@ -67,12 +67,12 @@ def draw_axis(frame: pd.DataFrame, axis: Axes) -> Axes:
     for engine, line in frame.groupby("engine", sort=False):
         label = f"{engine}: slope {line['slope'].iloc[0]:.2f}"
         marker = MARKERS.get(engine, ".")
-        axis.plot(line["count"], line["seconds"], marker=marker, color=style.colour(engine), label=label)
+        axis.plot(line["count"], line["seconds"], marker=marker, color=themes.colour(engine), label=label)
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_minor_locator(NullLocator())
     axis.yaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:g}"))
-    axis.legend(loc="upper left")
+    axis.legend(loc="lower right")  # below the lines, which rise
     return axis

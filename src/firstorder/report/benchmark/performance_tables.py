@@ -9,22 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from firstorder.report.text.formatting import MISSING
+from firstorder.report.text.formatting import MISSING, PrintedTable
 from firstorder.settings.engines import ONE, SIDE_BY_SIDE
 
 
 def markdown(result: Mapping[str, Any], name: str, page: Path) -> str:
     """Return one machine's part of the page: machine, table, remarks, charts (`name` without suffix)."""
-    run, settings, limits = result["run"], result["settings"], result["limits"]
+    run, settings = result["run"], result["settings"]
     versions = ", ".join(f"{package} {version}" for package, version in run["versions"].items() if version != "absent")
-    limit = f"Limit: {limits['gflop_per_second']:,.0f} GFLOP/s in float32 {_hardest(limits)}"
-    if result["device"] == "cuda":
-        limit += (
-            f", copies {limits['copy_gigabytes_per_second']:,.0f} GB/s, an idle kernel in a graph "
-            f"{1e6 * limits['launch_seconds']:.2f} µs"
-        )
-    else:
-        limit += f" with all cores, {limits['gflop_per_second_one_thread']:,.0f} with one thread"
     starts = [f"`{what}` {seconds:.2f} s" for what, seconds in result["startup_seconds"].items()]
     charts = [
         f"![{alt}]({_relative(f'{name}{suffix}.png', page)})"
@@ -41,7 +33,7 @@ def markdown(result: Mapping[str, Any], name: str, page: Path) -> str:
             f"rounds, measurements of at least {settings['seconds_per_measurement']:g} s, "
             f"{run['seconds'] / 60:.1f} min in all.",
             "\n".join(f"| {' | '.join(line)} |" for line in _table(result)),
-            f"{limit}. Starting: {', '.join([*starts, *_first_steps(result['workloads'])])}.",
+            f"{limit_of(result)}. Starting: {', '.join([*starts, *_first_steps(result['workloads'])])}.",
             _inputs(result["workloads"]),
             *_threads(result),
             *_left_out(result["workloads"]),
@@ -49,6 +41,40 @@ def markdown(result: Mapping[str, Any], name: str, page: Path) -> str:
             *charts,
         ]
     )
+
+
+def printed(result: Mapping[str, Any]) -> PrintedTable:
+    """Lay out the rates of a machine for a page: a row for each workload and engine, as in the table in Markdown."""
+    numbers, row = (_GPU, _gpu_row) if result["device"] == "cuda" else (_CPU, _cpu_row)
+    rows = [
+        (f"{name}: {workload['title']}", engine, *row(workload, layouts))
+        for name, workload in result["workloads"].items()
+        for engine, layouts in workload["engines"].items()
+    ]
+    units = [f"{name}: {workload['unit']}" for name, workload in result["workloads"].items()]
+    return PrintedTable(
+        title=f"Rates on {result['machine']}",
+        heading=("Workload", "Engine", *(name.capitalize() for name in numbers)),
+        rows=tuple(tuple(entries) for entries in rows),
+        label_columns=2,
+        footnotes=(
+            f"Units a second: median over {result['settings']['rounds']} rounds, in brackets slowest and fastest. "
+            f"A unit is, in {'; '.join(units)}.",
+            f"{limit_of(result)}. Peak: of the memory of the timed process.",
+        ),
+    )
+
+
+def limit_of(result: Mapping[str, Any]) -> str:
+    """Say what the machine's limit is and how it was found."""
+    limits = result["limits"]
+    limit = f"Limit: {limits['gflop_per_second']:,.0f} GFLOP/s in float32 {_hardest(limits)}"
+    if result["device"] == "cuda":
+        return (
+            f"{limit}, copies {limits['copy_gigabytes_per_second']:,.0f} GB/s, an idle kernel in a graph "
+            f"{1e6 * limits['launch_seconds']:.2f} µs"
+        )
+    return f"{limit} with all cores, {limits['gflop_per_second_one_thread']:,.0f} with one thread"
 
 
 def has_scaling(result: Mapping[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator
 
 from firstorder.records import freshness
 from firstorder.report.claims.paper import Paper
-from firstorder.report.figures import style
+from firstorder.report.figures import style, themes
 from firstorder.report.read import measurements
 from firstorder.report.read.statistics import estimate
 from firstorder.report.text.formatting import training_label
@@ -64,13 +64,13 @@ def draw(frame: pd.DataFrame) -> Figure:
 def draw_evaluation(frame: pd.DataFrame, axis: Axes) -> Axes:
     """Draw both modes with their intervals; the scale of the inner steps is stretched near 0."""
     for mode, line in frame.groupby("mode", sort=False):
-        colour, steps = style.colour(mode), line["inner_steps"]
+        colour, steps = themes.colour(mode), line["inner_steps"]
         look: dict[str, Any] = {"marker": MARKERS[mode], "markersize": style.SMALL_MARKER, "color": colour}
         axis.plot(steps, 100 * line["accuracy"], LINES[mode], label=mode, **look)
         style.draw_band(axis, steps, 100 * line["low"], 100 * line["high"], colour)
-    axis.axvline(frame["own_steps"].iloc[0], color="black", linestyle=":", linewidth=style.THIN)
+    axis.axvline(frame["own_steps"].iloc[0], color=themes.ink(), linestyle=":", linewidth=style.THIN)
     axis.set_xscale("symlog", linthresh=2)
-    axis.set_xlim(0, frame["inner_steps"].max() * 1.05)
+    axis.set_xlim(-0.06, frame["inner_steps"].max() * 1.05)  # so that no mark at 0 is cut off
     style.set_ticks(axis.xaxis, FixedLocator([0, 1, 2, 5, 10, 20, 50, 100]))
     axis.set_xlabel("inner steps")
     return axis

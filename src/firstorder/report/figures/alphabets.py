@@ -11,7 +11,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from firstorder.records import freshness
 from firstorder.report.claims.paper import Paper
-from firstorder.report.figures import style
+from firstorder.report.figures import style, themes
 from firstorder.report.read import measurements
 from firstorder.report.read.curves import JUDGED_MODE
 from firstorder.report.text.formatting import training_label
@@ -19,7 +19,7 @@ from firstorder.settings import FigureSettings, Project, columns
 
 FRAME = ("evaluation", "alphabet", "answered", "queries", "offered", "errors", "seeds")
 TAKEN = "taken for a character of"
-FEWEST = 20  # a field of the map stays white if its alphabet was offered less often: too few to give a rate
+FEWEST = 20  # a field of the map stays empty if its alphabet was offered less often: too few to give a rate
 
 
 def gather(root: Path, project: Project, figure: FigureSettings, paper: Paper) -> pd.DataFrame:
@@ -96,7 +96,7 @@ def draw_rates(frame: pd.DataFrame, order: list[str], axis: Axes) -> Axes:
         ("inside", f"{TAKEN} the same alphabet", "last"),
         ("outside", f"{TAKEN} another alphabet", "sum"),
     ):
-        axis.barh(places, shares[side], left=left, color=style.colour(role), label=label, height=0.8)
+        axis.barh(places, shares[side], left=left, color=themes.colour(role), label=label, height=0.8)
         left = left + shares[side].to_numpy()
     axis.set_yticks(places, [shown_name(name) for name in order], fontsize="small")
     axis.set_ylim(len(order) - 0.5, -0.5)
@@ -113,7 +113,7 @@ def draw_map(frame: pd.DataFrame, order: list[str], axis: Axes) -> Axes:
         table[what].reindex(columns=order).fillna(0).to_numpy(dtype=float) for what in ("offered", "errors")
     )
     shares = np.where(offered >= FEWEST, 100 * errors / np.maximum(offered, 1), np.nan)
-    image = axis.imshow(shares, cmap=style.SEQUENTIAL, aspect="auto", vmin=0, interpolation="nearest")
+    image = axis.imshow(shares, cmap=themes.map_of_numbers(), aspect="auto", vmin=0, interpolation="nearest")
     axis.set_yticks([])
     axis.set_xticks([])  # so many names would overlap
     axis.grid(visible=False)

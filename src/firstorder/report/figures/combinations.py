@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from firstorder.report.claims.paper import Paper
-from firstorder.report.figures import learning_curves, style
+from firstorder.report.figures import learning_curves, style, themes
 from firstorder.report.read import curves
 from firstorder.report.read.statistics import estimate
 from firstorder.report.text.formatting import NOT_RUN
@@ -138,4 +138,4 @@ def draw_final(frame: pd.DataFrame, axis: Axes) -> Axes:
 
 
 def _look(name: str) -> dict[str, Any]:
-    return {"color": style.colour(name), "linestyle": LINES[name], "marker": MARKERS[name]}
+    return {"color": themes.colour(name), "linestyle": LINES[name], "marker": MARKERS[name]}

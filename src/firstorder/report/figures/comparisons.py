@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from firstorder.report.claims.paper import Paper
-from firstorder.report.figures import style
+from firstorder.report.figures import style, themes
 from firstorder.report.text import tables
 from firstorder.report.text.formatting import NOT_RUN, column_label, points
 from firstorder.settings import FigureSettings, Project
@@ -52,15 +52,14 @@ def draw(frame: pd.DataFrame) -> Figure:
         return style.nothing()
     width = min(2, len(columns))
     highest = frame.groupby(["table", "column"]).size().max()
-    figure = style.new_figure(0.6 + math.ceil(len(columns) / width) * (0.8 + 0.4 * highest))
+    figure = style.new_figure(0.6 + math.ceil(len(columns) / width) * (0.9 + 0.4 * highest))
     axes = style.panels(figure, len(columns), width)
     for i, (axis, (table, column)) in enumerate(zip(axes, columns, strict=True)):
         draw_column(frame[(frame["table"] == table) & (frame["column"] == column)], axis)
         axis.set_title(column_label(column))
         if i % width:
             axis.tick_params(labelleft=False)
-        if i + width >= len(columns):
-            axis.set_xlabel("accuracy, %")
+        axis.set_xlabel("accuracy, %")
     for table in frame["table"].unique():
         of_table = [axis for axis, (whose, _) in zip(axes, columns, strict=True) if whose == table]
         share_scale(frame[frame["table"] == table], of_table)
@@ -90,6 +89,7 @@ def share_scale(frame: pd.DataFrame, axes: Sequence[Axes]) -> None:
             continue
         if highest > STRETCHED_FROM:
             style.stretch(axis, lowest - 2, along="x", highest=HIGHEST)
+            axis.set_xlabel("accuracy, % (stretched)")
         else:
             axis.set_xlim(lowest - 1, highest + 1)
 
@@ -125,10 +125,10 @@ def _draw_point(axis: Axes, source: str, place: float, accuracy: float, half_wid
 
 def _look(source: str) -> dict[str, Any]:
     """Return the look of a point; a single seed has an open marker."""
-    colour = style.colour(source)
+    colour = themes.colour(source)
     return {
         "color": colour,
         "marker": MARKERS[source],
-        "markerfacecolor": "white" if source == OURS_ONE_SEED else colour,
+        "markerfacecolor": themes.page() if source == OURS_ONE_SEED else colour,
         "linestyle": "",
     }

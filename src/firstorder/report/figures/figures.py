@@ -9,7 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from types import ModuleType
 
-from firstorder.report import FIGURE
+import pandas as pd
+from matplotlib.figure import Figure
+
+from firstorder.errors import UserError
+from firstorder.report import FIGURE, FIGURE_NUMBERS
 from firstorder.report.claims.paper import Paper
 from firstorder.report.figures import (
     adaptation,
@@ -21,6 +25,7 @@ from firstorder.report.figures import (
     sine_waves,
     style,
     sweeps,
+    themes,
     theory_figure,
 )
 from firstorder.report.read import csv_frames, curves, staleness
@@ -47,17 +52,45 @@ def write(root: Path, project: Project, name: str, published_path: Path, *, whol
     to run. A stale record is refused unless staleness.py allows it: then a line above the picture says so, and the CSV
     file marks the rows that rest on one.
     """
-    figure: FigureSettings = lookup(project.figures, name, "figure")
+    figure = _settings(project, name)
     if whole:
         curves.check_whole(root, project, project.trainings_of_figure(name))
-    kind = KINDS[figure.kind]
-    data = staleness.marked(kind.gather(root, project, figure, Paper.of(root, published_path)))
+    data = _gathered(root, project, figure, published_path)
     paths = [root / FIGURE.format(name=name, suffix=suffix) for suffix in ("png", "pdf", "csv")]
     with style.applied():
-        drawn = kind.draw(data)
-        if csv_frames.STALE in data:
-            style.write_above(drawn, STALE_FOOTNOTE)
+        drawn = _drawn(figure, data)
         for path in paths[:2]:
             style.save(drawn, path)
     csv_frames.write(paths[2], data)
     return paths
+
+
+def dark(root: Path, project: Project, name: str, published_path: Path) -> bytes:
+    """Return figure `name` as a PNG file for a dark page, drawn from the same numbers as the light one.
+
+    Raises UserError if the light one is not drawn yet, or from other numbers than are recorded now.
+    """
+    figure = _settings(project, name)
+    data = _gathered(root, project, figure, published_path)
+    path = root / FIGURE.format(name=name, suffix="csv")
+    if FIGURE_NUMBERS.read_text(path) != csv_frames.text(data):
+        raise UserError(f"{path}: not of the present records; draw the report first: make report")
+    with style.applied(themes.DARK):
+        return style.content(_drawn(figure, data), "png")
+
+
+def _settings(project: Project, name: str) -> FigureSettings:
+    found: FigureSettings = lookup(project.figures, name, "figure")
+    return found
+
+
+def _gathered(root: Path, project: Project, figure: FigureSettings, published_path: Path) -> pd.DataFrame:
+    return staleness.marked(KINDS[figure.kind].gather(root, project, figure, Paper.of(root, published_path)))
+
+
+def _drawn(figure: FigureSettings, data: pd.DataFrame) -> Figure:
+    """Draw gathered data with the looks that are applied, and a line above it where it rests on stale records."""
+    drawn: Figure = KINDS[figure.kind].draw(data)
+    if csv_frames.STALE in data:
+        style.write_above(drawn, STALE_FOOTNOTE)
+    return drawn

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from firstorder.report.claims.paper import Paper
-from firstorder.report.figures import style
+from firstorder.report.figures import style, themes
 from firstorder.report.read import curves
 from firstorder.report.text.formatting import NOT_RUN, count_range, training_label
 from firstorder.settings import MODES, FigureSettings, Project
@@ -83,7 +83,7 @@ def _draw_many(frame: pd.DataFrame, trainings: list[str], words: str) -> Figure:
         draw_curve(lines.dropna(subset="mode"), axis, by="mode", lines=MODE_LINES)
         axis.set_ylim(lowest, 100)  # one scale for all
         axis.set_title(training_label(training).replace(", ", "\n", 1))
-        axis.set_ylabel("accuracy, %" if place % 3 == 0 else "")
+        axis.set_ylabel("accuracy, % (stretched)" if place % 3 == 0 else "")
         axis.xaxis.set_major_locator(MaxNLocator(2, integer=True))
     entries = [
         style.legend_entry(mode, f"meta-test classes, {mode}", linestyle=line) for mode, line in MODE_LINES.items()
@@ -107,7 +107,7 @@ def draw_curve(frame: pd.DataFrame, axis: Axes, by: str = "pool", lines: dict[st
 def draw_lines(frame: pd.DataFrame, axis: Axes, by: str, lines: dict[str, str]) -> None:
     """Draw accuracy (percent) against outer steps by the values of `by`: dots, and a line of their running mean."""
     for name, line in frame.groupby(by, sort=False):
-        colour, steps = style.colour(name), line["outer_step"]
+        colour, steps = themes.colour(name), line["outer_step"]
         axis.plot(steps, 100 * line["smoothed"], lines[name], color=colour, label=name)
         style.draw_dots(axis, steps, 100 * line["accuracy"], colour)
     axis.set_xlim(0, max(frame["outer_step"].max(), 1))

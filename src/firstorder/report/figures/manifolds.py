@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from firstorder.report.claims.paper import Paper
-from firstorder.report.figures import style
+from firstorder.report.figures import style, themes
 from firstorder.report.read import measurements
 from firstorder.settings import MANIFOLD_POINTS, FigureSettings, Project
 
@@ -52,17 +52,17 @@ def draw_path(frame: pd.DataFrame, axis: Axes) -> Axes:
     """Draw both curves, the inner loops, the iterates, and the point of least mean squared distance."""
     parts = dict(list(frame.groupby("what")))
     for name, line in parts["curve"].groupby("toward", sort=False):
-        axis.plot(line["x"], line["y"], color=style.colour(str(name)), label=f"solutions {name}")
+        axis.plot(line["x"], line["y"], color=themes.colour(str(name)), label=f"solutions {name}")
     label: str | None = "inner loop of an outer step"
     for (_, name), line in parts["inner"].groupby(["outer_step", "toward"], sort=False):
-        look: dict[str, Any] = {"color": style.colour(str(name)), "linewidth": style.THIN, "zorder": 1.5}
+        look: dict[str, Any] = {"color": themes.colour(str(name)), "linewidth": style.THIN, "zorder": 1.5}
         axis.plot(line["x"], line["y"], ":", label=label, **look)
         label = None  # one entry in the legend for all
     for what, line, look in (
-        ("iterate", "o-", {"markersize": style.SMALL_MARKER - 1, "label": "after each outer step"}),
+        ("iterate", "o-", {"markersize": style.TINY_MARKER, "label": "after each outer step"}),
         ("closest", "--", {"label": "shortest way between them"}),
     ):
-        axis.plot(parts[what]["x"], parts[what]["y"], line, color="black", linewidth=style.THIN, **look)
-    star: dict[str, Any] = {"color": style.colour("paper"), "markersize": 2 * style.MARKER, "zorder": 3}
+        axis.plot(parts[what]["x"], parts[what]["y"], line, color=themes.ink(), linewidth=style.THIN, **look)
+    star: dict[str, Any] = {"color": themes.colour("paper"), "markersize": 2 * style.MARKER, "zorder": 3}
     axis.plot(parts["minimiser"]["x"], parts["minimiser"]["y"], "*", label="least mean squared distance", **star)
     return axis

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
 from firstorder.report.claims.paper import Paper
-from firstorder.report.figures import style
+from firstorder.report.figures import style, themes
 from firstorder.report.read import measurements
 from firstorder.report.text import tables
 from firstorder.report.text.formatting import NOT_RUN, algorithm_label, count_range
@@ -68,10 +68,10 @@ def draw(frame: pd.DataFrame) -> Figure:
 def draw_fit(frame: pd.DataFrame, algorithm: str, axis: Axes) -> Axes:
     """Draw one wave, its support points and the network's fit before and after the inner steps."""
     truth, support, fit = (frame[frame["algorithm"] == name] for name in ("truth", "support", algorithm))
-    axis.plot(truth["x"], truth["y"], color="black", linewidth=style.THIN)
+    axis.plot(truth["x"], truth["y"], color=themes.ink(), linewidth=style.THIN)
     for inner_steps, line in fit.groupby("inner_steps"):
-        axis.plot(line["x"], line["y"], _fit_line(inner_steps), color=style.colour(algorithm))
-    axis.plot(support["x"], support["y"], "o", color="black", markersize=style.SMALL_MARKER)
+        axis.plot(line["x"], line["y"], _fit_line(inner_steps), color=themes.colour(algorithm))
+    axis.plot(support["x"], support["y"], "o", color=themes.ink(), markersize=style.SMALL_MARKER)
     return axis
 
 
@@ -81,7 +81,7 @@ def draw_losses(frame: pd.DataFrame, axis: Axes) -> Axes:
         style.say(axis, f"{NOT_RUN}:\nno losses are recorded yet")
         return axis
     for algorithm, line in frame.groupby("algorithm", sort=False):
-        colour = style.colour(algorithm)
+        colour = themes.colour(algorithm)
         axis.plot(line["x"], line["y"], color=colour, marker=MARKERS.get(algorithm), label=algorithm_label(algorithm))
         low, high = line["y"] - line["half_width"], line["y"] + line["half_width"]
         style.draw_band(axis, line["x"], low, high, colour)

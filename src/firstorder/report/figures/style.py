@@ -1,10 +1,11 @@
-"""How figures look: the only place with colours, sizes, and the settings that make the files' bytes repeatable.
+"""How figures look: the only place with sizes, and the settings that make the files' bytes repeatable.
 
-Colours are seaborn's colour-blind-safe palette; whatever differs in colour also differs in line or marker.
+Colours are in themes.py; whatever differs in colour also differs in line or marker.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import textwrap
@@ -25,6 +26,8 @@ from matplotlib.ticker import FixedLocator, Locator, LogFormatter, NullLocator
 from numpy.typing import NDArray
 
 from firstorder.files import replacing
+from firstorder.report.figures import themes
+from firstorder.report.figures.themes import Colour, Theme
 from firstorder.report.text.formatting import training_label
 
 WIDTH = 7.2  # inches
@@ -33,7 +36,7 @@ BAND_OPACITY, DOT_OPACITY = 0.2, 0.4
 THIN, THICK = 0.8, 1.6  # points
 LINE_LENGTH, LINE_HEIGHT = 130, 0.13  # of small print: characters that fit into WIDTH; inches
 _MOST_TICKS = 50  # with a number, of an axis
-MARKER, SMALL_MARKER, DOT, CAP = 5.5, 3.5, 4.0, 2.5  # points
+MARKER, SMALL_MARKER, TINY_MARKER, DOT, CAP = 5.5, 3.5, 1.6, 4.0, 2.5  # points
 
 _SETTINGS: dict[str, Any] = {
     "backend": "Agg",
@@ -62,63 +65,17 @@ _METADATA: dict[str, dict[str, None]] = {
     "png": {"Software": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
-_PALETTE = {
-    "paper": 3,
-    "ours": 0,
-    "ours, one seed": 0,
-    "random initialisation": 7,
-    "reptile": 0,
-    "maml": 1,
-    "fomaml": 4,
-    "meta-train": 1,
-    "meta-test": 0,
-    "joint": 2,
-    "first": 7,
-    "sum": 0,
-    "mean": 9,
-    "last": 1,
-    "inductive": 0,
-    "transductive": 1,
-    "W1": 0,
-    "W2": 1,
-    "plain": 7,
-    "native": 0,
-    "lanes": 2,
-    "graph": 0,
-    "graph, 3 seeds": 9,
-    "jax": 1,
-    "authors": 3,
-}
-SEQUENTIAL = "mako_r"  # seaborn's: even steps of lightness, dark is high
-_CYCLE = (1, 4, 2, 3, 5, 8)  # for roles that params.yaml names: easy to tell apart
-
 NOTHING = "Nothing is recorded yet for this figure."
-
-Colour = tuple[float, float, float]
 
 
 @contextmanager
-def applied() -> Iterator[None]:
+def applied(theme: Theme = themes.LIGHT) -> Iterator[None]:
     """Apply the settings within a `with` statement, to matplotlib's defaults; what was set is restored after it."""
-    with mpl.rc_context():
+    with mpl.rc_context(), themes.used(theme):
         mpl.rcdefaults()
-        with sns.axes_style("whitegrid"), sns.plotting_context("paper"), mpl.rc_context(_SETTINGS):
+        settings = _SETTINGS | theme.settings()
+        with sns.axes_style("whitegrid"), sns.plotting_context("paper"), mpl.rc_context(settings):
             yield
-
-
-def colour(role: str) -> Colour:
-    """Return the colour of a role: an algorithm, a pool of classes, `paper` or `ours`; black for others."""
-    return _palette_colour(_PALETTE[role]) if role in _PALETTE else (0.0, 0.0, 0.0)
-
-
-def cycled_colour(place: int) -> Colour:
-    """Return the colour of the `place`-th of several roles that have no colour of their own."""
-    return _palette_colour(_CYCLE[place % len(_CYCLE)])
-
-
-def _palette_colour(place: int) -> Colour:
-    red, green, blue = sns.color_palette("colorblind")[place]
-    return (red, green, blue)
 
 
 def new_figure(height: float) -> Figure:
@@ -136,7 +93,7 @@ def panels(part: FigureBase, count: int, width: int) -> list[Axes]:
 
 def legend_entry(role: str, label: str, **look: Any) -> Line2D:
     """Return a legend's entry: a line, in the colour of `role` unless `look` names another."""
-    return Line2D([], [], label=label, **{"color": colour(role), **look})
+    return Line2D([], [], label=label, **{"color": themes.colour(role), **look})
 
 
 def add_legend(part: FigureBase, entries: list[Line2D], columns: int, **options: Any) -> None:
@@ -235,13 +192,20 @@ def stretch(axis: Axes, lowest: float, *, along: Literal["x", "y"] = "y", highes
 
 def save(figure: Figure, path: Path) -> None:
     """Write the figure as PNG or PDF, by the suffix of `path`; equal figures give equal bytes."""
+    with replacing(path) as part:
+        part.write_bytes(content(figure, path.suffix.removeprefix(".")))
+
+
+def content(figure: Figure, kind: str) -> bytes:
+    """Return the bytes of the figure as `png` or `pdf`; equal figures give equal bytes."""
     for side in figure.findobj(Axis):
         if isinstance(side, Axis) and isinstance(side.get_major_formatter(), LogFormatter):
             for tick in side.get_major_ticks(_MOST_TICKS):
                 tick.label1.set_parse_math(True)  # powers of ten are formulas
-    kind = path.suffix.removeprefix(".")
-    with replacing(path) as part, _without_date():
-        figure.savefig(part, format=kind, dpi=DOTS_PER_INCH, metadata=_METADATA[kind])
+    written = io.BytesIO()
+    with _without_date():
+        figure.savefig(written, format=kind, dpi=DOTS_PER_INCH, metadata=_METADATA[kind])
+    return written.getvalue()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
 from firstorder.report.claims.paper import Paper
-from firstorder.report.figures import combinations, style
+from firstorder.report.figures import combinations, style, themes
 from firstorder.settings import FigureSettings, Project
 
 FRAME = (
@@ -54,7 +54,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     of_reptile = set(frame.loc[frame["training"].str.startswith("reptile/"), "label"])
     looks = {
         label: {
-            "color": style.colour("reptile") if label in of_reptile else style.cycled_colour(place),
+            "color": themes.colour("reptile") if label in of_reptile else themes.cycled_colour(place),
             "linestyle": LINES[place % len(LINES)],
             "marker": MARKERS[place % len(MARKERS)],
         }
@@ -69,7 +69,8 @@ def draw(frame: pd.DataFrame) -> Figure:
         draw_sweep(frame[frame["sweep"] == sweep], looks, axis)
         axis.set_title(letters[sweep])
         axis.set_ylabel("accuracy, %" if place == 0 else "")
-    entries = [style.legend_entry("", label, **look) for label, look in looks.items()]
+    drawn = set(frame.loc[frame["accuracy"].notna(), "label"])
+    entries = [style.legend_entry("", label, **look) for label, look in looks.items() if label in drawn]
     style.add_legend(part, entries, 2, handlelength=3.5)
     return figure
 

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from firstorder.report.claims.paper import Paper
-from firstorder.report.figures import style
+from firstorder.report.figures import style, themes
 from firstorder.report.read import measurements
 from firstorder.report.read.statistics import half_width_over_tasks
 from firstorder.report.read.theory import coefficients, inner_products
@@ -103,7 +103,7 @@ def draw_coefficients(frame: pd.DataFrame, axis: Axes) -> Axes:
     if frame.empty:
         return _say_nothing(axis)
     for algorithm, lines in frame.groupby("algorithm", sort=False):
-        colour = style.colour(algorithm)
+        colour = themes.colour(algorithm)
         stated = lines.drop_duplicates("x").sort_values("x")
         axis.plot(stated["x"], stated["stated"], ALGORITHM_LINES[algorithm], color=colour, label=f"stated, {algorithm}")
         for problem, marks in lines.groupby("problem", sort=False):
@@ -122,12 +122,12 @@ def draw_remainder(frame: pd.DataFrame, axis: Axes) -> Axes:
         return _say_nothing(axis)
     for (problem, algorithm, k), line in frame.groupby(["problem", "algorithm", "k"], sort=False):
         marks = {"marker": MARKERS[problem], "markerfacecolor": "none", "markersize": style.SMALL_MARKER}
-        look: dict[str, Any] = {"color": style.colour(algorithm), "linewidth": style.THIN, **marks}
+        look: dict[str, Any] = {"color": themes.colour(algorithm), "linewidth": style.THIN, **marks}
         label = f"{problem}, {algorithm}, k = {k}"
         axis.plot(line["x"], line["y"], ALGORITHM_LINES[algorithm], label=label, **look)
     x = np.array([frame["x"].min(), frame["x"].max()])
     start = frame["y"].max() * (x[0] / x[1]) ** 2
-    axis.plot(x, 3 * start * (x / x[0]) ** 2, color="black", linewidth=style.THIN, label="slope 2")
+    axis.plot(x, 3 * start * (x / x[0]) ** 2, color=themes.ink(), linewidth=style.THIN, label="slope 2")
     axis.annotate("slope 2", (x[1], 3 * start * (x[1] / x[0]) ** 2), ha="right", va="bottom", fontsize="small")
     axis.set_xscale("log")
     axis.set_yscale("log")
@@ -145,15 +145,17 @@ def draw_products(frame: pd.DataFrame, axis: Axes) -> Axes:
     if frame.empty:
         return _say_nothing(axis)
     for (algorithm, pairs, _), line in frame.groupby(["algorithm", "pairs", "seed"], sort=False):
-        colour = style.colour(algorithm)
+        colour = themes.colour(algorithm)
         look: dict[str, Any] = {"color": colour, "linewidth": style.THIN, "label": f"{algorithm}, {pairs}"}
         axis.plot(line["x"], line["y"], PAIR_LINES[pairs], **look)
         if line["half_width"].notna().all():
             low, high = line["y"] - line["half_width"], line["y"] + line["half_width"]
             style.draw_band(axis, line["x"], low, high, colour)
-    axis.axhline(0, color="black", linewidth=style.THIN, label="zero")
+    axis.axhline(0, color=themes.ink(), linewidth=style.THIN, label="zero")
     axis.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     axis.xaxis.set_major_formatter("{x:,.0f}")
+    if frame["y"].abs().max() >= 1000:
+        axis.yaxis.set_major_formatter("{x:,.0f}")
     axis.set_xlabel("inner steps taken")
     return axis
 

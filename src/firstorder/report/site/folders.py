@@ -10,11 +10,11 @@ import pandas as pd
 
 from firstorder.errors import UserError
 from firstorder.records.cells import CellRecord
-from firstorder.report import ACCURACIES, TABLE
+from firstorder.report import ACCURACIES
 from firstorder.report.claims import claim_tables
 from firstorder.report.claims.paper import Paper
 from firstorder.report.read import accuracies, csv_frames
-from firstorder.report.text import tables
+from firstorder.report.text import headline
 from firstorder.settings import MODES, Mode, Project
 
 
@@ -78,14 +78,12 @@ class Folder:
     @cached_property
     def comparisons(self) -> dict[str, pd.DataFrame]:
         """The tables of accuracies by name, as in results/tables/."""
-        return {
-            name: csv_frames.read(
-                self.root / TABLE.format(name=name, suffix="csv"),
-                tuple(tables.COMPARISON_TYPES),
-                tables.COMPARISON_TYPES,
-            ).fillna({"row": ""})
-            for name in self.project.tables
-        }
+        return headline.read(self.root, self.project)
+
+    @cached_property
+    def headline(self) -> str:
+        """What is run of the paper, and how close it is, in a sentence."""
+        return headline.sentence(self.root, self.project, self.comparisons)
 
     def check_redrawn(self) -> None:
         """Raise UserError if the tables are older than the records, which the pages show side by side."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from firstorder.report.claims import claim_tables, outcomes
 from firstorder.report.read import published
 from firstorder.report.read.csv_frames import STALE
 from firstorder.report.site.folders import Folder
-from firstorder.report.text import tables
+from firstorder.report.text import headline, tables
 from firstorder.report.text.formatting import (
     MISSING,
     STALE_FOOTNOTE,
@@ -48,55 +47,22 @@ class Grid:
     footnotes: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Counts:
-    """How many of the paper's numbers in a folder's tables are run, and what became of them."""
-
-    published: int
-    run: int
-    most_points: float  # largest distance of ours from the paper's, percentage points; NaN if nothing is run
-    verdicts: dict[str, int]
-
-
-def counts(folder: Folder) -> Counts:
-    """Count the paper's numbers over the folder's tables."""
-    stated = [data[data["paper_printed"].notna()] for data in folder.comparisons.values()]
-    lines = pd.concat(stated, ignore_index=True) if stated else pd.DataFrame(columns=list(tables.COMPARISON_TYPES))
-    run = lines[lines["accuracy_fraction"].notna()]
-    verdicts = Counter(outcomes.group(verdict) for verdict in run["verdict"].dropna())
-    most = float(run["difference_fraction"].abs().max() * 100) if len(run) else float("nan")
-    named = {group: verdicts[group] for group in outcomes.GROUPS}
-    return Counts(published=len(lines), run=len(run), most_points=most, verdicts=named)
-
-
-def headline(folder: Folder) -> str:
-    """Say in a sentence, from the records, how much of the paper is run and how close it is."""
-    found = counts(folder)
-    if not found.published:
-        return f"{len(folder.records)} of {_amount(len(folder.cells) * len(folder.project.seeds), 'record')} made."
-    how = {"full": "at full length", "study": "with the settings of this study", "reduced": "at reduced length"}
-    first = f"{found.run} of {found.published} published numbers run {how[folder.project.length]}"
-    if not folder.project.is_judged:
-        return f"{first}, where they are shown, not judged."
-    if not found.run:
-        return f"{first}."
-    return f"{first}, {'' if found.run == 1 else 'all '}within {found.most_points:.2f} percentage points of the paper."
-
-
 def verdicts(folder: Folder) -> list[tuple[str, str]]:
-    """Say how many of the paper's numbers that are run have each verdict, as group and text; misses even if none."""
+    """Say how many of the paper's numbers that are run have each verdict, as group and text; misses even if none.
+
+    Empty where nothing is run or judged.
+    """
     words = {
         "hold": "equivalent to the paper's",
         "fail": "beyond the margins",
         "undecided": "undecided: too few seeds or tasks so far",
         "undecidable": "undecidable: the paper's own ± is as wide as the margins",
     }
-    found = counts(folder).verdicts
-    return [(group, f"{found[group]} {text}") for group, text in words.items() if found[group] or group == "fail"]
-
-
-def _amount(number: int, unit: str) -> str:
-    return f"{number} {unit}{'' if number == 1 else 's'}"
+    found = headline.counts(folder.project, folder.comparisons)
+    if not (folder.project.is_judged and found.run):
+        return []
+    number = found.verdicts
+    return [(group, f"{number[group]} {text}") for group, text in words.items() if number[group] or group == "fail"]
 
 
 def grids(folder: Folder) -> list[Grid]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from firstorder.report import FIGURE
+from firstorder.report.figures import figures
 from firstorder.report.site import alt_texts, claim_cards
 from firstorder.report.site.folders import Folder
 from firstorder.report.site.writer import Pages
@@ -15,11 +17,12 @@ from firstorder.settings import CURVE
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A figure as the front page shows it."""
+    """A figure as the front page shows it: `image` on a light page and `dark` on a dark one."""
 
     title: str
     page: str
     image: str
+    dark: str
     alt: str
 
 
@@ -34,16 +37,21 @@ def missing(folder: Folder, name: str) -> list[str]:
     ]
 
 
-def add(pages: Pages, folder: Folder) -> list[Picture]:
-    """Add a page for each figure of a folder, with its files; return what the front page shows of them."""
+def add(pages: Pages, folder: Folder, published: Path) -> list[Picture]:
+    """Add a page for each figure of a folder, with its files; return what the front page shows of them.
+
+    A dark picture is drawn here, from the records, which must be those of the light one (figures.dark).
+    """
     pictures = []
     for name, figure in folder.project.figures.items():
         files = {}
         for suffix in ("png", "pdf", "csv"):
             where = FIGURE.format(name=name, suffix=suffix)
             files[suffix] = pages.copy(folder.prefix + where, folder.root / where)
+        dark = f"{folder.prefix}figures/dark/{name}.png"
+        pages.files[dark] = figures.dark(folder.root, folder.project, name, published)
         alt = alt_texts.of_figure(folder.root, name, figure.kind)
-        picture = Picture(title=figure.title, page=folder.figure_page(name), image=files["png"], alt=alt)
+        picture = Picture(title=figure.title, page=folder.figure_page(name), image=files["png"], dark=dark, alt=alt)
         pages.add(
             picture.page,
             "figure.html.j2",

@@ -1,4 +1,4 @@
-"""The whole site: for each folder of results a first page, its claims, figures and cells; for all, models and times.
+"""The whole site: for each folder of results a first page, claims, figures and cells; for all, models, times and API.
 
 Everything on it is read from records and from the tables drawn from them; nothing is measured or typed here. It loads
 nothing from a network, and works from a disk and without a script. Written twice, it has the same bytes.
@@ -10,12 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from markupsafe import Markup
+
 from firstorder.errors import UserError
 from firstorder.report.claims import outcomes
 from firstorder.report.claims.paper import Paper
-from firstorder.report.site import cells, claim_cards, front, models, pictures, runtimes
+from firstorder.report.site import api, cells, claim_cards, drawing, front, models, pictures, runtimes, speeds
 from firstorder.report.site.folders import Folder
 from firstorder.report.site.models import PublishedFile
+from firstorder.report.site.pictures import Picture
 from firstorder.report.site.writer import Pages
 from firstorder.report.text import captions as caption_texts
 from firstorder.report.text.page import paragraphs
@@ -28,13 +31,15 @@ STATIC = ("site.css", "claims.js")
 class Request:
     """What to write: the projects by folder, the first of them the main one, and where the paper's texts are.
 
-    `published_files` are the files that DVC keeps, by path from the main folder.
+    `published_files` are the files that DVC keeps, by path from the main folder; `benchmarks` is the folder with the
+    results of the benchmark.
     """
 
     projects: Mapping[Path, Project]
     published: Path
     captions: Path
     published_files: Mapping[str, PublishedFile]
+    benchmarks: Path
 
     def paper_of(self, root: Path) -> Paper:
         """Return the paper as it is judged in a folder."""
@@ -51,9 +56,12 @@ def write(request: Request, out: Path) -> list[Path]:
     folders = _folders(request)
     for folder in folders:
         folder.check_redrawn()
-        _add_folder(pages, folder, folders)
+        shown = pictures.add(pages, folder, request.published)
+        _add_folder(pages, folder, folders, shown, drawing.part(out))
     pages.add("models.html", "models.html.j2", folder=folders[0], models=models.of(folders, request.published_files))
-    pages.add("runtimes.html", "runtimes.html.j2", folder=folders[0], tables=runtimes.by_machine(folders))
+    tables, machines = runtimes.by_machine(folders), speeds.add(pages, request.benchmarks)
+    pages.add("runtimes.html", "runtimes.html.j2", folder=folders[0], tables=tables, machines=machines)
+    api.add(pages, folders[0])
     return pages.write(out)
 
 
@@ -69,8 +77,9 @@ def _folders(request: Request) -> list[Folder]:
     return found
 
 
-def _add_folder(pages: Pages, folder: Folder, folders: Sequence[Folder]) -> None:
-    shown = pictures.add(pages, folder)
+def _add_folder(
+    pages: Pages, folder: Folder, folders: Sequence[Folder], shown: Sequence[Picture], demo: Markup
+) -> None:
     for cell in folder.cells:
         cells.add(pages, folder, cell)
     groups = claim_cards.groups(folder, folder.claims)
@@ -90,12 +99,13 @@ def _add_folder(pages: Pages, folder: Folder, folders: Sequence[Folder]) -> None
         folder.index,
         "front.html.j2",
         folder=folder,
-        headline=front.headline(folder),
-        verdicts=front.verdicts(folder) if folder.project.is_judged and front.counts(folder).run else [],
+        headline=folder.headline,
+        verdicts=front.verdicts(folder),
         grids=front.grids(folder),
         tables=front.other_tables(folder),
         summary=front.summary(folder),
         pictures=shown,
-        others=[(other, front.headline(other)) for other in folders if other is not folder],
+        others=[(other, other.headline) for other in folders if other is not folder],
         is_main=folder is folders[0],
+        demo=demo,
     )

@@ -17,6 +17,8 @@ from firstorder.report.text.templating import environment
 TEMPLATES = Path(__file__).with_name("templates")
 GENERATOR = '<meta name="generator" content="firstorder site">'  # in every page: by it a folder is known as a site
 FRONT = "index.html"
+DEMO = "demo"  # folder of the site that `make demo` writes; no page of ours has a path in it
+DEMO_GENERATOR = '<meta name="generator" content="firstorder demo">'  # in its page
 COPIED = Kind("a result", 64 << 20, "draw it again: make report", "no such result; write it first: make report")
 SITE_FILE = Kind("a page of a site", 64 << 20, "remove the folder and write the site again: make site")
 
@@ -45,15 +47,18 @@ class Pages:
         return path
 
     def write(self, folder: Path) -> list[Path]:
-        """Write all files below `folder` and remove those that an earlier site left there.
+        """Write all files below `folder` and remove those that an earlier site left there; the demo stays.
 
         Raises UserError if the folder holds something else.
         """
         _check_ours(folder)
+        demo = folder / DEMO if has_demo(folder) else None
         for path in sorted(self.files, key=lambda path: path != FRONT):  # first, as by it the folder is known again
             with replacing(folder / path) as part:
                 part.write_bytes(self.files[path])
         for left in sorted(folder.rglob("*"), reverse=True):
+            if demo in (left, *left.parents):
+                continue
             if left.is_dir() and not left.is_symlink():
                 if not any(left.iterdir()):
                     left.rmdir()
@@ -73,9 +78,23 @@ def linker(page: str) -> Callable[[str], str]:
     return link
 
 
+def has_demo(folder: Path) -> bool:
+    """Say whether `make demo` has written its page into a site's folder."""
+    return _is_made_by(DEMO_GENERATOR, folder / DEMO / FRONT)
+
+
+def is_site(folder: Path) -> bool:
+    """Say whether a folder holds a site, by its first page."""
+    return _is_made_by(GENERATOR, folder / FRONT)
+
+
+def _is_made_by(generator: str, page: Path) -> bool:
+    return page.is_file() and generator.encode() in SITE_FILE.read(page)
+
+
 def _check_ours(folder: Path) -> None:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    front = folder / FRONT
-    if not front.is_file() or GENERATOR.encode() not in SITE_FILE.read(front):
+    others = [] if not folder.exists() else list(folder.iterdir()) if folder.is_dir() else [folder]
+    if has_demo(folder):
+        others.remove(folder / DEMO)
+    if others and not is_site(folder):
         raise UserError(f"{folder}: holds something else than a site; name an empty or a new folder with --out")

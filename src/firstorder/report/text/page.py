@@ -22,7 +22,7 @@ from firstorder.report.read import staleness
 from firstorder.report.read.accuracies import fresh_records
 from firstorder.report.read.statistics import accuracy_over_tasks
 from firstorder.report.text import captions as caption_texts
-from firstorder.report.text import tables
+from firstorder.report.text import headline, tables
 from firstorder.report.text.formatting import MISSING, NOT_RUN, PrintedTable, percent, training_label
 from firstorder.report.text.templating import environment
 from firstorder.settings import MODES, Project
@@ -61,16 +61,17 @@ def write(root: Path, project: Project, captions: Path) -> Path:
         Section(key="cells", title="Cells", table=_cell_table(project, records)),
         Section(key="runs", title="How each record was made", table=_run_file_table(root, records)),
     ]
+    lead = headline.sentence(root, project, headline.read(root, project))
     path = root / PAGE
     with replacing(path) as part:
-        part.write_text(render(project.title, sections), encoding="utf-8")
+        part.write_text(render(project.title, lead, sections), encoding="utf-8")
     return path
 
 
-def render(title: str, sections: Sequence[Section]) -> str:
+def render(title: str, lead: str, sections: Sequence[Section]) -> str:
     """Fill the template and return the page; everything that is not Markup is escaped."""
     templates = environment(TEMPLATES)
-    return templates.get_template("page.html.j2").render(title=title, sections=sections, not_run=NOT_RUN)
+    return templates.get_template("page.html.j2").render(title=title, lead=lead, sections=sections, not_run=NOT_RUN)
 
 
 def paragraphs(rst: str) -> Markup:

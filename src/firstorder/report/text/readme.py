@@ -1,4 +1,4 @@
-"""The README's table of accuracies, generated from records: the paper, full length, reduced length."""
+"""The README's headline and table of accuracies, generated from records: the paper, full length, reduced length."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from firstorder.report import TEXT_FILE
 from firstorder.report.claims import outcomes
 from firstorder.report.claims.paper import Paper
 from firstorder.report.read.csv_frames import STALE
-from firstorder.report.text import tables
+from firstorder.report.text import headline, tables
 from firstorder.report.text.formatting import (
     NOT_RUN,
     STALE_FOOTNOTE,
@@ -25,7 +25,9 @@ from firstorder.report.text.formatting import (
 from firstorder.settings import Project, checks
 
 TABLE = "table-2"
+HEADLINE = "headline"
 PAPER = "paper"
+SUMMARY = "What ±, † and the verdicts mean, how well the paper's numbers are known, how many seeds and tasks ours have"
 # With a single seed or a shorter training there is no verdict to print.
 JUDGED = (outcomes.EQUIVALENT, outcomes.BETTER, outcomes.WORSE, outcomes.INCONCLUSIVE, outcomes.UNDECIDABLE)
 
@@ -73,9 +75,21 @@ def update_section(page: Path, name: str, section: str) -> None:
 
 
 def update(readme: Path, roots: list[Path], published_path: Path) -> None:
-    """Write the table into the section `table-2` of `readme`, from the params.yaml and the records of each root."""
+    """Write the section `table-2` of `readme` from the params.yaml and the records of each root.
+
+    If there is a section `headline`, it gets the headline of the first root.
+    """
     projects = [(root, checks.load(root / "params.yaml")) for root in roots]
     update_section(readme, TABLE, render(projects, published_path))
+    if f" {HEADLINE} -->" in TEXT_FILE.read_text(readme):
+        update_section(readme, HEADLINE, lead(*projects[0], published_path))
+
+
+def lead(root: Path, project: Project, published_path: Path) -> str:
+    """Return the headline of a folder as a paragraph of Markdown, from its records."""
+    paper = Paper.of(root, published_path)
+    compared = {name: tables.comparison(root, project, name, paper) for name in project.tables}
+    return markdown(headline.sentence(root, project, compared))
 
 
 def _lines_of_row(row: str, columns: list[str], comparisons: dict[str, pd.DataFrame]) -> list[list[str]]:
@@ -109,7 +123,7 @@ def _ours(data: pd.DataFrame, column: str) -> str:
 
 
 def _footnotes(comparisons: dict[str, pd.DataFrame]) -> str:
-    """Explain each ±, and give the number of seeds and tasks behind each project's numbers."""
+    """Explain each ±, and give the number of seeds and tasks behind each project's numbers: a list that folds."""
     everything = pd.concat(comparisons.values(), ignore_index=True)
     kinds = set(everything["half_width_over"].dropna())
     footnotes = tables.paper_footnotes(everything)
@@ -131,7 +145,8 @@ def _footnotes(comparisons: dict[str, pd.DataFrame]) -> str:
             footnotes.append(
                 f"{title}: {_counts(ran['seeds'], 'seed')}, {_counts(ran['tasks_per_seed'], 'task')} each."
             )
-    return markdown(" ".join(footnotes))
+    items = "\n".join(f"- {markdown(footnote)}" for footnote in footnotes)
+    return f"<details>\n<summary>{SUMMARY}</summary>\n\n{items}\n\n</details>"
 
 
 def _counts(values: pd.Series, unit: str) -> str:

@@ -111,13 +111,18 @@ def sine_losses(root: Path, project: Project) -> pd.DataFrame:
     return table.sort_values("inner_steps", kind="stable")
 
 
-def printed(root: Path, project: Project, name: str) -> PrintedTable:
-    """Read the CSV file of table `name`, which `write` wrote, and lay it out for print."""
+def read(root: Path, name: str) -> pd.DataFrame:
+    """Read the CSV file of table `name`; raises UserError if `write` has not written it yet."""
     path = root / TABLE.format(name=name, suffix="csv")
     if not path.exists():
         raise UserError(f"{path}: no such table; write it first: make report")
     types = {THEORY: theory.COEFFICIENT_TYPES, SINE: SINE_TYPES}.get(name, COMPARISON_TYPES)
-    data = csv_frames.read(path, tuple(types), types).fillna({"row": ""})  # a label may be empty
+    return csv_frames.read(path, tuple(types), types).fillna({"row": ""})  # a label may be empty
+
+
+def printed(root: Path, project: Project, name: str) -> PrintedTable:
+    """Read the CSV file of table `name`, which `write` wrote, and lay it out for print."""
+    data = read(root, name)
     if name in project.tables:
         table = _printed_comparison(project.tables[name], data)
     else:
