@@ -36,4 +36,5 @@ container=$("${buildah[@]}" from --pull=never firstorder)
 trap '"${buildah[@]}" rm "$container" >/dev/null' EXIT
 readarray -t command < <("${buildah[@]}" inspect --format '{{range .OCIv1.Config.Cmd}}{{println .}}{{end}}' "$container" | sed '/^$/d')
 echo "running: ${command[*]}"
-"${buildah[@]}" run --isolation chroot --network none "$container" -- "${command[@]}"
+# Without a network: buildah would need one of its own for that, and so it gets an empty one.
+unshare --net "${buildah[@]}" run --isolation chroot --network host "$container" -- "${command[@]}"

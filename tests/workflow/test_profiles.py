@@ -82,8 +82,11 @@ def on_made_up_cards(root: Path, folder: Path, *arguments: str) -> subprocess.Co
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_every_profile_is_a_variation_of_the_default_one(name: str) -> None:
-    shared = {key: value for key, value in profile_of("default").items() if key not in ("cores", "jobs")}
+    """On a cluster Snakemake may not be quiet about rules: it would not tell that a job failed or was refused."""
+    own = ("cores", "jobs", "quiet") if "executor" in profile_of(name) else ("cores", "jobs")
+    shared = {key: value for key, value in profile_of("default").items() if key not in own}
     assert shared.items() <= profile_of(name).items()
+    assert "executor" not in profile_of(name) or "rules" not in profile_of(name)["quiet"]
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -95,6 +98,14 @@ def test_every_profile_plans_the_same_jobs(root: Path, name: str) -> None:
     assert answer.returncode == 0, answer.stdout + answer.stderr
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", answer.stdout.split("Job stats:")[1], flags=re.MULTILINE))
     assert (jobs["train"], jobs["evaluate"]) == ("4", "4")
+
+
+def test_what_needs_the_network_is_no_job_of_a_cluster() -> None:
+    text = (REPOSITORY / "workflow/rules/data.smk").read_text(encoding="utf-8")
+    rules = re.split(r"^rule (?=\w+:)", text, flags=re.MULTILINE)[1:]
+    downloading = {rule.partition(":")[0] for rule in rules if "firstorder download" in rule}
+    (local,) = re.findall(r"^localrules:\n((?:    \w+,\n)+)", text, flags=re.MULTILINE)
+    assert downloading == set(re.findall(r"\w+", local)) == {"download_omniglot"}
 
 
 def test_jobs_ask_for_a_gpu_and_cuda_where_the_profile_offers_one(root: Path) -> None:

@@ -105,6 +105,6 @@ def test_a_partition_that_is_not_there_is_named_and_the_rest_goes_on(slurm: None
     answer = with_profile(tmp_path, "slurm", "cells", *options)
     said = answer.stdout + answer.stderr
     assert answer.returncode == 1, said
-    assert "nowhere" in said
+    assert "invalid partition specified: nowhere" in said
     assert (tmp_path / settings.MANIFOLD_POINTS).exists(), said
     assert not list((tmp_path / "models").rglob("*.safetensors"))
