@@ -39,7 +39,7 @@ SNAKEMAKE := $(PY) -m snakemake --snakefile "$$PWD/Snakefile" \
 	--workflow-profile "$$PWD/profiles/default" --cores="$$CORES"
 # Redraw everything from the existing results and compute nothing. Forced, as time stamps mean nothing after a clone.
 BELOW := accuracies table claims figure page
-REPORT := $(SNAKEMAKE) report --config records=existing $(if $(ALLOW_STALE),stale=marked) --forcerun $(BELOW) \
+REPORT := $(SNAKEMAKE) report --logger brief --config records=existing $(if $(ALLOW_STALE),stale=marked) --forcerun $(BELOW) \
 	--allowed-rules report $(BELOW)
 
 # After a command that only prints: a reader that closes the pipe early, such as `| head`, is no failure.
@@ -67,9 +67,9 @@ REPORT_DUE := .work/report-due
 NUMBER = $(PY) -m firstorder number --params="$$DIR/params.yaml" --seed="$$SEED"
 CELL_FILE = "results/cells/$$CELL/seed-$$SEED.json"
 
-# The rules call `python`: it must be that of .venv, and import the package of this folder.
+# The rules call `python`: it must be that of .venv, and import the package of this folder. Snakemake finds `brief` there.
 export PATH := $(CURDIR)/.venv/bin:$(value PATH)
-export PYTHONPATH := $(CURDIR)/src
+export PYTHONPATH := $(CURDIR)/src:$(CURDIR)/workflow/plugins
 
 # Set-up in two stages, each repeated only when one of its files changes. The first installs all but torch, hence
 # --no-warn-conflicts. -I keeps pip from mistaking the package on PYTHONPATH for an installed one.
@@ -144,12 +144,13 @@ cell: $(TORCH) ## hours | one cell: make cell CELL=reptile/omniglot-5way/1shot/t
 	@if [ -e "$$DIR/$(REPORT_DUE)" ]; then $(AGAIN) report && rm -f -- "$$DIR/$(REPORT_DUE)" && $(NUMBER) -- "$$CELL"; fi
 
 figures: $(INSTALLED) ## 1 min | redraw every table and figure from the recorded results; no torch, no data
-	$(MAKE) report DIR=.
-	$(MAKE) report DIR=reduced
-	$(PY) -m firstorder readme README.md . reduced $(if $(ALLOW_STALE),--allow-stale)
+	@$(MAKE) --no-print-directory report DIR=.
+	@$(MAKE) --no-print-directory report DIR=reduced
+	@$(PY) -m firstorder readme README.md . reduced $(if $(ALLOW_STALE),--allow-stale)
 
 report: $(INSTALLED) ## seconds | redraw the report of one folder: make report [DIR=reduced] [ALLOW_STALE=1]
 	@$(call HOLD,$$DIR,--report $(if $(ALLOW_STALE),--allow-stale),report) $(REPORT) --directory="$$DIR"
+	@$(PY) -m firstorder headline --params="$$DIR/params.yaml" $(if $(ALLOW_STALE),--allow-stale)
 
 site: $(INSTALLED) ## seconds | write all recorded results as a site of pages to site/, offline: make site [ALLOW_STALE=1]
 	@$(RECORDED); $(PY) -m firstorder site $(if $(ALLOW_STALE),--allow-stale) -- "$$@"

@@ -1,8 +1,9 @@
 """Count the kernels that an inner step and an outer step of the benchmark's workloads launch on a GPU.
 
 The steps run on the CPU while operations are counted. Operations that only return a view launch no kernel (NOTHING);
-some launch more than one on a GPU (KERNELS, from PyTorch 2.11's CUDA sources). `python -m tests.count_kernels` prints
-the table of docs/performance.md.
+some launch more than one on a GPU (KERNELS, from PyTorch 2.11's CUDA sources). Bytes are those of all tensors that an
+operation reads or writes, each once: what a step moves if no cache keeps any of it. `python -m tests.count_kernels`
+prints the table of docs/performance.md, and the bytes of an inner step.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 
 from firstorder.engines.graph import schedule
 from firstorder.engines.graph.outer_step import OuterStep
@@ -71,17 +73,25 @@ WORKLOADS = {
 
 
 class Kernels(TorchDispatchMode):
-    """Counts operations by name while it is active."""
+    """Counts operations by name, and the bytes that they read and write, while it is active."""
 
     def __init__(self) -> None:
         super().__init__()
         self.operations: Counter[str] = Counter()
+        self.moved = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
+        out = func(*args, **(kwargs or {}))
         if name not in NOTHING:
             self.operations[name] += 1
-        return func(*args, **(kwargs or {}))
+            found = [part for part in tree_flatten((args, kwargs, out))[0] if isinstance(part, torch.Tensor)]
+            # An expanded tensor has fewer bytes than elements; a result that was written in place is an argument too.
+            sizes = {
+                (part.data_ptr(), part.numel()): min(part.nbytes, part.untyped_storage().nbytes()) for part in found
+            }
+            self.moved += sum(sizes.values())
+        return out
 
     @property
     def kernels(self) -> int:
@@ -111,10 +121,11 @@ def outer_step(settings: TrainingSettings) -> Kernels:
     return counted
 
 
-def inner_step(settings: TrainingSettings) -> int:
-    """Count the kernels that one more inner step adds to an outer step of one task."""
+def inner_step(settings: TrainingSettings) -> tuple[int, int]:
+    """Count the kernels, and the bytes, that one more inner step adds to an outer step of one task."""
     one = dataclasses.replace(settings, meta_batch_size=1, inner_steps=1)
-    return outer_step(dataclasses.replace(one, inner_steps=2)).kernels - outer_step(one).kernels
+    two, first = outer_step(dataclasses.replace(one, inner_steps=2)), outer_step(one)
+    return two.kernels - first.kernels, two.moved - first.moved
 
 
 def workload(name: str, second_moments: str) -> TrainingSettings:
@@ -129,13 +140,17 @@ def workload(name: str, second_moments: str) -> TrainingSettings:
 def main() -> None:
     """Print the table."""
     torch.set_num_threads(1)
-    print("| workload | second moments | kernels an inner step | an outer step | microseconds at 2.5 each |")
-    print("|---|---|---|---|---|")
+    print(
+        "| workload | second moments | kernels an inner step | an outer step | microseconds at 2.5 each "
+        "| MB an inner step |"
+    )
+    print("|---|---|---|---|---|---|")
     for name in WORKLOADS:
         for second_moments in ("carried", "per_lane") if "W4" not in name else ("per_lane",):
             settings = workload(name, second_moments)
-            inner, outer = inner_step(settings), outer_step(settings).kernels
-            print(f"| {name} | {second_moments} | {inner} | {outer} | {MICROSECONDS * outer:,.0f} |")
+            (inner, moved), outer = inner_step(settings), outer_step(settings).kernels
+            times = f"{MICROSECONDS * outer:,.0f} | {moved / 1e6:,.0f}"
+            print(f"| {name} | {second_moments} | {inner} | {outer} | {times} |")
 
 
 if __name__ == "__main__":

@@ -381,7 +381,7 @@ READERS: dict[str, Fuzzed] = {
     "records": Fuzzed(_records, lambda: _seeds_of_results()[0]),
     "run files": Fuzzed(_run_files, lambda: _seeds_of_results()[1]),
     "csv": Fuzzed(_csvs, lambda: [*_seeds_of_results()[2], *_of("paper/published.csv")()]),
-    "benchmarks": Fuzzed(_benchmarks, _of("results/bench/amd-epyc-2-cores.json")),
+    "benchmarks": Fuzzed(_benchmarks, _of("results/bench/amd-epyc-family-25-model-17-2-cores.json")),
     "checkpoints": Fuzzed(_checkpoints, _seeds_of_tensors(0)),
     "states": Fuzzed(_states, _seeds_of_tensors(1)),
     "counts": Fuzzed(_counts, _counts_seed),

@@ -53,21 +53,24 @@ def gradients(parameters: Parameters, images: Tensor, labels: Tensor) -> Paramet
 
 
 class Adam:
-    """TensorFlow 1's Adam with beta1 = 0: beta2^t as a running product, epsilon outside the root."""
+    """TensorFlow 1's Adam: beta1^t and beta2^t as running products, epsilon outside the root."""
 
-    def __init__(self, parameters: Parameters, learning_rate: float) -> None:
-        """Start with second moments of zero."""
+    def __init__(self, parameters: Parameters, learning_rate: float, beta1: float = 0.0) -> None:
+        """Start with moments of zero."""
         self.learning_rate = learning_rate
-        self.beta2_power = 0.999
+        self.beta1, self.beta1_power, self.beta2_power = beta1, beta1, 0.999
+        self.first = {name: torch.zeros_like(value) for name, value in parameters.items()}
         self.moments = {name: torch.zeros_like(value) for name, value in parameters.items()}
 
     def step(self, parameters: Parameters, gradient: Parameters) -> Parameters:
         """Return the parameters after one step."""
-        rate = self.learning_rate * (1 - self.beta2_power) ** 0.5
+        rate = self.learning_rate * (1 - self.beta2_power) ** 0.5 / (1 - self.beta1_power)
         moved = {}
         for name, value in parameters.items():
             self.moments[name] = 0.999 * self.moments[name] + 0.001 * gradient[name] ** 2
-            moved[name] = value - rate * gradient[name] / (self.moments[name] ** 0.5 + 1e-8)
+            self.first[name] = self.beta1 * self.first[name] + (1 - self.beta1) * gradient[name]
+            moved[name] = value - rate * self.first[name] / (self.moments[name] ** 0.5 + 1e-8)
+        self.beta1_power *= self.beta1
         self.beta2_power *= 0.999
         return moved
 

@@ -2,7 +2,7 @@
 
 Usage: python tools/check_redrawn.py FOLDER... -- COMMAND...
 
-Deleted are the tables, figures, accuracies, metrics, claims and the HTML page in results/ of each FOLDER, the
+Deleted are the tables, figures, accuracies, metrics, claims, badges and the HTML page in results/ of each FOLDER, the
 benchmark's charts, and what stands between the markers of README.md and docs/performance.md in the current folder.
 Afterwards the texts (CSV, Markdown, LaTeX, JSON) must be as before, byte by byte; a figure is judged by its CSV, of its
 PNG and PDF only that they are there and whole. What the command fails to draw is put back.
@@ -17,7 +17,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-DRAWN = ("tables/*", "figures/*", "accuracies.csv", "metrics.json", "claims.*", "report.html", "bench/*.[!j]*")
+DRAWN = (
+    "tables/*",
+    "figures/*",
+    "accuracies.csv",
+    "metrics.json",
+    "claims.*",
+    "report.html",
+    "badges/*",
+    "bench/*.[!j]*",
+)
 PAGES = (Path("README.md"), Path("docs/performance.md"))
 BLOCK = re.compile(r"(<!-- firstorder:begin (\S+) -->\n).*?(<!-- firstorder:end \2 -->)", re.DOTALL)
 # How a whole file of the kind begins and ends.

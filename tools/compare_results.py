@@ -16,6 +16,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 ACCURACIES, CLAIMS = "results/accuracies.csv", "results/claims.csv"
+# Columns of claims.csv that hold what was measured; the others are the claim and its rule.
+MEASURED = (
+    *("ours_fraction", "judged_fraction", "low_fraction", "high_fraction", "seeds"),
+    *("theory_measured", "theory_low", "theory_high"),
+)
+SAME = "same"
+ABSENT = "no such claim"
 Rows = list[dict[str, str]]
 # From a path within the repository to the file's rows.
 State = Mapping[str, Rows]
@@ -83,7 +90,7 @@ def _means(rows: Rows) -> dict[str, tuple[float, int]]:
 
 def _verdicts(before: Rows, after: Rows) -> list[str]:
     old, new = ({row["id"]: row for row in rows} for rows in (before, after))
-    verdicts = {claim: [rows.get(claim, {}).get("verdict", "none") for rows in (old, new)] for claim in {**old, **new}}
+    verdicts = {claim: [rows.get(claim, {}).get("verdict", ABSENT) for rows in (old, new)] for claim in {**old, **new}}
     changed = {claim: pair for claim, pair in verdicts.items() if pair[0] != pair[1]}
     counts: dict[str, list[int]] = {}
     for pair in verdicts.values():
@@ -92,11 +99,22 @@ def _verdicts(before: Rows, after: Rows) -> list[str]:
     listed = ", ".join(f"{verdict} {was} -> {now}" for verdict, (was, now) in sorted(counts.items()))
     lines = [f"Verdicts: {listed or 'none'}."]
     if changed:
-        lines += ["", "| Claim | before | after |", "| --- | --- | --- |"]
+        lines += ["", "| Claim | before | after | our number |", "| --- | --- | --- | --- |"]
+    numbers = {claim: _our_number(old.get(claim, {}), new.get(claim, {})) for claim in changed}
     for claim, (was, now) in changed.items():
         sentence = {**old, **new}[claim].get("sentence", claim).replace("|", "\\|")
-        lines.append(f"| {sentence} | {was} | {now} |")
+        lines.append(f"| {sentence} | {was} | {now} | {numbers[claim]} |")
+    if SAME in numbers.values():
+        lines += ["", "Where our number is the same, the claim's rule changed: paper/claims.yaml, or the study's."]
     return lines
+
+
+def _our_number(old: Mapping[str, str], new: Mapping[str, str]) -> str:
+    """Say whether what a claim is judged by is the same before and after; nothing if one side has no number."""
+    before, after = ([row.get(column, "") for column in MEASURED] for row in (old, new))
+    if not (any(before) and any(after)):
+        return ""
+    return SAME if before == after else "changed"
 
 
 if __name__ == "__main__":

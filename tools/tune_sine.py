@@ -41,9 +41,10 @@ def main() -> None:
     for algorithm in ("reptile", "maml"):
         generator = random.Random(f"{SEED} {algorithm}")
         tried = [draw(algorithm, generator) for _ in range(arguments.settings)]
-        losses = [loss_of(base, algorithm, settings) for settings in tried]
-        for settings, loss in zip(tried, losses, strict=True):
-            print(f"{algorithm}: loss {loss:.4f}: {dataclasses.asdict(settings)}", flush=True)
+        losses = []
+        for settings in tried:
+            losses.append(loss_of(base, algorithm, settings))
+            print(f"{algorithm}: loss {losses[-1]:.4f}: {dataclasses.asdict(settings)}", flush=True)
         chosen[algorithm] = dataclasses.asdict(tried[losses.index(min(losses))])
     print(yaml.safe_dump(chosen, sort_keys=False), end="")
 

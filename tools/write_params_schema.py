@@ -27,7 +27,7 @@ Schema = dict[str, Any]
 
 DRAFT = "http://json-schema.org/draft-07/schema#"  # the newest draft that every editor's YAML support reads
 PLAIN = {int: "integer", float: "number", str: "string"}
-KEYWORDS = {"at_least": "minimum", "at_most": "maximum", "above": "exclusiveMinimum"}
+KEYWORDS = {"at_least": "minimum", "at_most": "maximum", "above": "exclusiveMinimum", "below": "exclusiveMaximum"}
 
 
 def written() -> str:

@@ -731,6 +731,22 @@ def test_a_checkpoint_of_another_training_or_step_is_not_evaluated(
 # --- Shown ---
 
 
+def test_the_headline_says_what_is_run_and_where_the_report_is(capsys) -> None:
+    assert main(["headline", "--params", str(Path(__file__).parents[2] / "params.yaml")]) == 0
+    run, claims, report = capsys.readouterr().out.splitlines()
+    assert re.search(r": \d+ of 24 published numbers run at full length", run)
+    assert re.match(r"Claims of the paper: \d+ hold, \d+ fail, \d+ open \(.*results/claims.md\)$", claims)
+    assert report.endswith("results/report.html")
+
+
+def test_about_names_what_a_report_of_a_problem_needs(capsys) -> None:
+    assert main(["about"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"firstorder {__version__}, commit ")
+    assert re.search(r"^Python 3\.\d+\.\S+, torch \S+, numpy \S+, pillow \S+, safetensors \S+$", said, re.MULTILINE)
+    assert said.splitlines()[-1] == provenance.machine()
+
+
 def test_show_prints_the_accuracy_of_every_recorded_cell_and_the_report(
     computed_project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import re
 import zlib
@@ -92,8 +93,16 @@ def test_a_checkpoint_that_is_not_the_published_one_is_refused(wanted: demo.Demo
 @pytest.mark.parametrize("evaluation", ["maml/omniglot-5way/1shot", "reptile/mini-imagenet-5way/1shot"])
 def test_another_network_or_optimiser_is_refused(wanted: demo.Demo, tmp_path: Path, evaluation: str) -> None:
     other = assembled.wanted(tmp_path / "project", wanted.site, evaluation)
-    with pytest.raises(UserError, match="computes network omniglot with Adam only"):
+    with pytest.raises(UserError, match="computes network omniglot with Adam and beta1 = 0 only"):
         demo.assemble(other)
+
+
+def test_momentum_which_the_page_does_not_compute_is_refused(wanted: demo.Demo) -> None:
+    name = "reptile/omniglot-5way"
+    changed = dataclasses.replace(wanted.project.trainings[name], inner_beta1=0.9)
+    project = dataclasses.replace(wanted.project, trainings={**wanted.project.trainings, name: changed})
+    with pytest.raises(UserError, match="with Adam and beta1 = 0 only"):
+        demo.assemble(dataclasses.replace(wanted, project=project))
 
 
 def test_scripts_are_short_and_load_nothing() -> None:

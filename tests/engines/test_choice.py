@@ -11,17 +11,23 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from firstorder import __main__ as command_line
 from firstorder.engines import choice
 from firstorder.engines.choice import Wish
 from firstorder.engines.graph import schedule
+from firstorder.engines.graph.outer_step import OuterStep
 from firstorder.engines.native import engine as native
 from firstorder.errors import UserError
+from firstorder.method import training
 from firstorder.method.inner_loop import Plain
 from firstorder.settings import ImageSettings, checks
 from tests import count_kernels
-from tests.conftest import TINY_PARAMS, TRAINING, edit, write_params
+from tests.conftest import EVALUATION, TINY_PARAMS, TRAINING, edit, write_params
+from tests.method.test_training import problem, with_settings
+
+__all__ = ["problem"]  # a fixture
 
 
 def test_an_engine_that_does_not_support_what_is_asked_is_refused():
@@ -50,6 +56,38 @@ def test_a_size_that_native_cannot_compute_is_said_and_plain_takes_its_place(cap
         assert said.endswith("because: 20 filters are no multiple of 16\n")
         with pytest.raises(UserError, match="20 filters are no multiple of 16; use --engine auto"):
             choice.choose(Wish(name="native", device=torch.device("cpu")), settings)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_momentum_in_the_inner_loop_is_computed_by_plain_and_said_once(capsys, device):
+    settings = dataclasses.replace(count_kernels.workload("W1", "carried"), inner_beta1=0.9)
+    choice._say_once.cache_clear()
+    for _ in range(2):
+        assert isinstance(choice.choose(Wish(name="auto", device=torch.device(device)), settings).engine, Plain)
+    said = capsys.readouterr().err
+    assert said == "firstorder: engine plain, because inner_beta1 is 0.9, which no other engine computes\n"
+    for name in ("native", "lanes", "graph"):
+        with pytest.raises(UserError, match=f"{name}: it computes Adam with beta1 = 0 only; use --engine auto"):
+            choice.choose(Wish(name=name, device=torch.device(device)), settings)
+        zero = dataclasses.replace(settings, inner_beta1=0.0)
+        assert choice.choose(Wish(name=name, device=torch.device("cpu")), zero).name == name
+
+
+@pytest.mark.parametrize("name", ["native", "lanes", "graph"])
+def test_an_engine_that_is_given_momentum_all_the_same_refuses_it(problem, name):
+    """Whatever way around `choose` there is, no engine computes beta1 = 0 in its place."""
+    made = choice.choose(Wish(name=name, device=torch.device("cpu")), problem.settings).engine
+    given = dataclasses.replace(with_settings(problem, inner_beta1=0.9), engine=made)
+    state, expected = training.start(given), "it computes Adam with beta1 = 0 only, not 0.9; use engine plain"
+    with pytest.raises(UserError, match=expected):
+        training.outer_step(given, given.inner, state)
+    with pytest.raises(UserError, match=expected):
+        training.measure(given, state)
+    if name == "graph":
+        step = OuterStep([given, given], [training.start(given) for _ in range(2)], made)
+        step.load(schedule.draw([given, given], step.offsets, range(1)), 1)
+        with pytest.raises(UserError, match=expected):
+            step.take()
 
 
 def train(*more: str) -> int:
@@ -103,6 +141,38 @@ def test_a_time_limit_saves_the_state_and_says_how_to_resume(tiny_project, capsy
     assert len(list(tiny_project.glob(".work/*/*"))) == 2
     assert train(*command) == 0
     assert not list(tiny_project.glob(".work/*/*"))
+
+
+def test_momentum_reaches_training_and_evaluation_by_every_way(tiny_project, capsys):
+    """Several seeds, threads and every engine's name: either plain computes it, or the command refuses."""
+    write_params(tiny_project, edit(TINY_PARAMS, (("trainings", TRAINING, "inner_beta1"), 0.9)))
+    for name in ("native", "lanes", "graph"):
+        assert train("--seed", "0", "1", "--engine", name) == 2
+        assert f"--engine {name}: it computes Adam with beta1 = 0 only" in capsys.readouterr().err
+    assert not (tiny_project / "models").exists()
+    assert train("--seed", "0", "1", "--threads", "2") == 0
+    assert train("--seed", "0", "1", "--engine", "plain", "--again") == 0
+    for seed in (0, 1):
+        assert run_file(tiny_project, seed)["engine"] == "plain"
+        tensors = load_file(tiny_project / f"models/{TRAINING}/seed-{seed}.safetensors")
+        assert tensors["first_moments.dense.kernel"].any()
+    evaluate = ["evaluate", EVALUATION, "--seed", "0", "--device", "cpu"]
+    for name in ("native", "lanes", "graph"):
+        assert command_line.main([*evaluate, "--engine", name]) == 2
+    assert command_line.main(evaluate) == 0
+    with_momentum = record(tiny_project)
+    write_params(tiny_project, TINY_PARAMS)
+    assert train("--seed", "0", "--engine", "plain") == 0
+    assert command_line.main([*evaluate, "--engine", "plain"]) == 0
+    without = record(tiny_project)
+    assert with_momentum["settings"]["training"].pop("inner_beta1") == 0.9
+    assert with_momentum["settings"] == without["settings"]
+    assert with_momentum["correct_histogram"] != without["correct_histogram"]
+
+
+def record(root: Path) -> dict[str, Any]:
+    path = root / f"results/cells/{EVALUATION}/inductive/seed-0.json"
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def test_an_unknown_seed_is_refused_before_any_training(tiny_project, capsys):

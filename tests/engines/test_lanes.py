@@ -274,4 +274,13 @@ def test_an_outer_step_launches_the_kernels_that_the_page_on_performance_states(
 @pytest.mark.parametrize("name", ["W1", "W3"])
 def test_an_inner_step_launches_the_kernels_that_the_page_on_performance_states(name):
     settings = dataclasses.replace(count_kernels.workload(name, "carried"), train_shot=1, inner_batch_size=2)
-    assert str(count_kernels.inner_step(settings)) == stated(name, "carried")[0]
+    assert str(count_kernels.inner_step(settings)[0]) == stated(name, "carried")[0]
+
+
+@pytest.mark.parametrize(("name", "network"), [("W1", "Omniglot"), ("W3", "mini-ImageNet")])
+def test_an_inner_step_moves_the_bytes_that_the_page_on_performance_states(name, network):
+    """Of an image, with Adam's share: what bounds W3 on a GPU."""
+    settings: TrainingSettings = count_kernels.workload(name, "carried")
+    megabytes = count_kernels.inner_step(settings)[1] / settings.inner_batch_size / 1e6
+    text = (count_kernels.ROOT / "docs/performance.md").read_text(encoding="utf-8")
+    assert re.search(rf"moves about .*\b{megabytes:.2g} MB \({network}\)", text)

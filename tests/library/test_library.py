@@ -217,6 +217,26 @@ def test_a_trained_network_is_saved_and_loaded(tmp_path: Path) -> None:
     np.testing.assert_array_equal(made.adapt(*given).logits(queries(3)[0]), loaded.adapt(*given).logits(queries(3)[0]))
 
 
+def test_momentum_goes_with_a_network_from_training_to_adapting(tmp_path: Path) -> None:
+    sizes: dict[str, Any] = {"way": 5, "outer_steps": 2, "inner_steps": 2, "filters": 16}
+    trained = firstorder.train(IMAGES, inner_beta1=0.9, **sizes)
+    assert trained.problem.engine.name == "plain"
+    trained.save(tmp_path / "made.safetensors")
+    loaded = firstorder.load(tmp_path / "made.safetensors")
+    assert loaded.problem.engine.name == "plain"
+    assert loaded.checkpoint.state.first_moments is not None
+    assert trained.checkpoint.state.first_moments is not None
+    assert torch.equal(loaded.checkpoint.state.first_moments, trained.checkpoint.state.first_moments)
+    adapted = loaded.adapt(*support(), inner_steps=3)
+    assert torch.equal(adapted.parameters, trained.adapt(*support(), inner_steps=3).parameters)
+    without = firstorder.train(IMAGES, engine="plain", **sizes)
+    assert not torch.equal(without.checkpoint.parameters, trained.checkpoint.parameters)
+    with pytest.raises(UserError, match="--engine lanes: it computes Adam with beta1 = 0 only"):
+        firstorder.load(tmp_path / "made.safetensors", engine="lanes")
+    with pytest.raises(UserError, match="inner_beta1: expected less than 1"):
+        firstorder.train(IMAGES, inner_beta1=1.0, **sizes)
+
+
 def test_held_out_classes_give_a_second_curve_and_progress_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     from firstorder import progress
 

@@ -69,6 +69,24 @@ def test_parameters_second_moments_steps_and_description_are_read_back_exactly(
     assert digest == hashlib.sha256((tmp_path / "made.safetensors").read_bytes()).hexdigest()
 
 
+def test_first_moments_are_read_back_exactly_and_missed_if_they_are_not_there(tmp_path: Path) -> None:
+    """The description says whether there are any, so a checkpoint that has lost them is not taken for another one."""
+    network, about = linear_network(), {**ABOUT, "settings": {"training": {"inner_beta1": 0.9}}}
+    without = made_up(network, about)
+    first = torch.full_like(without.state.second_moments, -0.25)
+    written = Checkpoint(without.parameters, OptimiserState(without.state.second_moments, 12_345, first), about)
+    path = tmp_path / "made.safetensors"
+    checkpoints.write(path, network, written)
+    read, _ = checkpoints.read(path, network)
+    assert read.state.first_moments is not None
+    assert read.state.first_moments.numpy().tobytes() == first.numpy().tobytes()
+    assert torch.equal(read.state.second_moments, without.state.second_moments)
+    checkpoints.write(path, network, without)
+    assert "first_moments.dense.bias has no value, expected (2,)" in message_of(path, network)
+    checkpoints.write(path, network, Checkpoint(written.parameters, written.state, ABOUT))
+    assert "first_moments.dense.bias has shape (2,), expected no value" in message_of(path, network)
+
+
 def test_the_same_content_gives_the_same_bytes(tmp_path: Path, path: Path) -> None:
     """Even if the description was built in another order."""
     backwards = dict(reversed(ABOUT.items()))

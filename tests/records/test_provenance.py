@@ -106,17 +106,42 @@ def test_a_package_that_is_not_installed_is_absent(monkeypatch: pytest.MonkeyPat
     assert information()["versions"]["no-such-package-as-this"] == "absent"
 
 
-def test_a_system_without_processor_information_still_has_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def pretend_processor(monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
+    """Let /proc/cpuinfo have this text; None: there is no such file."""
     read_text = Path.read_text
 
-    def refuse(path: Path, *arguments: Any, **options: Any) -> str:
-        if path == Path("/proc/cpuinfo"):
+    def read(path: Path, *arguments: Any, **options: Any) -> str:
+        if path != Path("/proc/cpuinfo"):
+            return read_text(path, *arguments, **options)
+        if text is None:
             raise FileNotFoundError(path)
-        return read_text(path, *arguments, **options)
+        return text
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(Path, "read_text", read)
+
+
+def test_a_system_without_processor_information_still_has_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_processor(monkeypatch, None)
     monkeypatch.setattr(provenance.platform, "processor", lambda: "")
     assert information()["machine"].startswith("unknown processor, ")
+
+
+@pytest.mark.parametrize(
+    ("described", "name"),
+    [
+        ("cpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n", "AMD EPYC (family 25 model 17)"),
+        ("cpu family\t: 26\nmodel\t\t: 2\nmodel name\t: AMD EPYC\n", "AMD EPYC (family 26 model 2)"),
+        ("cpu family\t: 6\nmodel\t\t: 85\nmodel name\t: Intel(R) Xeon(R) Gold 6130\n", "Intel(R) Xeon(R) Gold 6130"),
+        ("model name\t: Some Processor\n\nmodel name\t: Another\n", "Some Processor"),
+        ("processor\t: 0\nCPU part\t: 0xd0c\n", "unknown processor"),
+    ],
+)
+def test_processors_whose_model_is_hidden_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch, described: str, name: str
+) -> None:
+    """Two of them, both called AMD EPYC by their virtual machines, differ by a factor of two in arithmetic."""
+    pretend_processor(monkeypatch, described)
+    assert information()["machine"].startswith(f"{name}, ")
 
 
 def test_it_has_the_largest_memory_of_the_process_in_bytes() -> None:

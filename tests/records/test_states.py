@@ -73,6 +73,38 @@ def test_a_state_comes_back_exactly(problem: Problem, keeper: StateFile) -> None
     assert keeper.load(problem) is None
 
 
+def test_a_state_with_momentum_comes_back_exactly(problem: Problem, keeper: StateFile) -> None:
+    chosen = with_settings(problem, inner_beta1=0.9)
+    state = begun(chosen)
+    keeper.save(state)
+    loaded = keeper.load(chosen)
+    assert loaded is not None
+    assert loaded.tensors.keys() == state.tensors.keys()
+    assert all(torch.equal(tensor, loaded.tensors[name]) for name, tensor in state.tensors.items())
+    assert kept_files.read_state(keeper.path.read_bytes())["outer_step"] == 2
+    assert kept_files.misfit(keeper.path.read_bytes(), keeper.path.read_bytes()) is None
+
+
+@pytest.mark.parametrize("beta1", [None, 0.9])
+def test_a_state_that_lacks_momentum_or_has_it_without_need_is_set_aside(
+    problem: Problem, keeper: StateFile, capsys: pytest.CaptureFixture[str], beta1: float | None
+) -> None:
+    """Although its identity is right: going on from it would silently start from other moments."""
+    keeper.save(begun(with_settings(problem, inner_beta1=0.9 if beta1 is None else None)))
+    content = keeper.path.read_bytes()
+    assert keeper.load(with_settings(problem, inner_beta1=beta1)) is None
+    assert "its tensors are parameters, second_moments, outer_moments" in capsys.readouterr().err
+    keeper.save(begun(with_settings(problem, inner_beta1=beta1)))
+    assert "its tensors are " in str(kept_files.misfit(content, keeper.path.read_bytes()))
+
+
+def test_first_moments_of_another_shape_are_refused_without_torch(problem: Problem, keeper: StateFile) -> None:
+    keeper.save(begun(with_settings(problem, inner_beta1=0.9)))
+    rewrite(keeper, {"first_moments": torch.zeros(1, 3)}, seal=True)
+    with pytest.raises(ValueError, match=r"its first moments have the shape \(1, 3\)"):
+        kept_files.read_state(keeper.path.read_bytes())
+
+
 def test_a_state_of_other_data_is_set_aside_and_serves_again(
     problem: Problem, keeper: StateFile, capsys: pytest.CaptureFixture[str]
 ) -> None:

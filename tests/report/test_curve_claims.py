@@ -226,7 +226,8 @@ def test_the_claims_of_the_repository_name_trainings_and_sweeps_that_there_are()
         assert weights, name
         assert set(weights) <= set(project.trainings), name
         assert name.split("/")[0] in project.figures
-    assert {claim.measure for claim in (stated.simulations or {}).values()} == set(simulation_claims.MEASURES)
+    measured = {claim.measure for claim in (stated.simulations or {}).values()}
+    assert measured == set(simulation_claims.MEASURES) - {"reptile-minus-maml"}  # of studies/sine/equal-budget
 
 
 # --- Simulations
@@ -261,6 +262,31 @@ def test_with_several_seeds_a_loss_is_judged_over_them(tmp_path: Path) -> None:
     assert row["judged_fraction"] == pytest.approx(0.06 / 4.2517, rel=1e-3)
     assert row["high_fraction"] - row["judged_fraction"] == pytest.approx(0.00584, rel=1e-2)
     assert (row["seeds"], row["verdict"]) == (3, "holds")
+
+
+def test_reptile_and_maml_are_compared_seed_by_seed(tmp_path: Path) -> None:
+    """0.05 - 0.5, then 2 and 4 times that: mean -1.05, Student's half-width 4.303 * sqrt(0.4725) / sqrt(3) = 1.7077.
+
+    Each loss has a wide spread over seeds, but of seeds whose waves are harder both are.
+    """
+    section = {**PARAMS["sine"], "further_seeds": [1, 2]}
+    project = make_project(tmp_path, {**PARAMS, "sine": section})
+    store_sine(tmp_path, project, [(1, 2.0), (2, 4.0)])
+    (row,) = simulation_claims.judge(tmp_path, project, bound("reptile-minus-maml", "below", 0.02))
+    assert row["judged_fraction"] == pytest.approx(-1.05 / 4.2517, rel=1e-4)
+    assert row["high_fraction"] - row["judged_fraction"] == pytest.approx(1.7076 / 4.2517, rel=1e-3)
+    assert (row["seeds"], row["tasks_per_seed"], row["verdict"]) == (3, 100, "inconclusive")
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(-0.08, "holds"), (-0.14, "fails"), (-0.106, "inconclusive")])
+def test_with_one_seed_their_errors_over_waves_are_added(tmp_path: Path, limit: float, expected: str) -> None:
+    """-0.45 +- 1.96 * hypot(0.005, 0.05) = 0.0985, over 4.2517: -0.1058 +- 0.0232."""
+    project = make_project(tmp_path)
+    store_sine(tmp_path)
+    (row,) = simulation_claims.judge(tmp_path, project, bound("reptile-minus-maml", "below", limit))
+    assert row["judged_fraction"] == pytest.approx(-0.45 / 4.2517, rel=1e-4)
+    assert row["high_fraction"] - row["judged_fraction"] == pytest.approx(0.0985 / 4.2517, rel=1e-2)
+    assert row["verdict"] == f"{expected} (one seed)"
 
 
 def test_the_mean_square_of_a_wave_is_half_that_of_its_amplitude() -> None:

@@ -63,7 +63,7 @@ def project(values: Any, folder: Path) -> Project:
 @pytest.mark.parametrize("path", sorted(ROOT.glob("**/params.yaml")), ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_params_file_of_the_repository_loads(path: Path) -> None:
     loaded = load(path)
-    assert loaded.trainings
+    assert loaded.trainings or loaded.sine
     for evaluation, _, _ in loaded.cells():
         assert digest(loaded.settings_of_evaluation(evaluation))
 
@@ -239,6 +239,19 @@ WRONG: dict[str, tuple[list[tuple[tuple[Any, ...], Any]], list[str]]] = {
     "at a bound that is excluded": (
         [((*TRAINING, "inner_learning_rate"), 0)],
         ["inner_learning_rate: expected more than 0, found 0.0"],
+    ),
+    "a beta1 that forgets nothing": (
+        [((*TRAINING, "inner_beta1"), 1)],
+        ["inner_beta1: expected less than 1, found 1.0"],
+    ),
+    "a beta1 below 0": ([((*TRAINING, "inner_beta1"), -0.1)], ["inner_beta1: expected at least 0, found -0.1"]),
+    "momentum without Adam": (
+        [((*TRAINING, "inner_beta1"), 0.9), ((*TRAINING, "inner_optimiser"), "sgd")],
+        [f"{FIVE_WAY}: inner_beta1 is for inner_optimiser: adam, found sgd; remove it"],
+    ),
+    "momentum at low precision": (
+        [((*TRAINING, "inner_beta1"), 0.9), ((*TRAINING, "precision"), "tf32")],
+        [f"{FIVE_WAY}: inner_beta1 above 0 is computed in float32 only; remove it, or precision"],
     ),
     "too large": (
         [(("datasets", "omniglot", "rotations"), [0, 360])],

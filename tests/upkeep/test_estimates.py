@@ -62,7 +62,7 @@ def test_a_workload_that_was_not_measured_has_the_speed_of_a_similar_one(bench: 
 def test_a_source_that_measured_the_workload_goes_before_a_nearer_one_that_did_not(bench: Speeds) -> None:
     maml = costs.of_training(PROJECT.trainings["maml/omniglot-5way-1shot"])
     assert estimates.estimate(maml, [bench, *recorded_speeds.recorded()]).source.endswith(
-        "AMD EPYC, 2 cores, Linux x86_64"
+        "AMD EPYC (family 25 model 17), 2 cores, Linux x86_64"
     )
 
 
@@ -102,7 +102,7 @@ def test_kernels_of_the_benchmarks_w4_are_those_that_were_counted() -> None:
 
 def test_the_nearest_machine_is_of_the_same_processor() -> None:
     names = (
-        "AMD EPYC, 2 cores, Linux x86_64",
+        "AMD EPYC (family 25 model 17), 2 cores, Linux x86_64",
         "Intel(R) Xeon(R) Processor, 2 cores, Linux x86_64",
         "Apple M3, 8 cores",
     )
@@ -119,7 +119,7 @@ def test_the_nearest_machine_is_of_the_same_processor() -> None:
 
 def test_the_speeds_that_the_package_knows_are_those_that_were_recorded() -> None:
     """They are copies: of a benchmark, of run files, and of docs/evidence.md."""
-    bench = json.loads((ROOT / "results/bench/amd-epyc-2-cores.json").read_text(encoding="utf-8"))
+    bench = json.loads((ROOT / "results/bench/amd-epyc-family-25-model-17-2-cores.json").read_text(encoding="utf-8"))
     cpu, gpu = recorded_speeds.recorded()
     for name, speed in estimates.speeds(bench, "").of.items():
         assert cpu.of[name].operations == pytest.approx(speed.operations)
@@ -157,7 +157,7 @@ def test_no_time_is_unknown_on_a_device_of_which_nothing_is_known(tmp_path: Path
 
 
 def test_a_probe_goes_before_every_other_estimate(tmp_path: Path) -> None:
-    device = Device("cpu", "AMD EPYC, 2 cores, Linux x86_64")
+    device = Device("cpu", "AMD EPYC (family 25 model 17), 2 cores, Linux x86_64")
     probed = Speeds(device, "a probe", {"W1": Speed({1: 1e9})})
     made = plan.make(tmp_path, device, [ROOT], PROJECT, probed=probed)
     entry = made.named("training", "reptile/omniglot-5way")
@@ -167,7 +167,7 @@ def test_a_probe_goes_before_every_other_estimate(tmp_path: Path) -> None:
 
 def test_readme_and_help_state_the_times_of_the_plan(tmp_path: Path) -> None:
     """On the machine that they name: one cell with all that it needs, and everything, from nothing."""
-    device = Device("cpu", "AMD EPYC, 2 cores, Linux x86_64")
+    device = Device("cpu", "AMD EPYC (family 25 model 17), 2 cores, Linux x86_64")
     made = plan.make(tmp_path, device, [ROOT], PROJECT, room=plan.Room(2))
     cell = plan_text.describe_cell(made, "reptile/omniglot-5way/1shot/transductive", (0,))
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

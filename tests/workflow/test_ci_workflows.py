@@ -184,13 +184,19 @@ def test_a_folder_without_a_report_is_refused(tmp_path: Path) -> None:
 # --- tools/compare_results.py ---
 
 
-def record(folder: Path, accuracies: dict[tuple[str, int], float], verdicts: dict[str, str]) -> None:
-    """Write accuracies of reptile's cells (mode, seed) and verdicts of claims."""
+def record(
+    folder: Path, accuracies: dict[tuple[str, int], float], verdicts: dict[str, str], ours: float | str = ""
+) -> None:
+    """Write accuracies of reptile's cells (mode, seed) and verdicts of claims, all of one number of ours."""
     (folder / "results").mkdir(parents=True, exist_ok=True)
     rows = [("reptile", "omniglot-5way/1shot", mode, seed, value) for (mode, seed), value in accuracies.items()]
     for name, columns, lines in (
         ("accuracies", ("algorithm", "column", "mode", "seed", "accuracy"), rows),
-        ("claims", ("id", "sentence", "verdict"), [(key, f"Says {key}.", value) for key, value in verdicts.items()]),
+        (
+            "claims",
+            ("id", "sentence", "ours_fraction", "verdict"),
+            [(key, f"Says {key}.", ours, value) for key, value in verdicts.items()],
+        ),
     ):
         with (folder / f"results/{name}.csv").open("w", newline="") as file:
             csv.writer(file).writerows([columns, *lines])
@@ -201,11 +207,11 @@ def repository(tmp_path: Path) -> Path:
     """Return a repository whose last commit changed a cell and a verdict of reduced/, and added a cell."""
     folder = tmp_path / "repository"
     record(folder, {("inductive", 0): 0.5}, {"a": "not run"})
-    record(folder / "reduced", {("inductive", 0): 0.8, ("inductive", 1): 0.9}, {"a": "worse", "b": "not run"})
+    record(folder / "reduced", {("inductive", 0): 0.8, ("inductive", 1): 0.9}, {"a": "worse", "b": "not run"}, 0.85)
     assert run("git", "init", "--quiet", "-b", "main", folder=folder).returncode == 0
     commit(folder, "First")
     after = {("inductive", 0): 0.82, ("inductive", 1): 0.9, ("transductive", 0): 0.95}
-    record(folder / "reduced", after, {"a": "equivalent", "b": "not run"})
+    record(folder / "reduced", after, {"a": "equivalent", "b": "not run"}, 0.86)
     commit(folder, "Second")
     return folder
 
@@ -235,9 +241,9 @@ Verdicts: not run 1 -> 1.
 
 Verdicts: equivalent 0 -> 1, not run 1 -> 1, worse 1 -> 0.
 
-| Claim | before | after |
-| --- | --- | --- |
-| Says a. | worse | equivalent |
+| Claim | before | after | our number |
+| --- | --- | --- | --- |
+| Says a. | worse | equivalent | changed |
 """
 
 
@@ -253,6 +259,15 @@ def test_folders_are_compared(repository: Path) -> None:
     before = repository.parent / "before"
     assert run("git", "worktree", "add", "--quiet", before, "HEAD~1", folder=repository).returncode == 0
     assert compared(str(before), str(repository), repository).stdout == EXPECTED
+
+
+def test_a_verdict_that_changed_with_the_same_number_and_a_new_claim_are_told_apart(tmp_path: Path) -> None:
+    record(tmp_path / "before", {}, {"a": "equivalent"}, 0.9)
+    record(tmp_path / "after", {}, {"a": "inconclusive", "b": "holds"}, 0.9)
+    found = compared("before", "after", tmp_path).stdout
+    assert "| Says a. | equivalent | inconclusive | same |" in found
+    assert "| Says b. | no such claim | holds |  |" in found
+    assert "the claim's rule changed" in found
 
 
 def test_a_name_that_is_neither_folder_nor_revision_is_refused(repository: Path) -> None:

@@ -34,7 +34,14 @@ if "cuda" in arguments:
     arguments += ["--engine", "graph"] if arguments[0] == "train" else []
     begun = time.monotonic()
     time.sleep(0.5)
+from firstorder import cli
 from firstorder.__main__ import main
+lose = Path("{notes}.lose")
+if arguments[0] == "train" and lose.exists():  # this one's card is lost in mid-run
+    lose.unlink()
+    def fails(arguments):
+        raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
+    cli._call = fails
 code = main(arguments)
 if "--device" in arguments:
     with open("{notes}", "a") as notes:
@@ -81,9 +88,10 @@ def test_every_profile_is_a_variation_of_the_default_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_every_profile_plans_the_same_jobs(root: Path, name: str) -> None:
-    if name == "slurm":
-        pytest.importorskip("snakemake_executor_plugin_slurm", reason="requirements-cluster.txt is not installed")
-    answer = with_profile(root, name, "--dry-run", "cells", "--quiet", "host")
+    if name in ("slurm", "kubernetes"):
+        pytest.importorskip(f"snakemake_executor_plugin_{name}", reason="requirements-cluster.txt is not installed")
+    place = ["--default-storage-prefix", str(root)] if name == "kubernetes" else []
+    answer = with_profile(root, name, "--dry-run", "cells", "--quiet", "host", *place)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", answer.stdout.split("Job stats:")[1], flags=re.MULTILINE))
     assert (jobs["train"], jobs["evaluate"]) == ("4", "4")
@@ -145,6 +153,22 @@ def test_one_seed_that_is_asked_for_is_trained_alone(root: Path, tmp_path: Path)
     answer = on_made_up_cards(root, tmp_path, record)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert [path.name for path in (root / "models").rglob("*.safetensors")] == ["seed-2.safetensors"]
+
+
+def test_a_card_that_is_lost_in_mid_run_costs_one_try_and_the_rest_goes_on(root: Path, tmp_path: Path) -> None:
+    """Two made-up cards, two trainings at once: the job that lost its card is tried again, and nothing is missing."""
+    write_params(root, edit(TINY_PARAMS, (("seeds",), [0, 1])))
+    notes = stand_in(tmp_path)
+    Path(f"{notes}.lose").touch()
+    answer = on_made_up_cards(root, tmp_path, "cells", "--config", "device=cuda")
+    said = answer.stdout + answer.stderr
+    assert answer.returncode == 0, said
+    (line,) = {line for line in said.splitlines() if "lost while computing" in line}
+    assert re.match(r"firstorder: GPU \d \(NVIDIA H200\): lost while computing \(CUDA error: uncorrectable ECC", line)
+    ended = [line.split()[-1] for line in notes.read_text(encoding="utf-8").splitlines()]
+    assert ended.count("train") == 2 + 1
+    for seed in (0, 1):
+        assert (root / settings.RECORD.format(evaluation=EVALUATION, mode="inductive", seed=seed)).exists()
 
 
 def test_a_gpu_that_is_asked_for_and_absent_fails_in_one_line_and_the_rest_goes_on(root: Path) -> None:

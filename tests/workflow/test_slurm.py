@@ -18,8 +18,11 @@ from pathlib import Path
 
 import pytest
 
+from firstorder import settings
 from firstorder.data import packs
 from tests.conftest import TINY_PARAMS, TRAINING, edit, tiny_pack, write_params
+from tests.workflow.test_profiles import MANIFOLDS
+from tests.workflow.test_workflow import with_profile
 
 REPOSITORY = Path(__file__).parents[2]
 SCRIPT = REPOSITORY / "tools/slurm_here.sh"
@@ -91,3 +94,17 @@ def test_a_cancelled_job_and_a_drained_node_change_no_byte(slurm: None, tmp_path
     assert local.wait(timeout=900) == 0
     assert results(tmp_path / "cluster") == results(tmp_path / "local")
     assert len(results(tmp_path / "cluster")) == 2 * (2 + 2)
+
+
+def test_a_partition_that_is_not_there_is_named_and_the_rest_goes_on(slurm: None, tmp_path: Path) -> None:
+    packs.write_pack(tmp_path / "data/omniglot.npz", tiny_pack())
+    write_params(tmp_path, edit(TINY_PARAMS, (("seeds",), [0]), (("manifolds",), MANIFOLDS)))
+    options = ["--config", "device=cpu", "--default-resources", "slurm_partition=short", "runtime=10"]
+    options += ["--set-resources", "train:slurm_partition=nowhere", "--retries", "0", "--latency-wait", "5"]
+    options += ["--slurm-init-seconds-before-status-checks", "5", "--seconds-between-status-checks", "5"]
+    answer = with_profile(tmp_path, "slurm", "cells", *options)
+    said = answer.stdout + answer.stderr
+    assert answer.returncode == 1, said
+    assert "nowhere" in said
+    assert (tmp_path / settings.MANIFOLD_POINTS).exists(), said
+    assert not list((tmp_path / "models").rglob("*.safetensors"))

@@ -1,7 +1,15 @@
+ARCHIVE = f"{PROJECT.data_folder}/raw/omniglot/images_{{half}}.zip"
+
+
+# Run where Snakemake runs: the nodes of a cluster often have no network.
+localrules:
+    download_omniglot,
+
+
 rule download_omniglot:
     """Download one of Omniglot's archives, or fetch it from DATA_MIRROR (a folder or URL)."""
     output:
-        archive=f"{PROJECT.data_folder}/raw/omniglot/images_{{half}}.zip",
+        archive=ARCHIVE,
     log:
         "logs/download/omniglot-{half}.log",
     wildcard_constraints:
@@ -11,8 +19,8 @@ rule download_omniglot:
     resources:
         mem_mb=500,
     params:
-        folder=lambda wildcards, output: os.path.dirname(output.archive),
-        name=lambda wildcards, output: os.path.basename(output.archive),
+        folder=os.path.dirname(ARCHIVE),
+        name=lambda wildcards: os.path.basename(ARCHIVE).format(**wildcards),
     shell:
         "python -m firstorder download --folder={params.folder:q} {params.name:q} " f"{LOGGED}"
 
@@ -20,7 +28,7 @@ rule download_omniglot:
 rule pack_omniglot:
     """Decode, check and downscale the 32,460 drawings, and pack them into one npz file."""
     input:
-        archives=ancient(expand(rules.download_omniglot.output.archive, half=["background", "evaluation"])),
+        archives=ancient(expand(ARCHIVE, half=["background", "evaluation"])),
     output:
         pack=f"{PROJECT.data_folder}/omniglot.npz",
     log:

@@ -34,6 +34,8 @@ def unsuited(code: AuthorsCode | None, workload: Workload) -> str | None:
     settings = workload.settings
     if settings.algorithm != "reptile" or settings.second_moments != "carried" or settings.network not in MODELS:
         return "is timed with Reptile only, as in their README"
+    if settings.inner_beta1:
+        return "has beta1 = 0 in its code"
     if code is None:
         return "give a checkout of openai/supervised-reptile, --with-authors PATH"
     if not (code.folder / "supervised_reptile/reptile.py").is_file():

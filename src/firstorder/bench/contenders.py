@@ -109,7 +109,7 @@ def _captured_steps(workload: Workload, seeds: int, device: torch.device) -> Cas
 def _in_jax(workload: Workload, device: torch.device) -> Case:
     settings = workload.settings
     supported = (settings.network, settings.algorithm, settings.second_moments) == ("omniglot", "reptile", "carried")
-    if workload.evaluation or not supported:
+    if workload.evaluation or not supported or settings.inner_beta1:
         raise UnsuitedError("is written for Reptile on Omniglot only")
     if importlib.util.find_spec("jax") is None:
         raise ImportError("JAX is not installed")

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 from firstorder import settings
 from firstorder.cli.check import cell_of, check_named
 from firstorder.cli.session import Session
-from firstorder.cli.verbs import CELL, PUBLISHED, SEED, Arguments, argument, seed_number, verb, whole_number
+from firstorder.cli.verbs import (
+    ALLOW_STALE,
+    CELL,
+    PUBLISHED,
+    SEED,
+    Arguments,
+    argument,
+    seed_number,
+    verb,
+    whole_number,
+)
 from firstorder.errors import UserError
 
 if TYPE_CHECKING:
@@ -188,3 +198,33 @@ def plan(arguments: Arguments) -> None:
         print(plan_text.describe_cell(made, arguments.cell, seeds))
     else:
         print(plan_text.describe(made))
+
+
+@verb("look", ALLOW_STALE)
+def headline(arguments: Arguments) -> None:
+    """Say what the report of a folder says: how many of the paper's numbers are run, how close, the verdicts."""
+    from firstorder.report import CLAIMS, PAGE
+    from firstorder.report.claims import claim_tables
+    from firstorder.report.text import headline as module
+
+    session = Session.of(arguments)
+    root, project = session.root, session.project
+    print(f"{project.title}: {module.sentence(root, project, module.read(root, project))}")
+    claims = claim_tables.of_paper(claim_tables.read(root))
+    if project.is_judged and len(claims):
+        print(f"Claims of the paper: {claim_tables.in_short(claims['verdict'])} ({root / CLAIMS.format(suffix='md')})")
+    print(f"Report: {root / PAGE}")
+
+
+@verb("look")
+def about(arguments: Arguments) -> None:
+    """Print version, commit, machine and packages: what to paste into a report of a problem."""
+    import firstorder
+    from firstorder.records import provenance
+
+    made = provenance.run_information(0, "cpu")
+    packages = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+    numerics = f"numerics version {firstorder.NUMERICS_VERSION}"
+    print(f"firstorder {firstorder.__version__}, commit {made['commit']}, {numerics}")
+    print(f"Python {made['python']}, {packages}")
+    print(made["machine"])

@@ -30,12 +30,13 @@ def publish(arguments: Arguments) -> None:
     argument("folders", nargs="+", help="whose results the table shows, such as . reduced"),
 )
 def readme(arguments: Arguments) -> None:
-    """Update the headline and the table of the README from the records in one or more folders."""
+    """Update headline and table of the README from one or more folders, and the badges from the first one's claims."""
+    from firstorder.report.text import badges
     from firstorder.report.text import readme as module
 
     roots = [Path(folder) for folder in arguments.folders]
     module.update(Path(arguments.readme), roots, Path(arguments.published))
-    print(arguments.readme)
+    print(arguments.readme, *badges.write(roots[0]), sep="\n")
 
 
 @verb(

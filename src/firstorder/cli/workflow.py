@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from firstorder.cli import output, profile
+from firstorder.cli import live, output, profile
 from firstorder.cli.check import SELECTION, cell_of, cells_of, check_cell, paths_of, stale_of
 from firstorder.cli.session import Session
 from firstorder.cli.verbs import ALLOW_STALE, Arguments, argument, verb
@@ -43,6 +43,8 @@ def hold(arguments: Arguments) -> int:
     added = _to_compute(session, arguments) if arguments.stale else []
     command = profile.with_gpus(arguments.command, arguments.gpus) if arguments.choose_profile else arguments.command
     output.flush()
+    if live.is_terminal() and not arguments.report:
+        return live.run([*command, *added])
     return locks.exec_command([*command, *added])
 
 

@@ -1,4 +1,4 @@
-"""What engines without autograd share: second order through the inner loop by Hessian products."""
+"""What engines without autograd share: second order through the inner loop by Hessian products, and what they lack."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ from typing import Any
 
 from torch import Tensor
 
+from firstorder.errors import UserError
 from firstorder.method.images import Pixels
 from firstorder.method.inner_loop import InnerLoop, OptimiserState, Plain, gradient, hessian_product, points
+
+ONLY_WITHOUT_MOMENTUM = "it computes Adam with beta1 = 0 only"
+
+
+def check_momentum(inner: InnerLoop) -> None:
+    """Raise UserError where such an engine would silently compute beta1 = 0."""
+    if inner.beta1:
+        raise UserError(f"engine {inner.engine.name}: {ONLY_WITHOUT_MOMENTUM}, not {inner.beta1:g}; use engine plain")
 
 
 class ByHand(Plain):

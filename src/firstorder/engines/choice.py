@@ -6,7 +6,7 @@
 - graph: lanes and, in training, whole outer steps of all seeds on the device (graph/). On a GPU, each outer step is
   captured as a CUDA graph.
 - auto: graph on a GPU, or else lanes or plain: the first that shows the same outer steps as plain (trial.py); on a CPU
-  native if available, else plain.
+  native if available, else plain. With beta1 > 0 in the inner loop, plain everywhere: no other engine computes it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from functools import cache, partial
 import torch
 
 from firstorder.engines import trial
+from firstorder.engines.by_hand import ONLY_WITHOUT_MOMENTUM
 from firstorder.engines.graph.trainings import train as train_together
 from firstorder.engines.lanes.engine import LanesEngine
 from firstorder.engines.native import engine as native
@@ -88,6 +89,9 @@ def choose(wish: Wish, settings: TrainingSettings) -> Choice:
 
 def _automatic(wish: Wish, settings: TrainingSettings) -> str:
     """Return the name of the fastest engine that is available on the device and computes what plain does."""
+    if settings.inner_beta1:
+        _say_once(f"engine plain, because inner_beta1 is {settings.inner_beta1:g}, which no other engine computes")
+        return PLAIN
     if wish.device.type == "cuda":
         return _on_gpu(wish, settings)
     if settings.precision is not None:
@@ -117,7 +121,13 @@ def _plain(wish: Wish, settings: TrainingSettings) -> Choice:
     return Choice(Plain(), PLAIN)
 
 
+def _check_momentum(settings: TrainingSettings) -> None:
+    if settings.inner_beta1:
+        raise UnsuitedError(ONLY_WITHOUT_MOMENTUM)
+
+
 def _native(wish: Wish, settings: TrainingSettings) -> Choice:
+    _check_momentum(settings)
     architecture = architecture_of(settings.network, settings.image)
     reason = native.reason(architecture) if wish.device.type == "cpu" else "it runs on a CPU only"
     if reason is not None:
@@ -127,6 +137,7 @@ def _native(wish: Wish, settings: TrainingSettings) -> Choice:
 
 
 def _lanes_engine(wish: Wish, settings: TrainingSettings) -> LanesEngine:
+    _check_momentum(settings)
     precision = settings.precision or "float32"
     network = architecture_of(settings.network, settings.image)
     return LanesEngine(network, settings.way, precision=precision, compiled=wish.compiled)

@@ -12,7 +12,7 @@ and the lanes of a group are the tasks of the first seed, then those of the seco
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -41,9 +41,9 @@ Algorithm = Callable[[InnerLoop, Tensor, OptimiserState, Groups], Found]
 def reptile(inner: InnerLoop, initial: Tensor, state: OptimiserState, groups: Groups) -> Found:
     """Reptile, Algorithm 2 (and 1, with one task): the mean over tasks of phi - U^k(phi).
 
-    `initial` is phi [seeds, parameters]. The optimiser's state is passed from group to group. With one task per group,
-    second moments are carried through all tasks, as in the authors' code; with all tasks in one group, every lane keeps
-    its own. Returns the meta-gradient [seeds, parameters] and the state after the last group.
+    `initial` is phi [seeds, parameters]. The optimiser's state is passed from group to group: with one task per group,
+    through all tasks, as in the authors' code; with all in one group, every lane keeps its own. Returns the
+    meta-gradient [seeds, parameters] and the state after the last group.
     """
     displacements = []
     for group in groups:
@@ -135,7 +135,7 @@ def _spread(rows: Tensor, lanes: int) -> Tensor:
 def _start(initial: Tensor, state: OptimiserState, group: Group) -> tuple[Tensor, OptimiserState]:
     """Return phi and the optimiser's state, repeated for every lane of a group."""
     lanes = len(group.query[1] if isinstance(group.query, tuple) else group.query)
-    return _spread(initial, lanes), replace(state, second_moments=_spread(state.second_moments, lanes))
+    return _spread(initial, lanes), state.each(lambda moments: _spread(moments, lanes))
 
 
 def _mean(groups: Sequence[Tensor], seeds: int) -> Tensor:

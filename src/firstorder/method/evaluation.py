@@ -1,7 +1,7 @@
 """Evaluate a meta-trained network on new tasks, in both modes.
 
 Two surprises from the authors' reptile.py:
-- Adaptation does not start from a fresh Adam. The checkpoint contains the trained second moments and step count. Every
+- Adaptation does not start from a fresh Adam. The checkpoint contains the trained moments and step count. Every
   task starts from them and none changes them, so tasks can be adapted side by side.
 - Inductive: each query image is passed through the network together with the whole support set and nothing else.
   Transductive: all query images of the task are passed together, without support images. Adaptation is the same for
@@ -37,7 +37,7 @@ class Checkpoint:
 
     def to(self, device: torch.device) -> Checkpoint:
         """Return the checkpoint with its tensors on `device`."""
-        state = OptimiserState(self.state.second_moments.to(device), self.state.steps)
+        state = self.state.each(lambda moments: moments.to(device))
         return Checkpoint(self.parameters.to(device), state, self.about)
 
 

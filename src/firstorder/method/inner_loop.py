@@ -2,8 +2,8 @@
 
 Three surprises, all from the authors' code (models.py, args.py):
 - The loss is the *sum* over the mini-batch, not the mean.
-- Adam has beta1 = 0, so it remembers only second moments. These are never reset: they carry over from task to task
-  in training, and adaptation at evaluation starts from them.
+- Adam has beta1 = 0 unless `inner_beta1` says otherwise, so it remembers only second moments. Its state is never reset:
+  it carries over from task to task in training, and adaptation at evaluation starts from it.
 - Adam's step has TensorFlow's form: epsilon is added to the root of a second moment without bias correction.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -27,46 +27,56 @@ ADAM_EPSILON = 1e-8
 
 @dataclass(frozen=True)
 class OptimiserState:
-    """State of the inner optimiser: second moments [lanes, parameters] and steps taken. SGD changes neither."""
+    """State of the inner optimiser: moments [lanes, parameters] and steps taken. SGD changes nothing in it."""
 
     second_moments: Tensor
     steps: int
+    first_moments: Tensor | None = None  # there with beta1 > 0, and with no other
 
     @staticmethod
-    def fresh(parameters: Tensor) -> OptimiserState:
+    def fresh(parameters: Tensor, beta1: float = 0.0) -> OptimiserState:
         """Return the state before the first step for parameters [lanes, parameters]."""
-        return OptimiserState(torch.zeros_like(parameters), 0)
+        return OptimiserState(torch.zeros_like(parameters), 0, torch.zeros_like(parameters) if beta1 else None)
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> OptimiserState:
+        """Return the state with `change` applied to its moments."""
+        first = None if self.first_moments is None else change(self.first_moments)
+        return OptimiserState(change(self.second_moments), self.steps, first)
 
     def lanes(self, lanes: int) -> OptimiserState:
         """Return the state of `lanes` lanes that are all like this state's only lane."""
-        return replace(self, second_moments=self.second_moments.expand(lanes, -1))
+        return self.each(lambda moments: moments.expand(lanes, -1))
 
 
 Adapted = tuple[Tensor, OptimiserState]  # adapted parameters [lanes, parameters] and the optimiser's state with them
-Step = Callable[[Tensor, Tensor, OptimiserState, float], Adapted]
+Step = Callable[[Tensor, Tensor, OptimiserState, "InnerLoop"], Adapted]
 # Maps parameters [lanes, parameters] and one mini-batch per lane to losses [lanes].
 Loss = Callable[[Tensor, Any], Tensor]
 
 
-def sgd_step(parameters: Tensor, gradient: Tensor, state: OptimiserState, learning_rate: float) -> Adapted:
-    """Plain gradient descent: phi <- phi - alpha g."""
-    return parameters - learning_rate * gradient, state
+def sgd_step(parameters: Tensor, gradient: Tensor, state: OptimiserState, inner: InnerLoop) -> Adapted:
+    """Descend: phi <- phi - alpha g."""
+    return parameters - inner.learning_rate * gradient, state
 
 
-def adam_step(parameters: Tensor, gradient: Tensor, state: OptimiserState, learning_rate: float) -> Adapted:
-    """Adam with beta1 = 0 in TensorFlow's form.
+def adam_step(parameters: Tensor, gradient: Tensor, state: OptimiserState, inner: InnerLoop) -> Adapted:
+    """Adam in TensorFlow's form. With beta1 = 0, as in the paper, m is the gradient.
 
-    v <- beta2 v + (1 - beta2) g^2;  phi <- phi - alpha sqrt(1 - beta2^t) g / (sqrt(v) + epsilon).
+    m <- beta1 m + (1 - beta1) g;  v <- beta2 v + (1 - beta2) g^2;
+    phi <- phi - alpha sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + epsilon).
     """
-    steps = state.steps + 1
-    second_moments = state.second_moments.mul(ADAM_BETA2).addcmul(gradient, gradient, value=1 - ADAM_BETA2)
-    rate = adam_rate(learning_rate, steps)
-    adapted = parameters.addcdiv(gradient, second_moments.sqrt().add(ADAM_EPSILON), value=-rate)
-    return adapted, OptimiserState(second_moments, steps)
+    steps, first = state.steps + 1, state.first_moments
+    assert (first is not None) == (inner.beta1 > 0), "first moments go with beta1 > 0"
+    second = state.second_moments.mul(ADAM_BETA2).addcmul(gradient, gradient, value=1 - ADAM_BETA2)
+    if first is not None:
+        first = gradient = first.mul(inner.beta1).add(gradient, alpha=1 - inner.beta1)
+    rate = adam_rate(inner.learning_rate, steps) / (1 - inner.beta1**steps)
+    adapted = parameters.addcdiv(gradient, second.sqrt().add(ADAM_EPSILON), value=-rate)
+    return adapted, OptimiserState(second, steps, first)
 
 
 def adam_rate(learning_rate: float, step: Any, sqrt: Callable[[Any], Any] = math.sqrt) -> Any:
-    """Return alpha sqrt(1 - beta2^t), Adam's rate at `step` t, counted from 1 (an array if `sqrt` takes arrays)."""
+    """Return alpha sqrt(1 - beta2^t), the rate of Adam with beta1 = 0 at `step` t, from 1 (arrays as `sqrt` takes)."""
     return learning_rate * sqrt(1 - ADAM_BETA2**step)
 
 
@@ -75,7 +85,7 @@ STEPS: dict[str, Step] = {"sgd": sgd_step, "adam": adam_step}
 
 @dataclass(frozen=True)
 class InnerLoop:
-    """How to adapt: the loss, the optimiser ("adam" or "sgd"), alpha, and the engine that computes it.
+    """How to adapt: the loss, the optimiser ("adam" or "sgd"), alpha, Adam's beta1, and the engine that computes it.
 
     `adapted` [parameters] is 1 where the inner loop changes a parameter, else 0; None means it changes all. `logits`
     maps parameters [lanes, parameters] and images [lanes, batch, ...] to logits [lanes, batch, way]; None if nothing
@@ -88,6 +98,7 @@ class InnerLoop:
     adapted: Tensor | None = None
     engine: Engine = field(default_factory=lambda: Plain())
     logits: Callable[[Tensor, Tensor], Tensor] | None = None
+    beta1: float = 0.0
 
 
 class Engine(Protocol):
@@ -104,8 +115,7 @@ class Engine(Protocol):
     def adapt(self, inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Any]) -> Adapted:
         """Adapt every lane to its own mini-batches: U^k of Algorithm 1, line 4.
 
-        Returns the adapted parameters [lanes, parameters] and the optimiser's state after the last step. Lanes do not
-        affect one another.
+        Returns the parameters [lanes, parameters] and the state after the last step. Lanes do not affect one another.
         """
 
     def gradient(self, inner: InnerLoop, parameters: Tensor, batch: Any) -> Tensor:
@@ -117,10 +127,7 @@ class Engine(Protocol):
     def gradient_through(
         self, inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Any], query: Any
     ) -> Tensor:
-        """Return the derivative of the query loss after adaptation with respect to `parameters`, [lanes, parameters].
-
-        This is equation 4's U'_A(phi) L'_B(U_A(phi)).
-        """
+        """Return the query loss's derivative through adaptation, [lanes, parameters]: U'_A(phi) L'_B(U_A(phi))."""
 
     def logits(self, inner: InnerLoop, parameters: Tensor, images: Tensor) -> Tensor:
         """Return the network's logits [lanes, batch, way], all images of a lane normalised together."""
@@ -142,8 +149,7 @@ class Plain:
     """The reference engine: plain autograd. See `Engine` for what its methods return."""
 
     STORED: ClassVar[bool] = False  # whether mini-batches hold images as they are stored
-    # Tasks of an evaluation adapted side by side. Rounding depends on it, so it is fixed per kind of device to make
-    # results reproducible to the byte.
+    # Tasks of an evaluation adapted side by side. Rounding depends on it, so it is fixed for each kind of device.
     LANES: ClassVar[dict[str, int]] = {"cpu": 10, "cuda": 256}
 
     @property
@@ -246,6 +252,6 @@ def _steps(
         if inner.adapted is not None:
             slope = slope * inner.adapted
         begin = parameters if differentiable else parameters.detach()
-        parameters, state = step(begin, slope, state, inner.learning_rate)
+        parameters, state = step(begin, slope, state, inner)
         parameters.requires_grad_()
     return parameters, state

@@ -70,10 +70,8 @@ class Network:
         """
         parts = []
         for index, (name, shape) in enumerate(self.shapes.items()):
-            if name.endswith("scale"):
-                parts.append(np.ones(shape))
-            elif name.endswith(("shift", "bias")):
-                parts.append(np.zeros(shape))
+            if name.endswith(("scale", "shift", "bias")):
+                parts.append(np.full(shape, float(name.endswith("scale"))))
             elif name == "dense.kernel" and self.normal_head:
                 radius, angle = uniforms(2 * math.prod(shape), seed, "initial parameters", index).reshape(2, *shape)
                 parts.append(np.sqrt(-2 * np.log1p(-radius)) * np.cos(2 * np.pi * angle))  # Box and Muller
@@ -137,10 +135,7 @@ def _block(maps: Tensor, kernel: Tensor, scale: Tensor | None, shift: Tensor, po
 
 
 def _convolve_same(maps: Tensor, kernel: Tensor, groups: int) -> Tensor:
-    """3x3 convolution of stride 2 with TensorFlow's "same" padding.
-
-    For an even size it pads only after the map, unlike PyTorch's `padding=1`.
-    """
+    """3x3 convolution of stride 2 with TensorFlow's "same" padding: for an even size, only after the map."""
     if maps.shape[-1] % 2 == 0:
         return F.conv2d(F.pad(maps, (0, 1, 0, 1)), kernel, stride=2, groups=groups)
     return F.conv2d(maps, kernel, stride=2, padding=1, groups=groups)

@@ -1,10 +1,9 @@
 """Draw tasks and mini-batches as arrays of image indices.
 
-No random state advances from draw to draw. Each task has its own counter-based generator, keyed by
-(seed, purpose) and started at (outer step, task), so a draw depends on these four values only. Resuming therefore
-needs no generator state, evaluating more often does not change the training, and tasks can be computed in any number
-and order. Only the raw 64-bit outputs of Philox are used: NumPy keeps them stable between versions, unlike its
-distributions.
+No random state advances from draw to draw. Each task has its own counter-based generator, keyed by (seed, purpose) and
+started at (outer step, task), so a draw depends on these four values only. Resuming therefore needs no generator state,
+evaluating more often does not change the training, and tasks can be computed in any number and order. Only the raw
+64-bit outputs of Philox are used: NumPy keeps them stable between versions, unlike its distributions.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from firstorder.settings import WITHOUT_MEMORY, TrainingSettings
 SECONDS_BETWEEN_SAVES = 60.0
 PIXELS_AT_ONCE = 3_000_000  # of mini-batches in one backward pass: keeps second-order MAML within 8 GiB
 OUTER_BETA1, OUTER_BETA2, OUTER_EPSILON = 0.9, 0.999, 1e-8  # of the outer Adam
-TENSORS = ("parameters", "second_moments", "outer_moments")  # of a TrainingState
+TENSORS = ("parameters", "second_moments", "outer_moments", "first_moments")  # of a state; the last if beta1 > 0
 
 
 def classification_loss(network: Network) -> Loss:
@@ -75,8 +75,8 @@ class Problem:
         """How to adapt to a task."""
         network, settings = self.network, self.settings
         adapted = None if network.adapted is None else network.adapted.to(self.device)
-        loss, alpha = classification_loss(network), settings.inner_learning_rate
-        return InnerLoop(loss, settings.inner_optimiser, alpha, adapted, self.engine, network.logits)
+        loss, alpha, beta1 = classification_loss(network), settings.inner_learning_rate, settings.inner_beta1 or 0.0
+        return InnerLoop(loss, settings.inner_optimiser, alpha, adapted, self.engine, network.logits, beta1)
 
     @property
     def device(self) -> torch.device:
@@ -86,9 +86,8 @@ class Problem:
     @property
     def algorithm(self) -> Algorithm:
         """The meta-learning algorithm."""
-        if self.settings.truncation_order is not None:
-            return EXTENSIONS[self.settings.algorithm](self.settings.truncation_order)
-        return ALGORITHMS[self.settings.algorithm]
+        name, order = self.settings.algorithm, self.settings.truncation_order
+        return ALGORITHMS[name] if order is None else EXTENSIONS[name](order)
 
 
 @dataclass
@@ -106,13 +105,16 @@ class TrainingState:
     @staticmethod
     def of(tensors: dict[str, Tensor], device: torch.device, optimiser_steps: int, **others: Any) -> TrainingState:
         """Return the state that has these `tensors`, moved to `device`."""
-        parameters, second_moments, outer_moments = (tensors[name].to(device) for name in TENSORS)
-        return TrainingState(parameters, OptimiserState(second_moments, optimiser_steps), outer_moments, **others)
+        moved = {name: tensor.to(device) for name, tensor in tensors.items()}
+        optimiser = OptimiserState(moved["second_moments"], optimiser_steps, moved.get("first_moments"))
+        return TrainingState(moved["parameters"], optimiser, moved["outer_moments"], **others)
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """Its tensors by name."""
-        return dict(zip(TENSORS, (self.parameters, self.optimiser.second_moments, self.outer_moments), strict=True))
+        optimiser = self.optimiser
+        tensors = (self.parameters, optimiser.second_moments, self.outer_moments, optimiser.first_moments)
+        return {name: tensor for name, tensor in zip(TENSORS, tensors, strict=True) if tensor is not None}
 
 
 class Keeper(Protocol):
@@ -145,7 +147,8 @@ def start(problem: Problem) -> TrainingState:
     # If nothing is remembered from task to task, all lanes share one state.
     keeps_own = problem.settings.second_moments == "per_lane" and problem.settings.algorithm not in WITHOUT_MEMORY
     lanes = problem.settings.meta_batch_size if keeps_own else 1
-    return TrainingState(parameters, OptimiserState.fresh(parameters.expand(lanes, -1)), parameters.new_zeros(2, 1, 1))
+    optimiser = OptimiserState.fresh(parameters.expand(lanes, -1), problem.settings.inner_beta1 or 0.0)
+    return TrainingState(parameters, optimiser, parameters.new_zeros(2, 1, 1))
 
 
 def training_shape(problem: Problem) -> TaskShape:
@@ -242,9 +245,8 @@ def outer_update(
 
 
 def checkpoint_of(problem: Problem, state: TrainingState, about: dict[str, Any]) -> Checkpoint:
-    """Return the checkpoint to evaluate. Second moments kept per lane are averaged over the lanes."""
-    moments = state.optimiser.second_moments.mean(dim=0, keepdim=True)
-    return Checkpoint(state.parameters, OptimiserState(moments, state.optimiser.steps), about)
+    """Return the checkpoint to evaluate. Moments kept per lane are averaged over the lanes."""
+    return Checkpoint(state.parameters, state.optimiser.each(lambda moments: moments.mean(dim=0, keepdim=True)), about)
 
 
 def measure(problem: Problem, state: TrainingState, stop: Stop = never) -> list[list[Any]] | None:

@@ -12,8 +12,8 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -127,6 +127,11 @@ def read_record(path: Path) -> CellRecord:
     histogram does not add up to its tasks or its settings do not match their digest, or if it was changed after it was
     recorded.
     """
+    return read_with_run(path)[0]
+
+
+def read_with_run(path: Path) -> tuple[CellRecord, dict[str, Any]]:
+    """Read one record as `read_record`, and its run file, which is empty if there is none."""
     content = RECORD_FILE.read(path)
     values = RECORD_FILE.parse_json(path, content)
     if values.get("schema") != SCHEMA:
@@ -141,14 +146,13 @@ def read_record(path: Path) -> CellRecord:
     if (found := digest(record.settings)) != record.settings_digest:
         why = f"settings_digest is {record.settings_digest:.40}, its settings give {found}"
         raise RECORD_FILE.refused(path, why)
-    check_unedited(path, content)
-    return record
+    return record, check_unedited(path, content)
 
 
 def check_unedited(path: Path, content: bytes) -> dict[str, Any]:
     """Return the run file of the recorded file `path`; raises UserError if its SHA-256 is not that of `content`.
 
-    So it is, too, if the run file was changed. One without a SHA-256 proves nothing; see `lacks_seal`.
+    So it is, too, if the run file was changed. One without a SHA-256 proves nothing; see `is_sealed`.
     """
     run = read_run(path)
     recorded, found = run.get("sha256"), _sha256(content)
@@ -158,7 +162,7 @@ def check_unedited(path: Path, content: bytes) -> dict[str, Any]:
         beside = path.with_suffix(".run.json").name
         why = f"changed after it was recorded: its SHA-256 is {found[:16]}..., {beside} has {recorded[:16]}..."
         raise RECORD_FILE.refused(path, why)
-    if set(SEAL) <= set(run) and run["run_digest"] != digest_of_run(run):
+    if is_sealed(run) and run["run_digest"] != digest_of_run(run):
         raise RUN_FILE.refused(path.with_suffix(".run.json"), "changed after it was written: its run_digest is another")
     return run
 
@@ -168,11 +172,15 @@ def read_run(path: Path) -> dict[str, Any]:
 
     Raises UserError if it is no mapping in JSON, or says something in another type than the package writes.
     """
-    beside = path.with_suffix(".run.json")
+    beside = os.path.splitext(path)[0] + ".run.json"  # noqa: PTH122 (pathlib takes as long as reading; this is called often)
     stamp = None
-    with suppress(OSError):  # reading says what is wrong
-        stat = beside.stat()
+    try:
+        stat = os.stat(beside)  # noqa: PTH116 (as above)
         stamp = stat.st_mtime_ns, stat.st_size, stat.st_ino
+    except FileNotFoundError:
+        return {}
+    except OSError:
+        pass  # reading says what is wrong
     try:
         return dict(_read_run(beside, stamp))
     except MissingFileError:
@@ -193,17 +201,17 @@ def how_trained(root: Path, training: str, seed: int | str) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=4096)
-def _read_run(beside: Path, stamp: tuple[int, int, int] | None) -> dict[str, Any]:
+def _read_run(beside: str, stamp: tuple[int, int, int] | None) -> dict[str, Any]:
     """Read a run file, once for each `stamp`: its time, size and file number."""
-    run = RUN_FILE.read_json(beside)
+    run = RUN_FILE.read_json(path := Path(beside))
     if (wrong := wrong_run(run)) is not None:
-        raise RUN_FILE.refused(beside, wrong)
+        raise RUN_FILE.refused(path, wrong)
     return run
 
 
-def lacks_seal(path: Path) -> bool:
-    """Say whether the run file of a result is gone or holds no seal."""
-    return not set(SEAL) <= set(read_run(path))
+def is_sealed(run: Mapping[str, Any]) -> bool:
+    """Say whether a run file holds a seal; an empty one, of a result that has none, does not."""
+    return all(key in run for key in SEAL)
 
 
 def read_records(root: Path, project: Project) -> list[CellRecord]:

@@ -1,7 +1,7 @@
 """Checkpoints: one safetensors file per training and seed.
 
 A checkpoint holds more than the parameters. Adam's second moments and step count are part of what was
-learned, because evaluation continues with them.
+learned, because evaluation continues with them; so are its first moments, if there are any (`inner_beta1`).
 """
 
 from __future__ import annotations
@@ -29,16 +29,19 @@ from firstorder.records.headers import CHECKPOINT_FILE, about_of, pulling
 from firstorder.records.kept_files import LARGEST_WEIGHT
 from firstorder.settings import CURVE, MODES, Project
 
-SECOND_MOMENTS = "second_moments."
+SECOND_MOMENTS, FIRST_MOMENTS = "second_moments.", "first_moments."
 MOST_STEPS = 2**53  # of the inner optimiser; far beyond any training
 
 
 def write(path: Path, network: Network, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, the same bytes for the same content."""
     named = network.named(checkpoint.parameters[0].cpu())
-    moments = network.named(checkpoint.state.second_moments[0].cpu())
     tensors = {name: tensor.contiguous() for name, tensor in named.items()}
-    tensors |= {SECOND_MOMENTS + name: tensor.contiguous() for name, tensor in moments.items()}
+    state = checkpoint.state
+    for prefix, moments in ((SECOND_MOMENTS, state.second_moments), (FIRST_MOMENTS, state.first_moments)):
+        if moments is not None:
+            named = network.named(moments[0].cpu())
+            tensors |= {prefix + name: tensor.contiguous() for name, tensor in named.items()}
     about = {**checkpoint.about, "optimiser_steps": checkpoint.state.steps}
     # A single metadata entry, because safetensors does not fix the order of several.
     text = save(tensors, metadata={"about": json.dumps(about, sort_keys=True)})
@@ -57,13 +60,14 @@ def read(path: Path, network: Network) -> tuple[Checkpoint, str]:
         steps = _steps(about.get("optimiser_steps"))
     except ValueError as error:
         raise CHECKPOINT_FILE.refused(path, f"not a checkpoint of this package ({error})") from None
-    expected = {prefix + name: shape for prefix in ("", SECOND_MOMENTS) for name, shape in network.shapes.items()}
+    prefixes = ("", SECOND_MOMENTS, FIRST_MOMENTS)[: 3 if _has_momentum(about) else 2]
+    expected = {prefix + name: shape for prefix in prefixes for name, shape in network.shapes.items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if shapes != expected:
         raise _another_network(path, shapes, expected)
     _check_values(path, tensors)
-    moments = {name: tensors[SECOND_MOMENTS + name] for name in network.shapes}
-    state = OptimiserState(network.flat(moments)[None], steps)
+    _, second, *first = (network.flat({name: tensors[prefix + name] for name in network.shapes}) for prefix in prefixes)
+    state = OptimiserState(second[None], steps, first[0][None] if first else None)
     return Checkpoint(network.flat(tensors)[None], state, about), hashlib.sha256(content).hexdigest()
 
 
@@ -76,6 +80,13 @@ def parse(content: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
         if lacks_memory(error):
             raise
         raise ValueError(one_line(error)[:200]) from None
+
+
+def _has_momentum(about: Mapping[str, Any]) -> bool:
+    """Say whether a checkpoint describes itself as that of a training with beta1 > 0."""
+    values = about.get("settings")
+    training = values.get("training") if isinstance(values, Mapping) else None
+    return isinstance(training, Mapping) and bool(training.get("inner_beta1"))
 
 
 def _steps(value: Any) -> int:
@@ -92,7 +103,7 @@ def _check_values(path: Path, tensors: Mapping[str, Tensor]) -> None:
             wrong = f"has type {tensor.dtype}, expected torch.float32"
         elif not torch.isfinite(tensor).all():
             wrong = "is not finite"
-        elif not name.startswith(SECOND_MOMENTS) and (tensor.abs() > LARGEST_WEIGHT).any():
+        elif not name.startswith((SECOND_MOMENTS, FIRST_MOMENTS)) and (tensor.abs() > LARGEST_WEIGHT).any():
             wrong = f"has a value beyond {LARGEST_WEIGHT:,}"
         elif name.startswith(SECOND_MOMENTS) and (tensor < 0).any():
             wrong = "is below zero"

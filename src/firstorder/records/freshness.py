@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from firstorder.errors import UserError
+from firstorder.files import MissingFileError
 from firstorder.records import cells
 from firstorder.records.headers import file_digest, model_header, pack_digest
 from firstorder.records.placement import ANOTHERS, misplaced
@@ -53,20 +54,27 @@ class Expected:
     about: str  # the cell, training or evaluation that it measures, or its path if it measures none
     path: str  # relative to the folder of params.yaml, like `pack`
     wanted: dict[str, Any]  # resolved settings
+    wanted_digest: str = ""  # their digest
     command: str
     pack: str | None = None  # packed data that it depends on
     training: str | None = None  # the training whose model it is measured on, if any
     seed: int | None = None
 
+    def __post_init__(self) -> None:
+        """Add the digest of the settings unless it is known."""
+        if not self.wanted_digest:
+            object.__setattr__(self, "wanted_digest", digest(self.wanted))
 
-def cell(project: Project, evaluation: str, mode: Mode, seed: int, wanted: dict[str, Any] | None = None) -> Expected:
-    """Return the expected record of a cell; `wanted` are its settings if they are resolved already."""
+
+def cell(project: Project, evaluation: str, mode: Mode, seed: int, like: Expected | None = None) -> Expected:
+    """Return the expected record of a cell; `like` is another one of the same evaluation, whose settings it takes."""
     training = lookup(project.evaluations, evaluation, "evaluation").training
     return Expected(
         name=f"{evaluation}/{mode} seed {seed}",
         about=f"{evaluation}/{mode}",
         path=RECORD.format(evaluation=evaluation, mode=mode, seed=seed),
-        wanted=wanted or project.settings_of_evaluation(evaluation),
+        wanted=like.wanted if like else project.settings_of_evaluation(evaluation),
+        wanted_digest=like.wanted_digest if like else "",
         command=f"make cell CELL={evaluation}/{mode} SEED={seed}",
         pack=_pack(project, training),
         training=training,
@@ -74,13 +82,14 @@ def cell(project: Project, evaluation: str, mode: Mode, seed: int, wanted: dict[
     )
 
 
-def curve(project: Project, training: str, seed: int, wanted: dict[str, Any] | None = None) -> Expected:
-    """Return the expected learning curve of a training; `wanted` are its settings if they are resolved already."""
+def curve(project: Project, training: str, seed: int, like: Expected | None = None) -> Expected:
+    """Return the expected learning curve of a training; `like` is that of another seed, whose settings it takes."""
     return Expected(
         name=f"curve of {training} seed {seed}",
         about=training,
         path=CURVE.format(training=training, seed=seed),
-        wanted=wanted or project.settings_of_training(training),
+        wanted=like.wanted if like else project.settings_of_training(training),
+        wanted_digest=like.wanted_digest if like else "",
         command=f"firstorder train {training} --seed {seed}",
         pack=_pack(project, training),
     )
@@ -123,13 +132,14 @@ def inner_products(project: Project, training: str, seed: int) -> Expected:
 
 def everything(project: Project) -> Iterator[Expected]:
     """Yield every file that is computed for params.yaml, cells first."""
+    first = project.seeds[0]  # settings are resolved once for all seeds
     for evaluation in project.evaluations:
-        wanted = project.settings_of_evaluation(evaluation)  # once for all seeds
+        like = cell(project, evaluation, MODES[0], first)
         for mode in MODES:
-            yield from (cell(project, evaluation, mode, seed, wanted) for seed in project.seeds)
+            yield from (cell(project, evaluation, mode, seed, like) for seed in project.seeds)
     for training in project.trainings:
-        wanted = project.settings_of_training(training)
-        yield from (curve(project, training, seed, wanted) for seed in project.seeds)
+        like = curve(project, training, first)
+        yield from (curve(project, training, seed, like) for seed in project.seeds)
     for name in project.adaptations or {}:
         yield from (adaptation(project, name, seed) for seed in project.seeds)
     for name in project.alphabets or {}:
@@ -150,18 +160,18 @@ def difference(root: Path, expected: Expected, record: cells.CellRecord | None =
     A caller that has read its record passes it as `record`. Raises UserError if it was changed after it was recorded.
     """
     path = root / expected.path
-    if record is None and not path.exists():
-        return None
     made: Mapping[str, Any]
     try:
         if path.suffix == ".json":
-            record = record or cells.read_record(path)
+            record, run = cells.read_with_run(path) if record is None else (record, cells.read_run(path))
             made = {**vars(record), "evaluation": record.evaluation}
         else:
-            made = cells.check_unedited(path, cells.CSV_FILE.read(path))
+            made = run = cells.check_unedited(path, cells.CSV_FILE.read(path))
+    except MissingFileError:
+        return None
     except cells.UnfinishedError:
         return UNFINISHED
-    if cells.lacks_seal(path):
+    if not cells.is_sealed(run):
         return UNSEALED
     return (
         misplaced(root, expected.path, made)
@@ -172,7 +182,7 @@ def difference(root: Path, expected: Expected, record: cells.CellRecord | None =
 
 def unlike(root: Path, expected: Expected, made: Mapping[str, Any]) -> str | None:
     """Name the first difference in settings or data between how something was made and how it should be, or None."""
-    if made.get("settings_digest") != digest(expected.wanted):
+    if made.get("settings_digest") != expected.wanted_digest:
         return _changed_setting(made, expected.wanted)
     return _changed_data(root, expected.pack, made.get("data_digest"))
 
@@ -242,13 +252,14 @@ def _another_checkpoint(root: Path, expected: Expected, made: Mapping[str, Any])
     if expected.training is None or measured is None:
         return None
     names = {"training": expected.training, "seed": expected.seed}
-    run, model = cells.how_trained(root, expected.training, expected.seed or 0), root / MODEL.format(**names)
-    if misplaced(root, CURVE.format(**names), run):
+    run = cells.how_trained(root, expected.training, expected.seed or 0)
+    if run and misplaced(root, CURVE.format(**names), run):
         run = {}  # that of another seed or training says nothing of this checkpoint
     present, by = run.get(_CHECKPOINT), "its curve's"
     same = run.get("settings_digest") == made.get("training_digest")
     if present is None:
-        about, by = model_header(model), "the one that is here"
+        model, by = root / MODEL.format(**names), "the one that is here"
+        about = model_header(model)
         wanted = {**names, "training_digest": made.get("training_digest")}
         same = {key: about.get(key) for key in wanted} == wanted
         present = file_digest(model) if same else None

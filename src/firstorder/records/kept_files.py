@@ -26,6 +26,7 @@ COUNTS_FORMAT = 1
 KEPT_FILE = Kind("a file with a result or unfinished work", 64 * 2**20, "get it again, or delete it")
 _TYPES = {"F32": "float32", "F64": "float64", "I32": "int32", "I64": "int64", "BOOL": "bool"}
 _TENSORS = ("parameters", "second_moments", "outer_moments")  # of a state
+_WITH_MOMENTUM = (*_TENSORS, "first_moments")  # of one whose inner Adam has beta1 > 0
 # Of any training by far. Two such factors, summed over 2^11 inputs and squared for a variance, still fit in float32.
 LARGEST_WEIGHT = 2**26
 BELOW_ZERO = "a second moment is below zero"
@@ -142,7 +143,7 @@ def told(content: bytes, made: Mapping[str, Any]) -> bytes:
 def read_state(content: bytes) -> dict[str, Any]:
     """Return the description in the content of a training's state; raises ValueError if it is not whole."""
     about, parts = read_sealed(content)
-    if set(parts) != set(_TENSORS):
+    if set(parts) not in (set(_TENSORS), set(_WITH_MOMENTUM)):
         raise ValueError(f"its tensors are {', '.join(sorted(parts))}")
     arrays = {}
     for name, (kind, shape, values) in parts.items():
@@ -151,6 +152,8 @@ def read_state(content: bytes) -> dict[str, Any]:
             raise ValueError(f"{name} is not finite, or not of its type and shape")
         arrays[name] = array.reshape(shape)
     phi, moments, outer = (arrays[name].shape for name in _TENSORS)
+    if "first_moments" in arrays and arrays["first_moments"].shape != moments:
+        raise ValueError(f"its first moments have the shape {arrays['first_moments'].shape}, its second ones {moments}")
     if len(phi) != 2 or moments[1:] != phi[1:] or outer not in ((2, 1, 1), (2, *phi)):
         raise ValueError(f"its tensors have the shapes {phi}, {moments} and {outer}")
     if (arrays["second_moments"] < 0).any() or (arrays["outer_moments"][1] < 0).any():
@@ -163,7 +166,9 @@ def read_state(content: bytes) -> dict[str, Any]:
 def misfit(content: bytes, other: bytes) -> str | None:
     """Say in what shape or type the tensors of two whole states of one training differ; None if in none."""
     (_, parts), (_, others) = read_sealed(content), read_sealed(other)
-    for name in _TENSORS:
+    if parts.keys() != others.keys():
+        return f"its tensors are {', '.join(sorted(parts))}, expected {', '.join(sorted(others))} as in the state here"
+    for name in parts:
         (kind, shape, _), (wanted_kind, wanted, _) = parts[name], others[name]
         narrow = name == "outer_moments" and (2, 1, 1) in (shape, wanted)  # as before the first outer step
         if kind != wanted_kind or (shape != wanted and not narrow):

@@ -51,12 +51,15 @@ def _peak_memory() -> int | None:
 
 
 def _processor() -> str:
+    """Name the processor; where a virtual machine hides its model ("AMD EPYC"), with family and model in numbers."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or "unknown processor"
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else "unknown processor"
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in reversed(lines))}
+    name = fields.get("model name", "unknown processor")
+    numbers = [f"{part} {fields[key]}" for part, key in (("family", "cpu family"), ("model", "model")) if key in fields]
+    return name if any(map(str.isdigit, name)) or not numbers else f"{name} ({' '.join(numbers)})"
 
 
 def _version(package: str) -> str:

@@ -219,6 +219,8 @@ def unfit(problem: Problem, kept: TrainingState) -> str | None:
     first = start(problem)
     narrow, wide = first.outer_moments.shape, torch.Size((2, *first.parameters.shape))
     outer = (wide,) if problem.settings.outer_optimiser == "adam" and kept.outer_step else (narrow, wide)
+    if kept.tensors.keys() != first.tensors.keys():
+        return f"its tensors are {', '.join(kept.tensors)}, expected {', '.join(first.tensors)}"
     for name, tensor in kept.tensors.items():
         shapes = outer if name == "outer_moments" else (first.tensors[name].shape,)
         if tensor.shape not in shapes or tensor.dtype != problem.dtype:

@@ -40,7 +40,7 @@ def wrong_record(values: Mapping[str, Any], fields: Sequence[Field[Any]]) -> str
     if type(parts[1].get("training")) is not str or type(parts[1].get("query", 1)) is not int:
         return "settings.evaluation without the name of its training, or with a query that is no whole number"
     counts = values["correct_histogram"]
-    if not all(type(count) is int and count >= 0 for count in counts) or values["tasks"] < 1:
+    if {*map(type, counts)} - {int} or min(counts, default=0) < 0 or values["tasks"] < 1:
         return "correct_histogram and tasks must be counts"
     return None if values["mode"] in MODES else f"mode is {values['mode']!r:.40}, expected {' or '.join(MODES)}"
 

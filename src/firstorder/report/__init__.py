@@ -14,6 +14,7 @@ TABLE = "results/tables/{name}.{suffix}"
 CLAIMS = "results/claims.{suffix}"
 FIGURE = "results/figures/{name}.{suffix}"
 PAGE = "results/report.html"
+BADGE = "results/badges/{name}.svg"
 
 # What it reads beside records: text by hand, and results of the benchmark.
 TEXT_FILE = Kind("a text in UTF-8", 16 << 20, "restore it (git checkout -- {path}) or save it as UTF-8")

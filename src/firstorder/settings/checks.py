@@ -163,6 +163,7 @@ def _check_trainings(project: Project, where: str) -> None:
                 f"found {training.algorithm} with outer_steps: {training.outer_steps}"
             )
         _check_algorithm(training, place)
+        _check_momentum(training, place)
         _check_image(training, project.datasets[training.dataset], place)
         if training.outer_steps // training.curve.every > MOST_POINTS:
             found = f"{training.outer_steps} outer steps, every {training.curve.every}"
@@ -200,6 +201,16 @@ def _check_algorithm(training: TrainingSettings, place: str) -> None:
         raise UserError(f"{place}: expected truncation_order with algorithm binomial and with no other, found {name}")
     if name == "binomial" and training.inner_optimiser != "sgd":
         raise UserError(f"{place}: binomial is defined for inner_optimiser: sgd, found {training.inner_optimiser}")
+
+
+def _check_momentum(training: TrainingSettings, place: str) -> None:
+    """Check what inner_beta1 goes with."""
+    if training.inner_beta1 is not None and training.inner_optimiser != "adam":
+        raise UserError(
+            f"{place}: inner_beta1 is for inner_optimiser: adam, found {training.inner_optimiser}; remove it"
+        )
+    if training.inner_beta1 and training.precision is not None:
+        raise UserError(f"{place}: inner_beta1 above 0 is computed in float32 only; remove it, or precision")
 
 
 def _check_evaluations(project: Project, where: str) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 
 from firstorder.errors import one_line
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
 
 def resolved(settings: Any) -> dict[str, Any]:
     """Return a dataclass of settings as plain values, leaving out those that are None.
@@ -33,8 +35,7 @@ def _plain(value: Any) -> Any:
 
 def digest(settings: dict[str, Any]) -> str:
     """Return the first 16 hex digits of the SHA-256 of `settings` as canonical JSON."""
-    canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    return hashlib.sha256(_CANONICAL.encode(settings).encode()).hexdigest()[:16]
 
 
 def first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str | None:

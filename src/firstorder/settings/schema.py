@@ -30,10 +30,11 @@ def setting(
     at_least: float | None = None,
     at_most: float | None = None,
     above: float | None = None,
+    below: float | None = None,
     default: Any = dataclasses.MISSING,
 ) -> Any:
     """Declare one setting: what it means (with the paper's symbol) and its range."""
-    limits = {"at_least": at_least, "at_most": at_most, "above": above}
+    limits = {"at_least": at_least, "at_most": at_most, "above": above, "below": below}
     return dataclasses.field(default=default, metadata={"help": help, "limits": limits})
 
 
@@ -136,12 +137,14 @@ def _plain(hint: Any, value: Any, where: str) -> Any:
 
 
 def _check_range(value: float, where: str, limits: Limits) -> None:
-    low, high, above = limits["at_least"], limits["at_most"], limits["above"]
+    low, high, above, below = (limits[name] for name in ("at_least", "at_most", "above", "below"))
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{where}: expected a finite number, found {_shown(value)}")
     if low is not None and value < low:
         raise UserError(f"{where}: expected at least {low}, found {_shown(value)}")
     if above is not None and value <= above:
         raise UserError(f"{where}: expected more than {above}, found {_shown(value)}")
+    if below is not None and value >= below:
+        raise UserError(f"{where}: expected less than {below}, found {_shown(value)}")
     if high is not None and value > high:
         raise UserError(f"{where}: expected at most {high}, found {_shown(value)}")

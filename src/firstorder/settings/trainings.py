@@ -109,12 +109,14 @@ class TrainingSettings:
     way: int = setting("classes per task, N", at_least=2)
     train_shot: int = setting("images per class drawn for a training task", at_least=1)
     sampling: Literal["cycle", "replacement"] = setting("how mini-batches are drawn from a task's images")
-    inner_optimiser: Literal["adam", "sgd"] = setting("Adam has beta1 = 0, beta2 = 0.999, epsilon = 1e-8")
+    inner_optimiser: Literal["adam", "sgd"] = setting(
+        "Adam has beta1 = 0 (or inner_beta1), beta2 = 0.999, epsilon = 1e-8"
+    )
     inner_learning_rate: float = setting("alpha, on the loss summed over the mini-batch", above=0)
     inner_steps: int = setting("k, inner steps per task", at_least=1)
     inner_batch_size: int = setting("images per inner step", at_least=1)
     second_moments: Literal["carried", "per_lane"] = setting(
-        "carried: Adam's second moments pass from each task of a meta-batch to the next, as in the authors' code; "
+        "carried: Adam's moments pass from each task of a meta-batch to the next, as in the authors' code; "
         "per_lane: each task of the meta-batch keeps its own"
     )
     outer_steps: int = setting("outer steps (meta-iterations)", at_least=0)
@@ -141,6 +143,13 @@ class TrainingSettings:
     )
     image: ImageSettings | None = setting(
         "sizes in place of the network's own, for images of your own; absent: the network's", default=None
+    )
+    inner_beta1: float | None = setting(
+        "beta1 of the inner Adam; above 0, first moments are kept wherever second moments are, and only engine plain "
+        "computes it; absent: 0, as in the paper",
+        at_least=0,
+        below=1,
+        default=None,
     )
     curve: CurveSettings = setting("learning curve")
 

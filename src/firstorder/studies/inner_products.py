@@ -147,7 +147,7 @@ def _resumed(problem: training.Problem, kept: Arrays) -> training.TrainingState:
     """Return the state of a training from `_arrays`, or the one at its start if there are none."""
     if not kept:
         return training.start(problem)
-    tensors = {name: torch.from_numpy(kept[name]) for name in training.TENSORS}
+    tensors = {name: torch.from_numpy(kept[name]) for name in training.TENSORS if name in kept}
     outer_step, steps = kept["steps"].tolist()
     return training.TrainingState.of(tensors, problem.device, steps, outer_step=outer_step)
 

@@ -70,9 +70,9 @@ def checkpoint(demo: Demo) -> dict[str, Any]:
     """Return what the page must know of the checkpoint: its weights, how to adapt it, and its recorded accuracy."""
     evaluation = settings.lookup(demo.project.evaluations, demo.evaluation, "evaluation")
     training = demo.project.trainings[evaluation.training]
-    if training.network != NETWORK or training.inner_optimiser != "adam":
+    if training.network != NETWORK or training.inner_optimiser != "adam" or training.inner_beta1:
         raise UserError(
-            f"{demo.evaluation}: the page computes network {NETWORK} with Adam only; name another evaluation"
+            f"{demo.evaluation}: the page computes network {NETWORK} with Adam and beta1 = 0 only; name another one"
         )
     path = demo.root / MODEL.format(training=evaluation.training, seed=demo.seed)
     content = CHECKPOINT_FILE.read(path)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from firstorder.engines.by_hand import ByHand
+from firstorder.engines.by_hand import ByHand, check_momentum
 from firstorder.engines.lanes import patches
 from firstorder.engines.lanes.draws import draw
 from firstorder.engines.lanes.passes import Passes, Saved, Workspace
@@ -82,7 +82,8 @@ class LanesEngine(ByHand):
     def adapt(
         self, inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Batch]
     ) -> tuple[Tensor, OptimiserState]:
-        """Take the inner steps, in place on a vector of pieces."""
+        """Take the inner steps, in place on a vector of pieces. Raises UserError with beta1 > 0."""
+        check_momentum(inner)
         lanes, steps = len(parameters), state.steps
         vector, mask = self._pieces.join(parameters), self._mask(inner, parameters)
         adam = inner.optimiser == "adam"

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from firstorder.engines.by_hand import ByHand
+from firstorder.engines.by_hand import ByHand, check_momentum
 from firstorder.engines.native import compiled
 from firstorder.engines.native.border import MOST_THREADS, Workspace, at, check_batch, check_vectors, readable
 from firstorder.engines.native.pace import Pace
@@ -184,7 +184,8 @@ class NativeEngine(ByHand):
     def adapt(
         self, inner: InnerLoop, parameters: Tensor, state: OptimiserState, batches: Sequence[Any]
     ) -> tuple[Tensor, OptimiserState]:
-        """Take the inner steps of one lane after another."""
+        """Take the inner steps of one lane after another. Raises UserError with beta1 > 0."""
+        check_momentum(inner)
         images, scale = readable([x for x, _ in batches], parameters.dtype)
         labels = torch.stack([y for _, y in batches], dim=1)
         lanes, steps, batch = labels.shape

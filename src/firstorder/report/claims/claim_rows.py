@@ -33,7 +33,7 @@ def order_row(line: Any) -> tuple[str, ...]:
 
 def simulation_row(line: Any) -> tuple[str, ...]:
     """Lay out a claim about a simulation."""
-    bound = f"{line.relation} {line.bound:g}"
+    bound = f"{line.relation} {_plain(line.bound)}"
     return (
         line.sentence,
         line.origin,

@@ -104,6 +104,18 @@ def summary(data: pd.DataFrame) -> PrintedTable:
     )
 
 
+def of_paper(data: pd.DataFrame) -> pd.DataFrame:
+    """Return the claims of the paper, without those that are counted apart; a frame that `read` returned."""
+    return data[(data["origin"] == "paper") & (data["counted"] != "apart")]
+
+
+def in_short(verdicts: pd.Series) -> str:
+    """Count verdicts in three groups: `23 hold, 1 fail, 55 open`."""
+    groups = Counter(map(outcomes.group, verdicts))
+    still_open = len(verdicts) - groups["hold"] - groups["fail"]
+    return f"{groups['hold']} hold, {groups['fail']} fail, {still_open} open"
+
+
 def beside(root: Path, name: str, kind: str) -> list[PrintedTable]:
     """Return the tables of the claims about the figure `name`, whose ids begin with that name."""
     data = read(root)

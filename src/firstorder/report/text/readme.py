@@ -27,6 +27,7 @@ from firstorder.settings import Project, checks
 TABLE = "table-2"
 HEADLINE = "headline"
 PAPER = "paper"
+SUMMARY = "What ±, † and the verdicts mean, how well the paper's numbers are known, how many seeds and tasks ours have"
 # With a single seed or a shorter training there is no verdict to print.
 JUDGED = (outcomes.EQUIVALENT, outcomes.BETTER, outcomes.WORSE, outcomes.INCONCLUSIVE, outcomes.UNDECIDABLE)
 
@@ -122,7 +123,7 @@ def _ours(data: pd.DataFrame, column: str) -> str:
 
 
 def _footnotes(comparisons: dict[str, pd.DataFrame]) -> str:
-    """Explain each ±, and give the number of seeds and tasks behind each project's numbers."""
+    """Explain each ±, and give the number of seeds and tasks behind each project's numbers: a list that folds."""
     everything = pd.concat(comparisons.values(), ignore_index=True)
     kinds = set(everything["half_width_over"].dropna())
     footnotes = tables.paper_footnotes(everything)
@@ -144,7 +145,8 @@ def _footnotes(comparisons: dict[str, pd.DataFrame]) -> str:
             footnotes.append(
                 f"{title}: {_counts(ran['seeds'], 'seed')}, {_counts(ran['tasks_per_seed'], 'task')} each."
             )
-    return markdown(" ".join(footnotes))
+    items = "\n".join(f"- {markdown(footnote)}" for footnote in footnotes)
+    return f"<details>\n<summary>{SUMMARY}</summary>\n\n{items}\n\n</details>"
 
 
 def _counts(values: pd.Series, unit: str) -> str:
