@@ -197,9 +197,9 @@ def test_whatever_comes_from_settings_or_records_is_escaped() -> None:
 
 
 def test_style_sheet_stands_in_the_page_as_written(written: str) -> None:
-    style = (page.TEMPLATES / "page.css").read_text(encoding="utf-8")
+    colours, style = ((page.TEMPLATES / f"{name}.css").read_text(encoding="utf-8") for name in ("colours", "page"))
     assert written.count(style) == 1
-    assert [data.strip() for tag, data in parse(written).texts if tag == "style"] == [style.strip()]
+    assert [data.strip() for tag, data in parse(written).texts if tag == "style"] == [f"{colours}{style}".strip()]
 
 
 def test_page_loads_nothing_from_outside(written: str) -> None:
@@ -236,7 +236,7 @@ def test_a_screen_reader_finds_names_and_roles(written: str) -> None:
 
 
 def test_text_has_enough_contrast_in_light_and_in_dark() -> None:
-    style = (page.TEMPLATES / "page.css").read_text(encoding="utf-8")
+    style = (page.TEMPLATES / "colours.css").read_text(encoding="utf-8")
     themes = [
         dict(re.findall(r"--(\w+): (#\w{6});", rule)) for rule in re.findall(r":root \{(.*?)\}", style, re.DOTALL)
     ]

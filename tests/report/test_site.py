@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 import shutil
 from pathlib import Path
 
@@ -99,6 +100,20 @@ def test_every_link_leads_to_a_file_of_the_site(written: Path) -> None:
     assert check_links(written) > 100
 
 
+def test_no_page_repeats_a_shared_colour(written: Path) -> None:
+    sheets = [
+        path for path in (ROOT / "src").rglob("templates/*") if path.suffix == ".css" or path.name == "attempt.html.j2"
+    ]
+    declared = [
+        name
+        for path in sheets
+        for name in re.findall(r"--(text|faint|link|line|back):", path.read_text(encoding="utf-8"))
+    ]
+    assert sorted(declared) == sorted(["text", "faint", "link", "line", "back"] * 2)  # light and dark
+    for page in pages(written).values():
+        assert [posixpath.basename(str(one["href"])) for one in page.of("link")][1:] == ["colours.css", "site.css"]
+
+
 def test_the_pages_load_nothing_but_their_own_style_script_and_pictures(written: Path) -> None:
     for page in pages(written).values():
         loaded = [one[key] for _, one in page.attributes for key in ("src", "srcset") if key in one]
@@ -165,7 +180,7 @@ def test_a_figure_says_which_of_its_trainings_are_missing_and_what_runs_them(wri
 def test_a_figure_has_a_dark_picture_of_the_same_size_on_a_dark_page(written: Path) -> None:
     text = (written / "figures/learning-curves.html").read_text(encoding="utf-8")
     assert '<source srcset="dark/learning-curves.png" media="(prefers-color-scheme: dark)">' in text
-    style = (Path(site.__file__).with_name("templates") / "site.css").read_text(encoding="utf-8")
+    style = (written / "colours.css").read_text(encoding="utf-8")
     assert f"--back: {themes.DARK.page};" in style  # a figure and the page around it have the same colour
     for name in ("figure-1", "learning-curves", "accuracies"):
         light, dark = (picture(written / path) for path in (f"results/figures/{name}.png", f"figures/dark/{name}.png"))

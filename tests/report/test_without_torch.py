@@ -32,7 +32,8 @@ for name in project.figures:
     figures.write(root, project, name, published)
 claim_tables.write(root, project, published)
 page.write(root, project, captions)
-request = site.Request(projects={root: project}, published=published, captions=captions, published_files={})
+paths = {"published": published, "captions": captions, "benchmarks": root / "results/bench"}
+request = site.Request(projects={root: project}, published_files={}, **paths)
 site.write(request, root / "site")
 assert why.explain(root, project, f"{next(iter(project.evaluations))}/inductive", (0,), published)
 assert plan_text.describe(plan.make(root, plan.Device("cpu", "here")))

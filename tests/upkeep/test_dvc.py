@@ -49,11 +49,33 @@ def test_dvc_has_no_stage():
 
 def test_what_dvc_compares_exists():
     listed = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text("utf-8"))
-    plotted = [path for plot in listed["plots"] for options in plot.values() for path in options["y"]]
-    for path in [*listed["params"], *listed["metrics"], *plotted]:
+    drawn = [plot for plot in listed["plots"] if isinstance(plot, dict)]
+    plotted = [path for plot in drawn for options in plot.values() for path in options["y"]]
+    pictures = [plot for plot in listed["plots"] if isinstance(plot, str)]
+    assert {f"results/figures/figure-{number}.png" for number in (1, 2, 3, 4)} < set(pictures)
+    for path in [*listed["params"], *listed["metrics"], *plotted, *pictures]:
         assert (REPOSITORY / path).is_file(), path
     known = {path.relative_to(REPOSITORY).as_posix() for path, _ in tracked()}
     assert {artifact["path"] for artifact in listed["artifacts"].values()} <= known
+
+
+def test_dvc_draws_one_line_for_each_training_that_is_run(tmp_path: Path) -> None:
+    """A file has both modes and both pools; drawn as one line they would be a zigzag."""
+    plots = json.loads(dvc("plots", "show", "--json", "--out", str(tmp_path), folder=REPOSITORY))["data"]
+    charts = {name: found[0]["content"] for name, found in plots.items() if found[0]["type"] == "vega"}
+    assert len(charts) == 3
+    for name, chart in charts.items():
+        (condition,) = [step["filter"] for step in chart["transform"] if "filter" in step]
+        assert condition == "datum['smoothed'] !== '' && datum.pool !== 'meta-train' && datum.mode !== 'transductive'"
+        drawn = [
+            row
+            for row in chart["data"]["values"]
+            if row["smoothed"] and row.get("pool") != "meta-train" and row.get("mode") != "transductive"
+        ]
+        places = [(row["training"], row["outer_step"]) for row in drawn]
+        assert len(places) == len(set(places)) > 10, name
+        assert all(float(row["outer_step"]) > 0 for row in drawn)
+        assert "<DVC" not in json.dumps(chart)
 
 
 def test_the_default_remote_is_a_folder_of_the_repository():

@@ -19,12 +19,13 @@ from firstorder.report.site import api, cells, claim_cards, drawing, front, mode
 from firstorder.report.site.folders import Folder
 from firstorder.report.site.models import PublishedFile
 from firstorder.report.site.pictures import Picture
-from firstorder.report.site.writer import Pages
+from firstorder.report.site.writer import TEMPLATES, Pages
 from firstorder.report.text import captions as caption_texts
+from firstorder.report.text import page
 from firstorder.report.text.page import paragraphs
 from firstorder.settings import Project
 
-STATIC = ("site.css", "claims.js")
+STATIC = (page.TEMPLATES / "colours.css", TEMPLATES / "site.css", TEMPLATES / "claims.js")
 
 
 @dataclass(frozen=True, kw_only=True)

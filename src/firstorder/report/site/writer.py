@@ -36,10 +36,10 @@ class Pages:
         text = self._environment.get_template(template).render(link=linker(path), here=path, **values)
         self.files[path] = text.encode("utf-8")
 
-    def include(self, *names: str) -> None:
-        """Add files of the templates' folder as they are."""
-        for name in names:
-            self.files[name] = (TEMPLATES / name).read_bytes()
+    def include(self, *sources: Path) -> None:
+        """Add style sheets and scripts as they are, each by its name."""
+        for source in sources:
+            self.files[source.name] = source.read_bytes()
 
     def copy(self, path: str, source: Path) -> str:
         """Add a copy of a result, and return its path. Raises UserError if there is none."""
