@@ -1,8 +1,8 @@
 """What Snakemake shows under make (`--logger brief`): which jobs are done, out of how many, and what goes wrong.
 
 By default it prints six lines for each job, and those of importance are lost among them. With `--logger-brief-refresh`,
-for jobs that print nothing, the count is one line that a terminal refreshes, and a log has none. Snakemake writes all of
-it to .snakemake/log.
+for jobs that print nothing, the count is one line that a terminal refreshes, and a log has none. Snakemake writes all
+of it to .snakemake/log.
 """
 
 import sys
