@@ -8,6 +8,7 @@ them. A closed terminal (HUP) is treated in the same way.
 from __future__ import annotations
 
 import signal
+import threading
 from types import FrameType
 from typing import Any
 
@@ -15,14 +16,18 @@ PASSED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasatt
 
 
 def pass_on() -> None:
-    """Pass the signals on from now on; afterwards what Snakemake itself does at TERM. An ignored one stays ignored."""
+    """Pass the signals on from now on; afterwards what Snakemake itself does at TERM. An ignored one stays ignored.
+
+    Snakemake's own handler takes a lock that the interrupted code, or the handler of an earlier signal, may hold. It
+    runs in a thread, which waits for that lock; within the handler it would be waited for without end.
+    """
     ending: Any = signal.getsignal(signal.SIGTERM)
 
     def tell(number: int, frame: FrameType | None) -> None:
         for process in jobs():
             process.send_signal(number)
         if callable(ending):
-            ending(number, frame)
+            threading.Thread(target=ending, args=(number, frame), daemon=True).start()
 
     for number in PASSED:
         if signal.getsignal(number) is not signal.SIG_IGN:
