@@ -16,9 +16,6 @@ from contextlib import suppress
 from datetime import datetime
 from types import FrameType
 
-from firstorder.upkeep import status
-from firstorder.upkeep.locks import HELD
-
 PASSED = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -32,6 +29,8 @@ def run(command: Sequence[str]) -> int:
 
     TERM and HUP are passed on to it. A terminal sends INT to both, and the command decides what follows.
     """
+    from firstorder.upkeep.locks import HELD
+
     child = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -67,6 +66,8 @@ def show(lines: Iterable[str]) -> None:
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
+
+    from firstorder.upkeep import status
 
     jobs: dict[str, tuple[float, status.Running]] = {}
     console = Console(highlight=False)
