@@ -149,6 +149,7 @@ figures: $(INSTALLED) ## 1 min | redraw every table and figure from the recorded
 	@$(PY) -m firstorder readme README.md . reduced $(if $(ALLOW_STALE),--allow-stale)
 
 report: $(INSTALLED) ## seconds | redraw the report of one folder: make report [DIR=reduced] [ALLOW_STALE=1]
+	@echo "Redrawing the tables and figures of $$DIR"
 	@$(call HOLD,$$DIR,--report $(if $(ALLOW_STALE),--allow-stale),report) $(REPORT) --directory="$$DIR"
 	@$(PY) -m firstorder headline --params="$$DIR/params.yaml" $(if $(ALLOW_STALE),--allow-stale)
 
