@@ -72,13 +72,16 @@ def test_the_package_computes_what_the_authors_code_computed(name: str, tools: S
 
 
 def test_in_float32_the_authors_code_and_the_package_differ_by_rounding(tools: SimpleNamespace) -> None:
-    """Distances are at most 3e-5 in the first meta-step of this recording; if one ReLU flips, up to 1e-2."""
+    """Distances are at most 3e-5 in the first meta-step of this recording; if one ReLU flips, about 1e-2.
+
+    Whether one flips depends on the processor: 0.0105 was seen on an AMD EPYC (family 25 model 17).
+    """
     with np.load(FOLDER / "fomaml-omniglot-5way-5shot.npz") as arrays:
         recording = tools.repeat.Recording(arrays, outer_steps=1)
     for row in tools.distances.measured(recording):
         if "parameters" not in row.name:  # the first step of Adam is the sign of the meta-gradient
-            assert row.single < 1e-2
-            assert row.authors_rounding < 1e-2
+            assert row.single < 3e-2
+            assert row.authors_rounding < 3e-2
 
 
 # --- Deviations, to show what the tolerance tells apart ---
