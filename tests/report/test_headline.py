@@ -99,6 +99,11 @@ def test_without_a_number_of_the_paper_records_are_counted(tmp_path: Path) -> No
     assert said(tmp_path, project) == "2 of 12 records made."
 
 
+def test_a_folder_without_evaluations_has_no_accuracies(tmp_path: Path) -> None:
+    project = make_project(tmp_path, full(tables={}, trainings={}, evaluations={}))
+    assert said(tmp_path, project) == "no accuracies in tables, only figures and claims."
+
+
 def test_report_and_readme_have_the_same_headline(tmp_path: Path) -> None:
     project = make_project(tmp_path, full())
     store_record(tmp_path, project, ONE_SHOT, "inductive", {0: NINETY_FIVE})

@@ -66,6 +66,8 @@ def sentence(root: Path, project: Project, comparisons: Mapping[str, pd.DataFram
     Points are rounded up, so that "within" is true to the last digit. Where trainings are shorter than the paper's,
     nothing is said of points. A folder without a number of the paper says how many of its records are made.
     """
+    if not project.evaluations:
+        return "no accuracies in tables, only figures and claims."
     found = counts(project, comparisons)
     if not found.published:
         planned = _amount(len(project.evaluations) * len(MODES) * len(project.seeds), "record")
