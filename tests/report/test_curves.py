@@ -21,11 +21,11 @@ from tests.synthetic_records import PARAMS, TRAINING, changed_params, make_proje
 FIGURE = "learning-curves"
 
 
-def long_project(root: Path) -> Project:
-    """Make a project whose curve has points at 100, 200, ..., 1,000."""
+def long_project(root: Path, every: int = 100) -> Project:
+    """Make a project whose curve has points at `every`, 2 `every`, ..., 1,000."""
     section = copy.deepcopy(PARAMS["trainings"])
     section[TRAINING] |= {"outer_steps": 1000}
-    section[TRAINING]["curve"] |= {"every": 100}
+    section[TRAINING]["curve"] |= {"every": every}
     return make_project(root, changed_params(trainings=section))
 
 
@@ -55,19 +55,27 @@ def test_a_curve_of_which_nothing_says_how_it_was_made_is_refused(tmp_path: Path
 
 
 def test_a_point_that_a_curve_lacks_is_a_gap_and_never_a_line(tmp_path: Path) -> None:
-    project = long_project(tmp_path)
-    there = {step: step / 2000 for step in range(100, 1001, 100) if step not in (500, 1000)}
+    project = long_project(tmp_path, every=50)
+    there = {step: step / 2000 for step in range(50, 1001, 50) if step not in (500, 1000)}
     store_curve(tmp_path, 0, there, project=project)
     data = gathered(tmp_path, project, FIGURE).set_index("outer_step")["accuracy"]
-    assert data.index.tolist() == list(range(100, 1001, 100))
+    assert data.index.tolist() == list(range(50, 1001, 50))
     assert data[data.isna()].index.tolist() == [500, 1000]
     line, dots = drawn(tmp_path, project, FIGURE).axes[0].lines
     heights, measured = (dict(zip(one.get_xdata(), one.get_ydata(), strict=True)) for one in (line, dots))
     assert math.isnan(heights[500])
     assert math.isnan(measured[500])
     assert measured[400] == pytest.approx(20)
-    assert heights[400] == pytest.approx((5 + 10 + 15 + 20) / 4)
-    assert heights[700] == pytest.approx((10 + 15 + 20 + 30 + 35) / 5)  # the five that there are
+    assert heights[150] == pytest.approx((2.5 + 5 + 7.5) / 3)
+    assert heights[400] == pytest.approx((10 + 12.5 + 15 + 17.5 + 20) / 5)
+    assert heights[700] == pytest.approx((22.5 + 27.5 + 30 + 32.5 + 35) / 5)  # the five that there are
+
+
+def test_a_curve_of_few_points_is_drawn_as_it_was_measured(tmp_path: Path) -> None:
+    project = long_project(tmp_path)
+    store_curve(tmp_path, 0, {step: step / 2000 for step in range(100, 1001, 100)}, project=project)
+    line, dots = drawn(tmp_path, project, FIGURE).axes[0].lines
+    assert line.get_ydata().tolist() == dots.get_ydata().tolist()
 
 
 def test_a_point_that_one_of_the_seeds_lacks_is_a_gap_too(tmp_path: Path) -> None:

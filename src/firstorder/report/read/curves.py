@@ -22,8 +22,9 @@ from firstorder.settings import Project, TrainingSettings, columns
 # The final accuracy is the mean over the measurements in this last fraction of the outer steps (a single one if there
 # is only one). Epsilon is nearly 0 there, and together the measurements cover several times the tasks of one.
 LAST_PART = 0.2
-# A measurement of a curve is made on few tasks; what is read off a curve is its mean over so many measurements.
-SMOOTHED = 5
+# A measurement of a curve is made on few tasks; what is read off a curve is its mean over so many measurements. A curve
+# with fewer than SHORT is as it was measured: the mean would be of a large part of the training, and lag behind it.
+SMOOTHED, SHORT = 5, 20
 # The curve that final accuracies and Figures 3 and 4 are about.
 JUDGED_POOL, JUDGED_MODE = "meta-test", "inductive"
 
@@ -65,13 +66,14 @@ def joined(root: Path, project: Project, training: str) -> list[dict[str, Any]]:
     """Join the recorded seeds of a training: a row for each pool, mode and outer step, in that order.
 
     Keys: pool, mode, outer_step, shot, tasks, seeds, accuracy (the mean over seeds), low, high, band and smoothed (the
-    mean accuracy over this and up to four measurements before it). `low` and `high` are the lowest and highest seed
-    (band `seeds`) or, with one seed, the ends of the 95 % interval over tasks (band `tasks`). A row has no accuracy
-    unless every recorded seed has the point. Empty if nothing is recorded.
+    mean accuracy over this and up to four measurements before it; in a short curve the accuracy itself). `low` and
+    `high` are the lowest and highest seed (band `seeds`) or, with one seed, the ends of the 95 % interval over tasks
+    (band `tasks`). A row has no accuracy unless every recorded seed has the point. Empty if nothing is recorded.
     """
     points = measurements.of_seeds(root, project, freshness.curve, training, columns.CURVE)
     seeds = points["seed"].nunique()
     steps = sorted({*expected_steps(project.trainings[training]), *points["outer_step"]})
+    window = SMOOTHED if len(steps) >= SHORT else 1
     rows = []
     for (pool, mode, shot, tasks), line in points.groupby(["pool", "mode", "shot", "tasks"]):
         about = {"pool": pool, "mode": mode, "shot": shot, "tasks": tasks, "seeds": seeds}
@@ -82,7 +84,7 @@ def joined(root: Path, project: Project, training: str) -> list[dict[str, Any]]:
             is_whole = step in at and len(at[step]) == seeds
             found = _summary(at[step]) if is_whole else {}
             if found:
-                before = [*before, found["accuracy"]][-SMOOTHED:]
+                before = [*before, found["accuracy"]][-window:]
                 found["smoothed"] = sum(before) / len(before)
             rows.append({**about, "outer_step": step, **found})
     return rows
