@@ -6,14 +6,12 @@ import copy
 import json
 from collections import Counter
 from pathlib import Path
-from typing import BinaryIO
 
 import pandas as pd
 import pytest
 
 from firstorder import files
 from firstorder.errors import UserError
-from firstorder.files import open_regular
 from firstorder.report.read import accuracies
 from tests.synthetic_records import ONE_SHOT, PARAMS, TRAINING, changed_params, make_project, store_record
 
@@ -37,13 +35,14 @@ def test_each_record_and_run_file_is_read_once(tmp_path: Path, monkeypatch: pyte
     store_record(tmp_path, project, ONE_SHOT, "inductive", {0: HALF, 1: HALF})
     reads: Counter[str] = Counter()
 
-    def counted(path: Path) -> BinaryIO:
+    def counted(path: Path) -> tuple[int, int]:
         reads[path.name] += path.exists()  # no curve is recorded, whose run file is looked for
-        return open_regular(path)
+        return regular(path)
 
-    monkeypatch.setattr(files, "open_regular", counted)
+    regular = files._regular
+    monkeypatch.setattr(files, "_regular", counted)
     assert len(accuracies.fresh_records(tmp_path, project)) == 2
-    assert reads == dict.fromkeys(("seed-0.json", "seed-0.run.json", "seed-1.json", "seed-1.run.json"), 1)
+    assert +reads == dict.fromkeys(("seed-0.json", "seed-0.run.json", "seed-1.json", "seed-1.run.json"), 1)
 
 
 def test_metrics_are_means_over_seeds(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ def exit_gracefully(number, frame):
         told.append(number)
 
 signal.signal(signal.SIGTERM, exit_gracefully)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and stays so
 passing.pass_on()
 with lock:  # where the signals arrive
     os.kill(os.getpid(), signal.SIGTERM)

@@ -19,7 +19,7 @@ rule download_omniglot:
     resources:
         mem_mb=500,
     params:
-        folder=os.path.dirname(ARCHIVE),
+        folder=lambda wildcards: os.path.dirname(ARCHIVE),
         name=lambda wildcards: os.path.basename(ARCHIVE).format(**wildcards),
     shell:
         "python -m firstorder download --folder={params.folder:q} {params.name:q} " f"{LOGGED}"
