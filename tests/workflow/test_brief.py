@@ -10,16 +10,10 @@ from typing import Any
 import pytest
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from tests.test_progress import Terminal
 from tests.workflow.test_workflow import REPOSITORY, built, with_profile  # noqa: F401
 
 PLUGINS = REPOSITORY / "workflow/plugins"
-
-
-class Terminal(io.StringIO):
-    """A standard error that claims to be a terminal."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.fixture

@@ -16,8 +16,6 @@ from contextlib import suppress
 from datetime import datetime
 from types import FrameType
 
-PASSED = (signal.SIGTERM, signal.SIGHUP)
-
 
 def is_terminal() -> bool:
     """Say whether all that a command prints goes to a terminal that can go back to earlier lines."""
@@ -30,6 +28,7 @@ def run(command: Sequence[str]) -> int:
     TERM and HUP are passed on to it. A terminal sends INT to both, and the command decides what follows.
     """
     from firstorder.upkeep.locks import HELD
+    from firstorder.upkeep.passing import PASSED
 
     child = subprocess.Popen(
         command,

@@ -90,7 +90,7 @@ def summary(data: pd.DataFrame) -> PrintedTable:
     for name, chosen in parts.items():
         if not chosen.any():  # as in a study
             continue
-        groups = Counter(map(outcomes.group, data.loc[chosen, "verdict"]))
+        groups = outcomes.counts(data.loc[chosen, "verdict"])
         rows.append((name, str(int(chosen.sum())), *(str(groups[group]) for group in outcomes.GROUPS)))
     return PrintedTable(
         title="Summary",
@@ -111,7 +111,7 @@ def of_paper(data: pd.DataFrame) -> pd.DataFrame:
 
 def in_short(verdicts: pd.Series) -> str:
     """Count verdicts in three groups: `23 hold, 1 fail, 55 open`."""
-    groups = Counter(map(outcomes.group, verdicts))
+    groups = outcomes.counts(verdicts)
     still_open = len(verdicts) - groups["hold"] - groups["fail"]
     return f"{groups['hold']} hold, {groups['fail']} fail, {still_open} open"
 

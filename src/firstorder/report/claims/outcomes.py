@@ -1,5 +1,10 @@
 """The possible verdicts on a claim, as printed."""
 
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
 EQUIVALENT, BETTER, WORSE, HOLDS, FAILS = "equivalent", "better", "worse", "holds", "fails"
 INCONCLUSIVE, ONE_SEED = "inconclusive", "inconclusive: one seed"
 UNDECIDABLE = "undecidable"
@@ -22,3 +27,8 @@ def decide(*, holds: bool, fails: bool) -> str:
 def group(verdict: str) -> str:
     """Return the group of the summary that counts a verdict."""
     return next(name for name, words in GROUPS.items() if verdict.startswith(words))
+
+
+def counts(verdicts: Iterable[str]) -> Counter[str]:
+    """Count verdicts by the groups of the summary."""
+    return Counter(map(group, verdicts))

@@ -21,11 +21,11 @@ from firstorder.report.site.models import PublishedFile
 from firstorder.report.site.pictures import Picture
 from firstorder.report.site.writer import TEMPLATES, Pages
 from firstorder.report.text import captions as caption_texts
-from firstorder.report.text import page
+from firstorder.report.text import templating
 from firstorder.report.text.page import paragraphs
 from firstorder.settings import Project
 
-STATIC = (page.TEMPLATES / "colours.css", TEMPLATES / "site.css", TEMPLATES / "claims.js")
+STATIC = (templating.TEMPLATES / "colours.css", TEMPLATES / "site.css", TEMPLATES / "claims.js")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +55,11 @@ def write(request: Request, out: Path) -> list[Path]:
     pages = Pages()
     pages.include(*STATIC)
     folders = _folders(request)
+    demo = drawing.part(out)
     for folder in folders:
         folder.check_redrawn()
         shown = pictures.add(pages, folder, request.published)
-        _add_folder(pages, folder, folders, shown, drawing.part(out))
+        _add_folder(pages, folder, folders, shown, demo)
     pages.add("models.html", "models.html.j2", folder=folders[0], models=models.of(folders, request.published_files))
     tables, machines = runtimes.by_machine(folders), speeds.add(pages, request.benchmarks)
     pages.add("runtimes.html", "runtimes.html.j2", folder=folders[0], tables=tables, machines=machines)

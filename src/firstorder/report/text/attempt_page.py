@@ -17,10 +17,9 @@ from firstorder.report.read import curves
 from firstorder.report.read.accuracies import fresh_records
 from firstorder.report.read.statistics import accuracy_over_tasks, half_width_over_tasks
 from firstorder.report.text.formatting import percent, points
-from firstorder.report.text.templating import environment
+from firstorder.report.text.templating import TEMPLATES, environment
 from firstorder.settings import MODES, Project
 
-TEMPLATES = Path(__file__).with_name("templates")
 LABELS = {"reptile": "Reptile", "untrained": "Random initialisation"}
 WIDTH, HEIGHT, LEFT, BOTTOM = 640, 320, 48, 40  # of the curve, in pixels
 # The lines of the curve: pool, mode, and the class of the style sheet.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -11,10 +9,9 @@ import pandas as pd
 from firstorder.files import replacing
 from firstorder.report import BADGE
 from firstorder.report.claims import claim_tables, outcomes
-from firstorder.report.text.templating import environment
+from firstorder.report.text.templating import TEMPLATES, environment
 
 COLOURS = {"hold": "#2e7d32", "fail": "#b3261e", "open": "#5f6368"}  # white text on each: contrast of at least 4.5
-_TEMPLATES = Path(__file__).with_name("templates")
 _LETTER = 6.1  # pixels, mean width of DejaVu Sans at 11 pixels; textLength then makes the text exactly as wide
 _MARGIN = 7  # pixels, on each side of a text
 
@@ -40,21 +37,17 @@ def render(label: str, message: str, colour: str) -> str:
     texts = [{"text": text, "width": round(_LETTER * len(text))} for text in (label, message)]
     left, right = (int(str(text["width"])) + 2 * _MARGIN for text in texts)
     values = {"texts": texts, "left": left, "right": right, "margin": _MARGIN, "colour": colour}
-    return environment(_TEMPLATES).get_template("badge.svg.j2").render(values)
+    return environment(TEMPLATES).get_template("badge.svg.j2").render(values)
 
 
 def _numbers(verdicts: pd.Series) -> tuple[str, str, str]:
-    groups = _groups(verdicts)
+    groups = outcomes.counts(verdicts)
     run = len(verdicts) - groups["not run"]
     colour = COLOURS["hold" if run == len(verdicts) else "open"]
     return "the paper's numbers", f"{run} of {len(verdicts)} run at full length", colour
 
 
 def _claims(verdicts: pd.Series) -> tuple[str, str, str]:
-    groups = _groups(verdicts)
+    groups = outcomes.counts(verdicts)
     colour = COLOURS["fail" if groups["fail"] > groups["hold"] else "hold"]
     return "the paper's claims", claim_tables.in_short(verdicts), colour
-
-
-def _groups(verdicts: pd.Series) -> Mapping[str, int]:
-    return Counter(map(outcomes.group, verdicts))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
@@ -51,7 +50,7 @@ def counts(project: Project, comparisons: Mapping[str, pd.DataFrame]) -> Counts:
     run = stated[stated["accuracy_fraction"].notna()]
     if STALE in run:
         run = run[~run[STALE].eq(True)]
-    found = Counter(outcomes.group(verdict) for verdict in run["verdict"].dropna())
+    found = outcomes.counts(run["verdict"].dropna())
     return Counts(
         published=len(stated.drop_duplicates(_NUMBER)),
         run=len(run.drop_duplicates(_NUMBER)),

@@ -24,10 +24,8 @@ from firstorder.report.read.statistics import accuracy_over_tasks
 from firstorder.report.text import captions as caption_texts
 from firstorder.report.text import headline, tables
 from firstorder.report.text.formatting import MISSING, NOT_RUN, PrintedTable, percent, training_label
-from firstorder.report.text.templating import environment
+from firstorder.report.text.templating import TEMPLATES, environment
 from firstorder.settings import MODES, Project
-
-TEMPLATES = Path(__file__).with_name("templates")
 
 
 @dataclass(frozen=True, kw_only=True)

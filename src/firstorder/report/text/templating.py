@@ -6,6 +6,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+TEMPLATES = Path(__file__).with_name("templates")  # of this folder's pages
+
 
 def environment(folder: Path) -> Environment:
     """Return what fills the templates in a folder."""
