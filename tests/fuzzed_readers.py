@@ -36,7 +36,7 @@ from firstorder.data import (
 from firstorder.errors import UserError
 from firstorder.files import parse_json
 from firstorder.method import training
-from firstorder.records import cells, checkpoints, counts, freshness, headers, states
+from firstorder.records import cells, checkpoints, counts, freshness, headers, row_files, states
 from firstorder.records.counts import CountsFile, Whole
 from firstorder.report.benchmark import performance
 from firstorder.report.claims import paper
@@ -82,7 +82,7 @@ def _curve_text() -> str:
     rows = [
         (step, pool, mode, 1, 4, 0.5, 0.1) for step in (4, 6) for pool in ("meta-train", "meta-test") for mode in MODES
     ]
-    return cells.rows_text(columns.CURVE, rows)
+    return row_files.rows_text(columns.CURVE, rows)
 
 
 def _curve_run(folder: Path) -> dict[str, object]:
@@ -192,7 +192,7 @@ def _states(folder: Path, content: bytes) -> None:
     keeper = states.StateFile(path, ("x",))
     if (state := keeper.load(_problem(folder))) is not None:
         keeper.legs(state)
-        cells.rows_text(columns.CURVE, state.curve)
+        row_files.rows_text(columns.CURVE, state.curve)
 
 
 def _counts(folder: Path, content: bytes) -> None:

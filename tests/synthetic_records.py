@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from firstorder import NUMERICS_VERSION
-from firstorder.records.cells import CellRecord, write_record, write_rows, write_run
+from firstorder.records.cells import CellRecord, write_record, write_run
+from firstorder.records.row_files import write_rows
 from firstorder.settings import CURVE, SINE_FITS, SINE_LOSSES, Mode, Project, checks, digest
 from firstorder.settings.schema import build
 

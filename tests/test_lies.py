@@ -19,7 +19,7 @@ import pytest
 from firstorder.__main__ import main
 from firstorder.data import mini_imagenet_sources, packs
 from firstorder.errors import UserError
-from firstorder.records import cells, headers
+from firstorder.records import cells, headers, row_files
 from firstorder.report.benchmark import performance
 from firstorder.report.read import curves
 from firstorder.settings import CURVE, digest
@@ -128,7 +128,7 @@ def test_a_run_file_with_a_value_of_another_type_is_refused(key: str, value: Any
 def test_a_run_file_without_seconds_gives_the_plan_no_time(tmp_path: Path) -> None:
     project = make_project(tmp_path)
     path = tmp_path / CURVE.format(training=TRAINING, seed=0)
-    cells.write_rows(path, ("outer_step",), [(0,)])
+    row_files.write_rows(path, ("outer_step",), [(0,)])
     made = cells.made_with(project.settings_of_training(TRAINING))
     cells.write_run(path, {"device": "cpu, 1 thread", "machine": "x", **made})
     entry = plan.make(tmp_path, plan.Device("cpu", "x"), project=project).named("training", TRAINING)
@@ -382,6 +382,6 @@ def test_devices_and_fifos_are_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     os.mkfifo(path)
     with pytest.raises(OSError, match="is a FIFO, expected a file or nothing"):
-        cells.write_rows(path, ("a",), [(1,)])
+        row_files.write_rows(path, ("a",), [(1,)])
     assert path.is_fifo()
     assert list(tmp_path.iterdir()) == [path]

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from firstorder.records.cells import write_rows, write_run
+from firstorder.records.cells import write_run
+from firstorder.records.row_files import write_rows
 from firstorder.settings import EXPANSION, INNER_PRODUCTS, Project, digest
 from firstorder.studies.expansion import STATED
 from tests.studies.test_theory import EXPANSION as EXPANSION_SETTINGS

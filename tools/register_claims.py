@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from firstorder.errors import UserError
-from firstorder.records.cells import rows_text
+from firstorder.records.row_files import rows_text
 from firstorder.report.claims import paper, register
 from firstorder.report.claims.register import COLUMNS, REGISTER, Fixed
 from firstorder.report.read import published

@@ -15,7 +15,7 @@ import pytest
 from firstorder import cli
 from firstorder.__main__ import main
 from firstorder.files import replacing
-from firstorder.records import cells
+from firstorder.records import row_files
 from tests.conftest import TINY_PARAMS, write_params
 
 
@@ -83,7 +83,7 @@ def test_a_data_folder_that_the_locale_cannot_name_is_one_line(tiny_project: Pat
 
 
 def test_rows_keep_a_file_name_in_another_encoding(tmp_path: Path) -> None:
-    cells.write_rows(tmp_path / "rows.csv", ["name"], [[os.fsdecode(b"caf\xe9")], ["café"]])
+    row_files.write_rows(tmp_path / "rows.csv", ["name"], [[os.fsdecode(b"caf\xe9")], ["café"]])
     assert (tmp_path / "rows.csv").read_text(encoding="utf-8") == "name\ncaf\\udce9\ncafé\n"
 
 

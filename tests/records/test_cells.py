@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from firstorder.errors import UserError
-from firstorder.records import cells
+from firstorder.records import cells, row_files
 from firstorder.settings import RECORD, Cell, checks, first_difference
 from tests.synthetic_records import FIVE_SHOT, ONE_SHOT, TRAINING, changed_params, make_project, make_record
 
@@ -152,21 +152,21 @@ def test_the_first_difference_is_named_with_both_values(
 
 def test_rows_are_written_as_plain_csv(tmp_path: Path) -> None:
     path = tmp_path / "curves" / TRAINING / "seed-0.csv"
-    cells.write_rows(path, ("a", "b"), [(1, 0.5), (2, "x,y")])
+    row_files.write_rows(path, ("a", "b"), [(1, 0.5), (2, "x,y")])
     assert path.read_bytes() == b'a,b\n1,0.5\n2,"x,y"\n'
     assert [entry.name for entry in path.parent.iterdir()] == ["seed-0.csv"]
 
 
 def test_a_file_stays_as_it_was_when_writing_fails(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
-    cells.write_rows(path, ("a",), [(1,)])
+    row_files.write_rows(path, ("a",), [(1,)])
 
     def broken() -> Any:
         yield (2,)
         raise RuntimeError("half way")
 
     with pytest.raises(RuntimeError, match="half way"):
-        cells.write_rows(path, ("a",), broken())
+        row_files.write_rows(path, ("a",), broken())
     assert path.read_text(encoding="utf-8") == "a\n1\n"
     assert [entry.name for entry in tmp_path.iterdir()] == ["rows.csv"]
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from firstorder.errors import UserError
-from firstorder.records.cells import write_rows, write_run
+from firstorder.records.cells import write_run
+from firstorder.records.row_files import write_rows
 from firstorder.report.claims import curve_claims, paper, simulation_claims
 from firstorder.report.claims.curve_claims import CurveClaim
 from firstorder.report.claims.simulation_claims import SimulationClaim

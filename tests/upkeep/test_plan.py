@@ -13,7 +13,8 @@ from firstorder.__main__ import main
 from firstorder.data import packs
 from firstorder.errors import UserError
 from firstorder.records import freshness
-from firstorder.records.cells import write_record, write_rows, write_run
+from firstorder.records.cells import write_record, write_run
+from firstorder.records.row_files import write_rows
 from firstorder.settings import CURVE, MODEL, MODES, RECORD, Project, digest
 from firstorder.upkeep import plan, plan_text
 from firstorder.upkeep.computations import Folder

@@ -103,7 +103,7 @@ def _write(session: Session, training: Resumable, state: TrainingState, together
     `together` is the number of seeds trained side by side, `cpu_seconds` the processor time of this process for it.
     """
     from firstorder.method.training import checkpoint_of
-    from firstorder.records import cells, checkpoints
+    from firstorder.records import cells, checkpoints, row_files
     from firstorder.upkeep import dvc
 
     problem: Problem = training.problem
@@ -120,7 +120,7 @@ def _write(session: Session, training: Resumable, state: TrainingState, together
         run["legs"] = legs  # interrupted, and perhaps trained in several places
     else:
         run["cpu_seconds"] = round(cpu_seconds, 1)
-    cells.write_sealed(curve, cells.rows_text(columns.CURVE, state.curve), run)
+    cells.write_sealed(curve, row_files.rows_text(columns.CURVE, state.curve), run)
     print(f"{path}\n{curve}")
 
 

@@ -120,12 +120,12 @@ def write_pack(session: Session, name: str, made: Pack, census: Sequence[CensusR
     """Write a pack and its census, and print where they are and what somebody who packs must hear."""
     from firstorder.data.census import CENSUS_COLUMNS, warnings_of
     from firstorder.data.packs import write_pack as write
-    from firstorder.records import cells
+    from firstorder.records import row_files
 
     path = session.root / session.project.pack_path(name)
     # Both are whole before either is replaced: should one fail, the old ones stay. `verify` compares their digests.
     with replacing(path.with_suffix(".census.csv")) as part:
-        cells.write_rows(part, CENSUS_COLUMNS, census)
+        row_files.write_rows(part, CENSUS_COLUMNS, census)
         write(path, made)
     print(f"{shown(path)}: {census[0].images:,} images of {len(made.class_names)} classes, digest {made.digest()[:16]}")
     print(shown(path.with_suffix(".census.csv")))

@@ -272,10 +272,10 @@ class Session:
         resolved: dict[str, Any],
     ) -> None:
         """Write the rows of a study and their run file, and print the path."""
-        from firstorder.records import cells
+        from firstorder.records import cells, row_files
 
         made = run | cells.made_with(resolved)
-        cells.write_sealed(self.root / path, cells.rows_text(columns, rows), made)
+        cells.write_sealed(self.root / path, row_files.rows_text(columns, rows), made)
         print(self.root / path)
 
     def run_information(self, seconds: float, engine: str | None = None) -> dict[str, Any]:

@@ -7,13 +7,11 @@ versions go into the run file beside it, `seed-<n>.run.json`.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
-import io
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -281,22 +279,6 @@ def digest_of_run(run: Mapping[str, Any]) -> str:
 def run_text(run: Mapping[str, Any]) -> str:
     """Return the text of a run file, the same bytes for the same content."""
     return json.dumps(run, sort_keys=True, indent=1) + "\n"
-
-
-def rows_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return rows as the text of a small CSV."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a small CSV; the old file stays until the new one is complete."""
-    text = rows_text(columns, rows)
-    with replacing(path) as part:
-        part.write_bytes(text.encode("utf-8", "backslashreplace"))  # file names may have bytes of another encoding
 
 
 def _sha256(content: bytes) -> str:

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from firstorder.errors import UserError
 from firstorder.files import MissingFileError
 from firstorder.records import cells
-from firstorder.records.headers import file_digest, model_header, pack_digest
+from firstorder.records.headers import check_model, file_digest, model_header, pack_digest
 from firstorder.records.placement import ANOTHERS, misplaced
 from firstorder.settings import (
     ADAPTATION,
@@ -227,20 +226,9 @@ def paths_to_rebuild(root: Path, project: Project, expected: Expected) -> list[s
     if expected.training is not None and expected.seed is not None:
         model = MODEL.format(training=expected.training, seed=expected.seed)
         if (root / model).exists() and not is_trained(root, project, expected.training, expected.seed):
-            _check_own(root / model, expected.training, expected.seed)
+            check_model(root / model, expected.training, expected.seed)
             paths.append(model)
     return paths
-
-
-def _check_own(path: Path, training: str, seed: int) -> None:
-    """Raise UserError if the file to be trained anew is another checkpoint, which would be overwritten."""
-    made = model_header(path)
-    if (made.get("training"), made.get("seed")) != (training, seed):
-        another = f"the checkpoint of {made.get('training')}, seed {made.get('seed')}"
-        raise UserError(
-            f"{path}: it is {another if made else 'no checkpoint of this package'}, expected {training}, seed {seed}; "
-            "move it away, then fetch the right one (dvc pull) or train it"
-        )
 
 
 def _another_checkpoint(root: Path, expected: Expected, made: Mapping[str, Any]) -> str | None:

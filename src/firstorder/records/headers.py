@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from firstorder.errors import UserError
 from firstorder.files import Kind, open_regular, parse_json
 
 CHECKPOINT_FILE = Kind(
@@ -30,6 +31,17 @@ def model_header(path: Path) -> dict[str, Any]:
             return about_of(file.read(8 + LARGEST_HEADER))
     except (OSError, ValueError):
         return {}
+
+
+def check_model(path: Path, training: str, seed: int) -> None:
+    """Raise UserError if the file to be trained anew is another checkpoint, which would be overwritten."""
+    made = model_header(path)
+    if (made.get("training"), made.get("seed")) != (training, seed):
+        another = f"the checkpoint of {made.get('training')}, seed {made.get('seed')}"
+        raise UserError(
+            f"{path}: it is {another if made else 'no checkpoint of this package'}, expected {training}, seed {seed}; "
+            "move it away, then fetch the right one (dvc pull) or train it"
+        )
 
 
 def tensor_header(content: bytes) -> dict[str, Any]:
