@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,6 +65,16 @@ def test_what_is_taken_is_cleared() -> None:
     assert clocked.counts.any()
     clocked._take()
     assert not clocked.counts.any()
+
+
+@needs_native
+def test_the_clock_is_read_as_64_bits_whoever_asks_first() -> None:
+    """C's default of ctypes, 32 bits, wraps about once a second."""
+    code = native.library("float", profiling.CLOCKS)
+    code.take_phases.restype = ctypes.c_int
+    clocked = Clocked(WORKLOADS["W5 omniglot"], code)
+    assert code.take_phases.restype is ctypes.c_uint64
+    assert clocked.once() > 0
 
 
 @needs_native

@@ -76,6 +76,7 @@ class Clocked:
 
     def __init__(self, workload: Workload, code: ctypes.CDLL) -> None:
         self.workload, self.code = workload, code
+        code.take_phases.restype = ctypes.c_uint64
         self.steps = min(_inner_steps(workload), MOST_STEPS)
         self.call = _inner_loop(workload, self.steps, code)
         self.names = (ctypes.c_char_p.in_dll(code, "phase_names").value or b"").decode().split(", ")
@@ -123,7 +124,6 @@ def run(
     code = native.library("float", CLOCKS)
     if isinstance(code, str):
         raise UserError(f"engine native cannot be profiled: {code}")
-    code.take_phases.restype = ctypes.c_uint64
     loops = {name: Clocked(workload, code) for name, workload in _different(workloads)}
     limits = []
     with track("profile", rounds * len(loops), "measurements") as bar:
