@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from firstorder import settings
+from firstorder.errors import UserError
 from firstorder.method import training
 from firstorder.method.images import ImagePool
 from firstorder.method.training import (
@@ -213,6 +214,19 @@ def test_the_outer_adam_is_tensorflows(problem):
     rate = 0.01 * (1 - 0.999**2) ** 0.5 / (1 - 0.9**2)
     expected = rate * 0.0225 / ((0.999 * 0.001 / 16) ** 0.5 + 1e-8)
     torch.testing.assert_close(again - after, torch.full_like(before, expected), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(("optimiser", "remedy"), [("adam", "use inner_optimiser: sgd"), ("sgd", "1e+30)")])
+def test_a_meta_gradient_that_is_not_finite_names_its_cause(problem, optimiser, remedy):
+    """Adam's root has no derivative at 0, where a second moment is before any gradient: that is no learning rate's."""
+    rate = 1e-3 if optimiser == "adam" else 1e30
+    chosen = with_settings(
+        problem, algorithm="maml", query_shot=1, inner_optimiser=optimiser, inner_learning_rate=rate, inner_steps=2
+    )
+    with pytest.raises(UserError) as refused:
+        outer_step(chosen, chosen.inner, start(chosen))
+    assert str(refused.value).endswith(remedy)
+    assert ("learning_rate" in str(refused.value)) == (optimiser == "sgd")
 
 
 def test_the_meta_gradient_is_divided_and_clipped_entry_by_entry(problem, monkeypatch):

@@ -210,10 +210,11 @@ def outer_step(problem: Problem, inner: InnerLoop, state: TrainingState) -> None
 
 def not_finite(problem: Problem, outer_step: int) -> UserError:
     """Return the error to raise for a meta-gradient that is not finite."""
-    return UserError(
-        f"{problem.name}, seed {problem.seed}: the meta-gradient is not finite at outer step {outer_step}; "
-        f"lower inner_learning_rate (now {problem.settings.inner_learning_rate:g})"
-    )
+    remedy = f"lower inner_learning_rate (now {problem.settings.inner_learning_rate:g})"
+    if (problem.settings.algorithm, problem.settings.inner_optimiser) == ("maml", "adam"):
+        remedy = "Adam's root has no derivative where a second moment is 0: use inner_optimiser: sgd"
+    where = f"{problem.name}, seed {problem.seed}: the meta-gradient is not finite at outer step {outer_step}"
+    return UserError(f"{where}; {remedy}")
 
 
 def step_size(settings: TrainingSettings, outer_step: int) -> float:
@@ -238,9 +239,8 @@ def outer_update(
         meta_gradient = meta_gradient.clamp(-settings.meta_gradient_clip, settings.meta_gradient_clip)
     if settings.outer_optimiser != "adam":
         return parameters - size * meta_gradient, moments
-    first, second = moments.unbind()
-    first = OUTER_BETA1 * first + (1 - OUTER_BETA1) * meta_gradient
-    second = OUTER_BETA2 * second + (1 - OUTER_BETA2) * meta_gradient**2
+    first = OUTER_BETA1 * moments[0] + (1 - OUTER_BETA1) * meta_gradient
+    second = OUTER_BETA2 * moments[1] + (1 - OUTER_BETA2) * meta_gradient**2
     return parameters - size * first / (second.sqrt() + OUTER_EPSILON), torch.stack([first, second])
 
 
