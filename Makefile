@@ -18,7 +18,7 @@ DEVICE ?= auto
 WAY ?= 5
 SHOT ?= 1
 MINUTES ?= 5
-SET := PYTHON CORES GPUS SEED SEEDS TASKS DIR DEVICE CELL PROBE FOLDER WAY SHOT MINUTES FORCE ALLOW_STALE FROM REMOTE SERVICE WATCH \
+SET := PYTHON CORES GPUS SEED SEEDS TASKS DIR DEVICE CELL CLAIM PROBE FOLDER WAY SHOT MINUTES FORCE ALLOW_STALE FROM REMOTE SERVICE WATCH \
 	MINI_IMAGENET MINI_IMAGENET_NAMES PROFILE
 $(foreach name,$(SET),$(if $(filter-out undefined,$(origin $(name))),$(eval override export $(name) := $$(value $(name)))))
 # A relative DATA_MIRROR is relative to this folder, but Snakemake works in another one.
@@ -169,8 +169,9 @@ power: $(INSTALLED) ## seconds | which claims the planned seeds and tasks can de
 	@$(PY) -m firstorder power --params="$$DIR/params.yaml" $(if $(SEEDS),--seeds="$$SEEDS") $(if $(TASKS),--tasks="$$TASKS") \
 		$(READ_ENOUGH)
 
-why: $(INSTALLED) ## seconds | trace where a number comes from: make why CELL=reptile/omniglot-5way/1shot/transductive [DIR=reduced]
-	@$(MEASURED); $(PY) -m firstorder why --params="$$DIR/params.yaml" -- "$$CELL" "$$@" $(READ_ENOUGH)
+why: $(INSTALLED) ## seconds | trace a number: make why CELL=reptile/omniglot-5way/1shot/transductive; or a verdict: make why CLAIM=fails
+	@$(MEASURED); $(PY) -m firstorder why --params="$$DIR/params.yaml" $(if $(CLAIM),--claim="$$CLAIM") \
+		-- "$$CELL" "$$@" $(READ_ENOUGH)
 
 status: $(INSTALLED) ## seconds | what computes now: step, rate, time left, accuracy: make status [WATCH=1] [DIR=reduced]
 	@$(PY) -m firstorder status --params="$$DIR/params.yaml" $(if $(WATCH),--watch) $(READ_ENOUGH)

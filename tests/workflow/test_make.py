@@ -31,6 +31,7 @@ HOSTILE = [
 # Each variable with the targets that read it.
 TARGETS = {
     "CELL": ["cell", "why", "plan"],
+    "CLAIM": ["why"],
     "SEED": ["cell"],
     "DIR": ["cell", "report", "plan", "why", "status", "suspend", "collect", "publish"],
     "DEVICE": ["plan"],

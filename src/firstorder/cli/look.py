@@ -39,17 +39,22 @@ FOLDERS = argument("folders", nargs="*", help="other folders to take measured ti
     "look",
     CELL,
     argument("--seed", type=seed_number, help="one seed; default: all seeds of params.yaml"),
+    argument("--claim", default="", help="a claim instead: its id, or a part of its id, sentence or verdict"),
     PUBLISHED,
     FOLDERS,
 )
 def why(arguments: Arguments) -> None:
-    """Trace a cell's number: the paper's value, ours, settings, seeds, digests, commit, machine, time."""
+    """Trace a cell's number (the paper's, ours, settings, digests, commit, machine, time) or a claim's verdict."""
     from firstorder.cli import machine
     from firstorder.report.text import why as module
+    from firstorder.report.text import why_claim
     from firstorder.upkeep import plan as plans
     from firstorder.upkeep import plan_text
 
     session = Session.of(arguments)
+    if arguments.claim:
+        print(why_claim.explain(session.root, session.project, arguments.claim, Path(arguments.published)))
+        return
     seeds = session.project.seeds if arguments.seed is None else (arguments.seed,)
     session.check_seeds(seeds)
     check_named(session, arguments.cell)

@@ -30,7 +30,7 @@ _RULES = (
     "[ , ]: 95 % interval. ± tasks: 95 % half-width over the tasks alone; ± seeds: over the seeds (Student), which "
     "holds the error over tasks too. The interval rests on ± seeds or, with one seed, on ± tasks."
 )
-_KNOWN = (
+KNOWN = (
     "Known before: what was known of these results when the claim's rule was fixed (paper/registered.csv has the "
     "commits and dates). If something was known of some seeds, the verdict by the other seeds alone follows."
 )
@@ -185,7 +185,7 @@ VALUE = Layout(
         "is one standard deviation of three trainings, whose mean is then uncertain by 2.48 times as much. For MAML "
         "and 1st-order MAML it is over the tasks of one training; their spread over trainings is missing from it.",
         _RULES,
-        _KNOWN,
+        KNOWN,
     ),
 )
 ORDER = Layout(
@@ -197,7 +197,7 @@ ORDER = Layout(
         "First minus second, seed by seed; the paper's ± does not enter. Is better and is easier hold where the "
         "interval lies above zero, as good as where it lies inside the margins.",
         _RULES,
-        _KNOWN,
+        KNOWN,
     ),
 )
 SIMULATION = Layout(
@@ -210,7 +210,7 @@ SIMULATION = Layout(
         "the 95 % interval over seeds (Student) or, with one seed, over its new waves. A claim holds or fails where "
         "the interval lies wholly on one side of the bound.",
         claim_rows.WHOSE,
-        _KNOWN,
+        KNOWN,
     ),
 )
 CURVES = Layout(
@@ -226,7 +226,7 @@ CURVES = Layout(
         "side of the margin, and fails where it lies wholly on the other. One seed: the interval is over tasks, and "
         "the verdict is about these trainings alone; the paper's own figures have one seed.",
         claim_rows.WHOSE,
-        _KNOWN,
+        KNOWN,
     ),
 )
 THEORY = Layout(
@@ -240,7 +240,7 @@ THEORY = Layout(
         "seeds with the 95 % interval over them (one seed: over tasks). A change rises above the margin, and does not "
         "rise below it.",
         claim_rows.WHOSE,
-        _KNOWN,
+        KNOWN,
     ),
     label_columns=2,
 )

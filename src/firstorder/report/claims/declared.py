@@ -16,6 +16,11 @@ from firstorder.errors import UserError
 from firstorder.settings.schema import setting
 
 Level = Literal["nothing", "curve", "result"]
+ORIGINS = {
+    "paper": "said by the paper",
+    "memory": "remembered of the paper, without a text to check it by",
+    "ours": "a check of ours",
+}
 _LEVELS: tuple[Level, ...] = ("nothing", "curve", "result")
 _PART = re.compile(r"(?P<level>curve|result) of seeds? (?P<seeds>\d+(?:, \d+)*)")
 GRAMMAR = "nothing, curve or result; with seeds: `result of seeds 0, 1; curve of seed 2`"

@@ -69,21 +69,22 @@ def utc(text: str) -> datetime:
 
 def rules(claims: Claims, accuracies: Mapping[Line, float]) -> dict[str, str]:
     """Return the digest of each claim's rule, by id."""
-    return {name: digest(_rule(claim, claims, accuracies)) for name, claim in claims.everything().items()}
+    return {name: digest(rule(claim, claims, accuracies)) for name, claim in claims.everything().items()}
 
 
-def _rule(claim: Declared, claims: Claims, accuracies: Mapping[Line, float]) -> dict[str, Any]:
-    rule = {
+def rule(claim: Declared, claims: Claims, accuracies: Mapping[Line, float]) -> dict[str, Any]:
+    """Return the rule of a claim: what is compared, how, and the margins in numbers."""
+    found = {
         name: value
         for name, value in resolved(claim).items()
         if name not in Declared.__dataclass_fields__ and value is not None
     }
     if isinstance(claim, Claim) and claim.cells and claim.relation != "above":
         margins = claims.margins(claim, accuracies)
-        rule["margins_points"] = [round(100 * margins.below, 6), round(100 * margins.above, 6)]
+        found["margins_points"] = [round(100 * margins.below, 6), round(100 * margins.above, 6)]
     if isinstance(claim, Claim) and claim.theory and claims.theory_margins:
-        rule["margin"] = claims.theory_margins.of(claim.theory)
-    return rule
+        found["margin"] = claims.theory_margins.of(claim.theory)
+    return found
 
 
 def read(path: Path) -> dict[str, Fixed]:
@@ -148,19 +149,31 @@ def _made(root: Path, project: Project, line: Any) -> dict[int | None, Made]:
     return _times(runs)
 
 
-def _runs(root: Path, project: Project, kind: str, name: str, seed: int) -> list[dict[str, Any]]:
-    """Return the run files behind one cell or training of a seed: of a cell, its training's and its own."""
+def recorded_in(root: Path, project: Project, kind: str, name: str, seed: int) -> Path | None:
+    """Return the file of a seed that decides a claim of a kind; `name` as of `rests_on`. None if nothing is planned."""
+    if name in (SINE_LOSSES, SINE_FITS, MANIFOLD_POINTS, EXPANSION):
+        return root / name
     if kind == "theory":
-        return [how_made(root / INNER_PRODUCTS.format(training=name, seed=seed))]
+        return root / INNER_PRODUCTS.format(training=name, seed=seed)
     if name in project.trainings:
-        return [how_made(root / CURVE.format(training=name, seed=seed))]
+        return root / CURVE.format(training=name, seed=seed)
     evaluation, _, mode = name.rpartition("/")
     if evaluation not in project.evaluations:
+        return None
+    return root / RECORD.format(evaluation=evaluation, mode=mode, seed=seed)
+
+
+def _runs(root: Path, project: Project, kind: str, name: str, seed: int) -> list[dict[str, Any]]:
+    """Return the run files behind one cell or training of a seed: of a cell, its training's and its own."""
+    path = recorded_in(root, project, kind, name, seed)
+    evaluation = project.evaluations.get(name.rpartition("/")[0])
+    if path is None:
         return [{}]
-    record = root / RECORD.format(evaluation=evaluation, mode=mode, seed=seed)
-    if not record.exists():  # whatever its training shows, this number is not known
+    if kind == "theory" or name in project.trainings or evaluation is None:
+        return [how_made(path)]
+    if not path.exists():  # whatever its training shows, this number is not known
         return [{}]
-    return [how_trained(root, project.evaluations[evaluation].training, seed), how_made(record)]
+    return [how_trained(root, evaluation.training, seed), how_made(path)]
 
 
 def _times(runs: Mapping[int | None, Sequence[Mapping[str, Any]]]) -> dict[int | None, Made]:

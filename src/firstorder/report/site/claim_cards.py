@@ -14,11 +14,6 @@ from firstorder.report.read.csv_frames import STALE
 from firstorder.report.site.folders import Folder
 from firstorder.report.text.formatting import MISSING, STALE_MARK, training_label
 
-ORIGINS = {
-    "paper": "said by the paper",
-    "memory": "remembered of the paper, without a text to check it by",
-    "ours": "a check of ours",
-}
 _SHOWN_APART = ("Claim", "Verdict", "Whose")
 
 

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from firstorder.errors import UserError
 from firstorder.report.claims import outcomes
+from firstorder.report.claims.declared import ORIGINS
 from firstorder.report.claims.paper import Paper
 from firstorder.report.site import api, cells, claim_cards, drawing, front, models, pictures, runtimes, speeds
 from firstorder.report.site.folders import Folder
@@ -95,7 +96,7 @@ def _add_folder(
         groups=groups,
         summary=front.summary(folder),
         verdicts=[group for group in outcomes.GROUPS if group in verdicts],
-        origins={origin: claim_cards.ORIGINS.get(origin, origin) for origin in origins},
+        origins={origin: ORIGINS.get(origin, origin) for origin in origins},
     )
     pages.add(
         folder.index,

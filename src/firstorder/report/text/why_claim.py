@@ -1,0 +1,126 @@
+"""Explain the verdict on one claim: its rule as committed, what was known by then, and the results that decide it.
+
+The verdict is that of results/claims.csv, which `make report` wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import TextWrapper
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from firstorder.errors import UserError, one_line
+from firstorder.report import CLAIMS
+from firstorder.report.claims import claim_rows, claim_tables, register
+from firstorder.report.claims.claim_tables import Layout
+from firstorder.report.claims.declared import ORIGINS, Declared
+from firstorder.report.claims.paper import Paper
+from firstorder.report.read.csv_frames import STALE
+from firstorder.report.text.formatting import MISSING
+from firstorder.settings import Project, digest
+
+_WIDTH, _COLUMNS = 27, 110
+_WRAPPED = TextWrapper(_COLUMNS, initial_indent="  ", subsequent_indent="  ")
+_SAID = ("Claim", "Whose", "Verdict", "Known before")
+MOST_LISTED = 30
+
+
+def explain(root: Path, project: Project, wanted: str, published_path: Path) -> str:
+    """Explain the claim with the id `wanted`, or whose id, sentence or verdict contains it; list them if several do.
+
+    Raises UserError if no claim does, or if `make report` has not judged them.
+    """
+    judged = claim_tables.read(root)
+    found = _matching(judged, wanted)
+    ids = list(dict.fromkeys(found["id"]))
+    if not ids:
+        listed = root / CLAIMS.format(suffix="md")
+        raise UserError(f"no claim has {wanted!r} in its id, sentence or verdict; {listed} lists them all")
+    if len(ids) > 1:
+        return _listed(found)
+    return _explained(root, project, found, Paper.of(root, published_path))
+
+
+def _matching(judged: pd.DataFrame, wanted: str) -> pd.DataFrame:
+    if (same := judged["id"] == wanted).any():
+        return judged[same]
+    words = wanted.casefold()
+    texts = judged["id"] + "\n" + judged["sentence"] + "\n" + judged["verdict"]
+    return judged[texts.map(lambda text: words in text.casefold())]
+
+
+def _listed(found: pd.DataFrame) -> str:
+    """List claims with their verdicts; of many the first."""
+    found = found.drop_duplicates("id")
+    lines = [f"  {line.verdict}: {line.sentence} [{line.id}]" for line in found.head(MOST_LISTED).itertuples()]
+    rest = f"\n  and {len(found) - MOST_LISTED} more" if len(found) > MOST_LISTED else ""
+    return f"{len(found)} claims; name one by its id in [ ]:\n" + "\n".join(map(one_line, lines)) + rest
+
+
+def _explained(root: Path, project: Project, found: pd.DataFrame, paper: Paper) -> str:
+    name = str(found["id"].iloc[0])
+    declared, lines = paper.claims.everything().get(name), list(found.itertuples())
+    if declared is None:
+        raise UserError(f"{name}: not in {paper.claims_path}; judge the claims again: make report")
+    layout = next(one for one in claim_tables.LAYOUTS if lines[0].kind in one.kinds)
+    rules = [rule for rule in layout.rules if rule not in (claim_rows.WHOSE, claim_tables.KNOWN)]
+    paragraphs = [
+        [name, declared.sentence],
+        _fixed(name, declared, paper),
+        *([*_judged(layout, line), *_results(root, project, line)] for line in lines),
+        ["how such claims are judged", *(line for rule in rules for line in _WRAPPED.wrap(rule))],
+    ]
+    return "\n\n".join("\n".join(part) for part in paragraphs)
+
+
+def _fixed(name: str, declared: Declared, paper: Paper) -> list[str]:
+    """Say whose claim it is, what its rule is and since when, and what was known of the results by then."""
+    fixed = register.read(paper.claims_path.with_name(register.REGISTER)).get(name)
+    rule = register.rule(declared, paper.claims, paper.accuracies)
+    since = "in no commit yet"
+    if fixed is not None and fixed.rule == digest(rule):
+        since = f"since {fixed.committed:%Y-%m-%d %H:%M} UTC, commit {fixed.commit}"
+    said = {key: value for key, value in rule.items() if value}
+    text = yaml.safe_dump(said, sort_keys=False, allow_unicode=True, default_flow_style=None, width=_COLUMNS).rstrip()
+    return [
+        _line("whose", ORIGINS[declared.origin]),
+        _line("fixed", since),
+        _line("known by then", declared.known),
+        _line("rule", f"in {paper.claims_path}"),
+        *(f"  {line}" for line in text.splitlines()),
+    ]
+
+
+def _judged(layout: Layout, line: Any) -> list[str]:
+    """List the numbers of a claim, the verdict first."""
+    numbers = dict(zip(layout.columns, layout.row(line), strict=True))
+    verdict = numbers["Verdict"] + (" (stale: see firstorder stale)" if getattr(line, STALE, False) else "")
+    others = {column: text for column, text in numbers.items() if column not in _SAID and text != MISSING}
+    return [_line("verdict", verdict), *(_line(f"  {column}", text) for column, text in others.items())]
+
+
+def _results(root: Path, project: Project, line: Any) -> list[str]:
+    """List the files that decide a claim, each with how many seeds have one."""
+    texts = []
+    for name in register.rests_on(line):
+        paths = {register.recorded_in(root, project, line.kind, name, seed) for seed in project.seeds}
+        texts.append(_recorded(name, sorted(path for path in paths if path is not None)))
+    return [_line("rests on" if i == 0 else "", text) for i, text in enumerate(texts)]
+
+
+def _recorded(name: str, paths: Sequence[Path]) -> str:
+    there = [path for path in paths if path.exists()]
+    if not paths:
+        return f"{name}: params.yaml does not list it"
+    if not there:
+        return f"{name}: nothing recorded yet, first {paths[0]}"
+    others = "".join(f", {path.name}" for path in there[1:])
+    return f"{there[0]}{others}" + (f" ({len(there)} of {len(paths)} seeds)" if len(paths) > 1 else "")
+
+
+def _line(name: str, text: object) -> str:
+    return f"{name:<{_WIDTH}}{one_line(text)}"
