@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,9 @@ import yaml
 from firstorder import __main__ as command_line
 from firstorder.data import packs
 from tests import quick_python
+
+# Messages name commands without their folder where they are on the path, as in a shell with .venv activated.
+os.environ["FIRSTORDER_SHELL_PATH"] = str(Path(sys.executable).parent)
 
 TRAINING = "reptile/omniglot-5way"
 EVALUATION = f"{TRAINING}/1shot"

@@ -76,7 +76,7 @@ def _try(session: Session, arguments: Arguments, source: Path, wish: Wish) -> in
     for name in waiting:
         if code := _compute(session, arguments, name):
             return code
-    print(*_finish(session, source), sep="\n")
+    print(*map(output.typed, _finish(session, source)), sep="\n")
     return 0
 
 

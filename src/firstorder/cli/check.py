@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from firstorder import progress, settings
-from firstorder.cli.output import say
+from firstorder.cli.output import say, typed
 from firstorder.cli.session import Session
 from firstorder.cli.verbs import CELL, SEED, Argument, Arguments, argument, seed_number, verb
 from firstorder.errors import UserError
@@ -132,7 +132,7 @@ def verify(arguments: Arguments) -> int:
     folders: dict[Path, Project | None] = {Path(folder): None for folder in arguments.folders}
     folders = folders or {session.root: session.project}
     verification = module.verify(folders, progress.shown)
-    print(*(mismatch.text for mismatch in verification.mismatches), *verification.summary(), sep="\n")
+    print(*(typed(mismatch.text) for mismatch in verification.mismatches), *verification.summary(), sep="\n")
     return 1 if verification.mismatches else 0
 
 
@@ -144,12 +144,12 @@ def check_cell(arguments: Arguments) -> None:
     session = Session.of(arguments)
     cell = cell_of(session, arguments)
     difference = freshness.difference(session.root, cell)
-    exists = (session.root / cell.path).exists()
-    if difference is not None or not exists or getattr(arguments, "force", False):
+    exists, forced = (session.root / cell.path).exists(), getattr(arguments, "force", False)
+    if difference is not None or not exists or forced:
         check_copy(session, arguments.cell)
         if difference is None:
             _tell_published(session, arguments.cell, arguments.seed)
-    state = "fresh" if exists else "not computed yet"
+    state = f"fresh{', computed again as asked' if forced else ''}" if exists else "not computed yet"
     print(f"{cell.name}: {state if difference is None else f'stale, {difference}'}")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from firstorder import settings
 from firstorder.cli.check import cell_of, check_named
-from firstorder.cli.output import say
+from firstorder.cli.output import say, typed
 from firstorder.cli.session import Session
 from firstorder.cli.verbs import (
     ALLOW_STALE,
@@ -63,7 +63,7 @@ def why(arguments: Arguments) -> None:
     made = plans.make(session.root, device, map(Path, arguments.folders), session.project, room=room, tell=say)
     evaluation = arguments.cell.rpartition("/")[0]
     if todo := [seed for seed in seeds if seed in made.named("evaluation", evaluation).todo]:
-        print(f"\nTo compute what is missing or stale: {plan_text.describe_cell(made, arguments.cell, todo)}")
+        print(typed(f"\nTo compute what is missing or stale: {plan_text.describe_cell(made, arguments.cell, todo)}"))
 
 
 @verb(

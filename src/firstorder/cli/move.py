@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from firstorder.cli.output import typed
 from firstorder.cli.session import Session
 from firstorder.cli.verbs import Arguments, argument, verb
 from firstorder.errors import UserError, shown
@@ -17,7 +18,7 @@ def suspend(arguments: Arguments) -> int:
 
     session = Session.of(arguments)
     done = module.suspend(session.root, session.project)
-    print(*map(shown, done.lines or ["nothing is unfinished"]), sep="\n")
+    print(*(typed(shown(line)) for line in done.lines or ["nothing is unfinished"]), sep="\n")
     return 1 if done.too_large else 0
 
 

@@ -7,13 +7,20 @@ import contextlib
 import errno
 import io
 import os
+import re
 import select
+import shutil
 import sys
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+from firstorder.cli.verbs import VERBS
 from firstorder.errors import one_line
 
 GONE = (errno.EPIPE, errno.EIO)  # what writing to a stream whose reader is gone fails with
+SHELL_PATH = "FIRSTORDER_SHELL_PATH"  # PATH of the shell in which make was called; make puts .venv/bin before it
+_DVC = ("pull", "push", "fetch", "init", "commit", "config", "plots")
 _PLAINLY = {"±": "+/-", "—": "-", "\N{MINUS SIGN}": "-", "≤": "<=", "≥": ">=", "…": "...", "→": "->"}
 
 
@@ -65,7 +72,30 @@ def _plainly(error: UnicodeError) -> tuple[str, int]:
 
 def say(message: str) -> None:
     """Print a message on standard error, in one line even if a file's name has several."""
-    print(f"firstorder: {one_line(message)}", file=sys.stderr)
+    print(f"firstorder: {one_line(typed(message))}", file=sys.stderr)
+
+
+def typed(text: str) -> str:
+    """Return a text in which commands of this package and of DVC are as they can be typed in the caller's shell.
+
+    A command that is not on its path gets its folder, which is that of Python: `.venv/bin/firstorder evaluate ...`.
+    """
+    return _commands().sub(lambda found: f"{_folder(found[0])}{found[0]}", text)
+
+
+@cache
+def _commands() -> re.Pattern[str]:
+    verbs = "|".join(map(re.escape, VERBS))
+    return re.compile(rf"(?<![\w./-])(?:firstorder(?= (?:{verbs})(?![\w-]))|dvc(?= (?:{'|'.join(_DVC)})(?![\w-])))")
+
+
+def _folder(name: str) -> str:
+    """Return the folder of a command with a slash, relative if it is below the current one; empty if none is needed."""
+    folder = Path(sys.executable).parent
+    if shutil.which(name, path=os.environ.get(SHELL_PATH)) or not (folder / name).exists():
+        return ""
+    below = folder.is_relative_to(Path.cwd())
+    return f"{folder.relative_to(Path.cwd()) if below else folder}/"
 
 
 def flush() -> None:

@@ -1,0 +1,79 @@
+"""Commands in messages: as they can be typed in the caller's shell."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from firstorder.cli import output
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put Python, firstorder and dvc into a folder that is on no path, and go to the folder above."""
+    folder = tmp_path / ".venv/bin"
+    folder.mkdir(parents=True)
+    for name in ("python", "firstorder", "dvc"):
+        (folder / name).touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+    monkeypatch.setenv(output.SHELL_PATH, "/usr/bin:/bin")
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("make it with: firstorder pack glyphs", "make it with: .venv/bin/firstorder pack glyphs"),
+        ("rm -f x && dvc pull x.dvc", "rm -f x && .venv/bin/dvc pull x.dvc"),
+        ("(firstorder why-not)", "(firstorder why-not)"),
+        ("firstorder needs Python", "firstorder needs Python"),
+        ("run .venv/bin/firstorder pack x", "run .venv/bin/firstorder pack x"),
+        ("pip install 'firstorder[report]'", "pip install 'firstorder[report]'"),
+        ("the dvc file", "the dvc file"),
+        ("firstorder.load(...)", "firstorder.load(...)"),
+    ],
+)
+def test_a_command_that_is_not_on_the_path_gets_its_folder(installed: Path, text: str, expected: str) -> None:
+    assert output.typed(text) == expected
+
+
+def test_from_elsewhere_the_folder_is_absolute(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert output.typed("firstorder stale") == f"{installed}/firstorder stale"
+
+
+def test_a_command_on_the_shells_path_stays_as_it_is(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(output.SHELL_PATH, str(installed))
+    assert output.typed("firstorder stale") == "firstorder stale"
+
+
+def test_a_command_that_is_not_installed_beside_python_stays_as_it_is(installed: Path) -> None:
+    (installed / "firstorder").unlink()
+    assert output.typed("firstorder stale") == "firstorder stale"
+
+
+@pytest.mark.parametrize("handed_on", [False, True], ids=["first make", "make called by make"])
+def test_make_hands_on_the_path_of_the_shell(handed_on: bool) -> None:
+    """`make` puts .venv/bin on the path of its recipes, which is not that of the shell."""
+    shell = "/usr/local/bin:/usr/bin:/bin"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
+    environment |= {"PATH": f"/elsewhere:{shell}", output.SHELL_PATH: shell} if handed_on else {"PATH": shell}
+    if not handed_on:
+        del environment[output.SHELL_PATH]
+    tell = f'tell: ; @echo "$${output.SHELL_PATH}" "$$PATH"'
+    done = subprocess.run(
+        ["make", "-s", "--eval", tell, "tell"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    told, of_recipes = done.stdout.split()
+    assert told == shell
+    assert of_recipes.startswith(f"{ROOT}/.venv/bin:")
