@@ -68,8 +68,9 @@ def _timed(name: str, command: str, folder: Path, environment: dict[str, str]) -
     if done.returncode:
         print(f"{done.stdout[-2000:]}{done.stderr[-2000:]}\n{name}: exit code {done.returncode}", file=sys.stderr)
         return False
-    made = provenance.run_information(0, "cpu")
-    line = (name, made["machine"], round(seconds, 1), f"{datetime.now(UTC):%Y-%m-%d}", made["commit"])
+    machine = provenance.run_information(0, "cpu")["machine"]
+    commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=folder, capture_output=True, text=True)
+    line = (name, machine, round(seconds, 1), f"{datetime.now(UTC):%Y-%m-%d}", commit.stdout.strip())
     before = pd.read_csv(TIMES) if TIMES.exists() else pd.DataFrame(columns=list(COLUMNS))
     others = before[(before["command"] != name) | (before["machine"] != line[1])]
     lines = [*others.itertuples(index=False, name=None), line]

@@ -100,6 +100,8 @@ def summary(data: pd.DataFrame) -> PrintedTable:
         footnotes=(
             "Hold: equivalent or holds. Fail: better, worse or fails. Undecided: too few seeds or tasks so far. "
             "Undecidable: the paper's own ± is as wide as our margins.",
+            "make why CLAIM=fails lists the misses; with a claim's id, or words that only it has, it shows the rule, "
+            "since when it stands, and the records that decide it.",
         ),
     )
 

@@ -98,12 +98,17 @@ def read(path: Path) -> dict[str, Fixed]:
         raise UserError(f"{path}: expected dates under committed: {error}; make it again: make register") from None
 
 
+def of(paper: Paper) -> dict[str, Fixed]:
+    """Read the register beside the claims of a paper."""
+    return read(paper.claims_path.with_name(REGISTER))
+
+
 def check(root: Path, project: Project, paper: Paper, judged: pd.DataFrame) -> None:
     """Refuse a claim that says that less was known than the dates allow. `judged`: the table of claims.
 
     Raises UserError with the claim, the seed, and both dates.
     """
-    register = read(paper.claims_path.with_name(REGISTER))
+    register = of(paper)
     declared, digests = paper.claims.everything(), rules(paper.claims, paper.accuracies)
     for line in judged.itertuples():
         fixed = register.get(str(line.id))

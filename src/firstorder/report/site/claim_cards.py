@@ -12,6 +12,7 @@ import pandas as pd
 from firstorder.report.claims import claim_tables, outcomes
 from firstorder.report.read.csv_frames import STALE
 from firstorder.report.site.folders import Folder
+from firstorder.report.text import why_claim
 from firstorder.report.text.formatting import MISSING, STALE_MARK, training_label
 
 _SHOWN_APART = ("Claim", "Verdict", "Whose")
@@ -19,7 +20,7 @@ _SHOWN_APART = ("Claim", "Verdict", "Whose")
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """One claim: `group` is the group of verdicts that it counts in, `numbers` are named texts, `cells` its cells."""
+    """One claim: `group` is the group of verdicts that it counts in, `numbers` are named texts."""
 
     id: str
     sentence: str
@@ -28,6 +29,9 @@ class Card:
     origin: str
     numbers: Mapping[str, str]
     cells: Mapping[str, str]  # label -> page
+    fixed: str  # since when its rule has stood
+    rule: str  # as YAML; empty if it is not in the file of claims any more
+    command: str  # which prints all of this, with the files that it rests on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +77,7 @@ def about_figure(folder: Folder, name: str) -> list[CardGroup]:
 def _card(folder: Folder, layout: claim_tables.Layout, line: Any) -> Card:
     entries = dict(zip(layout.columns, layout.row(line), strict=True))
     pages = {_label(cell): folder.cell_page(cell) for cell in _cells(line.cells)}
+    declared = folder.paper.claims.everything().get(line.id)
     mark = f" {STALE_MARK}" if getattr(line, STALE, False) else ""
     return Card(
         id=line.id,
@@ -86,6 +91,9 @@ def _card(folder: Folder, layout: claim_tables.Layout, line: Any) -> Card:
             if name not in _SHOWN_APART and text not in (MISSING, "not run")
         },
         cells={cell: page for cell, page in pages.items() if page is not None},
+        fixed=why_claim.fixed(folder.registered.get(line.id), declared, folder.paper) if declared else "",
+        rule=why_claim.rule_text(declared, folder.paper) if declared else "",
+        command=f"make why CLAIM={line.id}{folder.option}",
     )
 
 

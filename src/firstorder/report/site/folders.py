@@ -11,8 +11,9 @@ import pandas as pd
 from firstorder.errors import UserError
 from firstorder.records.cells import CellRecord
 from firstorder.report import ACCURACIES
-from firstorder.report.claims import claim_tables
+from firstorder.report.claims import claim_tables, register
 from firstorder.report.claims.paper import Paper
+from firstorder.report.claims.register import Fixed
 from firstorder.report.read import accuracies, csv_frames
 from firstorder.report.text import headline
 from firstorder.settings import MODES, Mode, Project
@@ -74,6 +75,11 @@ class Folder:
     def claims(self) -> pd.DataFrame:
         """The claims with their verdicts, as in results/claims.csv."""
         return claim_tables.read(self.root)
+
+    @cached_property
+    def registered(self) -> dict[str, Fixed]:
+        """Since when the rule of each claim has stood, by id."""
+        return register.of(self.paper)
 
     @cached_property
     def comparisons(self) -> dict[str, pd.DataFrame]:

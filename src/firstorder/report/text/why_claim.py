@@ -19,6 +19,7 @@ from firstorder.report.claims import claim_rows, claim_tables, register
 from firstorder.report.claims.claim_tables import Layout
 from firstorder.report.claims.declared import ORIGINS, Declared
 from firstorder.report.claims.paper import Paper
+from firstorder.report.claims.register import Fixed
 from firstorder.report.read.csv_frames import STALE
 from firstorder.report.text.formatting import MISSING
 from firstorder.settings import Project, digest
@@ -70,28 +71,35 @@ def _explained(root: Path, project: Project, found: pd.DataFrame, paper: Paper) 
     rules = [rule for rule in layout.rules if rule not in (claim_rows.WHOSE, claim_tables.KNOWN)]
     paragraphs = [
         [name, declared.sentence],
-        _fixed(name, declared, paper),
+        _declared(name, declared, paper),
         *([*_judged(layout, line), *_results(root, project, line)] for line in lines),
         ["how such claims are judged", *(line for rule in rules for line in _WRAPPED.wrap(rule))],
     ]
     return "\n\n".join("\n".join(part) for part in paragraphs)
 
 
-def _fixed(name: str, declared: Declared, paper: Paper) -> list[str]:
-    """Say whose claim it is, what its rule is and since when, and what was known of the results by then."""
-    fixed = register.read(paper.claims_path.with_name(register.REGISTER)).get(name)
+def fixed(found: Fixed | None, declared: Declared, paper: Paper) -> str:
+    """Say since when the rule of a claim has stood, by its entry in the register: a date and a commit, or none yet."""
+    if found is None or found.rule != digest(register.rule(declared, paper.claims, paper.accuracies)):
+        return "in no commit yet"
+    return f"since {found.committed:%Y-%m-%d %H:%M} UTC, commit {found.commit}"
+
+
+def rule_text(declared: Declared, paper: Paper) -> str:
+    """Return the rule of a claim as YAML, with its margins in numbers."""
     rule = register.rule(declared, paper.claims, paper.accuracies)
-    since = "in no commit yet"
-    if fixed is not None and fixed.rule == digest(rule):
-        since = f"since {fixed.committed:%Y-%m-%d %H:%M} UTC, commit {fixed.commit}"
     said = {key: value for key, value in rule.items() if value}
-    text = yaml.safe_dump(said, sort_keys=False, allow_unicode=True, default_flow_style=None, width=_COLUMNS).rstrip()
+    return yaml.safe_dump(said, sort_keys=False, allow_unicode=True, default_flow_style=None, width=_COLUMNS).rstrip()
+
+
+def _declared(name: str, declared: Declared, paper: Paper) -> list[str]:
+    """Say whose claim it is, what its rule is and since when, and what was known of the results by then."""
     return [
         _line("whose", ORIGINS[declared.origin]),
-        _line("fixed", since),
+        _line("fixed", fixed(register.of(paper).get(name), declared, paper)),
         _line("known by then", declared.known),
         _line("rule", f"in {paper.claims_path}"),
-        *(f"  {line}" for line in text.splitlines()),
+        *(f"  {line}" for line in rule_text(declared, paper).splitlines()),
     ]
 
 
