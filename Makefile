@@ -113,11 +113,11 @@ $(AUDIT): requirements-audit.lock .venv/bin/python
 
 ##@ Start here
 .PHONY: help quick try test
-help: ## seconds | list the targets; costs are about those on two cores of an AMD EPYC, after the set-up (2 min, once)
+help: ## seconds | list the targets; times are those on two cores of an AMD EPYC (family 26), after the set-up (1 min, once)
 	@awk -F ' ## | [|] ' '/^##@/ { print "\n" substr($$0, 5) } \
 		/^[a-z-]+:.* ## / { sub(/:.*/, "", $$1); printf "  make %-12s %-11s %s\n", $$1, $$2, $$3 }' Makefile
 
-quick: $(TORCH) ## 4 min | the whole pipeline on drawn glyphs; then redraw all recorded results
+quick: $(TORCH) ## 2 min | the whole pipeline on drawn glyphs; then redraw all recorded results
 	$(call COMPUTE,quick,,quick,all)
 	$(MAKE) report DIR=.
 	$(MAKE) report DIR=reduced
@@ -132,11 +132,11 @@ test: lint ## 8 min | lint, then all tests that need no GPU and no network
 
 ##@ The paper's results
 .PHONY: omniglot algorithms cell figures report site paper plan power why status
-omniglot: $(TORCH) ## 12 min | Reptile on Omniglot 5-way, real data, at the reduced length of reduced/params.yaml [FORCE=1]
+omniglot: $(TORCH) ## 3 min | Reptile on Omniglot 5-way, real data, at the reduced length of reduced/params.yaml [FORCE=1]
 	$(call COMPUTE,reduced,--algorithms $(OMNIGLOT),omniglot,cells --config algorithms=$(OMNIGLOT))
 	$(MAKE) report DIR=reduced
 
-algorithms: $(TORCH) ## 40 min | all algorithms on Omniglot 5-way, at the reduced length of reduced/params.yaml [FORCE=1]
+algorithms: $(TORCH) ## 5 min | all algorithms on Omniglot 5-way, at the reduced length of reduced/params.yaml [FORCE=1]
 	$(call COMPUTE,reduced,,algorithms,computed)
 	$(MAKE) report DIR=reduced
 
@@ -147,7 +147,7 @@ cell: $(TORCH) ## hours | one cell: make cell CELL=reptile/omniglot-5way/1shot/t
 		$(call COMPUTE,$$DIR,--cell="$$CELL" --seed="$$SEED",cell CELL=$$CELL SEED=$$SEED$(IN_DIR),$(CELL_FILE)); fi
 	@if [ -e "$$DIR/$(REPORT_DUE)" ]; then $(AGAIN) report && rm -f -- "$$DIR/$(REPORT_DUE)" && $(NUMBER) -- "$$CELL"; fi
 
-figures: $(INSTALLED) ## 1 min | redraw every table and figure from the recorded results; no torch, no data
+figures: $(INSTALLED) ## 20 s | redraw every table and figure from the recorded results; no torch, no data
 	@$(MAKE) --no-print-directory report DIR=.
 	@$(MAKE) --no-print-directory report DIR=reduced
 	@$(PY) -m firstorder readme README.md . reduced $(if $(ALLOW_STALE),--allow-stale)
@@ -157,10 +157,10 @@ report: $(INSTALLED) ## seconds | redraw the report of one folder: make report [
 	@$(call HOLD,$$DIR,--report $(if $(ALLOW_STALE),--allow-stale),report) $(REPORT) --directory="$$DIR"
 	@$(PY) -m firstorder headline --params="$$DIR/params.yaml" $(if $(ALLOW_STALE),--allow-stale)
 
-site: $(INSTALLED) ## seconds | write all recorded results as a site of pages to site/, offline: make site [ALLOW_STALE=1]
+site: $(INSTALLED) ## 11 s | write all recorded results as a site of pages to site/, offline: make site [ALLOW_STALE=1]
 	@$(RECORDED); $(PY) -m firstorder site $(if $(ALLOW_STALE),--allow-stale) -- "$$@"
 
-paper: $(TORCH) ## weeks | everything at full length; far less on GPUs: make plan DEVICE="NVIDIA H200" GPUS=8
+paper: $(TORCH) ## days | everything at full length; far less on GPUs: make plan DEVICE="NVIDIA H200" GPUS=8
 	$(call COMPUTE,.,,paper,computed)
 	$(MAKE) report
 
@@ -216,7 +216,7 @@ audit: $(AUDIT) ## seconds | check all locked packages for known vulnerabilities
 
 ##@ Development
 .PHONY: bench lint format register schema lock clean-quick
-bench: $(TORCH) ## 6 min | time every engine on this machine, which must be idle; update docs/performance.md
+bench: $(TORCH) ## 4 min | time every engine on this machine, which must be idle; update docs/performance.md
 	$(PY) -m firstorder bench $(if $(PROFILE),--profile)
 	$(if $(PROFILE),,$(PY) -m firstorder performance)
 

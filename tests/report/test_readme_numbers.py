@@ -33,6 +33,7 @@ def prose() -> str:
     for pattern in (
         r"<!-- firstorder:begin (\S+) -->.*?<!-- firstorder:end \1 -->",
         r"^```.*?^```",
+        r"^\| `make .*?$",
         r"`[^`]*`",
         r"\]\([^)]*\)",
     ):
@@ -158,6 +159,62 @@ def side_by_side() -> Values:
     return {"seeds": f"{len(seeds)}", "time": f"{seconds // 60:.0f} min {seconds % 60:.0f} s"}
 
 
+BENCHES = {
+    "26": "amd-epyc-family-26-model-2-2-cores",
+    "25": "amd-epyc-family-25-model-17-2-cores",
+    "Xeon": "intel-r-xeon-r-processor-2-cores",
+}
+
+
+@cache
+def side_by_side_of(machine: str) -> dict[tuple[str, str], Any]:
+    """Return what a benchmark measured side by side, by workload and engine."""
+    workloads = json.loads((ROOT / f"results/bench/{BENCHES[machine]}.json").read_text(encoding="utf-8"))["workloads"]
+    return {
+        (workload, engine): found["side by side"]
+        for workload, engines in workloads.items()
+        for engine, found in engines["engines"].items()
+        if "side by side" in found
+    }
+
+
+def ratios(first: str, second: str) -> list[float]:
+    """Return how many times as fast one engine is as another, for each workload and machine that has both."""
+    return [
+        found["median"] / measured[workload, second]["median"]
+        for measured in map(side_by_side_of, BENCHES)
+        for (workload, engine), found in measured.items()
+        if engine == first and (workload, second) in measured
+    ]
+
+
+def speed() -> Values:
+    new, old = (side_by_side_of(machine) for machine in ("26", "25"))
+    plain, authors = ratios("native", "plain"), ratios("native", "authors")
+    return {
+        "ours": f"{new['W1', 'native']['median']:.0f}",
+        "torch": f"{new['W1', 'plain']['median']:.0f}",
+        "limit": f"{100 * new['W1', 'native']['fraction_of_limit']:.0f}",
+        "older": f"{old['W1', 'native']['median']:.0f}",
+        "authors": f"{old['W1', 'authors']['median']:.0f}",
+        "plain_low": f"{min(plain):.1f}",
+        "plain_high": f"{max(plain):.1f}",
+        "authors_low": f"{min(authors):.1f}",
+        "authors_high": f"{max(authors):.1f}",
+    }
+
+
+def slower() -> Values:
+    fast = side_by_side_of("26")
+    times = [
+        found["median"] / measured["median"]
+        for machine in ("25", "Xeon")
+        for (workload, engine), measured in side_by_side_of(machine).items()
+        if engine == "native" and not workload.startswith("W5") and (found := fast[workload, engine])
+    ]
+    return {"low": f"{min(times):.1f}", "high": f"{max(times):.1f}"}
+
+
 SOURCED: list[tuple[str, Callable[[], Values]]] = [
     ("Reptile's four are within {points} points of the paper over {seeds} seeds", reptile),
     (
@@ -182,6 +239,18 @@ SOURCED: list[tuple[str, Callable[[], Values]]] = [
         "each class it rises under joint training too (by {balanced})",
         cosines,
     ),
+    (
+        "Two cores of an AMD EPYC (family 26 model 2) do {ours} outer steps of Omniglot 5-way a second (PyTorch's "
+        "autograd: {torch}), which is {limit} % of what their arithmetic allows; of family 25 they do {older}, the "
+        "authors' code {authors}. By workload and machine the C engine is {plain_low} to {plain_high} times as fast as "
+        "PyTorch's autograd, and {authors_low} to {authors_high} times as fast as the authors' code",
+        speed,
+    ),
+    (
+        "On an AMD EPYC of family 25 and on an Intel Xeon with matrix tiles, training takes {low} to {high} times as "
+        "long, by their benchmarks",
+        slower,
+    ),
     ("the {seeds} seeds of FOMAML's 5-way 1-shot took {time} on an H200", side_by_side),
 ]
 # No results: names, settings and arithmetic of the sentence itself.
@@ -197,13 +266,33 @@ OTHERS = [
     r"2 other trainings",
     r"Reptile in 100 lines",
     r"10,000 tasks",
-    r"fetches 15 MB",
+    r"Times are those on two cores of an AMD EPYC \(family 26 model 2\)",
+    r"1 min, once",
+    r"along 50 gradient steps",
 ]
 
 
 @pytest.mark.parametrize(("template", "values"), SOURCED, ids=lambda value: getattr(value, "__name__", ""))
 def test_a_measured_number_is_that_of_the_results(template: str, values: Callable[[], Values]) -> None:
     assert template.format(**values()) in prose()
+
+
+UNITS = {"s": 1, "min": 60}
+
+
+def test_the_times_of_commands_are_those_measured() -> None:
+    """Within a quarter, on the machine that the README names; what is not measured is not said to be."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    stated = dict(re.findall(r"^\| `(make .*?)` \| .* \| (\d+ (?:s|min)) \|$", text, re.MULTILINE))
+    lines = csv("results/commands.csv").query("machine.str.contains('family 26 model 2')")
+    measured = lines.set_index("command")["seconds"]
+    assert set(stated) - set(measured.index) == {"make test", "make try FOLDER=path"}
+    for command in stated.keys() & set(measured.index):
+        number, unit = stated[command].split()
+        assert int(number) * UNITS[unit] == pytest.approx(measured[command], rel=0.25), command
+    (set_up,) = re.findall(r"after the set-up \((\d+) min, once\)", text)
+    assert int(set_up) * 60 == pytest.approx(measured["set-up"], rel=0.25)
+    assert "but for `make test` (about), and `make cell` and `make paper`" in text
 
 
 def test_each_number_has_a_source() -> None:

@@ -242,13 +242,3 @@ def test_relative_links_of_markdown_files_exist(path: Path) -> None:
     links = re.findall(r"\]\(([^)\s]+)\)", text)
     targets = [link.partition("#")[0] for link in links if not re.match(r"[a-z]+:", link)]
     assert [target for target in targets if target and not (path.parent / target).exists()] == []
-
-
-def test_the_example_in_the_readme_uses_what_exists() -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", read("README.md"), flags=re.DOTALL)
-    imported: dict[str, object] = {}
-    exec("\n".join(re.findall(r"^from .*$", example, re.MULTILINE)), imported)
-    used = [(name, part) for name, part in re.findall(r"\b(\w+)\.(\w+)\(", example) if name in imported]
-    assert ("checks", "load") in used
-    for name, part in used:
-        assert hasattr(imported[name], part), f"{name}.{part}"
