@@ -28,7 +28,7 @@ def written(root: Path) -> dict[str, str]:
         (
             [("paper", "paper", "value", "not run"), ("paper", "paper", "value", "equivalent: 3 seeds")],
             "1 of 2 run at full length",
-            "1 hold, 0 fail, 1 open",
+            "1 holds, 0 fail, 1 open",
         ),
         (
             [

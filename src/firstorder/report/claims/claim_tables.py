@@ -100,8 +100,8 @@ def summary(data: pd.DataFrame) -> PrintedTable:
         footnotes=(
             "Hold: equivalent or holds. Fail: better, worse or fails. Undecided: too few seeds or tasks so far. "
             "Undecidable: the paper's own ± is as wide as our margins.",
-            "make why CLAIM=fails lists the misses; with a claim's id, or words that only it has, it shows the rule, "
-            "since when it stands, and the records that decide it.",
+            "The misses alone: make why CLAIM=fails. With a claim's id, or words that only it has, it shows the rule, "
+            "since when that stands, and the records that decide the claim.",
         ),
     )
 
@@ -112,10 +112,10 @@ def of_paper(data: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_short(verdicts: pd.Series) -> str:
-    """Count verdicts in three groups: `23 hold, 1 fail, 55 open`."""
+    """Count verdicts in three groups: `23 hold, 1 fails, 55 open`."""
     groups = outcomes.counts(verdicts)
-    still_open = len(verdicts) - groups["hold"] - groups["fail"]
-    return f"{groups['hold']} hold, {groups['fail']} fail, {still_open} open"
+    hold, fail = (f"{groups[group]} {group}{'s' if groups[group] == 1 else ''}" for group in ("hold", "fail"))
+    return f"{hold}, {fail}, {len(verdicts) - groups['hold'] - groups['fail']} open"
 
 
 def beside(root: Path, name: str, kind: str) -> list[PrintedTable]:
