@@ -143,6 +143,20 @@ def test_a_time_limit_saves_the_state_and_says_how_to_resume(tiny_project, capsy
     assert not list(tiny_project.glob(".work/*/*"))
 
 
+@pytest.mark.parametrize(("engine", "left"), [("native", 1), ("plain", 2)])
+def test_threads_that_omp_num_threads_gives_are_those_of_one_engine(tiny_project, monkeypatch, engine, left):
+    """Engine native has threads of its own: if PyTorch's operations had as many, both would wait for each other."""
+    if engine == "native" and native.reason("omniglot") is not None:
+        pytest.skip("engine native is not available")
+    number = [2]
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: number[-1])
+    monkeypatch.setattr(torch, "set_num_threads", number.append)
+    assert train("--seed", "0", "--engine", engine) == 0
+    assert number[-1] == left
+    assert run_file(tiny_project, 0)["device"] == "cpu, 2 threads"
+
+
 def test_momentum_reaches_training_and_evaluation_by_every_way(tiny_project, capsys):
     """Several seeds, threads and every engine's name: either plain computes it, or the command refuses."""
     write_params(tiny_project, edit(TINY_PARAMS, (("trainings", TRAINING, "inner_beta1"), 0.9)))

@@ -138,17 +138,24 @@ class Session:
 
     def choice(self, training: str) -> Choice:
         """Choose the engine for a training."""
+        import torch
+
         from firstorder.engines.choice import Wish, choose
 
         if training not in self._choices:
             chosen = settings.lookup(self.project.trainings, training, "training")
+            device = self.device
+            self.requested_threads = self.requested_threads or torch.get_num_threads()
             wish = Wish(
                 name=self.requested_engine,
-                device=self.device,
+                device=device,
                 compiled=self.compiled,
                 threads=self.requested_threads,
             )
             self._choices[training] = choose(wish, chosen)
+            if self._choices[training].engine.name.startswith(NATIVE):
+                # Its threads would wait for those of PyTorch's own operations, which are few and small beside it.
+                torch.set_num_threads(1)
         return self._choices[training]
 
     def problems(self, training: str, seeds: Sequence[int]) -> list[Problem]:
