@@ -128,7 +128,7 @@ try: $(TORCH) ## 5 min | Reptile on images of your own, in one folder a class: m
 	@$(PY) -m firstorder try --way="$$WAY" --shot="$$SHOT" --minutes="$$MINUTES" -- "$$FOLDER"
 
 test: lint ## 8 min | lint, then all tests that need no GPU and no network
-	$(PY) -m pytest --numprocesses=auto --dist=loadfile
+	OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses=auto --dist=loadfile
 
 ##@ The paper's results
 .PHONY: omniglot algorithms cell figures report site paper plan power why status

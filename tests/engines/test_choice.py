@@ -7,6 +7,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -155,6 +156,16 @@ def test_threads_that_omp_num_threads_gives_are_those_of_one_engine(tiny_project
     assert train("--seed", "0", "--engine", engine) == 0
     assert number[-1] == left
     assert run_file(tiny_project, 0)["device"] == "cpu, 2 threads"
+
+
+@pytest.mark.parametrize(("name", "during"), [("native", 1), ("native, tiles", 1), ("plain", 3)])
+def test_a_callers_threads_are_given_back(name, during, monkeypatch):
+    numbers = [3]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: numbers[-1])
+    monkeypatch.setattr(torch, "set_num_threads", numbers.append)
+    with choice.cores_for(SimpleNamespace(name=name)):
+        assert numbers[-1] == during
+    assert numbers[-1] == 3
 
 
 def test_momentum_reaches_training_and_evaluation_by_every_way(tiny_project, capsys):

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import firstorder
+from firstorder.engines.native import engine as native
 from firstorder.errors import UserError
 from firstorder.library import learner as module
 from firstorder.library.arrays import classes_of
@@ -206,6 +207,20 @@ def test_training_on_arrays_is_the_methods_training() -> None:
     assert torch.equal(state.parameters, made.checkpoint.parameters)
     assert {row["pool"] for row in made.curve} == {"meta-train"}
     assert all(0 <= row["accuracy"] <= 1 for row in made.curve)
+
+
+@pytest.mark.skipif(native.reason("omniglot") is not None, reason="engine native is not available")
+@pytest.mark.parametrize(("engine", "calls"), [("native", 4), ("plain", 2)])
+def test_training_and_evaluating_give_engine_native_the_cores(
+    engine: str, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before and after each of the two; around engine plain only after, which changes nothing."""
+    numbers: list[int] = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(torch, "set_num_threads", numbers.append)
+    made = firstorder.train(IMAGES, **{**SMALL, "engine": engine})
+    made.evaluate(IMAGES, tasks=2)
+    assert numbers == [1] * calls
 
 
 def test_a_trained_network_is_saved_and_loaded(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -67,6 +68,21 @@ class Wish:
     device: torch.device
     compiled: bool = False
     threads: int | None = None
+
+
+@contextmanager
+def cores_for(engine: Engine) -> Iterator[None]:
+    """Give PyTorch's own operations one thread while an engine with threads of its own computes.
+
+    They are few and small beside it, but their idle threads keep the cores for a while, and the engine's wait for them.
+    """
+    before = torch.get_num_threads()
+    if engine.name.startswith(NATIVE):
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def choose(wish: Wish, settings: TrainingSettings) -> Choice:

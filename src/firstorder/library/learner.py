@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from firstorder.engines.choice import Choice, Wish, choose
+from firstorder.engines.choice import Choice, Wish, choose, cores_for
 from firstorder.errors import UserError
 from firstorder.library.arrays import Array, Classes, classes_of, images_of, labels_of
 from firstorder.method import evaluation
@@ -177,7 +177,8 @@ class Learner:
         problem = Problem(self.problem.name, self.settings, seed, {"meta-train": pool}, self.problem.engine)
         shape = evaluation.evaluation_shape(pool, self.way, chosen)
         draws = Draws(title="evaluation", shape=shape, seed=seed, purpose="evaluation", step=0, tasks=tasks)
-        counts = evaluation.evaluate(problem.inner, self.checkpoint, pool, draws, track)
+        with cores_for(problem.engine):
+            counts = evaluation.evaluate(problem.inner, self.checkpoint, pool, draws, track)
         found = {mode: evaluation.mean_accuracy(correct, self.way * query) for mode, correct in counts.items()}
         return {mode: Accuracy(accuracy, Z * error, tasks) for mode, (accuracy, error) in found.items()}
 

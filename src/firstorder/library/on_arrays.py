@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from firstorder.engines.choice import cores_for
 from firstorder.errors import UserError
 from firstorder.library.arrays import Array, Classes, classes_of
 from firstorder.library.learner import Learner, pool_of, problem_of
@@ -73,7 +74,8 @@ def train(
     if held_out is not None:
         pools["meta-test"] = pool_of(classes_of(held_out, "held_out"), torch.device(device))
     problem, choice = problem_of(name, chosen, seed, pools, device, engine)
-    (state,) = choice.train([Resumable(problem, _Unkept())], track, stop)
+    with cores_for(choice.engine):
+        (state,) = choice.train([Resumable(problem, _Unkept())], track, stop)
     assert state is not None, "one training always starts"
     about = {"training": name, "seed": seed, "settings": resolved}
     rows = tuple(_row(row) for row in state.curve)
