@@ -12,10 +12,12 @@ import pytest
 
 from firstorder.__main__ import main
 from firstorder.errors import UserError
-from firstorder.report.benchmark import performance, performance_charts, performance_tables
+from firstorder.report.benchmark import performance, performance_charts, performance_costs, performance_tables
 from firstorder.report.figures import style
+from firstorder.settings import checks
 
-EXAMPLE = Path(__file__).parents[1] / "bench_example.json"
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "tests/bench_example.json"
 PAGE = "# Speed\n\n<!-- firstorder:begin bench -->\nold\n<!-- firstorder:end bench -->\n\nafter\n"
 
 
@@ -143,6 +145,18 @@ def test_the_page_is_rewritten_between_its_markers_only(measured: Path) -> None:
 
 
 KINDS = ("png", "pdf", "csv")
+
+
+def test_hours_are_lengths_over_rates(result: dict[str, Any]) -> None:
+    """100,000 outer steps at 41 a second by two processes on 2 cores: 100,000 * 2 / 41 / 3600 = 1.36 hours."""
+    project = checks.load(ROOT / "params.yaml")
+    lines = performance_costs.markdown([result, on_a_gpu(result)], project).splitlines()
+    assert lines[4] == "| Computation | Machine | plain | native |"
+    assert lines[6:] == [
+        "| train reptile/omniglot-5way, 100,000 outer steps | Example processor, 2 cores | 2.92 (2.78) | 1.36 (0.90) |",
+        "| train reptile/mini-imagenet-5way, 100,000 outer steps | Example processor, 2 cores | 50.51 (46.30) | — |",
+    ]
+    assert performance_costs.markdown([on_a_gpu(result)], project) == ""
 
 
 def test_without_results_the_page_says_so(measured: Path) -> None:

@@ -96,4 +96,5 @@ def performance(arguments: Arguments) -> None:
     """Update docs/performance.md with a table and charts of each machine that `bench` measured."""
     from firstorder.report.benchmark import performance as module
 
-    print(*module.update(Path(arguments.docs), Path(arguments.results)), sep="\n")
+    project = Session.of(arguments).project
+    print(*module.update(Path(arguments.docs), Path(arguments.results), project), sep="\n")

@@ -14,12 +14,13 @@ from typing import Any
 import pandas as pd
 
 from firstorder.report import BENCH_FILE
-from firstorder.report.benchmark import performance_tables
+from firstorder.report.benchmark import performance_costs, performance_tables
 from firstorder.report.benchmark.performance_charts import draw_rates, draw_scaling
 from firstorder.report.figures import style
 from firstorder.report.read import csv_frames
 from firstorder.report.read.statistics import log_slope
 from firstorder.report.text.readme import update_section
+from firstorder.settings import Project
 from firstorder.settings.engines import CONTENDERS, SCHEMA
 
 SECTION = "bench"  # of the page
@@ -96,15 +97,19 @@ def write(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
     return found
 
 
-def update(page: Path, folder: Path) -> list[Path]:
-    """Draw the charts of `folder`, and write tables and links to the charts into the section `bench` of `page`."""
+def update(page: Path, folder: Path, project: Project | None = None) -> list[Path]:
+    """Draw the charts of `folder`, and write tables and links to the charts into the section `bench` of `page`.
+
+    With a `project`, the hours that its trainings and evaluations take are written too.
+    """
     found = write(folder)
     parts = []
     for device, title in DEVICES.items():
         measured = [(path, result) for path, result in found if result["device"] == device]
         machines = [performance_tables.markdown(result, str(path.with_suffix("")), page) for path, result in measured]
         parts += [f"### {title}", *(machines or [NOTHING])]
-    update_section(page, SECTION, "\n\n".join(parts))
+    costs = performance_costs.markdown([result for _, result in found], project) if project else ""
+    update_section(page, SECTION, "\n\n".join([*parts, costs]))
     return [page, *(path for path, _ in found)]
 
 
