@@ -7,6 +7,8 @@ SHELL := /bin/bash
 # is exported as it was given, and recipes read it from the environment, in quotes.
 PYTHON ?= python3
 CORES ?= all
+# Whether SEED is more than that default.
+SEED_GIVEN := $(filter-out undefined file,$(origin SEED))
 SEED ?= 0
 DIR ?= .
 ifeq ($(strip $(value DIR)),)
@@ -124,7 +126,7 @@ quick: $(TORCH) ## 2 min | the whole pipeline on drawn glyphs; then redraw all r
 	@$(PY) -m firstorder show --params=quick/params.yaml
 	@echo "expected on other machines: docs/evidence.md, The quick run; recorded results: {.,reduced}/results/report.html"
 
-try: $(TORCH) ## 5 min | Reptile on images of your own, in one folder a class: make try FOLDER=images [WAY=5] [SHOT=1] [MINUTES=5]
+try: $(if $(FOLDER),$(TORCH),$(INSTALLED)) ## 5 min | Reptile on images of your own, in one folder a class: make try FOLDER=images [WAY=5] [SHOT=1] [MINUTES=5]
 	@$(PY) -m firstorder try --way="$$WAY" --shot="$$SHOT" --minutes="$$MINUTES" -- "$$FOLDER"
 
 test: lint ## 8 min | lint, then all tests that need no GPU and no network
@@ -140,7 +142,7 @@ algorithms: $(TORCH) ## 5 min | all algorithms on Omniglot 5-way, at the reduced
 	$(call COMPUTE,reduced,,algorithms,computed)
 	$(MAKE) report DIR=reduced
 
-cell: $(TORCH) ## hours | one cell: make cell CELL=reptile/omniglot-5way/1shot/transductive SEED=0 [DIR=reduced] [FORCE=1]
+cell: $(if $(CELL),$(TORCH),$(INSTALLED)) ## hours | one cell: make cell CELL=reptile/omniglot-5way/1shot/transductive SEED=0 [DIR=reduced] [FORCE=1]
 	@$(if $(FORCE),,$(NUMBER) --if-fresh -- "$$CELL" || { code=$$?; [ $$code = 3 ] || exit $$code;) \
 		mkdir -p -- "$$DIR/.work" && : >"$$DIR/$(REPORT_DUE)"$(if $(FORCE),,; })
 	@if [ -e "$$DIR/$(REPORT_DUE)" ]; then exec \
@@ -173,8 +175,8 @@ power: $(INSTALLED) ## seconds | which claims the planned seeds and tasks can de
 	@$(PY) -m firstorder power --params="$$DIR/params.yaml" $(if $(SEEDS),--seeds="$$SEEDS") $(if $(TASKS),--tasks="$$TASKS") \
 		$(READ_ENOUGH)
 
-why: $(INSTALLED) ## seconds | trace a number: make why CELL=reptile/omniglot-5way/1shot/transductive; or a verdict: make why CLAIM=fails
-	@$(MEASURED); $(PY) -m firstorder why --params="$$DIR/params.yaml" $(if $(CLAIM),--claim="$$CLAIM") \
+why: $(INSTALLED) ## seconds | trace a number: make why CELL=reptile/omniglot-5way/1shot/transductive; or a verdict: make why CLAIM=fail
+	@$(MEASURED); $(PY) -m firstorder why --params="$$DIR/params.yaml" $(if $(CLAIM),--claim="$$CLAIM") $(if $(SEED_GIVEN),--seed="$$SEED") \
 		-- "$$CELL" "$$@" $(READ_ENOUGH)
 
 status: $(INSTALLED) ## seconds | what computes now: step, rate, time left, accuracy: make status [WATCH=1] [DIR=reduced]

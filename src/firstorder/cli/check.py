@@ -84,8 +84,8 @@ def check_named(session: Session, cell: str) -> None:
     if not cell:
         example = next((f"{evaluation}/{mode}" for evaluation, mode, _ in session.project.cells()), "")
         raise UserError(
-            f"which cell? Name one, like: CELL={example} SEED=0; make cell computes it, make why traces it; "
-            "firstorder plan lists the evaluations"
+            f"which cell? Name one, like: CELL={example} SEED=0; make cell computes it, make why traces it "
+            "(or a verdict: make why CLAIM=fail); firstorder plan lists the evaluations"
         )
 
 

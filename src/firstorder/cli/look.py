@@ -46,6 +46,7 @@ FOLDERS = argument("folders", nargs="*", help="other folders to take measured ti
 def why(arguments: Arguments) -> None:
     """Trace a cell's number (the paper's, ours, settings, digests, commit, machine, time) or a claim's verdict."""
     from firstorder.cli import machine
+    from firstorder.report.read import staleness
     from firstorder.report.text import why as module
     from firstorder.report.text import why_claim
     from firstorder.upkeep import plan as plans
@@ -53,12 +54,17 @@ def why(arguments: Arguments) -> None:
 
     session = Session.of(arguments)
     if arguments.claim:
-        print(why_claim.explain(session.root, session.project, arguments.claim, Path(arguments.published)))
+        if arguments.cell:
+            raise UserError("a cell or a claim? Name one of the two: CELL=... or CLAIM=...")
+        found = why_claim.explain(session.root, session.project, arguments.claim, Path(arguments.published))
+        print(found + why_claim.elsewhere(session.root, map(Path, arguments.folders), arguments.claim))
         return
     seeds = session.project.seeds if arguments.seed is None else (arguments.seed,)
     session.check_seeds(seeds)
     check_named(session, arguments.cell)
     print(module.explain(session.root, session.project, arguments.cell, seeds, Path(arguments.published)))
+    again = f"make cell CELL={arguments.cell} SEED={seeds[0]}{staleness.directory(session.root)} FORCE=1"
+    print(f"\nTo compute it yourself: {again}")
     device, room = machine.asked(machine.AUTO, "all", None)
     made = plans.make(session.root, device, map(Path, arguments.folders), session.project, room=room, tell=say)
     evaluation = arguments.cell.rpartition("/")[0]

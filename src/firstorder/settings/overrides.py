@@ -92,7 +92,7 @@ def _named(name: str, evaluating: bool, text: str) -> tuple[str, str]:
     where = known.get(name) or short.get(name)
     if where is None:
         near = nearest(name, [*short, *known])
-        raise UserError(f"--set {text}: unknown setting {name!r}{near}; docs/extend.md lists them")
+        raise UserError(f"--set {text}: unknown setting {name!r}{near}; params.yaml explains them")
     if ".".join(where) in NAMES:
         raise UserError(f"--set {text}: {name} names what it is about; add an entry to params.yaml instead")
     if where[0] == "dataset" and where[1] in PACKED:

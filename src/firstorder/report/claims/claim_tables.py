@@ -72,10 +72,10 @@ def printed(root: Path) -> list[PrintedTable]:
     reduced = (_REDUCED,) if is_reduced else ()
     about_cells = [*VALUE.tables(data, reduced), *ORDER.tables(data, reduced)]
     tables = [*about_cells, *SIMULATION.tables(data), *CURVES.tables(data), *THEORY.tables(data)]
-    return tables if is_reduced or not tables else [summary(data), *tables]
+    return tables if is_reduced or not tables else [summary(root, data), *tables]
 
 
-def summary(data: pd.DataFrame) -> PrintedTable:
+def summary(root: Path, data: pd.DataFrame) -> PrintedTable:
     """Count the verdicts: the paper's claims by what they are about, then those that are counted apart."""
     apart = data["counted"] == "apart"
     of_paper = (data["origin"] == "paper") & ~apart
@@ -100,8 +100,8 @@ def summary(data: pd.DataFrame) -> PrintedTable:
         footnotes=(
             "Hold: equivalent or holds. Fail: better, worse or fails. Undecided: too few seeds or tasks so far. "
             "Undecidable: the paper's own ± is as wide as our margins.",
-            "The misses alone: make why CLAIM=fails. With a claim's id, or words that only it has, it shows the rule, "
-            "since when that stands, and the records that decide the claim.",
+            f"The misses alone: make why CLAIM=fail{staleness.directory(root)}. With a claim's id, or words that only "
+            "it has, it shows the rule, since when that stands, and the records that decide the claim.",
         ),
     )
 
@@ -131,7 +131,7 @@ def read(root: Path) -> pd.DataFrame:
     """Read the CSV file that `write` wrote; raises UserError if there is none."""
     path = root / CLAIMS.format(suffix="csv")
     if not path.exists():
-        raise UserError(f"{path}: no such table; write it first: make report")
+        raise UserError(f"{path}: no such table; write it first: make report{staleness.directory(root)}")
     return csv_frames.read(path, tuple(_TYPES), _TYPES)
 
 

@@ -97,12 +97,12 @@ def rests_on_stale(names: Iterable[str]) -> bool:
 
 def _refusal(root: Path, item: Expected, difference: str, others: int) -> UserError:
     more = f" ({others} more stale)" if others else ""
-    directory = _directory(root) if item.command.startswith("make ") else ""
+    option = directory(root) if item.command.startswith("make ") else ""
     why = f"{freshness.since(difference)}{more}"
-    return UserError(f"{root / item.path}: stale, {why}; make it again: {item.command}{directory}")
+    return UserError(f"{root / item.path}: stale, {why}; make it again: {item.command}{option}")
 
 
-def _directory(root: Path) -> str:
+def directory(root: Path) -> str:
     """Return ` DIR=...` as make wants it: the folder of params.yaml seen from the one with the Snakefile."""
     here = root.resolve()
     tops = [folder for folder in (here, *here.parents) if (folder / "Snakefile").exists()]

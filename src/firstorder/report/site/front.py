@@ -95,7 +95,7 @@ def other_tables(folder: Folder) -> list[PrintedTable]:
 
 def summary(folder: Folder) -> PrintedTable | None:
     """Count the verdicts on all claims; None for a folder without one."""
-    return claim_tables.summary(folder.claims) if len(folder.claims) else None
+    return claim_tables.summary(folder.root, folder.claims) if len(folder.claims) else None
 
 
 def _entry(folder: Folder, line: Any) -> Entry:

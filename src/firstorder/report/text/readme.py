@@ -130,7 +130,7 @@ def _footnotes(comparisons: dict[str, pd.DataFrame]) -> str:
     if "seeds" in kinds:
         footnotes.append("± of ours: 95 % interval (Student) for the mean over seeds.")
     if "tasks" in kinds:
-        footnotes.append("† One seed: ± is the 95 % interval over its tasks.")
+        footnotes.append("† One seed: ± is the 95 % interval over its tasks. One seed decides nothing.")
     if everything["verdict"].isin(JUDGED).any():
         footnotes.append(
             "Equivalent: the 95 % interval of ours minus the paper's lies within the margins of paper/claims.yaml; "

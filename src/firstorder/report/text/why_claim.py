@@ -5,7 +5,7 @@ The verdict is that of results/claims.csv, which `make report` wrote.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from textwrap import TextWrapper
 from typing import Any
@@ -15,43 +15,70 @@ import yaml
 
 from firstorder.errors import UserError, one_line
 from firstorder.report import CLAIMS
-from firstorder.report.claims import claim_rows, claim_tables, register
+from firstorder.report.claims import claim_rows, claim_tables, outcomes, register
 from firstorder.report.claims.claim_tables import Layout
 from firstorder.report.claims.declared import ORIGINS, Declared
 from firstorder.report.claims.paper import Paper
 from firstorder.report.claims.register import Fixed
 from firstorder.report.read.csv_frames import STALE
+from firstorder.report.read.staleness import directory
 from firstorder.report.text.formatting import MISSING
 from firstorder.settings import Project, digest
 
 _WIDTH, _COLUMNS = 27, 110
 _WRAPPED = TextWrapper(_COLUMNS, initial_indent="  ", subsequent_indent="  ")
 _SAID = ("Claim", "Whose", "Verdict", "Known before")
-MOST_LISTED = 30
+MOST_LISTED, MOST_ECHOED = 30, 80
+_PLACES = "id, sentence or verdict"
 
 
 def explain(root: Path, project: Project, wanted: str, published_path: Path) -> str:
-    """Explain the claim with the id `wanted`, or whose id, sentence or verdict contains it; list them if several do.
+    """Explain the claim with the id `wanted`, or list those that have all its words in their id, sentence or verdict.
 
-    Raises UserError if no claim does, or if `make report` has not judged them.
+    A group of verdicts, such as `fail` or `undecided`, lists the claims that are counted in it. Raises UserError if
+    there is none, or if `make report` has not judged them.
     """
     judged = claim_tables.read(root)
     found = _matching(judged, wanted)
     ids = list(dict.fromkeys(found["id"]))
     if not ids:
+        what = f"is counted as {_group(wanted)!r}" if _group(wanted) else f"has {_short(wanted)} in its {_PLACES}"
         listed = root / CLAIMS.format(suffix="md")
-        raise UserError(f"no claim has {wanted!r} in its id, sentence or verdict; {listed} lists them all")
-    if len(ids) > 1:
+        raise UserError(f"none of the {judged['id'].nunique()} claims here {what}; {listed} lists them all")
+    if len(ids) > 1 or _group(wanted):
         return _listed(found)
     return _explained(root, project, found, Paper.of(root, published_path))
+
+
+def elsewhere(root: Path, folders: Iterable[Path], wanted: str) -> str:
+    """List the claims of other folders that are counted in the group of verdicts `wanted`; empty for another word."""
+    parts = []
+    for folder in folders if _group(wanted) else ():
+        if folder.resolve() != root.resolve() and (folder / CLAIMS.format(suffix="csv")).exists():
+            found = _matching(claim_tables.read(folder), wanted)
+            if len(found):
+                parts.append(f"\n\nIn another folder,{directory(folder)}: {_listed(found)}")
+    return "".join(parts)
+
+
+def _group(wanted: str) -> str | None:
+    """Return the group of verdicts that a word names, in singular or plural."""
+    word = wanted.strip().casefold()
+    return next((group for group in outcomes.GROUPS if word in (group, f"{group}s")), None)
+
+
+def _short(wanted: str) -> str:
+    return repr(wanted if len(wanted) <= MOST_ECHOED else f"{wanted[:MOST_ECHOED]}...")
 
 
 def _matching(judged: pd.DataFrame, wanted: str) -> pd.DataFrame:
     if (same := judged["id"] == wanted).any():
         return judged[same]
-    words = wanted.casefold()
+    if (group := _group(wanted)) is not None:
+        return judged[judged["verdict"].map(outcomes.group) == group]
+    words = wanted.casefold().split()
     texts = judged["id"] + "\n" + judged["sentence"] + "\n" + judged["verdict"]
-    return judged[texts.map(lambda text: words in text.casefold())]
+    return judged[texts.map(lambda text: all(word in text.casefold() for word in words))]
 
 
 def _listed(found: pd.DataFrame) -> str:
@@ -59,14 +86,15 @@ def _listed(found: pd.DataFrame) -> str:
     found = found.drop_duplicates("id")
     lines = [f"  {line.verdict}: {line.sentence} [{line.id}]" for line in found.head(MOST_LISTED).itertuples()]
     rest = f"\n  and {len(found) - MOST_LISTED} more" if len(found) > MOST_LISTED else ""
-    return f"{len(found)} claims; name one by its id in [ ]:\n" + "\n".join(map(one_line, lines)) + rest
+    count = f"{len(found)} claim{'s' if len(found) > 1 else ''}"
+    return f"{count}; name one by its id in [ ]:\n" + "\n".join(map(one_line, lines)) + rest
 
 
 def _explained(root: Path, project: Project, found: pd.DataFrame, paper: Paper) -> str:
     name = str(found["id"].iloc[0])
     declared, lines = paper.claims.everything().get(name), list(found.itertuples())
     if declared is None:
-        raise UserError(f"{name}: not in {paper.claims_path}; judge the claims again: make report")
+        raise UserError(f"{name}: not in {paper.claims_path}; judge the claims again: make report{directory(root)}")
     layout = next(one for one in claim_tables.LAYOUTS if lines[0].kind in one.kinds)
     rules = [rule for rule in layout.rules if rule not in (claim_rows.WHOSE, claim_tables.KNOWN)]
     paragraphs = [
