@@ -69,9 +69,10 @@ REPORT_DUE := .work/report-due
 NUMBER = $(PY) -m firstorder number --params="$$DIR/params.yaml" --seed="$$SEED"
 CELL_FILE = "results/cells/$$CELL/seed-$$SEED.json"
 
-# Messages name commands as one types them in the shell that called make, whose path this is.
+# Messages name commands as one types them in the shell that called make, whose path and folder these are.
 ifndef FIRSTORDER_SHELL_PATH
 export FIRSTORDER_SHELL_PATH := $(value PATH)
+export FIRSTORDER_SHELL_FOLDER := $(value PWD)
 endif
 # The rules call `python`: it must be that of .venv, and import the package of this folder. Snakemake finds `brief` there.
 export PATH := $(CURDIR)/.venv/bin:$(value PATH)

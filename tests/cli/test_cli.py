@@ -761,7 +761,7 @@ def test_the_headline_says_what_is_run_and_where_the_report_is(capsys) -> None:
     assert main(["headline", "--params", str(Path(__file__).parents[2] / "params.yaml")]) == 0
     run, claims, report = capsys.readouterr().out.splitlines()
     assert re.search(r": \d+ of 24 published numbers run at full length", run)
-    assert re.match(r"Claims of the paper: \d+ hold, \d+ fail, \d+ open \(.*results/claims.md\)$", claims)
+    assert re.match(r"Claims of the paper: \d+ holds?, \d+ fails?, \d+ open \(.*results/claims.md\)$", claims)
     assert report.endswith("results/report.html")
 
 

@@ -23,6 +23,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).touch(mode=0o755)
     monkeypatch.setattr(sys, "executable", str(folder / "python"))
     monkeypatch.setenv(output.SHELL_PATH, "/usr/bin:/bin")
+    monkeypatch.delenv(output.SHELL_FOLDER, raising=False)
     monkeypatch.chdir(tmp_path)
     return folder
 
@@ -50,6 +51,15 @@ def test_from_elsewhere_the_folder_is_absolute(
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path / "other")
     assert output.typed("firstorder stale") == f"{installed}/firstorder stale"
+
+
+def test_after_make_in_another_folder_the_path_is_absolute(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(output.SHELL_FOLDER, "/")
+    assert output.typed("firstorder stale") == f"{installed}/firstorder stale"
+    monkeypatch.setenv(output.SHELL_FOLDER, str(tmp_path))
+    assert output.typed("firstorder stale") == ".venv/bin/firstorder stale"
 
 
 def test_a_command_on_the_shells_path_stays_as_it_is(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -60,14 +62,48 @@ def test_several_claims_are_listed_with_their_ids_and_one_is_explained(judged: P
     assert text.startswith("6 claims; name one by its id in [ ]:\n")
     assert "[transduction/reptile/omniglot-5way/1shot]" in text
     assert explained(judged, VALUE.upper()) == explained(judged, VALUE)
-    many = explained(judged, "not run").splitlines()
+    many = explained(judged, "Not run").splitlines()
     assert len(many) == 2 + why_claim.MOST_LISTED
     assert many[-1].startswith("  and ")
 
 
-def test_a_word_of_no_claim_is_refused(judged: Path) -> None:
-    with pytest.raises(UserError, match="no claim has 'typo'"):
-        explained(judged, "typo")
+def test_all_words_must_be_there_in_any_order(judged: Path) -> None:
+    assert explained(judged, "transduction 5shot omniglot-5way helps") == explained(
+        judged, "transduction/reptile/omniglot-5way/5shot"
+    )
+
+
+@pytest.mark.parametrize("word", ["fail", "fails", "Fail "])
+def test_a_group_of_verdicts_lists_what_the_summary_counts_in_it(judged: Path, word: str) -> None:
+    """A value that is worse fails, without the word; and of one claim alone it is a list too."""
+    text = explained(judged, word)
+    assert text.startswith("1 claim; name one by its id in [ ]:\n  worse")
+    assert text.endswith(f"[{VALUE}]")
+
+
+def test_other_folders_are_searched_for_a_group_only(judged: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = tmp_path_factory.mktemp("other")
+    folders = [judged, other / "empty", other]
+    (other / "results").mkdir()
+    shutil.copy(judged / "results/claims.csv", other / "results")
+    found = why_claim.elsewhere(judged, folders, "fail")
+    assert found.count("In another folder") == 1
+    assert found.endswith(f"[{VALUE}]")
+    assert why_claim.elsewhere(judged, folders, "undecidable") == ""
+    assert why_claim.elsewhere(judged, folders, "Reptile") == ""
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ("typo", "has 'typo' in its id"),
+        ("holds", "is counted as 'hold'"),
+        ("x" * 5000, f"has '{'x' * 80}...' in its id"),
+    ],
+)
+def test_what_no_claim_has_is_refused(judged: Path, wanted: str, words: str) -> None:
+    with pytest.raises(UserError, match=rf"none of the \d+ claims here {re.escape(words)}"):
+        explained(judged, wanted)
 
 
 def test_a_folder_whose_claims_are_not_judged_says_how(tmp_path: Path) -> None:
@@ -95,3 +131,5 @@ def test_the_command_explains_a_claim_without_a_cell(judged: Path, capsys: pytes
     arguments = ["--claim", VALUE, "--published", str(PUBLISHED), "--params", str(judged / "params.yaml"), "--", ""]
     assert main(["why", *arguments]) == 0
     assert capsys.readouterr().out.startswith(f"{VALUE}\n")
+    assert main(["why", *arguments[:-1], f"{ONE_SHOT}/inductive"]) == 2
+    assert "a cell or a claim?" in capsys.readouterr().err

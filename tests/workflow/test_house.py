@@ -87,7 +87,7 @@ def test_torch_pin_is_one_exact_version_that_the_package_allows() -> None:
 
 
 def test_version_is_the_same_everywhere() -> None:
-    newest = re.search(r"^## (\S+)", read("CHANGELOG.md"), re.MULTILINE)
+    newest = re.search(r"^## (\d\S+)", read("CHANGELOG.md"), re.MULTILINE)
     assert newest
     assert newest.group(1) == firstorder.__version__
     assert yaml.safe_load(read("CITATION.cff"))["version"] == firstorder.__version__

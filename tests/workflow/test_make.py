@@ -32,7 +32,7 @@ HOSTILE = [
 TARGETS = {
     "CELL": ["cell", "why", "plan"],
     "CLAIM": ["why"],
-    "SEED": ["cell"],
+    "SEED": ["cell", "why"],
     "DIR": ["cell", "report", "plan", "why", "status", "suspend", "collect", "publish"],
     "DEVICE": ["plan"],
     "FOLDER": ["try"],

@@ -63,13 +63,14 @@ def why(arguments: Arguments) -> None:
     session.check_seeds(seeds)
     check_named(session, arguments.cell)
     print(module.explain(session.root, session.project, arguments.cell, seeds, Path(arguments.published)))
-    again = f"make cell CELL={arguments.cell} SEED={seeds[0]}{staleness.directory(session.root)} FORCE=1"
-    print(f"\nTo compute it yourself: {again}")
     device, room = machine.asked(machine.AUTO, "all", None)
     made = plans.make(session.root, device, map(Path, arguments.folders), session.project, room=room, tell=say)
     evaluation = arguments.cell.rpartition("/")[0]
     if todo := [seed for seed in seeds if seed in made.named("evaluation", evaluation).todo]:
         print(typed(f"\nTo compute what is missing or stale: {plan_text.describe_cell(made, arguments.cell, todo)}"))
+    if recorded := [seed for seed in seeds if seed not in todo]:
+        again = f"make cell CELL={arguments.cell} SEED={recorded[0]}{staleness.directory(session.root)} FORCE=1"
+        print(f"\nTo compute what is recorded yourself: {again}")
 
 
 @verb(

@@ -20,6 +20,7 @@ from firstorder.errors import one_line
 
 GONE = (errno.EPIPE, errno.EIO)  # what writing to a stream whose reader is gone fails with
 SHELL_PATH = "FIRSTORDER_SHELL_PATH"  # PATH of the shell in which make was called; make puts .venv/bin before it
+SHELL_FOLDER = "FIRSTORDER_SHELL_FOLDER"  # its folder, which is another one after `make -C`
 _DVC = ("pull", "push", "fetch", "init", "commit", "config", "plots")
 _PLAINLY = {"±": "+/-", "—": "-", "\N{MINUS SIGN}": "-", "≤": "<=", "≥": ">=", "…": "...", "→": "->"}
 
@@ -94,8 +95,9 @@ def _folder(name: str) -> str:
     folder = Path(sys.executable).parent
     if shutil.which(name, path=os.environ.get(SHELL_PATH)) or not (folder / name).exists():
         return ""
-    below = folder.is_relative_to(Path.cwd())
-    return f"{folder.relative_to(Path.cwd()) if below else folder}/"
+    here = Path.cwd()
+    is_typed_here = Path(os.environ.get(SHELL_FOLDER, here)).resolve() == here
+    return f"{folder.relative_to(here) if is_typed_here and folder.is_relative_to(here) else folder}/"
 
 
 def flush() -> None:
