@@ -46,7 +46,7 @@ def test_paper_full_length_and_reduced_length_stand_one_under_another(tmp_path: 
     assert lines[-1] == "</details>"
     assert "Full length: 2 seeds, 100 tasks each." in notes
     assert "Reduced: one tenth: 1 seed, 100 tasks each." in notes
-    assert "† One seed: ± is the 95 % interval over its tasks." in notes
+    assert "† One seed: ± is the 95 % interval over its tasks. One seed decides nothing." in notes
 
 
 def test_a_verdict_stands_only_behind_what_was_judged(tmp_path: Path) -> None:
