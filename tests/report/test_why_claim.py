@@ -49,6 +49,13 @@ def test_the_verdict_stands_with_its_numbers_rule_date_and_results(judged: Path)
     assert text.count("Known before") == 0
 
 
+def test_a_margin_of_zero_is_shown() -> None:
+    assert "\n  margin_points: 0" in explained(
+        ROOT / "studies/figure-3/two-step", "learning-curves/two-step-reptile-below-fomaml-finally"
+    )
+    assert "\n  margin: 0.0\n" in explained(ROOT, "theory/reptile/product/trained")
+
+
 def test_what_is_not_recorded_names_the_file_to_come(judged: Path) -> None:
     text = explained(judged, VALUE.replace("inductive", "transductive"))
     assert "verdict                    not run" in text

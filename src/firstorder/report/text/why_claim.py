@@ -44,7 +44,7 @@ def explain(root: Path, project: Project, wanted: str, published_path: Path) -> 
     if not ids:
         what = f"is counted as {_group(wanted)!r}" if _group(wanted) else f"has {_short(wanted)} in its {_PLACES}"
         listed = root / CLAIMS.format(suffix="md")
-        raise UserError(f"none of the {judged['id'].nunique()} claims here {what}; {listed} lists them all")
+        raise UserError(f"none of the {len(judged)} claims here {what}; {listed} lists them all")
     if len(ids) > 1 or _group(wanted):
         return _listed(found)
     return _explained(root, project, found, Paper.of(root, published_path))
@@ -116,7 +116,7 @@ def fixed(found: Fixed | None, declared: Declared, paper: Paper) -> str:
 def rule_text(declared: Declared, paper: Paper) -> str:
     """Return the rule of a claim as YAML, with its margins in numbers."""
     rule = register.rule(declared, paper.claims, paper.accuracies)
-    said = {key: value for key, value in rule.items() if value}
+    said = {key: value for key, value in rule.items() if value not in ([], ())}  # but a margin of 0
     return yaml.safe_dump(said, sort_keys=False, allow_unicode=True, default_flow_style=None, width=_COLUMNS).rstrip()
 
 
