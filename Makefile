@@ -143,10 +143,11 @@ algorithms: $(TORCH) ## 5 min | all algorithms on Omniglot 5-way, at the reduced
 	$(call COMPUTE,reduced,,algorithms,computed)
 	$(MAKE) report DIR=reduced
 
-cell: $(if $(CELL),$(TORCH),$(INSTALLED)) ## hours | one cell: make cell CELL=reptile/omniglot-5way/1shot/transductive SEED=0 [DIR=reduced] [FORCE=1]
-	@$(if $(FORCE),,$(NUMBER) --if-fresh -- "$$CELL" || { code=$$?; [ $$code = 3 ] || exit $$code;) \
-		mkdir -p -- "$$DIR/.work" && : >"$$DIR/$(REPORT_DUE)"$(if $(FORCE),,; })
-	@if [ -e "$$DIR/$(REPORT_DUE)" ]; then exec \
+cell: $(INSTALLED) ## hours | one cell: make cell CELL=reptile/omniglot-5way/1shot/transductive SEED=0 [DIR=reduced] [FORCE=1]
+	@$(if $(FORCE),$(PY) -m firstorder stale --params="$$DIR/params.yaml" --cell="$$CELL" --seed="$$SEED" --paths >/dev/null || exit,\
+		$(NUMBER) --if-fresh -- "$$CELL" && exit; code=$$?; [ $$code = 3 ] || exit $$code); \
+		mkdir -p -- "$$DIR/.work" && : >"$$DIR/$(REPORT_DUE)"
+	@if [ -e "$$DIR/$(REPORT_DUE)" ]; then $(AGAIN) --silent $(TORCH) && exec \
 		$(call COMPUTE,$$DIR,--cell="$$CELL" --seed="$$SEED",cell CELL=$$CELL SEED=$$SEED$(IN_DIR),$(CELL_FILE)); fi
 	@if [ -e "$$DIR/$(REPORT_DUE)" ]; then $(AGAIN) report && rm -f -- "$$DIR/$(REPORT_DUE)" && $(NUMBER) -- "$$CELL"; fi
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from firstorder.files import parse_json, replacing
+from firstorder.files import parse_json, replacing, shortened
 
 
 def test_the_written_file_replaces_the_old_one(tmp_path: Path) -> None:
@@ -111,3 +111,11 @@ def test_the_scratch_file_of_a_killed_process_is_removed_and_that_of_a_living_on
         with replacing(path) as part:
             part.write_text("new")
         assert set(tmp_path.iterdir()) == {path, living}
+
+
+def test_a_path_is_told_without_dots_unless_a_link_makes_them_lead_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "elsewhere/inner").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere/inner")
+    assert shortened(tmp_path / "a/b/../../data") == tmp_path / "data"
+    assert shortened(tmp_path / "link/../data") == tmp_path / "link/../data"

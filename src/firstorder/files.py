@@ -139,6 +139,12 @@ def _content(handle: int, size: int) -> bytes:
     return content
 
 
+def shortened(path: Path) -> Path:
+    """Return a path without `..` in it, as it is told best, if that is the same place, which links may prevent."""
+    short = Path(os.path.normpath(path))
+    return short if short.resolve() == path.resolve() else path
+
+
 def kind_of(mode: int) -> str:
     """Name the kind of a file that is not regular."""
     return "FIFO" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"

@@ -128,8 +128,10 @@ class _Rich:
 
 @contextmanager
 def shown(what: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
-    """Show a bar if standard error is a terminal, else a line every 15 seconds and one at the end."""
-    if sys.stderr.isatty():
+    """Show a bar if standard error is a terminal, else a line every 15 seconds and one at the end; no work, nothing."""
+    if not total:
+        yield _Silent()
+    elif sys.stderr.isatty():
         bar = _Rich(what, total, unit, done)
         with bar.progress:
             yield bar

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from firstorder.__main__ import main
-from firstorder.cli import attempt, attempt_settings
+from firstorder.cli import attempt, attempt_settings, output
 from firstorder.cli.attempt_settings import Look, Speed, Wish
 from firstorder.errors import UserError
 from firstorder.report.text import attempt_page
@@ -241,3 +241,19 @@ def test_a_damaged_image_is_named_before_anything_is_made(
     assert main(["try", "set", *OPTIONS]) == 2
     assert "set: class0/0.png: " in capsys.readouterr().err
     assert not (tmp_path / "tried/set/params.yaml").exists()
+
+
+def test_the_command_that_draws_a_report_works_where_it_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone = Path(attempt.__file__).parents[3]
+    monkeypatch.delenv(output.SHELL_FOLDER, raising=False)
+    monkeypatch.chdir(clone)
+    assert attempt._report_command(Path("tried/x")) == "make report DIR=tried/x"
+    monkeypatch.setenv(output.SHELL_FOLDER, str(tmp_path))  # as after `make -C`
+    assert attempt._report_command(Path("tried/x")) == f"make -C {clone} report DIR={clone}/tried/x"
+    monkeypatch.delenv(output.SHELL_FOLDER)
+    monkeypatch.chdir(tmp_path)
+    assert attempt._report_command(Path("my x")) == f"make -C {clone} report DIR='{tmp_path}/my x'"
+    monkeypatch.setattr(attempt, "__file__", str(tmp_path / "a/b/site-packages/attempt.py"))
+    assert attempt._report_command(Path("x")) == f"in a clone of firstorder: make report DIR={tmp_path}/x"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from firstorder.__main__ import main
 from firstorder.cli import output
 
 ROOT = Path(__file__).parents[2]
@@ -87,3 +88,44 @@ def test_make_hands_on_the_path_of_the_shell(handed_on: bool) -> None:
     told, of_recipes = done.stdout.split()
     assert told == shell
     assert of_recipes.startswith(f"{ROOT}/.venv/bin:")
+
+
+@pytest.mark.parametrize(
+    ("params", "option"),
+    [
+        ("params.yaml", ""),
+        ("./params.yaml", ""),
+        ("quick/params.yaml", " --params quick/params.yaml"),
+        ("my own/params.yaml", " --params 'my own/params.yaml'"),
+    ],
+)
+def test_a_command_names_the_params_yaml_that_is_not_the_default(installed: Path, params: str, option: str) -> None:
+    assert output.params_option(params) == option
+
+
+def test_after_make_in_another_folder_every_params_yaml_is_named(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(output.SHELL_FOLDER, "/")
+    assert output.params_option("params.yaml") == f" --params {tmp_path}/params.yaml"
+
+
+def test_the_list_of_what_there_is_is_that_of_the_folder_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(["why", "no/such", "--params", "reduced/params.yaml"]) == 2
+    assert "firstorder plan --params reduced/params.yaml lists the evaluations" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("by_make", [False, True])
+def test_a_wrong_value_of_a_variable_of_make_shows_no_usage_of_a_verb(
+    by_make: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MAKELEVEL", output.SHELL_PATH):
+        monkeypatch.setenv(name, "1") if by_make else monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SystemExit, match="2"):
+        main(["number", "--seed", "x", "a/cell"])
+    said = capsys.readouterr().err
+    assert "found 'x'; see: make help" in said if by_make else "see: firstorder number --help" in said
+    assert ("usage:" in said) is not by_make

@@ -125,7 +125,7 @@ def test_a_compiler_that_hangs_is_named_and_ended(
     monkeypatch.setattr(compiled, "_SECONDS", 1)
     monkeypatch.setattr(compiled, "_SECONDS_UNSAID", 0.1)
     assert "timed out after 1 seconds" in str(compiled.load("float"))
-    assert f"waiting for {tmp_path / 'cc'}, the C compiler" in capsys.readouterr().err
+    assert f"waiting for {tmp_path / 'cc'} to " in capsys.readouterr().err
     assert not list(cache.glob("*"))
 
 

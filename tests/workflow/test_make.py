@@ -160,3 +160,20 @@ def test_a_command_is_told_with_its_folder(folder: Path) -> None:
     assert make(folder, "cell", "CELL=a", "DIR=reduced").returncode == 0
     arguments = noted(folder, "arguments")
     assert arguments[arguments.index("--told") + 1] == "make cell CELL=a SEED=0 DIR=reduced"
+
+
+@pytest.mark.parametrize("force", [True, False])
+@pytest.mark.parametrize("code", [0, 1, 2, 130])
+def test_torch_is_installed_only_for_a_cell_that_is_computed(folder: Path, code: int, force: bool) -> None:
+    """What looks at the cell first ends with `code`: 0 a known one, fresh without FORCE; 2 one that there is not."""
+    (folder / ".venv/.torch").unlink()
+    python = folder / ".venv/bin/python"
+    looks = "*--paths*" if force else "*--if-fresh*"
+    body = python.read_text(encoding="utf-8").replace("*--if-fresh*) exit 3", f"{looks}) exit {code}")
+    python.write_text(body, encoding="utf-8")
+    (folder / ".venv/.installed").touch()
+    done = make(folder, "cell", "CELL=a", *(["FORCE=1"] if force else []))
+    computed = code == 0 and force
+    assert (done.returncode == 0) is (code == 0)
+    assert ("Installing" in done.stdout) is computed
+    assert ("hold" in noted(folder, "arguments")) is computed

@@ -10,6 +10,8 @@ To add a verb, write a function with the decorator `verb` in the file of its gro
 from __future__ import annotations
 
 import argparse
+import os
+import re
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -31,6 +33,7 @@ from firstorder.cli import (
     studies,
     workflow,
 )
+from firstorder.cli.output import DEFAULT_PARAMS
 from firstorder.cli.verbs import GROUPS, VERBS
 from firstorder.errors import UserError, lacks_memory, lost_device, one_line
 
@@ -49,6 +52,7 @@ FILES = (
 )  # in the order of the help
 # Packages that only some verbs need -> the extra of pyproject.toml that installs them.
 EXTRAS = dict.fromkeys(("jinja2", "markupsafe", "matplotlib", "seaborn"), "report") | {"snakemake": "workflow"}
+_PLAN = re.compile(r"firstorder plan(?= lists)")  # in messages that do not know of which params.yaml
 _MEMORY = "run less at the same time, or use a machine with more"
 _RESERVE = 8 << 20  # bytes set free to say that there is too little memory
 OUTPUT_CLOSED = 141  # exit code when a pipe was closed, as by `| head`; a shell reports SIGPIPE with the same code
@@ -58,8 +62,10 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are lines as those of all other refusals."""
 
     def error(self, message: str) -> NoReturn:
-        """End with exit code 2, the usage and the error."""
-        self.exit(2, f"{self.format_usage()}firstorder: {one_line(message)}; see: {self.prog} --help\n")
+        """End with exit code 2 and the error; with the usage, unless make made the command of its variables."""
+        by_make = output.SHELL_PATH in os.environ and "MAKELEVEL" in os.environ
+        usage, help_ = ("", "make help") if by_make else (self.format_usage(), f"{self.prog} --help")
+        self.exit(2, f"{usage}firstorder: {one_line(message)}; see: {help_}\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -75,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
     for name, verb in VERBS.items():
         added = verbs.add_parser(name, description=verb.help)
         added.set_defaults(function=verb.function)
-        added.add_argument("--params", default="params.yaml", help="settings file; its folder holds data and results")
+        added.add_argument("--params", default=DEFAULT_PARAMS, help="settings file; its folder holds data and results")
         for argument in verb.arguments:
             added.add_argument(*argument.names, **argument.options)
     return made
@@ -111,12 +117,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     """Run one verb and turn what it raises into one line and an exit code."""
     reserve = [bytearray(_RESERVE)]
+    params = DEFAULT_PARAMS
     try:
-        code = _call(_parsed(arguments))
+        parsed = _parsed(arguments)
+        params = parsed.params
+        code = _call(parsed)
         output.flush()
         return code
     except UserError as error:
-        output.say(str(error))
+        option = output.params_option(params)
+        output.say(_PLAN.sub(lambda found: found[0] + option, str(error)))
     except (MemoryError, RuntimeError, OSError, ImportError, SystemError) as error:
         reserve.clear()
         if lacks_memory(error):

@@ -243,9 +243,21 @@ def _next(session: Session, source: Path) -> list[tuple[str, str]]:
     return [
         ("train longer", f"firstorder try {shlex.quote(str(source))} --minutes 60 --out {longer}"),
         ("change one setting", f"firstorder train {training} --seed 0 --set inner_steps=8 --params {params}"),
-        ("draw tables and figures of it", f"make report DIR={shlex.quote(str(root))}"),
+        ("draw tables and figures of it", _report_command(root)),
         ("classify images of your own with it", f'firstorder.load("{model}"), docs/extend.md'),
     ]
+
+
+def _report_command(root: Path) -> str:
+    """Return the command that draws the report of a folder; its Makefile is in a clone, not in an installed package."""
+    import shlex
+
+    clone = Path(__file__).parents[3]
+    if not (clone / "Makefile").is_file():
+        return f"in a clone of firstorder: make report DIR={shlex.quote(str(root.resolve()))}"
+    if output.is_typed_here() and Path.cwd() == clone:
+        return f"make report DIR={shlex.quote(str(root))}"
+    return f"make -C {shlex.quote(str(clone))} report DIR={shlex.quote(str(root.resolve()))}"
 
 
 def _say(text: str) -> None:

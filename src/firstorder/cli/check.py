@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from firstorder import progress, settings
-from firstorder.cli.output import say, typed
+from firstorder.cli.output import params_option, say, typed
 from firstorder.cli.session import Session
 from firstorder.cli.verbs import CELL, SEED, Argument, Arguments, argument, seed_number, verb
 from firstorder.errors import UserError
@@ -85,7 +85,7 @@ def check_named(session: Session, cell: str) -> None:
         example = next((f"{evaluation}/{mode}" for evaluation, mode, _ in session.project.cells()), "")
         raise UserError(
             f"which cell? Name one, like: CELL={example} SEED=0; make cell computes it, make why traces it "
-            "(or a verdict: make why CLAIM=fail); firstorder plan lists the evaluations"
+            f"(or a verdict: make why CLAIM=fail); firstorder plan{params_option(session.params)} lists the evaluations"
         )
 
 
@@ -115,11 +115,10 @@ def check_copy(session: Session, cell: str) -> None:
     given = bool(os.environ.get("MINI_IMAGENET")) if is_mini else raw.exists()
     if not project.datasets[dataset].is_yours or given or path.exists():
         return
-    params = "" if session.params == Path("params.yaml") else f" --params {session.params}"
     add = f"make cell CELL={cell} MINI_IMAGENET=PATH" if is_mini else f"put them in {raw}"
     raise UserError(
         f"{cell} needs {path}, made of {'your own copy of mini-ImageNet' if is_mini else 'your own images'}: {add}, or "
-        f"first: firstorder data {name} --source PATH{params} (docs/data.md)"
+        f"first: firstorder data {name} --source PATH{params_option(session.params)} (docs/data.md)"
     )
 
 

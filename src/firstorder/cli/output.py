@@ -9,6 +9,7 @@ import io
 import os
 import re
 import select
+import shlex
 import shutil
 import sys
 from functools import cache
@@ -18,6 +19,7 @@ from typing import Any
 from firstorder.cli.verbs import VERBS
 from firstorder.errors import one_line
 
+DEFAULT_PARAMS = "params.yaml"
 GONE = (errno.EPIPE, errno.EIO)  # what writing to a stream whose reader is gone fails with
 SHELL_PATH = "FIRSTORDER_SHELL_PATH"  # PATH of the shell in which make was called; make puts .venv/bin before it
 SHELL_FOLDER = "FIRSTORDER_SHELL_FOLDER"  # its folder, which is another one after `make -C`
@@ -84,6 +86,20 @@ def typed(text: str) -> str:
     return _commands().sub(lambda found: f"{_folder(found[0])}{found[0]}", text)
 
 
+def params_option(params: str | Path) -> str:
+    """Return what names a params.yaml in a command that is told: ` --params FILE`, or nothing for the default."""
+    path = Path(params)
+    if is_typed_here():
+        return "" if path == Path(DEFAULT_PARAMS) else f" --params {shlex.quote(str(path))}"
+    return f" --params {shlex.quote(str(path.resolve()))}"
+
+
+def is_typed_here() -> bool:
+    """Say whether the caller's shell is in the current folder, and not in another one as with `make -C`."""
+    here = Path.cwd()
+    return Path(os.environ.get(SHELL_FOLDER, here)).resolve() == here
+
+
 @cache
 def _commands() -> re.Pattern[str]:
     verbs = "|".join(map(re.escape, VERBS))
@@ -96,8 +112,7 @@ def _folder(name: str) -> str:
     if shutil.which(name, path=os.environ.get(SHELL_PATH)) or not (folder / name).exists():
         return ""
     here = Path.cwd()
-    is_typed_here = Path(os.environ.get(SHELL_FOLDER, here)).resolve() == here
-    return f"{folder.relative_to(here) if is_typed_here and folder.is_relative_to(here) else folder}/"
+    return f"{folder.relative_to(here) if is_typed_here() and folder.is_relative_to(here) else folder}/"
 
 
 def flush() -> None:

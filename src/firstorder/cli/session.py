@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from firstorder import settings
-from firstorder.cli import finished
+from firstorder.cli import finished, output
 from firstorder.cli.device import ready_device
 from firstorder.cli.verbs import Arguments
 from firstorder.errors import UserError
+from firstorder.files import shortened
 from firstorder.settings.engines import NATIVE
 
 if TYPE_CHECKING:
@@ -131,8 +132,8 @@ class Session:
 
         path = self.project.pack_path(dataset)
         if path not in self._packs:
-            options = "" if self.params == Path("params.yaml") else f" --params {self.params}"
-            read = packs.read_pack(self.root / path, self.project.datasets[dataset], options)
+            option = output.params_option(self.params)
+            read = packs.read_pack(shortened(self.root / path), self.project.datasets[dataset], option)
             self._packs[path] = LoadedPack(*read)
         return self._packs[path]
 
@@ -140,7 +141,7 @@ class Session:
         """Choose the engine for a training."""
         import torch
 
-        from firstorder.engines.choice import Wish, choose
+        from firstorder.engines.choice import Wish, choose, leave_cores_to
 
         if training not in self._choices:
             chosen = settings.lookup(self.project.trainings, training, "training")
@@ -153,9 +154,7 @@ class Session:
                 threads=self.requested_threads,
             )
             self._choices[training] = choose(wish, chosen)
-            if self._choices[training].engine.name.startswith(NATIVE):
-                # Its threads would wait for those of PyTorch's own operations, which are few and small beside it.
-                torch.set_num_threads(1)
+            leave_cores_to(self._choices[training].engine)
         return self._choices[training]
 
     def problems(self, training: str, seeds: Sequence[int]) -> list[Problem]:

@@ -70,15 +70,20 @@ class Wish:
     threads: int | None = None
 
 
-@contextmanager
-def cores_for(engine: Engine) -> Iterator[None]:
-    """Give PyTorch's own operations one thread while an engine with threads of its own computes.
+def leave_cores_to(engine: Engine) -> None:
+    """Give PyTorch's own operations one thread beside an engine with threads of its own.
 
     They are few and small beside it, but their idle threads keep the cores for a while, and the engine's wait for them.
     """
-    before = torch.get_num_threads()
     if engine.name.startswith(NATIVE):
         torch.set_num_threads(1)
+
+
+@contextmanager
+def cores_for(engine: Engine) -> Iterator[None]:
+    """Leave the cores to an engine while it computes, then give PyTorch its threads again."""
+    before = torch.get_num_threads()
+    leave_cores_to(engine)
     try:
         yield
     finally:

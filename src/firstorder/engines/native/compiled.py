@@ -69,7 +69,7 @@ def load(real: str, *defines: str) -> ctypes.CDLL | str:
         command = compiler()
         if command is None:
             return "no C compiler found (install gcc or clang, or set CC)"
-        version = _run([*command, "--version"]).stdout
+        version = _run([*command, "--version"], f"{command[0]} to say its version").stdout
         command = [*command, *FLAGS, *DEFINES[real], *defines]
         # The file name depends on all of these, so a change of any of them compiles anew.
         sources = [path.read_text(encoding="utf-8") for path in (SOURCE, *sorted(SOURCE.parent.glob("*.h")))]
@@ -160,13 +160,15 @@ def _noted(path: Path) -> Path:
 def _compile(command: list[str], path: Path, real: str) -> None:
     """Compile native.c to `path` and note its SHA-256; raises OSError, and leaves no file, if that fails."""
     with replacing(path) as part:
-        done = _run([*command, "-x", "c", str(SOURCE), "-o", str(part), "-lm"])
+        done = _run(
+            [*command, "-x", "c", str(SOURCE), "-o", str(part), "-lm"], f"{command[0]} to compile engine native"
+        )
         if done.returncode:
             lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
             raise OSError(f"{command[0]} cannot compile native.c: {lines[-1]}")
         if not part.stat().st_size:
             raise OSError(f"{command[0]} cannot compile native.c: it wrote nothing")
-        tried = _run([sys.executable, "-I", "-c", _TRY, str(part), real])
+        tried = _run([sys.executable, "-I", "-c", _TRY, str(part), real], "the first gradient of engine native")
         if tried.returncode:
             lines = tried.stderr.strip().splitlines() or [f"exit code {tried.returncode}"]
             raise OSError(f"native.c as compiled by {command[0]} does not compute a gradient: {lines[-1]}")
@@ -179,8 +181,9 @@ def _compile(command: list[str], path: Path, real: str) -> None:
         os.fsync(file.fileno())
 
 
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    wait = f"firstorder: waiting for {command[0]}, the C compiler or what it made, at most {_SECONDS} s"
+def _run(command: list[str], awaited: str) -> subprocess.CompletedProcess[str]:
+    """Run a command; if it takes long, print once what is awaited."""
+    wait = f"firstorder: waiting for {awaited}, at most {_SECONDS} s"
     saying = threading.Timer(_SECONDS_UNSAID, lambda: print(wait, file=sys.stderr))
     saying.start()
     try:
