@@ -245,11 +245,11 @@ def test_a_folder_named_demo_that_is_none_is_not_kept_quietly(tmp_path: Path) ->
 
 def test_models_have_digest_size_accuracy_and_command(written: Path) -> None:
     text = (written / "models.html").read_text(encoding="utf-8")
-    assert f"<code>dvc pull {CHECKPOINT}</code>" in text
+    assert f"<code>.venv/bin/dvc pull {CHECKPOINT}</code>" in text
     assert "9" * 32 in text
     assert "0.91 MB" in text
     assert "1-shot, inductive: 90.00 %" in text
-    assert text.count("<code>dvc pull") == 1  # what is not published is not offered
+    assert text.count("<code>.venv/bin/dvc pull") == 1  # what is not published is not offered
 
 
 def test_the_verb_finds_the_published_checkpoints_and_says_what_it_wrote(

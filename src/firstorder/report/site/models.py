@@ -46,7 +46,7 @@ class Model:
     @property
     def command(self) -> str:
         """The command that fetches it into a clone."""
-        return f"dvc pull {self.path}"
+        return f".venv/bin/dvc pull {self.path}"
 
 
 def of(folders: Sequence[Folder], published: Mapping[str, PublishedFile]) -> list[Model]:
