@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import pty
 import re
@@ -11,13 +12,14 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from firstorder.__main__ import main
-from firstorder.cli import output, signals
+from firstorder.cli import compute, output, signals
 from firstorder.cli.signals import Interrupted, ending, stopping
 from firstorder.method import evaluation, training
 from tests.conftest import EVALUATION, TRAINING, files_below
@@ -211,6 +213,16 @@ def test_a_limit_of_seconds_stops_too() -> None:
         assert (stop(), stop.why, stop.code) == (True, "--time-limit", 3)
     with stopping(1e9) as stop:
         assert not stop()
+
+
+@pytest.mark.parametrize(("begun", "limit", "left"), [(70, 40, 10), (10, 40, 1e-9), (None, 40, 40), (70, None, None)])
+def test_a_limit_of_seconds_begins_with_the_command(
+    begun: float | None, limit: float | None, left: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At 100 s. `begun` is missing where another command calls `train`."""
+    monkeypatch.setattr(compute, "time", types.SimpleNamespace(monotonic=lambda: 100.0))
+    given = {"time_limit": limit} | ({} if begun is None else {"begun": begun})
+    assert compute.limit_of(argparse.Namespace(**given)) == left
 
 
 def test_an_ignored_signal_stays_ignored() -> None:

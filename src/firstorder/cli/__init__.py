@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import time
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -117,9 +118,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     """Run one verb and turn what it raises into one line and an exit code."""
     reserve = [bytearray(_RESERVE)]
-    params = DEFAULT_PARAMS
+    params, begun = DEFAULT_PARAMS, time.monotonic()
     try:
         parsed = _parsed(arguments)
+        parsed.begun = begun
         params = parsed.params
         code = _call(parsed)
         output.flush()

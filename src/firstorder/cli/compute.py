@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         "--time-limit",
         type=duration("seconds"),
         metavar="SECONDS",
-        help="stop after this time, save the state, exit with code 3",
+        help="stop when the command has run so long, save the state, exit with code 3",
     ),
     SET,
 )
@@ -71,7 +71,7 @@ def train(arguments: Arguments) -> int:
         return 0
     trainings = [session.resumable(problem) for problem in session.problems(name, waiting)]
     code, choice, clock = 0, session.choice(name), time.process_time()
-    with signals.stopping(arguments.time_limit or time_left(os.environ)) as stop:
+    with signals.stopping(limit_of(arguments) or time_left(os.environ)) as stop:
         for training, state in zip(trainings, choice.train(trainings, progress.shown, stop), strict=True):
             seed = training.problem.seed
             if state is None:
@@ -83,6 +83,12 @@ def train(arguments: Arguments) -> int:
                 _write(session, training, state, together, (time.process_time() - clock) / together)
             clock = clock if choice.side_by_side else time.process_time()
     return code
+
+
+def limit_of(arguments: Arguments) -> float | None:
+    """Return the seconds from now on of --time-limit, which begins with the command: loading torch and data counts."""
+    limit, begun = arguments.time_limit, getattr(arguments, "begun", None)
+    return limit if limit is None or begun is None else max(limit - (time.monotonic() - begun), 1e-9)
 
 
 def time_left(environment: Mapping[str, str]) -> float | None:
