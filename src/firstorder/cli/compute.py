@@ -87,7 +87,8 @@ def train(arguments: Arguments) -> int:
 
 def limit_of(arguments: Arguments) -> float | None:
     """Return the seconds from now on of --time-limit, which begins with the command: loading torch and data counts."""
-    limit, begun = arguments.time_limit, getattr(arguments, "begun", None)
+    limit: float | None = arguments.time_limit
+    begun: float | None = getattr(arguments, "begun", None)
     return limit if limit is None or begun is None else max(limit - (time.monotonic() - begun), 1e-9)
 
 
