@@ -12,9 +12,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from datetime import datetime
 from types import FrameType
+
+from firstorder.cli import output
 
 
 def is_terminal() -> bool:
@@ -49,8 +50,10 @@ def run(command: Sequence[str]) -> int:
         if before[number] is not signal.SIG_IGN:
             signal.signal(number, tell if number in PASSED else signal.SIG_IGN)
     try:
-        with suppress(OSError):  # the terminal is gone
+        try:
             show(child.stdout)
+        except OSError:  # the terminal is gone, and what is left for it must not fail at this process's end
+            output.redirect_closed()
         for _ in child.stdout:
             pass  # the command saves what is done, and says so: nobody reads it, but it must not fail for that
         code = child.wait()
