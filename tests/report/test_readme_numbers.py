@@ -235,7 +235,7 @@ SOURCED: list[tuple[str, Callable[[], Values]]] = [
         "that Reptile is no worse, up to {bound} %, holds",
         tuned_alike,
     ),
-    ("at full length ({seeds} seed): joint training ends at {joint} %, the others at {low} to {high} %", figure_3),
+    ("at full length ({seeds} seeds): joint training ends at {joint} %, the others at {low} to {high} %", figure_3),
     (
         "[Over {seeds} paired seeds it depends on when one looks: over the whole curve FOMAML minus Reptile is {whole} "
         "points, in the final evaluation of 10,000 tasks {final} ({fewer} seeds). So the claim holds for the one and "
