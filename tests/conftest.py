@@ -21,9 +21,8 @@ from tests import quick_python
 
 # Messages name commands without their folder where they are on the path, as in a shell with .venv activated.
 os.environ["FIRSTORDER_SHELL_PATH"] = str(Path(sys.executable).parent)
-# Under `make test` these would say that make called every command, from its own folder.
-for _name in ("FIRSTORDER_SHELL_FOLDER", "MAKELEVEL"):
-    os.environ.pop(_name, None)
+# Under `make test` this would say that make called every command, from its own folder.
+os.environ.pop("FIRSTORDER_SHELL_FOLDER", None)
 
 TRAINING = "reptile/omniglot-5way"
 EVALUATION = f"{TRAINING}/1shot"

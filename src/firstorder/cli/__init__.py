@@ -64,7 +64,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with exit code 2 and the error; with the usage, unless make made the command of its variables."""
-        by_make = output.SHELL_PATH in os.environ and "MAKELEVEL" in os.environ
+        by_make = output.SHELL_FOLDER in os.environ
         usage, help_ = ("", "make help") if by_make else (self.format_usage(), f"{self.prog} --help")
         self.exit(2, f"{usage}firstorder: {one_line(message)}; see: {help_}\n")
 

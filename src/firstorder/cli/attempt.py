@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -233,16 +234,14 @@ def _finish(session: Session, source: Path) -> list[str]:
 
 def _next(session: Session, source: Path) -> list[tuple[str, str]]:
     """Say what can be done next, each with its command."""
-    import shlex
-
     root, project = session.root, session.project
     training = next(iter(project.trainings))
     model = root / settings.MODEL.format(training=training, seed=attempt_settings.SEED)
-    params = shlex.quote(str(session.params))
+    params = output.params_option(session.params)
     longer = shlex.quote(f"{root}-longer")
     return [
         ("train longer", f"firstorder try {shlex.quote(str(source))} --minutes 60 --out {longer}"),
-        ("change one setting", f"firstorder train {training} --seed 0 --set inner_steps=8 --params {params}"),
+        ("change one setting", f"firstorder train {training} --seed 0 --set inner_steps=8{params}"),
         ("draw tables and figures of it", _report_command(root)),
         ("classify images of your own with it", f'firstorder.load("{model}"), docs/extend.md'),
     ]
@@ -250,8 +249,6 @@ def _next(session: Session, source: Path) -> list[tuple[str, str]]:
 
 def _report_command(root: Path) -> str:
     """Return the command that draws the report of a folder; its Makefile is in a clone, not in an installed package."""
-    import shlex
-
     clone = Path(__file__).parents[3]
     if not (clone / "Makefile").is_file():
         return f"in a clone of firstorder: make report DIR={shlex.quote(str(root.resolve()))}"

@@ -85,7 +85,7 @@ def check_named(session: Session, cell: str) -> None:
         example = next((f"{evaluation}/{mode}" for evaluation, mode, _ in session.project.cells()), "")
         raise UserError(
             f"which cell? Name one, like: CELL={example} SEED=0; make cell computes it, make why traces it "
-            f"(or a verdict: make why CLAIM=fail); firstorder plan{params_option(session.params)} lists the evaluations"
+            "(or a verdict: make why CLAIM=fail); firstorder plan lists the evaluations"
         )
 
 
