@@ -6,23 +6,22 @@
 
 #define AT_ONCE 16384 /* bytes of a matrix that stay in the first-level cache beside the maps */
 
-/* K as [tap][channel][filter], for y. */
-static void transpose_kernel(const block *b, const REAL *kernel, REAL *to) {
-    const int n = window_size(b), filters = b->filters;
+/* to [columns][rows] = a matrix [rows][columns], transposed; there are rows for whole vectors. */
+static void transpose(const REAL *from, int rows, int columns, REAL *to) {
     int done = 0;
 #if defined(__AVX512F__) && !defined(DOUBLE)
-    for (; done + 16 <= n; done += 16) {
-        for (int f = 0; f < filters; f += 16) {
-            __m512i rows[16];
-            UNROLL for (int k = 0; k < 16; k++) rows[k] = (__m512i)load(kernel + (long)(f + k) * n + done);
-            transpose_16(rows);
-            UNROLL for (int k = 0; k < 16; k++) store(to + (long)(done + k) * filters + f, (vector)rows[k]);
+    for (; done + 16 <= columns; done += 16) {
+        for (int r = 0; r < rows; r += 16) {
+            __m512i some[16];
+            UNROLL for (int k = 0; k < 16; k++) some[k] = (__m512i)load(from + (long)(r + k) * columns + done);
+            transpose_16(some);
+            UNROLL for (int k = 0; k < 16; k++) store(to + (long)(done + k) * rows + r, (vector)some[k]);
         }
     }
 #endif
-    for (int k0 = done; k0 < n; k0 += 16) {
-        for (int f = 0; f < filters; f++) {
-            for (int k = k0; k < least(k0 + 16, n); k++) to[(long)k * filters + f] = kernel[(long)f * n + k];
+    for (int k0 = done; k0 < columns; k0 += 16) {
+        for (int r = 0; r < rows; r++) {
+            for (int k = k0; k < least(k0 + 16, columns); k++) to[(long)k * rows + r] = from[(long)r * columns + k];
         }
     }
 }

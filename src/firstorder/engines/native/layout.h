@@ -12,6 +12,8 @@
 #define MOST_THREADS 64
 #define CHUNK 96        /* most outputs at a time, such that their maps stay in the first-level cache */
 #define LEAST 48        /* outputs at a time; several images together if one has fewer */
+#define POINTS 16       /* of a square: see winograd.h */
+#define SQUARES 48      /* most squares (winograd.h) at a time, such that all their points stay in the second-level cache */
 #define TILES_CHUNK 256 /* most outputs at a time with tiles, which compute 32 at a time */
 #define TILES_LEAST 256 /* outputs of an image from which on tiles are faster than vectors */
 #define PARTS 3         /* bfloat16 numbers that a float32 number is split into: see tiles.h */
@@ -61,7 +63,15 @@ typedef struct {
     int tiles; /* whether its products use tiles.h, which needs the forms of x, dy and the kernel below */
     uint16_t *split_x, *split_dy, *columns, *pairs, *split_kernel, *tiled, *tiled_back;
     REAL *dkernel;
+    int winograd; /* whether its products use winograd.h, which needs the kernel in these forms, and K's tangent */
+    int *places;  /* [SQUARES]: where a square lies in a plane */
+    REAL *points, *points_back, *points_t, *points_back_t;
 } block;
+
+/* A thread's room for squares of a map, and for products or squares of outputs. */
+typedef struct {
+    REAL *in, *out;
+} squares;
 
 typedef struct {
     char *base;
@@ -81,6 +91,8 @@ typedef struct net {
     REAL *rows[MOST_THREADS], *rows_t[MOST_THREADS]; /* of the first block's y, two rows for each thread */
     REAL *shares, *shares_t; /* [image]: share of the first kernel's gradient, [window][filter] */
     double *grams;           /* [image]: sums of products of the first block's windows */
+    squares rooms[MOST_THREADS];
+    REAL *point_sums; /* [image][16][filter][channel]: what winograd.h sums of one block's kernel gradient */
     arena memory, tangents, indices;
 } net;
 
@@ -193,6 +205,9 @@ static void lay_out_windows(arena *a, block *b, int last) {
     }
 }
 
+/* Numbers from one point of squares to the next: an odd number of cache lines, as all points are written at a time. */
+static long plane_of(int filters) { return (long)SQUARES * filters + 64 / (long)sizeof(REAL); }
+
 /* Set the sizes of a block and lay out its indices. */
 static void lay_out(net *n, block *b, int index, int side) {
     const int valid = n->shape[SHAPE_POOL] == POOL_VALID;
@@ -209,13 +224,22 @@ static void lay_out(net *n, block *b, int index, int side) {
     b->tiles = n->tiles && index > 0 && b->stride == 1 && b->pixels >= TILES_LEAST;
     const int padded = padded_side(side, b->stride, b->before), most = b->tiles ? TILES_CHUNK : CHUNK;
     b->group = index == 0 ? 1 : least((LEAST + b->pixels - 1) / b->pixels, n->most_images);
+    b->winograd = index > 0 && b->stride == 1 && b->group == 1 && b->side <= 2 * SQUARES;
     b->rows = b->pixels <= most ? b->outputs : most / b->outputs / 2 * 2;
     if (b->rows < 2) b->rows = 2;
     b->x_image = (long)padded * padded * b->channels;
     b->dy_image = (long)dy_side(b) * dy_side(b) * b->filters;
+    b->places = integers(&n->indices, b->winograd ? SQUARES : 0);
+    for (int k = 0; k < SQUARES && b->winograd && n->indices.base; k++) b->places[k] = k * b->filters;
     lay_out_forward(&n->indices, b);
     if (index > 0) lay_out_backward(&n->indices, b);
     lay_out_windows(&n->indices, b, index == BLOCKS - 1);
+}
+
+/* Give a block the kernel in the forms that winograd.h needs. */
+static void furnish_points(arena *a, const block *b, REAL **forward, REAL **backward) {
+    const long size = b->winograd ? (long)POINTS * b->filters * b->channels : 0;
+    *forward = numbers(a, size), *backward = numbers(a, size);
 }
 
 /* Give a block its arrays. */
@@ -232,6 +256,7 @@ static void furnish(net *n, block *b) {
     b->means = numbers(a, images * filters), b->squares = numbers(a, images * filters);
     b->mean = numbers(a, filters), b->inverse = numbers(a, filters);
     b->parts = numbers(a, images * SUMS * filters), b->sums = numbers(a, SUMS * filters);
+    furnish_points(a, b, &b->points, &b->points_back);
 }
 
 /* Give a block what tiles need, for all images if several threads share them, else for one. */
@@ -260,4 +285,5 @@ static void furnish_tangents(net *n, block *b, int index) {
     b->matrix_t = numbers(a, filters * window_size(b));
     b->means_t = numbers(a, images * filters), b->slopes = numbers(a, images * filters);
     b->mean_t = numbers(a, filters), b->slope = numbers(a, filters);
+    furnish_points(a, b, &b->points_t, &b->points_back_t);
 }

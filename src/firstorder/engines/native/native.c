@@ -6,7 +6,8 @@
    convolution.h          the three products of a convolution
    normalisation.h        batch normalisation, maximum and rectifier
    first_block.h          the first block, where windows are small and the map is large
-   tiles.h                the products of blocks 2 to 4 with matrix tiles, where the processor has them
+   winograd.h             the same with fewer multiplications, for networks that pool
+   tiles.h                the same with matrix tiles, where the processor has them
    team.h                 threads
    profile.h              clocks, if wanted
    this file              the network, the steps, and what Python calls */
@@ -28,6 +29,7 @@
 #include "layout.h"
 #include "profile.h"
 #include "convolution.h"
+#include "winograd.h"
 #include "tiles.h"
 #include "normalisation.h"
 #include "first_block.h"
@@ -90,12 +92,15 @@ static void unflatten(const net *n, const REAL *flat, REAL *map, int images) {
 /* Whether a block's products are computed with tiles. */
 static int uses_tiles(const work *w, int index) { return TILES && w->n->blocks[index].tiles && !w->direction; }
 
+/* Whether they are computed by Winograd's method. */
+static int uses_winograd(const work *w, int index) { return w->n->blocks[index].winograd && !uses_tiles(w, index); }
+
 /* The convolution of images `begin` to `end`, its moments, and what is kept of it. */
 static void forward_block(const work *w, int rank, int index, int begin, int end) {
     net *n = w->n;
     const block *b = &n->blocks[index];
     const long map = (long)b->pixels * b->filters;
-    const int tangents = w->direction != NULL;
+    const int tangents = w->direction != NULL, tiles = uses_tiles(w, index), winograd = uses_winograd(w, index);
     if (!b->stored) {
         for (int i = begin; i < end; i++) forward_first(b, w->parameters, i, tangents, n->rows[rank], n->rows_t[rank]);
         return;
@@ -104,17 +109,22 @@ static void forward_block(const work *w, int rank, int index, int begin, int end
         const int images = least(b->group, end - i);
         const REAL *x = b->x + i * b->x_image, *x_t = index && tangents ? b->x_t + i * b->x_image : NULL;
         REAL *y = b->y + i * map, *y_t = tangents ? b->y_t + i * map : NULL;
-        const int step = b->group > 1 ? b->outputs : b->rows; /* rows at a time */
+        const int step = b->group > 1 ? b->outputs : winograd ? 2 * rows_of_squares(b) : b->rows; /* rows at a time */
         for (int row = 0; row < b->outputs; row += step) {
             const int rows = least(step, b->outputs - row), first = row * b->outputs;
             const int count = b->group > 1 ? images * b->pixels : rows * b->outputs;
-            if (uses_tiles(w, index)) {
+            if (tiles) {
                 tile_product(&b->forward, b->split_x + i * b->x_image, n->most_images * b->x_image, b->tiled,
                              b->filters, y, first, count);
+            } else if (winograd) {
+                const squares room = n->rooms[rank];
+                convolve_squares(b, x, b->points, row / 2, (rows + 1) / 2, room, y, 0);
+                if (tangents) convolve_squares(b, x, b->points_t, row / 2, (rows + 1) / 2, room, y_t, 0);
+                if (tangents) convolve_squares(b, x_t, b->points, row / 2, (rows + 1) / 2, room, y_t, 1);
             } else {
                 convolve(&b->forward, x, b->matrix, b->filters, y, first, first, count, 0);
             }
-            if (tangents) {
+            if (tangents && !winograd) {
                 convolve(&b->forward, x, b->matrix_t, b->filters, y_t, first, first, count, 0);
                 if (x_t) convolve(&b->forward, x_t, b->matrix, b->filters, y_t, first, first, count, 1);
             }
@@ -138,9 +148,12 @@ static void forward(const work *w, team *t, int rank) {
         const block *b = &n->blocks[index];
         if (uses_tiles(w, index)) {
             tile_kernel(b, w->parameters + b->kernel, b->split_kernel, b->tiled, w->labels ? b->tiled_back : NULL);
+        } else if (uses_winograd(w, index)) {
+            take_kernel(b, w->parameters + b->kernel, b->points, b->points_back);
+            if (w->direction) take_kernel(b, w->direction + b->kernel, b->points_t, b->points_back_t);
         } else {
-            transpose_kernel(b, w->parameters + b->kernel, b->matrix);
-            if (w->direction) transpose_kernel(b, w->direction + b->kernel, b->matrix_t);
+            transpose(w->parameters + b->kernel, b->filters, window_size(b), b->matrix);
+            if (w->direction) transpose(w->direction + b->kernel, b->filters, window_size(b), b->matrix_t);
         }
         END_PHASE(index, KERNELS);
     }
@@ -334,6 +347,32 @@ static void backward_block(const work *w, team *t, int rank, int index, int begi
     }
 }
 
+/* The same by Winograd's method. Each image has sums of its own, which are added in the images' order. */
+static void backward_squares(const work *w, team *t, int rank, int index, int begin, int end) {
+    const net *n = w->n;
+    const block *b = &n->blocks[index], *before = b - 1;
+    const long result = (long)b->pixels * b->filters, sums = (long)POINTS * b->filters * b->filters;
+    const squares room = n->rooms[rank];
+    for (int i = begin; i < end; i++) {
+        const int slot = t->threads == 1 ? 0 : i;
+        const REAL *dy = b->dy + slot * b->dy_image, *dy_t = w->direction ? b->dy_t + slot * b->dy_image : NULL;
+        input_gradient(w, b, i, slot, 0);
+        END_PHASE(index, DY);
+        input_by_squares(b, dy, b->points_back, room, before->dout + i * result, 0);
+        if (dy_t) input_by_squares(b, dy_t, b->points_back, room, before->dout_t + i * result, 0);
+        if (dy_t) input_by_squares(b, dy, b->points_back_t, room, before->dout_t + i * result, 1);
+        END_PHASE(index, DX);
+        REAL *mine = n->point_sums + i * sums;
+        memset(mine, 0, sizeof(REAL) * sums);
+        add_squares(b, b->x + i * b->x_image, dy_t ? dy_t : dy, room, mine);
+        if (dy_t) add_squares(b, b->x_t + i * b->x_image, dy, room, mine);
+        END_PHASE(index, DK);
+    }
+    barrier(t);
+    give_kernel(b, n->point_sums, w->count, rank * b->filters / t->threads, (rank + 1) * b->filters / t->threads,
+                w->gradient + b->kernel);
+}
+
 /* Add to `gradient` the gradient of the summed cross entropy or, with a direction, the Hessian times the direction. */
 static void backward(const work *w, team *t, int rank) {
     net *n = w->n;
@@ -361,8 +400,9 @@ static void backward(const work *w, team *t, int rank) {
         }
         barrier(t);
         END_PHASE(index, DZ_SUMS);
-        if (index > 0) backward_block(w, t, rank, index, begin, end);
-        else backward_first(w, rank, begin, end);
+        if (index == 0) backward_first(w, rank, begin, end);
+        else if (uses_winograd(w, index)) backward_squares(w, t, rank, index, begin, end);
+        else backward_block(w, t, rank, index, begin, end);
         END_PHASE(index, DK);
     }
     barrier(t);
@@ -400,8 +440,13 @@ static void lay_out_all(net *n) {
     n->logits = numbers(&n->memory, (long)images * shape[SHAPE_WAY]);
     n->shares = numbers(&n->memory, images * window * filters);
     n->grams = reserve(&n->memory, images * (window + 1) * window, sizeof(double));
-    for (int k = 0; k < n->most_threads; k++)
+    const long winograd = n->blocks[1].stride == 1;
+    n->point_sums = numbers(&n->memory, winograd * images * POINTS * filters * filters);
+    for (int k = 0; k < n->most_threads; k++) {
         n->rows[k] = numbers(&n->memory, first->stored ? 0 : 2L * first->outputs * filters);
+        n->rooms[k].in = numbers(&n->memory, winograd * POINTS * plane_of(filters));
+        n->rooms[k].out = numbers(&n->memory, winograd * POINTS * plane_of(filters));
+    }
 }
 
 static void furnish_all_tangents(net *n) {
