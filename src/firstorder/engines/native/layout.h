@@ -64,7 +64,6 @@ typedef struct {
     uint16_t *split_x, *split_dy, *columns, *pairs, *split_kernel, *tiled, *tiled_back;
     REAL *dkernel;
     int winograd; /* whether its products use winograd.h, which needs the kernel in these forms, and K's tangent */
-    int *places;  /* [SQUARES]: where a square lies in a plane */
     REAL *points, *points_back, *points_t, *points_back_t;
 } block;
 
@@ -229,8 +228,6 @@ static void lay_out(net *n, block *b, int index, int side) {
     if (b->rows < 2) b->rows = 2;
     b->x_image = (long)padded * padded * b->channels;
     b->dy_image = (long)dy_side(b) * dy_side(b) * b->filters;
-    b->places = integers(&n->indices, b->winograd ? SQUARES : 0);
-    for (int k = 0; k < SQUARES && b->winograd && n->indices.base; k++) b->places[k] = k * b->filters;
     lay_out_forward(&n->indices, b);
     if (index > 0) lay_out_backward(&n->indices, b);
     lay_out_windows(&n->indices, b, index == BLOCKS - 1);

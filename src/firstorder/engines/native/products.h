@@ -129,3 +129,71 @@ static void accumulate(int n, const REAL *factors, const int *factors_at, const 
     IN_PIECES(CALL)
 #undef CALL
 }
+
+/* The same for contiguous rows. With the width of the paper's networks as a constant, one pointer serves all rows, for
+   whose pointers there are too few registers otherwise. */
+#define PAPERS_WIDTH 32
+#define FOR_WIDTH(CALL)                            \
+    if (width == PAPERS_WIDTH) CALL(PAPERS_WIDTH); \
+    else CALL(width);
+
+/* out [n][width] = rows [n][width] times matrix [width][width]. */
+INLINE void multiply_rows_some(const int count, const int wide, const REAL *rows, const REAL *matrix, long width,
+                               REAL *out) {
+    vector sums[12][4];
+    UNROLL for (int r = 0; r < count; r++) {
+        UNROLL for (int v = 0; v < wide; v++) sums[r][v] = spread(0);
+    }
+    for (int k = 0; k < width; k++, matrix += width) {
+        vector line[4];
+        UNROLL for (int v = 0; v < wide; v++) line[v] = load(matrix + v * WIDE);
+        UNROLL for (int r = 0; r < count; r++) {
+            vector factor = spread(rows[r * width + k]);
+            UNROLL for (int v = 0; v < wide; v++) sums[r][v] += factor * line[v];
+        }
+    }
+    UNROLL for (int r = 0; r < count; r++) {
+        UNROLL for (int v = 0; v < wide; v++) store(out + r * width + v * WIDE, sums[r][v]);
+    }
+}
+INLINE void multiply_all_rows(int n, const REAL *rows, const REAL *matrix, const int width, REAL *out) {
+#define CALL(r, w) multiply_rows_some(r, w, rows + i * width, matrix + column, width, out + i * width + column)
+    IN_PIECES(CALL)
+#undef CALL
+}
+static void multiply_rows(int n, const REAL *rows, const REAL *matrix, int width, REAL *out) {
+#define CALL(width) multiply_all_rows(n, rows, matrix, width, out)
+    FOR_WIDTH(CALL)
+#undef CALL
+}
+
+/* out [width][width] += factors [terms][width], transposed, times lines [terms][width]. */
+INLINE void accumulate_rows_some(const int count, const int wide, const REAL *factors, const REAL *lines, int terms,
+                                 long width, REAL *out) {
+    vector sums[12][4];
+    UNROLL for (int r = 0; r < count; r++) {
+        UNROLL for (int v = 0; v < wide; v++) sums[r][v] = load(out + r * width + v * WIDE);
+    }
+    for (int p = 0; p < terms; p++, factors += width, lines += width) {
+        vector line[4];
+        UNROLL for (int v = 0; v < wide; v++) line[v] = load(lines + v * WIDE);
+        UNROLL for (int r = 0; r < count; r++) {
+            vector factor = spread(factors[r]);
+            UNROLL for (int v = 0; v < wide; v++) sums[r][v] += factor * line[v];
+        }
+    }
+    UNROLL for (int r = 0; r < count; r++) {
+        UNROLL for (int v = 0; v < wide; v++) store(out + r * width + v * WIDE, sums[r][v]);
+    }
+}
+INLINE void accumulate_all_rows(const REAL *factors, const REAL *lines, int terms, const int width, REAL *out) {
+    const int n = width;
+#define CALL(r, w) accumulate_rows_some(r, w, factors + i, lines + column, terms, width, out + i * width + column)
+    IN_PIECES(CALL)
+#undef CALL
+}
+static void accumulate_rows(const REAL *factors, const REAL *lines, int terms, int width, REAL *out) {
+#define CALL(width) accumulate_all_rows(factors, lines, terms, width, out)
+    FOR_WIDTH(CALL)
+#undef CALL
+}

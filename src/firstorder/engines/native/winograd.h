@@ -156,8 +156,7 @@ static void convolve_squares(const block *b, const REAL *in, const REAL *kernel,
     const long plane = plane_of(wide);
     take_squares(b, in, row, rows, room.in);
     for (int p = 0; p < POINTS; p++) {
-        multiply(count, room.in + p * plane, b->places, 0, kernel + (long)p * wide * wide, wide, 1, wide, wide,
-                 room.out + p * plane, b->places, 0);
+        multiply_rows(count, room.in + p * plane, kernel + (long)p * wide * wide, wide, room.out + p * plane);
     }
     give_squares(b, room.out, row, rows, out, add);
 }
@@ -179,8 +178,8 @@ static void add_squares(const block *b, const REAL *x, const REAL *dy, squares r
         take_squares(b, x, row, rows, room.in);
         take_outputs(b, dy, row, rows, room.out);
         for (int p = 0; p < POINTS; p++) {
-            accumulate(wide, room.out + p * plane, b->places, room.in + p * plane, b->places,
-                       rows * squares_across(b), wide, sums + (long)p * wide * wide, wide);
+            accumulate_rows(room.out + p * plane, room.in + p * plane, rows * squares_across(b), wide,
+                            sums + (long)p * wide * wide);
         }
     }
 }
