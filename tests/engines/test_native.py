@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import stat
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from firstorder.engines.native import compiled
 from firstorder.engines.native import engine as native
+from firstorder.engines.native.border import Workspace
 from firstorder.method import inner_loop
 from firstorder.method.algorithms import ALGORITHMS, Group
 from firstorder.method.architectures import ARCHITECTURES, architecture_of
@@ -132,6 +134,30 @@ def test_workspaces_carry_nothing_over() -> None:
     again = loop.engine.gradient(loop, parameters[:1], few)
     assert torch.equal(again, fresh)
     assert torch.equal(loop.engine.gradient(loop, parameters[1:], (images[1:], labels[1:])), both[1:])
+
+
+@needs_compiler
+@pytest.mark.parametrize("sizes", [None, (16, 1, 16), (23, 2, 16), (32, 3, 48), (45, 16, 16), (112, 5, 32)], ids=str)
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_no_array_is_written_to_beyond_its_end(name: str, sizes: tuple[int, int, int] | None) -> None:
+    """Compiled with -DGUARDS, the bytes between arrays have a value, and C counts those that have changed."""
+    code = compiled.load("float", "-DGUARDS=165")
+    assert not isinstance(code, str)
+    code.net_new.restype, code.net_overruns.restype = ctypes.c_void_p, ctypes.c_long
+    code.net_parameters.restype, code.net_free.restype = ctypes.c_long, None
+    settings = None if sizes is None else ImageSettings(size=sizes[0], channels=sizes[1], filters=sizes[2])
+    own = architecture_of(name, settings)
+    network = make_network(own, WAY)
+    parameters = network.initial(0)[None]
+    batch = (torch.rand(1, BATCH, *own.image_shape), torch.randint(0, WAY, (1, BATCH)))
+    for threads in (1, 3):
+        engine = native.NativeEngine(own, WAY, threads=threads)
+        room = Workspace(code, own, WAY, BATCH, threads, engine.tiles)
+        engine.workspaces[torch.float32] = [room]
+        loop = InnerLoop(classification_loss(network), "adam", 0.01, None, engine)
+        inner_loop.adapt(loop, parameters, OptimiserState.fresh(parameters), [batch])
+        inner_loop.hessian_product(loop, parameters, batch, parameters)
+        assert code.net_overruns(room.net) == 0
 
 
 @needs_compiler

@@ -34,48 +34,74 @@ static void take_image(const block *b, pixels images, int i, REAL *x) {
     }
 }
 
+/* Sums over places of an image: over all of its columns, and over its first and its last one alone. */
+enum { ALL, FIRST, LAST, REACHES };
+
 /* Write G [window][window] and X [window] of one image.
 
-   The entry of G for numbers a of row r and b of row r + d of a window sums over rows i of the image the products of
-   number a of a span in row i and number b of the span below it in row i + d. It depends on r only in that no window
-   has the image's last row as its first, or its first row as its last. */
+   The entry of G for number (r, j, c) of a window, which is channel c in row r and column j, and number (r + d, j + e,
+   c') sums over rows and columns of the image the products of channel c of a place and channel c' of the place d rows
+   below and e columns to its right. It depends on r and j only in that no window has the image's last row as its first,
+   or its first row as its last, and so with columns. X sums c alone. */
 static void gram(const block *b, const REAL *x, double *g) {
     const int side = b->side, channels = b->channels, span = 3 * channels, size = 3 * span,
               line = (side + 2) * channels;
-    const int width = (span + WIDE - 1) / WIDE * WIDE, all = (span + 1) * width, *columns = b->forward.at;
-    double total[3][all], first[3][all],
-        last[3][all]; /* sums over all rows, of the first and of the last: for each d */
-    memset(total, 0, sizeof total), memset(last, 0, sizeof last);
+    const int width = (5 * channels + WIDE - 1) / WIDE * WIDE, *columns = b->forward.at; /* e from -2 to 2 */
+    const int reach = channels * width, all = REACHES * reach;
+    double total[3][all], first[3][all], last[3][all]; /* over all rows, the first and the last: for each d */
+    double ones[3][REACHES][channels];                 /* X over these rows, in that order */
+    memset(total, 0, sizeof total), memset(last, 0, sizeof last), memset(ones, 0, sizeof ones);
     for (int i = 1; i <= side; i++) {
+        const REAL *places = x + i * line + channels; /* padding is 0 */
         for (int d = 0; d < 3 && i + d <= side; d++) {
-            REAL sums[all]; /* of products and, if d = 0, of the numbers themselves */
+            const REAL *others = places + d * line - 2 * channels;
+            REAL sums[all];
             memset(sums, 0, sizeof sums);
-            accumulate(span, x + i * line, columns, x + (i + d) * line, columns, side, width, sums, width);
-            for (int v = 0; v < width && d == 0; v += WIDE) {
-                vector sum = spread(0);
-                for (int column = 0; column < side; column++) sum += load(x + i * line + columns[column] + v);
-                store(sums + span * width + v, sum);
-            }
+            accumulate(channels, places, columns, others, columns, side, width, sums, width);
+            accumulate(channels, places, columns, others, columns, 1, width, sums + FIRST * reach, width);
+            accumulate(channels, places, columns + side - 1, others, columns + side - 1, 1, width, sums + LAST * reach,
+                       width);
             for (int k = 0; k < all; k++) total[d][k] += sums[k];
             for (int k = 0; k < all && i == side; k++) last[d][k] = sums[k];
         }
         if (i == 1) memcpy(first, total, sizeof total);
-    }
-    for (int r = 0; r < 3; r++) {
-        const double(*without)[all] = r == 0 ? last : first;
-        for (int d = 0; r + d < 3; d++) {
-            for (int a = 0; a < span; a++) {
-                for (int c = 0; c < span; c++) {
-                    const int k = a * width + c, row = r * span + a, column = (r + d) * span + c;
-                    g[row * size + column] = g[column * size + row] = total[d][k] - (r == 1 ? 0 : without[d][k]);
-                }
+        REAL over[width]; /* all columns */
+        for (int v = 0; v < channels; v += WIDE) {
+            vector some[4] = {spread(0), spread(0), spread(0), spread(0)};
+            for (int column = 0; column < side; column++) some[column % 4] += load(places + columns[column] + v);
+            store(over + v, some[0] + some[1] + (some[2] + some[3]));
+        }
+        for (int c = 0; c < channels; c++) {
+            const REAL sums[REACHES] = {over[c], places[c], places[(side - 1) * channels + c]};
+            for (int reached = 0; reached < REACHES; reached++) {
+                ones[0][reached][c] += sums[reached];
+                if (i == 1) ones[1][reached][c] = sums[reached];
+                if (i == side) ones[2][reached][c] = sums[reached];
             }
         }
+    }
+    /* A sum for row r and column j of a window: less the image's row and column that are never there. */
+#define FOR_WINDOW(ALL_ROWS, ROW_LEFT_OUT, AT)                                                                 \
+    ((ALL_ROWS)AT(ALL) - (r == 1 ? 0 : (ROW_LEFT_OUT)AT(ALL)) -                                                \
+     (j == 1 ? 0 : (ALL_ROWS)AT(j ? FIRST : LAST) - (r == 1 ? 0 : (ROW_LEFT_OUT)AT(j ? FIRST : LAST))))
+    for (int r = 0; r < 3; r++) {
+        const double(*without)[all] = r == 0 ? last : first;
         for (int a = 0; a < span; a++) {
-            const int k = span * width + a;
-            g[size * size + r * span + a] = total[0][k] - (r == 1 ? 0 : without[0][k]);
+            const int j = a / channels, c = a % channels, row = r * span + a;
+            for (int d = 0; r + d < 3; d++) {
+                for (int other = 0; other < span; other++) {
+                    const int k = c * width + other + (2 - j) * channels, column = (r + d) * span + other;
+#define AT(REACH) [(REACH)*reach + k]
+                    g[row * size + column] = g[column * size + row] = FOR_WINDOW(total[d], without[d], AT);
+#undef AT
+                }
+            }
+#define AT(REACH) [REACH][c]
+            g[size * size + row] = FOR_WINDOW(ones[0], ones[r == 0 ? 2 : 1], AT);
+#undef AT
         }
     }
+#undef FOR_WINDOW
 }
 
 /* Convolve image i and keep what `pool` keeps; with a direction, tangents too. */

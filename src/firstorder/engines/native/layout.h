@@ -75,6 +75,12 @@ typedef struct {
 typedef struct {
     char *base;
     size_t size;
+#ifdef GUARDS /* for the tests: the bytes between arrays have a value, which nothing may change */
+    struct {
+        size_t begin, end;
+    } gaps[1000];
+    int count;
+#endif
 } arena;
 
 typedef struct net {
@@ -87,7 +93,7 @@ typedef struct net {
     REAL *last, *last_t;                   /* the last block's output, [image][result][filter] */
     REAL *flat, *flat_t, *dflat, *dflat_t; /* input of the dense layer, [image][feature] */
     REAL *logits, *logits_t;
-    REAL *rows[MOST_THREADS], *rows_t[MOST_THREADS]; /* of the first block's y, two rows for each thread */
+    REAL *rows[MOST_THREADS], *rows_t[MOST_THREADS]; /* a thread's two rows of the first block's y, or `places` there */
     REAL *shares, *shares_t; /* [image]: share of the first kernel's gradient, [window][filter] */
     double *grams;           /* [image]: sums of products of the first block's windows */
     squares rooms[MOST_THREADS];
@@ -99,6 +105,13 @@ typedef struct net {
    places of a page, so that arrays which are read together do not compete for the same lines of the cache. */
 static void *reserve(arena *a, size_t count, size_t size) {
     const size_t begin = (a->size + 63) / 64 * 64 + 576;
+#ifdef GUARDS
+    if (a->base && a->count < 1000) {
+        const size_t end = a->size < BYTES ? 0 : a->size - BYTES;
+        memset(a->base + end, GUARDS, begin - end);
+        a->gaps[a->count].begin = end, a->gaps[a->count++].end = begin;
+    }
+#endif
     a->size = begin + count * size + BYTES; /* a vector may read beyond the end */
     return a->base ? a->base + begin : NULL;
 }

@@ -440,10 +440,11 @@ static void lay_out_all(net *n) {
     n->logits = numbers(&n->memory, (long)images * shape[SHAPE_WAY]);
     n->shares = numbers(&n->memory, images * window * filters);
     n->grams = reserve(&n->memory, images * (window + 1) * window, sizeof(double));
+    const long rows = 2L * first->outputs * filters, places = 16L * first->channels * first->gives;
     const long winograd = n->blocks[1].stride == 1;
     n->point_sums = numbers(&n->memory, winograd * images * POINTS * filters * filters);
     for (int k = 0; k < n->most_threads; k++) {
-        n->rows[k] = numbers(&n->memory, first->stored ? 0 : 2L * first->outputs * filters);
+        n->rows[k] = numbers(&n->memory, first->stored ? 0 : rows > places ? rows : places);
         n->rooms[k].in = numbers(&n->memory, winograd * POINTS * plane_of(filters));
         n->rooms[k].out = numbers(&n->memory, winograd * POINTS * plane_of(filters));
     }
@@ -469,6 +470,19 @@ void net_free(net *n) {
 
 /* Whether this library and this processor can use tiles. */
 int has_tiles(void) { return tiles_granted(); }
+
+#ifdef GUARDS
+static long changed(const arena *a) {
+    long bytes = 0;
+    for (int k = 0; k < a->count; k++) {
+        for (size_t at = a->gaps[k].begin; at < a->gaps[k].end; at++) bytes += (uint8_t)a->base[at] != GUARDS;
+    }
+    return bytes;
+}
+
+/* Number of bytes between arrays that have been written to. */
+long net_overruns(const net *n) { return changed(&n->memory) + changed(&n->indices) + changed(&n->tangents); }
+#endif
 
 /* Make a network for mini-batches of up to `images` images and up to `threads` threads, with tiles if they are wanted
    and there are any; NULL if its filters do not fill whole vectors or there is too little memory. */
