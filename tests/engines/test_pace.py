@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from firstorder.engines.native.pace import MOST_CALLS, Pace
+from firstorder.engines.native.pace import MOST_CALLS, MOST_SECONDS, Pace
 
 
 def calls(pace: Pace, seconds: dict[int, float], count: int) -> Counter[int]:
@@ -34,6 +34,18 @@ def test_a_change_of_load_is_noticed_both_ways() -> None:
     assert calls(pace, busy, 100)[1] > 90
     calls(pace, idle, MOST_CALLS)
     assert calls(pace, idle, 100)[2] > 90
+
+
+def test_where_calls_are_long_a_change_of_load_is_noticed_within_seconds() -> None:
+    now = 0.0
+    pace = Pace(2, lambda: now)
+    for load in ({2: 9.0, 1: 1.6}, {2: 1.0, 1: 1.6}):
+        begun, chosen = now, []
+        while now < begun + 2 * MOST_SECONDS:
+            chosen.append(pace.threads())
+            now += load[chosen[-1]]
+            pace.note(chosen[-1], load[chosen[-1]])
+        assert chosen[-1] == min(load, key=lambda threads: load[threads])
 
 
 def test_a_single_thread_has_no_choice() -> None:

@@ -7,18 +7,21 @@ have the same bytes with any number of threads, so the choice may change during 
 
 from __future__ import annotations
 
-MOST_CALLS = 1024  # between two tries of the slower number
+import time
+from collections.abc import Callable
+
+MOST_CALLS, MOST_SECONDS = 1024, 20.0  # between two tries of the slower number
 WEIGHT = 0.5  # of the last measurement in the average of the faster number
 
 
 class Pace:
     """The number of threads of the next call: the faster of one and `most`; the other is tried ever more rarely."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin with `most` threads."""
-        self.most = most
+        self.most, self.clock = most, clock
         self.seconds: dict[int, float] = {}  # number of threads -> average seconds a unit of work
-        self.calls, self.pause, self.next_try = 0, 8, 0
+        self.calls, self.pause, self.next_try, self.last_try = 0, 8, 0, clock()
 
     def threads(self) -> int:
         """Return the number of threads for the next call."""
@@ -28,10 +31,11 @@ class Pace:
         if len(self.seconds) < 2:
             return 1 if self.seconds else self.most
         faster = self.faster()
-        if faster is not None and self.calls < self.next_try:
+        now = self.clock()
+        if faster is not None and self.calls < self.next_try and now < self.last_try + MOST_SECONDS:
             return faster
         self.pause = min(2 * self.pause, MOST_CALLS)
-        self.next_try = self.calls + self.pause
+        self.next_try, self.last_try = self.calls + self.pause, now
         return self.most if faster == 1 else 1
 
     def note(self, threads: int, seconds: float) -> None:
