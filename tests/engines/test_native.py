@@ -51,6 +51,15 @@ def case(name: str, dtype: torch.dtype, engine: bool = True) -> tuple[InnerLoop,
     return loop, parameters.to(dtype), [(images.to(dtype), labels) for images, labels in batches]
 
 
+def guarded(*defines: str) -> ctypes.CDLL:
+    """Return the library that counts the bytes between arrays that have changed."""
+    code = compiled.load("float", "-DGUARDS=165", *defines)
+    assert not isinstance(code, str), code
+    code.net_new.restype, code.net_overruns.restype = ctypes.c_void_p, ctypes.c_long
+    code.net_parameters.restype, code.net_free.restype = ctypes.c_long, None
+    return code
+
+
 def distance(found: Tensor, wanted: Tensor) -> float:
     """Return the distance relative to the size of `wanted`, computed in float64."""
     return float((found.double() - wanted.double()).norm() / wanted.double().norm())
@@ -98,6 +107,32 @@ def test_in_float32_it_is_as_close_to_float64_as_torch(name: str) -> None:
 
 
 @needs_compiler
+@pytest.mark.skipif("avx512_bf16" not in compiled.processor(), reason="no vectors of bfloat16 to split numbers with")
+@pytest.mark.parametrize(("name", "size"), [("mini_imagenet", 84), ("mini_imagenet_finn", 45)])
+def test_with_emulated_matrix_tiles_gradients_equal_those_with_vectors(name: str, size: int) -> None:
+    """The way through tiles.h, on processors without tiles too; their arithmetic is replaced by loops."""
+    code = guarded("-DEMULATED_TILES")
+    own = architecture_of(name, ImageSettings(size=size, channels=3, filters=32))
+    network = make_network(own, WAY)
+    parameters = network.initial(0)[None]
+    batch = (torch.rand(1, 3, *own.image_shape), torch.randint(0, WAY, (1, 3)))
+    found = []
+    for tiles, threads in ((False, 1), (True, 1), (True, 2)):
+        engine = native.NativeEngine(own, WAY, threads=threads)
+        room = Workspace(code, own, WAY, 3, threads, tiles)
+        engine.workspaces[torch.float32] = [room]
+        loop = InnerLoop(classification_loss(network), "sgd", 0.01, None, engine)
+        gradient = inner_loop.gradient(loop, parameters, batch)
+        product = inner_loop.hessian_product(loop, parameters, batch, parameters)
+        assert torch.equal(inner_loop.gradient(loop, parameters, batch), gradient)
+        assert code.net_overruns(room.net) == 0
+        found.append((gradient, product))
+    assert 0 < distance(found[1][0], found[0][0]) < 1e-2  # not the same way; a near tie may be decided differently
+    assert torch.equal(found[1][1], found[0][1])  # tangents are computed with vectors
+    assert torch.equal(found[1][0], found[2][0])
+
+
+@needs_compiler
 @pytest.mark.parametrize("algorithm", ["fomaml", "maml", "reptile", "last_step"])
 def test_meta_gradients_equal_the_plain_ones(algorithm: str) -> None:
     """MAML's is computed with Hessian products here, and by autograd in the plain engine."""
@@ -141,10 +176,7 @@ def test_workspaces_carry_nothing_over() -> None:
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_no_array_is_written_to_beyond_its_end(name: str, sizes: tuple[int, int, int] | None) -> None:
     """Compiled with -DGUARDS, the bytes between arrays have a value, and C counts those that have changed."""
-    code = compiled.load("float", "-DGUARDS=165")
-    assert not isinstance(code, str)
-    code.net_new.restype, code.net_overruns.restype = ctypes.c_void_p, ctypes.c_long
-    code.net_parameters.restype, code.net_free.restype = ctypes.c_long, None
+    code = guarded()
     settings = None if sizes is None else ImageSettings(size=sizes[0], channels=sizes[1], filters=sizes[2])
     own = architecture_of(name, settings)
     network = make_network(own, WAY)

@@ -23,6 +23,9 @@
 
 #define TILE 512 /* bfloat16 numbers of a tile */
 
+#ifdef EMULATED_TILES
+#include "emulated_tiles.h"
+#else
 /* Whether the processor has tiles and the system lets this process use them. */
 static int tiles_granted(void) {
     enum { ARCH_GET_XCOMP_PERM_ = 0x1022, ARCH_REQ_XCOMP_PERM_ = 0x1023, TILE_DATA = 18 };
@@ -52,6 +55,7 @@ static void tiles_end(void) { __asm__ volatile("tilerelease" ::: "memory"); }
 #define TILE_STORE(T, TO, STRIDE) \
     __asm__ volatile("tilestored %%tmm" #T ", (%0,%1,1)" ::"r"(TO), "r"((long)(STRIDE)) : "memory")
 #define TILE_ADD(C, A, B) __asm__ volatile("tdpbf16ps %%tmm" #B ", %%tmm" #A ", %%tmm" #C ::: "memory")
+#endif
 
 /* 16 rows of A in parts: where the first lies, and how far apart parts and rows are, in numbers. */
 typedef struct {
