@@ -37,6 +37,14 @@ static void take_image(const block *b, pixels images, int i, REAL *x) {
 /* Sums over places of an image: over all of its columns, and over its first and its last one alone. */
 enum { ALL, FIRST, LAST, REACHES };
 
+/* The sum for row r and column j of a window: less the image's row and column that no window has there. The sums of
+   other reaches lie `reach` numbers further on. */
+INLINE double sum_for(const double *all_rows, const double *without, int r, int j, long reach) {
+    const double sum = all_rows[0] - (r == 1 ? 0 : without[0]);
+    const long edge = (j == 0 ? LAST : FIRST) * reach;
+    return j == 1 ? sum : sum - (all_rows[edge] - (r == 1 ? 0 : without[edge]));
+}
+
 /* Write G [window][window] and X [window] of one image.
 
    The entry of G for number (r, j, c) of a window, which is channel c in row r and column j, and number (r + d, j + e,
@@ -80,28 +88,20 @@ static void gram(const block *b, const REAL *x, double *g) {
             }
         }
     }
-    /* A sum for row r and column j of a window: less the image's row and column that are never there. */
-#define FOR_WINDOW(ALL_ROWS, ROW_LEFT_OUT, AT)                                                                 \
-    ((ALL_ROWS)AT(ALL) - (r == 1 ? 0 : (ROW_LEFT_OUT)AT(ALL)) -                                                \
-     (j == 1 ? 0 : (ALL_ROWS)AT(j ? FIRST : LAST) - (r == 1 ? 0 : (ROW_LEFT_OUT)AT(j ? FIRST : LAST))))
     for (int r = 0; r < 3; r++) {
         const double(*without)[all] = r == 0 ? last : first;
         for (int a = 0; a < span; a++) {
             const int j = a / channels, c = a % channels, row = r * span + a;
             for (int d = 0; r + d < 3; d++) {
                 for (int other = 0; other < span; other++) {
-                    const int k = c * width + other + (2 - j) * channels, column = (r + d) * span + other;
-#define AT(REACH) [(REACH)*reach + k]
-                    g[row * size + column] = g[column * size + row] = FOR_WINDOW(total[d], without[d], AT);
-#undef AT
+                    const int k = c * width + (2 - j) * channels + other, column = (r + d) * span + other;
+                    g[row * size + column] = g[column * size + row] =
+                        sum_for(total[d] + k, without[d] + k, r, j, reach);
                 }
             }
-#define AT(REACH) [REACH][c]
-            g[size * size + row] = FOR_WINDOW(ones[0], ones[r == 0 ? 2 : 1], AT);
-#undef AT
+            g[size * size + row] = sum_for(&ones[0][0][c], &ones[r == 0 ? 2 : 1][0][c], r, j, channels);
         }
     }
-#undef FOR_WINDOW
 }
 
 /* Convolve image i and keep what `pool` keeps; with a direction, tangents too. */

@@ -13,7 +13,7 @@
 #define CHUNK 96        /* most outputs at a time, such that their maps stay in the first-level cache */
 #define LEAST 48        /* outputs at a time; several images together if one has fewer */
 #define POINTS 16       /* of a square: see winograd.h */
-#define SQUARES 48      /* most squares (winograd.h) at a time, such that all their points stay in the second-level cache */
+#define SQUARES 48      /* most squares at a time, such that all their points stay in the second-level cache */
 #define TILES_CHUNK 256 /* most outputs at a time with tiles, which compute 32 at a time */
 #define TILES_LEAST 256 /* outputs of an image from which on tiles are faster than vectors */
 #define PARTS 3         /* bfloat16 numbers that a float32 number is split into: see tiles.h */

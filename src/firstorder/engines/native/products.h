@@ -130,20 +130,15 @@ static void accumulate(int n, const REAL *factors, const int *factors_at, const 
 #undef CALL
 }
 
-/* The same for contiguous rows. With the width of the paper's networks as a constant, one pointer serves all rows, for
-   whose pointers there are too few registers otherwise. */
-#define PAPERS_WIDTH 32
-#define FOR_WIDTH(CALL)                            \
-    if (width == PAPERS_WIDTH) CALL(PAPERS_WIDTH); \
-    else CALL(width);
+/* The same for contiguous rows. With the width of the paper's networks that pool as a constant, one pointer serves all
+   rows, for whose pointers there are too few registers otherwise. */
+#define USUAL 32
 
 /* out [n][width] = rows [n][width] times matrix [width][width]. */
 INLINE void multiply_rows_some(const int count, const int wide, const REAL *rows, const REAL *matrix, long width,
                                REAL *out) {
     vector sums[12][4];
-    UNROLL for (int r = 0; r < count; r++) {
-        UNROLL for (int v = 0; v < wide; v++) sums[r][v] = spread(0);
-    }
+    UNROLL for (int r = 0; r < count; r++) { UNROLL for (int v = 0; v < wide; v++) sums[r][v] = spread(0); }
     for (int k = 0; k < width; k++, matrix += width) {
         vector line[4];
         UNROLL for (int v = 0; v < wide; v++) line[v] = load(matrix + v * WIDE);
@@ -162,9 +157,8 @@ INLINE void multiply_all_rows(int n, const REAL *rows, const REAL *matrix, const
 #undef CALL
 }
 static void multiply_rows(int n, const REAL *rows, const REAL *matrix, int width, REAL *out) {
-#define CALL(width) multiply_all_rows(n, rows, matrix, width, out)
-    FOR_WIDTH(CALL)
-#undef CALL
+    if (width == USUAL) multiply_all_rows(n, rows, matrix, USUAL, out);
+    else multiply_all_rows(n, rows, matrix, width, out);
 }
 
 /* out [width][width] += factors [terms][width], transposed, times lines [terms][width]. */
@@ -193,7 +187,6 @@ INLINE void accumulate_all_rows(const REAL *factors, const REAL *lines, int term
 #undef CALL
 }
 static void accumulate_rows(const REAL *factors, const REAL *lines, int terms, int width, REAL *out) {
-#define CALL(width) accumulate_all_rows(factors, lines, terms, width, out)
-    FOR_WIDTH(CALL)
-#undef CALL
+    if (width == USUAL) accumulate_all_rows(factors, lines, terms, USUAL, out);
+    else accumulate_all_rows(factors, lines, terms, width, out);
 }
