@@ -68,7 +68,7 @@ class ImagePool:
         """Return the images at `positions` as they are stored: [*positions.shape, channels, height, width]."""
         if not isinstance(positions, Tensor):
             positions = torch.from_numpy(positions).to(self.images.device)
-        taken = self.images.index_select(0, positions.flatten())  # copies whole images; [positions] does it by byte
+        taken = self.images.index_select(0, positions.flatten())  # on a CPU [positions] copies byte by byte
         return Pixels(taken.view(*positions.shape, *self.images.shape[1:]), self.scale)
 
     def take(self, positions: Indices | Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

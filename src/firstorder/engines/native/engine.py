@@ -208,7 +208,7 @@ class NativeEngine(ByHand):
         arguments = (adapted, moments, fixed, images, scale, labels, *call)
         self._each_lane(rooms, "net_adapt", lanes, *arguments, threads=threads)
         if threads is not None:
-            self.pace.note(threads, (time.monotonic() - begun) / max(1, steps * batch))
+            self.pace.note(threads, time.monotonic() - begun, max(1, steps * batch))
         return adapted, state
 
     def gradient(self, inner: InnerLoop, parameters: Tensor, batch: Any) -> Tensor:

@@ -57,7 +57,7 @@ static void gram(const block *b, const REAL *x, double *g) {
     const int width = (5 * channels + WIDE - 1) / WIDE * WIDE, *columns = b->forward.at; /* e from -2 to 2 */
     const int reach = channels * width, all = REACHES * reach;
     double total[3][all], first[3][all], last[3][all]; /* over all rows, the first and the last: for each d */
-    double ones[3][REACHES][channels];                 /* X over these rows, in that order */
+    double ones[3][REACHES * channels];                /* X over these rows, in that order */
     memset(total, 0, sizeof total), memset(last, 0, sizeof last), memset(ones, 0, sizeof ones);
     for (int i = 1; i <= side; i++) {
         const REAL *places = x + i * line + channels; /* padding is 0 */
@@ -82,9 +82,10 @@ static void gram(const block *b, const REAL *x, double *g) {
         for (int c = 0; c < channels; c++) {
             const REAL sums[REACHES] = {over[c], places[c], places[(side - 1) * channels + c]};
             for (int reached = 0; reached < REACHES; reached++) {
-                ones[0][reached][c] += sums[reached];
-                if (i == 1) ones[1][reached][c] = sums[reached];
-                if (i == side) ones[2][reached][c] = sums[reached];
+                const int k = reached * channels + c;
+                ones[0][k] += sums[reached];
+                if (i == 1) ones[1][k] = sums[reached];
+                if (i == side) ones[2][k] = sums[reached];
             }
         }
     }
@@ -99,7 +100,7 @@ static void gram(const block *b, const REAL *x, double *g) {
                         sum_for(total[d] + k, without[d] + k, r, j, reach);
                 }
             }
-            g[size * size + row] = sum_for(&ones[0][0][c], &ones[r == 0 ? 2 : 1][0][c], r, j, channels);
+            g[size * size + row] = sum_for(ones[0] + c, ones[r == 0 ? 2 : 1] + c, r, j, channels);
         }
     }
 }

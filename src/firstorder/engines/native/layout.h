@@ -10,14 +10,15 @@
 
 #define BLOCKS 4
 #define MOST_THREADS 64
-#define CHUNK 96        /* most outputs at a time, such that their maps stay in the first-level cache */
-#define LEAST 48        /* outputs at a time; several images together if one has fewer */
-#define POINTS 16       /* of a square: see winograd.h */
-#define SQUARES 48      /* most squares at a time, such that all their points stay in the second-level cache */
-#define TILES_CHUNK 256 /* most outputs at a time with tiles, which compute 32 at a time */
-#define TILES_LEAST 256 /* outputs of an image from which on tiles are faster than vectors */
-#define PARTS 3         /* bfloat16 numbers that a float32 number is split into: see tiles.h */
-#define SIDE 32         /* numbers along the side of four tiles */
+#define CHUNK 96            /* most outputs at a time, such that their maps stay in the first-level cache */
+#define LEAST 48            /* outputs at a time; several images together if one has fewer */
+#define POINTS 16           /* of a square: see winograd.h */
+#define SQUARES 48          /* most squares at a time, such that all their points stay in the second-level cache */
+#define SQUARES_FILTERS 128 /* most filters: with more, an image's sums are larger than what is saved */
+#define TILES_CHUNK 256     /* most outputs at a time with tiles, which compute 32 at a time */
+#define TILES_LEAST 256     /* outputs of an image from which on tiles are faster than vectors */
+#define PARTS 3             /* bfloat16 numbers that a float32 number is split into: see tiles.h */
+#define SIDE 32             /* numbers along the side of four tiles */
 
 enum { SHAPE_SIZE, SHAPE_CHANNELS, SHAPE_FILTERS, SHAPE_POOL, SHAPE_SCALE, SHAPE_MEAN, SHAPE_WAY };
 enum { POOL_STRIDE, POOL_SAME, POOL_VALID };
@@ -67,10 +68,10 @@ typedef struct {
     REAL *points, *points_back, *points_t, *points_back_t;
 } block;
 
-/* A thread's room for squares of a map, and for products or squares of outputs. */
+/* A thread's room for the points of squares of a map, and of products or of squares of outputs. */
 typedef struct {
     REAL *in, *out;
-} squares;
+} point_room;
 
 typedef struct {
     char *base;
@@ -96,7 +97,7 @@ typedef struct net {
     REAL *rows[MOST_THREADS], *rows_t[MOST_THREADS]; /* a thread's two rows of the first block's y, or `places` there */
     REAL *shares, *shares_t; /* [image]: share of the first kernel's gradient, [window][filter] */
     double *grams;           /* [image]: sums of products of the first block's windows */
-    squares rooms[MOST_THREADS];
+    point_room rooms[MOST_THREADS];
     REAL *point_sums; /* [image][16][filter][channel]: what winograd.h sums of one block's kernel gradient */
     arena memory, tangents, indices;
 } net;
@@ -106,7 +107,8 @@ typedef struct net {
 static void *reserve(arena *a, size_t count, size_t size) {
     const size_t begin = (a->size + 63) / 64 * 64 + 576;
 #ifdef GUARDS
-    if (a->base && a->count < 1000) {
+    if (a->base) {
+        if (a->count == sizeof a->gaps / sizeof a->gaps[0]) abort();
         const size_t end = a->size < BYTES ? 0 : a->size - BYTES;
         memset(a->base + end, GUARDS, begin - end);
         a->gaps[a->count].begin = end, a->gaps[a->count++].end = begin;
@@ -115,6 +117,7 @@ static void *reserve(arena *a, size_t count, size_t size) {
     a->size = begin + count * size + BYTES; /* a vector may read beyond the end */
     return a->base ? a->base + begin : NULL;
 }
+static void close_arena(arena *a) { reserve(a, 0, 1); } /* a gap behind the last array too */
 static int *integers(arena *a, long count) { return reserve(a, count, sizeof(int)); }
 static REAL *numbers(arena *a, long count) { return reserve(a, count, sizeof(REAL)); }
 
@@ -236,7 +239,8 @@ static void lay_out(net *n, block *b, int index, int side) {
     b->tiles = n->tiles && index > 0 && b->stride == 1 && b->pixels >= TILES_LEAST;
     const int padded = padded_side(side, b->stride, b->before), most = b->tiles ? TILES_CHUNK : CHUNK;
     b->group = index == 0 ? 1 : least((LEAST + b->pixels - 1) / b->pixels, n->most_images);
-    b->winograd = index > 0 && b->stride == 1 && b->group == 1 && b->side <= 2 * SQUARES;
+    b->winograd =
+        index > 0 && b->stride == 1 && b->pixels >= LEAST && b->side <= 2 * SQUARES && b->filters <= SQUARES_FILTERS;
     b->rows = b->pixels <= most ? b->outputs : most / b->outputs / 2 * 2;
     if (b->rows < 2) b->rows = 2;
     b->x_image = (long)padded * padded * b->channels;
@@ -262,7 +266,7 @@ static void furnish(net *n, block *b) {
     b->which = b->pooled ? reserve(a, images * b->results * filters, 1) : NULL;
     b->dout = numbers(a, images * b->results * filters);
     b->dy = b->stored ? numbers(a, images * b->dy_image) : NULL;
-    b->matrix = numbers(a, filters * window_size(b));
+    b->matrix = numbers(a, b->winograd ? 0 : filters * window_size(b));
     b->means = numbers(a, images * filters), b->squares = numbers(a, images * filters);
     b->mean = numbers(a, filters), b->inverse = numbers(a, filters);
     b->parts = numbers(a, images * SUMS * filters), b->sums = numbers(a, SUMS * filters);
@@ -292,7 +296,7 @@ static void furnish_tangents(net *n, block *b, int index) {
     b->best_t = b->pooled ? numbers(a, images * b->results * filters) : b->y_t;
     b->dout_t = numbers(a, images * b->results * filters);
     b->dy_t = b->stored ? numbers(a, images * b->dy_image) : NULL;
-    b->matrix_t = numbers(a, filters * window_size(b));
+    b->matrix_t = numbers(a, b->winograd ? 0 : filters * window_size(b));
     b->means_t = numbers(a, images * filters), b->slopes = numbers(a, images * filters);
     b->mean_t = numbers(a, filters), b->slope = numbers(a, filters);
     furnish_points(a, b, &b->points_t, &b->points_back_t);

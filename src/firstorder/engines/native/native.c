@@ -4,10 +4,10 @@
    vectors.h, products.h  vectors, and the two loops that do nearly all the work
    layout.h               where everything lies in memory
    convolution.h          the three products of a convolution
+   winograd.h             those of blocks 2 to 4 with fewer multiplications, for networks that pool
+   tiles.h                those of blocks 2 to 4 with matrix tiles, where the processor has them
    normalisation.h        batch normalisation, maximum and rectifier
    first_block.h          the first block, where windows are small and the map is large
-   winograd.h             the same with fewer multiplications, for networks that pool
-   tiles.h                the same with matrix tiles, where the processor has them
    team.h                 threads
    profile.h              clocks, if wanted
    this file              the network, the steps, and what Python calls */
@@ -117,7 +117,7 @@ static void forward_block(const work *w, int rank, int index, int begin, int end
                 tile_product(&b->forward, b->split_x + i * b->x_image, n->most_images * b->x_image, b->tiled,
                              b->filters, y, first, count);
             } else if (winograd) {
-                const squares room = n->rooms[rank];
+                const point_room room = n->rooms[rank];
                 convolve_squares(b, x, b->points, row / 2, (rows + 1) / 2, room, y, 0);
                 if (tangents) convolve_squares(b, x, b->points_t, row / 2, (rows + 1) / 2, room, y_t, 0);
                 if (tangents) convolve_squares(b, x_t, b->points, row / 2, (rows + 1) / 2, room, y_t, 1);
@@ -352,7 +352,7 @@ static void backward_squares(const work *w, team *t, int rank, int index, int be
     const net *n = w->n;
     const block *b = &n->blocks[index], *before = b - 1;
     const long result = (long)b->pixels * b->filters, sums = (long)POINTS * b->filters * b->filters;
-    const squares room = n->rooms[rank];
+    const point_room room = n->rooms[rank];
     for (int i = begin; i < end; i++) {
         const int slot = t->threads == 1 ? 0 : i;
         const REAL *dy = b->dy + slot * b->dy_image, *dy_t = w->direction ? b->dy_t + slot * b->dy_image : NULL;
@@ -441,13 +441,15 @@ static void lay_out_all(net *n) {
     n->shares = numbers(&n->memory, images * window * filters);
     n->grams = reserve(&n->memory, images * (window + 1) * window, sizeof(double));
     const long rows = 2L * first->outputs * filters, places = 16L * first->channels * first->gives;
-    const long winograd = n->blocks[1].stride == 1;
-    n->point_sums = numbers(&n->memory, winograd * images * POINTS * filters * filters);
+    int winograd = 0;
+    for (int index = 0; index < BLOCKS; index++) winograd |= n->blocks[index].winograd;
+    const long sums = winograd ? POINTS * filters * filters : 0, room = winograd ? POINTS * plane_of(filters) : 0;
+    n->point_sums = numbers(&n->memory, images * sums);
     for (int k = 0; k < n->most_threads; k++) {
         n->rows[k] = numbers(&n->memory, first->stored ? 0 : rows > places ? rows : places);
-        n->rooms[k].in = numbers(&n->memory, winograd * POINTS * plane_of(filters));
-        n->rooms[k].out = numbers(&n->memory, winograd * POINTS * plane_of(filters));
+        n->rooms[k] = (point_room){numbers(&n->memory, room), numbers(&n->memory, room)};
     }
+    close_arena(&n->memory), close_arena(&n->indices);
 }
 
 static void furnish_all_tangents(net *n) {
@@ -461,6 +463,7 @@ static void furnish_all_tangents(net *n) {
     for (int k = 0; k < n->most_threads; k++) {
         n->rows_t[k] = numbers(&n->tangents, first->stored ? 0 : 2L * first->outputs * first->filters);
     }
+    close_arena(&n->tangents);
 }
 
 void net_free(net *n) {

@@ -15,8 +15,8 @@
           0  1  0 -1         0    0    1
 
    Each point is a matrix product of its own, over channels, filters or squares. The factors are powers of two, and the
-   sums have fewer terms than those over windows. Where neighbouring windows are equal, so are the outputs, to the last
-   bit: ties of a maximum stay ties. */
+   sums have fewer terms than those over windows. Where the windows of two neighbours in a row or a column are equal, so
+   are the outputs, to the last bit. Of other equal outputs of a maximum's window, rounding may prefer one. */
 
 static int squares_across(const block *b) { return (b->side + 1) / 2; }
 
@@ -34,7 +34,8 @@ INLINE void column_of_square(vector *to, const REAL *from, long line, long last)
 }
 
 /* to [16][squares][wide] = B' x B for `rows` rows of squares of an image's padded map, from row `row` on. What the last
-   squares of an odd side would read beyond the map is replaced by another place: no output depends on it. */
+   squares of an odd side would read beyond the map is replaced by another place: no output depends on it, and in dK it
+   is multiplied by a dy of 0. */
 static void take_squares(const block *b, const REAL *x, int row, int rows, REAL *to) {
     const int wide = b->filters, across = squares_across(b), padded = b->side + 2, line = padded * wide;
     const long plane = plane_of(wide);
@@ -150,7 +151,7 @@ static void take_kernel(const block *b, const REAL *kernel, REAL *forward, REAL 
 
 /* out [side][side][wide] = (or +=) the product of an image's padded map with a kernel [16][wide][wide], for `rows` rows
    of squares from row `row` on. */
-static void convolve_squares(const block *b, const REAL *in, const REAL *kernel, int row, int rows, squares room,
+static void convolve_squares(const block *b, const REAL *in, const REAL *kernel, int row, int rows, point_room room,
                              REAL *out, int add) {
     const int wide = b->filters, count = rows * squares_across(b);
     const long plane = plane_of(wide);
@@ -162,7 +163,7 @@ static void convolve_squares(const block *b, const REAL *in, const REAL *kernel,
 }
 
 /* dx [side][side][wide] = (or +=) the gradient of an image's input map, from its padded dy. */
-static void input_by_squares(const block *b, const REAL *dy, const REAL *kernel, squares room, REAL *dx, int add) {
+static void input_by_squares(const block *b, const REAL *dy, const REAL *kernel, point_room room, REAL *dx, int add) {
     for (int row = 0, rows; row < squares_across(b); row += rows) {
         rows = least(rows_of_squares(b), squares_across(b) - row);
         convolve_squares(b, dy, kernel, row, rows, room, dx, add);
@@ -170,7 +171,7 @@ static void input_by_squares(const block *b, const REAL *dy, const REAL *kernel,
 }
 
 /* sums [16][filter][channel] += those of an image, from its padded maps. */
-static void add_squares(const block *b, const REAL *x, const REAL *dy, squares room, REAL *sums) {
+static void add_squares(const block *b, const REAL *x, const REAL *dy, point_room room, REAL *sums) {
     const int wide = b->filters;
     const long plane = plane_of(wide);
     for (int row = 0, rows; row < squares_across(b); row += rows) {
