@@ -15,22 +15,22 @@ EPYC: Final = Device(CPU, "AMD EPYC (family 25 model 17), 2 cores, Linux x86_64"
 # results/bench/amd-epyc-family-25-model-17-2-cores.json: GFLOP/s of engine native, and of plain, of each of two
 # processes with one thread side by side and of one process with two threads.
 _GFLOPS: Final = {
-    "W1": (89.45, 138.7),
-    "W2": (94.95, 160.6),
-    "W3": (88.5, 157.4),
-    "W4 fomaml": (83.15, 123.1),
-    "W4 maml": (71.3, 121.0),
-    "W5 omniglot": (92.9, 131.6),
-    "W5 mini-imagenet": (82.85, 137.7),
+    "W1": (87.8, 142.4),
+    "W2": (88.25, 165.0),
+    "W3": (134.3, 251.3),
+    "W4 fomaml": (83.3, 149.3),
+    "W4 maml": (72.45, 123.9),
+    "W5 omniglot": (92.1, 131.2),
+    "W5 mini-imagenet": (113.6, 209.7),
 }
 _GFLOPS_OF_PLAIN: Final = {
-    "W1": (41.325, 56.05),
-    "W2": (51.65, 75.08),
-    "W3": (56.3, 97.94),
-    "W4 fomaml": (34.31, 52.15),
-    "W4 maml": (20.335, 36.53),
-    "W5 omniglot": (31.04, 37.39),
-    "W5 mini-imagenet": (49.445, 98.7),
+    "W1": (36.65, 54.16),
+    "W2": (48.545, 73.93),
+    "W3": (57.1, 101.7),
+    "W4 fomaml": (31.05, 67.33),
+    "W4 maml": (19.19, 36.87),
+    "W5 omniglot": (27.625, 34.14),
+    "W5 mini-imagenet": (48.47, 87.32),
 }
 # Run files below results/curves with the settings of the main params.yaml: counted steps (or operations) and seconds.
 # They were made on an AMD EPYC whose model is not recorded.
