@@ -21,7 +21,7 @@ def calls(pace: Pace, seconds: dict[int, float], count: int) -> Counter[int]:
 
 def test_on_idle_cores_nearly_all_calls_use_all_threads() -> None:
     chosen = calls(Pace(4), {4: 1.0, 1: 3.0}, 10_000)
-    assert chosen[4] > 9_940
+    assert chosen[4] > 9_970
 
 
 def test_where_threads_wait_for_a_core_one_computes_alone_and_little_is_lost() -> None:
@@ -48,7 +48,7 @@ def test_where_calls_are_long_little_is_lost_and_a_change_is_noticed_in_time(idl
         slower = 3 - faster
         calls(pace, load, 2 + int(longest / load[slower]))
         lost = calls(pace, load, 2_000)[slower] * (load[slower] - load[faster])
-        assert lost < 1.1 * LOSS * 2_000 * load[faster]
+        assert lost < 0.011 * 2_000 * load[faster]
 
 
 def test_a_single_thread_has_no_choice() -> None:

@@ -109,7 +109,7 @@ static void forward_block(const work *w, int rank, int index, int begin, int end
         const int images = least(b->group, end - i);
         const REAL *x = b->x + i * b->x_image, *x_t = index && tangents ? b->x_t + i * b->x_image : NULL;
         REAL *y = b->y + i * map, *y_t = tangents ? b->y_t + i * map : NULL;
-        const int step = b->group > 1 ? b->outputs : winograd ? 2 * rows_of_squares(b) : b->rows; /* rows at a time */
+        const int step = winograd ? 2 * rows_of_squares(b) : b->rows; /* rows at a time: all, of several images */
         for (int row = 0; row < b->outputs; row += step) {
             const int rows = least(step, b->outputs - row), first = row * b->outputs;
             const int count = b->group > 1 ? images * b->pixels : rows * b->outputs;

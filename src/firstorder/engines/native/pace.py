@@ -9,7 +9,7 @@ from __future__ import annotations
 
 MOST_CALLS = 1024  # between two tries of the slower number
 MOST_SECONDS = 20.0  # of calls between two tries, unless that loses more than a share of
-LOSS = 0.01
+LOSS = 0.004
 WEIGHT = 0.5  # of the last measurement in the average of the faster number
 
 
@@ -42,9 +42,9 @@ class Pace:
         before, each = self.faster(), seconds / units
         self.spent += seconds
         if threads == before:
-            each = self.seconds[threads] + WEIGHT * (each - self.seconds[threads])
-        self.seconds[threads] = each
-        if threads != before:
+            self.seconds[threads] += WEIGHT * (each - self.seconds[threads])
+        else:
+            self.seconds[threads] = each
             lost = units * (max(self.seconds.values()) - min(self.seconds.values()))
             self.spent, self.wait = 0.0, max(MOST_SECONDS, lost / LOSS)
         if before is not None and self.faster() != before:
